@@ -1,0 +1,115 @@
+"""Files that survive a power cut, and paths that stay where they belong."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from forge.errors import TrustError
+
+__all__ = [
+    "check_paths",
+    "check_relative_path",
+    "fsync_directory",
+    "sha256_file",
+    "temporary_directory",
+    "write_durably",
+]
+
+_MAX_PATH_BYTES = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames and unlinks in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `data` so that a power cut leaves the old bytes or the new ones.
+
+    Temporary file in the same folder, fsync, rename, fsync of the folder. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder in `parent` that is gone afterwards, also when the body raises."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
+        yield Path(name)
+
+
+def sha256_file(path: Path) -> str:
+    """Lower-case hex SHA-256 of a file, read in 1 MiB blocks. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_relative_path(path: str) -> str:
+    """Return `path` if it is safe to create below a folder, else raise TrustError.
+
+    Refused: empty, absolute, `.` or `..` parts, backslashes, control characters, not NFC,
+    longer than 1024 bytes.
+    """
+    parts = path.split("/")
+    reason = ""
+    if not path or path.startswith("/") or PurePosixPath(path).is_absolute():
+        reason = "it is empty or absolute"
+    elif any(part in {"", ".", ".."} for part in parts):
+        reason = "it has an empty part, '.' or '..'"
+    elif "\\" in path or _CONTROL.search(path):
+        reason = "it has a backslash or a control character"
+    elif unicodedata.normalize("NFC", path) != path:
+        reason = "it is not in Unicode NFC"
+    elif len(path.encode("utf-8", "surrogatepass")) > _MAX_PATH_BYTES:
+        reason = f"it is longer than {_MAX_PATH_BYTES} bytes"
+    if reason:
+        message = f"Unsafe path {path!r} in a manifest"
+        raise TrustError(message, why=reason, hint="do not use this bundle; report its publisher")
+    return path
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check each path, and that no two clash on a case-insensitive disk or as file and folder.
+
+    Raises TrustError.
+    """
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for path in paths:
+        check_relative_path(path)
+        parents = [str(parent) for parent in PurePosixPath(path).parents][:-1]
+        clash = files.get(path.casefold()) or folders.get(path.casefold())
+        for parent in parents:
+            known = folders.setdefault(parent.casefold(), parent)
+            clash = clash or files.get(parent.casefold()) or (known if known != parent else None)
+        if clash:
+            message = f"Unsafe path {path!r} in a manifest"
+            hint = "do not use this bundle; report its publisher"
+            raise TrustError(message, why=f"it clashes with {clash!r}", hint=hint)
+        files[path.casefold()] = path

@@ -1,0 +1,201 @@
+"""A plan is the graph of steps a pipeline returns; look-ups in the store say what is left to do.
+
+Nothing here runs a step, opens a socket of its own or reads a clock: the store's look-up comes in
+as a function. A step's key needs the digests of its inputs, so it is known as soon as every step
+before it is a hit; equal outputs of a step that did run give the next step the key it had before,
+and the rebuild stops there (early cut-off).
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from forge.errors import UsageError
+from forge.steps import Artifact, Key, Step, key_of, walk
+from forge.store import ActionResult
+
+__all__ = [
+    "Difference",
+    "Explanation",
+    "Lookup",
+    "Plan",
+    "Planned",
+    "Status",
+    "explain",
+    "input_digests",
+    "resolve",
+    "resolve_one",
+    "select",
+]
+
+Lookup: TypeAlias = Callable[[str], ActionResult | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps of one pipeline call, makers before users."""
+
+    pipeline: str
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, pipeline: str, artifacts: Iterable[Artifact], effects: Iterable[Step] = ()) -> Plan:
+        """The steps that `artifacts` and `effects` need. Raises ConfigurationError."""
+        ends = [Artifact(step, "") for step in effects]
+        return cls(pipeline, tuple(walk([*artifacts, *ends])))
+
+    def step(self, step_id: str) -> Step:
+        """The step with this id. Raises UsageError with a suggestion."""
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        ids = [step.id for step in self.steps]
+        near = difflib.get_close_matches(step_id, ids, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"steps: {', '.join(ids)}"
+        raise UsageError(f"The plan of {self.pipeline!r} has no step {step_id!r}", hint=hint)
+
+
+class Status(enum.Enum):
+    """What is to be done about a step."""
+
+    HIT = "hit"
+    RUN = "run"
+    WAITS = "waits"
+    EFFECT = "always"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One row of the plan: a step, its key as far as it is known, and why it runs or does not."""
+
+    step: Step
+    status: Status
+    reason: str
+    key: Key | None = None
+    result: ActionResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which two keys differ; None where one of them lacks it."""
+
+    field: str
+    stored: str | None
+    wanted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step will run: the nearest stored result and the fields that differ from it."""
+
+    nearest: ActionResult | None
+    differences: tuple[Difference, ...] = field(default=())
+
+
+def input_digests(step: Step, results: Mapping[str, ActionResult]) -> dict[str, str] | None:
+    """Tree digest of each input, or None while a step before it has no result."""
+    digests = {}
+    for name, artifact in step.inputs.items():
+        result = results.get(artifact.step.id)
+        if result is None:
+            return None
+        digests[name] = result.outputs[artifact.output].digest
+    return digests
+
+
+def resolve(
+    plan: Plan, look_up: Lookup, chosen: Mapping[str, bool] | None = None
+) -> tuple[Planned, ...]:
+    """Ask the store about every step whose key can be known; one look-up a step.
+
+    Args:
+        plan: the graph.
+        look_up: key digest → stored result whose outputs exist, or None.
+        chosen: of `select`: step id → may run. Missing: all.
+    """
+    results: dict[str, ActionResult] = {}
+    skipped: set[str] = set()
+    rows = []
+    for step in plan.steps:
+        blocked = [a.step.id for a in step.inputs.values() if a.step.id in skipped]
+        if blocked:
+            row = Planned(step, Status.SKIPPED, f"needs {blocked[0]}")
+        else:
+            row = resolve_one(step, results, look_up, may_run=chosen is None or chosen[step.id])
+        if row.result is not None:
+            results[step.id] = row.result
+        elif row.status is Status.SKIPPED:
+            skipped.add(step.id)
+        rows.append(row)
+    return tuple(rows)
+
+
+def resolve_one(
+    step: Step, results: Mapping[str, ActionResult], look_up: Lookup, *, may_run: bool
+) -> Planned:
+    """What is to be done about one step when `results` has what is known of those before it."""
+    digests = input_digests(step, results)
+    if digests is None:
+        missing = [a.step.id for a in step.inputs.values() if a.step.id not in results]
+        status = Status.WAITS if may_run else Status.SKIPPED
+        return Planned(step, status, f"after {', '.join(dict.fromkeys(missing))}")
+    key = key_of(step, digests)
+    if step.effect:
+        status = Status.EFFECT if may_run else Status.SKIPPED
+        return Planned(step, status, "acts outside the store" if may_run else "not selected", key)
+    found = look_up(key.digest)
+    if found is not None:
+        return Planned(step, Status.HIT, f"stored {found.started}", key, found)
+    if not may_run:
+        return Planned(step, Status.SKIPPED, "not selected", key)
+    return Planned(step, Status.RUN, step.planned_only or "no stored result", key)
+
+
+def select(plan: Plan, only: Sequence[str] = (), skip: Sequence[str] = ()) -> dict[str, bool]:
+    """Which steps may run: step id → bool.
+
+    `only` keeps the steps that match one of its globs and all they need; `skip` takes out the steps
+    that match. Raises UsageError for a glob that matches nothing.
+    """
+    ids = [step.id for step in plan.steps]
+    for glob in [*only, *skip]:
+        if not fnmatch.filter(ids, glob):
+            near = difflib.get_close_matches(glob, ids, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"steps: {', '.join(ids)}"
+            raise UsageError(f"No step matches {glob!r}", hint=hint)
+    wanted = {step_id for step_id in ids if not only or _matches(step_id, only)}
+    for step in reversed(plan.steps):
+        if step.id in wanted:
+            wanted |= {artifact.step.id for artifact in step.inputs.values()}
+    return {step_id: step_id in wanted and not _matches(step_id, skip) for step_id in ids}
+
+
+def explain(key: Key, step_id: str, stored: Iterable[ActionResult]) -> Explanation:
+    """The stored result of the same step with the fewest differing fields, and those fields."""
+    best: ActionResult | None = None
+    fewest: tuple[Difference, ...] = ()
+    for result in stored:
+        if result.step != step_id:
+            continue
+        differences = _differences(result.fields, key.fields)
+        if best is None or len(differences) < len(fewest):
+            best, fewest = result, differences
+    return Explanation(best, fewest)
+
+
+def _differences(stored: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[Difference, ...]:
+    return tuple(
+        Difference(name, stored.get(name), wanted.get(name))
+        for name in sorted({*stored, *wanted})
+        if stored.get(name) != wanted.get(name)
+    )
+
+
+def _matches(step_id: str, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(step_id, glob) for glob in globs)

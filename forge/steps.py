@@ -1,0 +1,270 @@
+"""A step is pure data: what to run, on which inputs, with which tools, and where.
+
+A step's command is a tuple of words with placeholders the runner fills in:
+
+    ${inputs.NAME}     folder that holds the input tree
+    ${outputs.NAME}    empty folder whose content becomes the output tree
+    ${settings}        JSON file with the step's settings, and nothing else of the profile
+    ${digests}         JSON file {input name: tree digest}, also for inputs that are not unpacked
+    ${chain}           JSON list of `Link`s: every stored step this one descends from
+    ${tools.NAME}      virtual environment made from dockerfiles/NAME/requirements.lock
+    ${lock.NAME}       the lock file of an environment the command does not use itself
+    ${source.NAME}     one of the step's own source files
+    ${python}          the interpreter that runs Forge
+    ${store}           URL of the store
+    ${keys}            folder of the signing keys (steps that sign)
+
+Because a command sees the profile through `${settings}` only, the key is complete: a value that is
+not in the key is not in the step's reach.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from forge import canonical
+from forge.canonical import Json
+from forge.errors import ConfigurationError
+from forge.files import sha256_file
+
+__all__ = [
+    "Artifact",
+    "Environment",
+    "Key",
+    "Link",
+    "SourceFile",
+    "Step",
+    "key_of",
+    "locked",
+    "placeholders",
+    "source",
+    "sources",
+    "substitute",
+    "walk",
+]
+
+KEY_VERSION: Final = 1
+_STEP_ID = re.compile(r"[a-z0-9][a-z0-9_.-]*(@[a-z0-9][a-z0-9_.-]*)?")
+_PLACEHOLDER = re.compile(r"\$\{([a-z]+)(?:\.([A-Za-z0-9_.-]+))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A locked tool environment: `dockerfiles/<name>/requirements.lock` on one Python."""
+
+    name: str
+    lock: Path = field(compare=False)
+    lock_sha256: str
+    python: str  # "3.11"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of the builder itself; its digest is part of the key."""
+
+    name: str
+    path: Path = field(compare=False)
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """One output tree of a step: knows the step that makes it."""
+
+    step: Step
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.step.id}/{self.output}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What to run, where, on which inputs. Two steps are one if they are the same object.
+
+    Attributes:
+        id: `stage@profile`, or `stage` alone when no SKU matters. Unique in a plan.
+        argv: the command, with placeholders.
+        inputs: artifacts by name.
+        references: names of inputs that are passed by digest and not unpacked.
+        outputs: names of the trees the command writes.
+        settings: all the command may know of profile and pipeline parameters.
+        env: extra environment variables, part of the key.
+        environments: tool environments the command uses; the runner makes them first.
+        locks: tool environments the command reads the lock of, but does not use.
+        sources: files of the builder's own code.
+        libraries: version by name of the packages that decide what `${python}` writes.
+        platform: `linux/amd64`, `linux/arm64`, or None where the result is the same on any.
+        labels: what a runner must offer beside the platform, e.g. `gpu-sm120`.
+        secrets: names of environment variables handed through, never in the key nor in a log.
+        effect: acts on the outside (publish, promote): never taken from the cache.
+        exclusive: measures; nothing else runs beside it.
+        planned_only: why no runner can run this yet; empty when one can.
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    references: frozenset[str] = frozenset()
+    outputs: tuple[str, ...] = ()
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    environments: tuple[Environment, ...] = ()
+    locks: tuple[Environment, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    platform: str | None = None
+    labels: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    effect: bool = False
+    exclusive: bool = False
+    planned_only: str = ""
+
+    def __post_init__(self) -> None:
+        if not _STEP_ID.fullmatch(self.id):
+            raise ConfigurationError(
+                f"Step id {self.id!r} is not of the form stage or stage@profile"
+            )
+        known = {
+            "inputs": set(self.inputs) - self.references,
+            "outputs": set(self.outputs),
+            "tools": {environment.name for environment in self.environments},
+            "lock": {lock.name for lock in self.locks},
+            "source": {source.name for source in self.sources},
+        }
+        for kind, name in placeholders(self.argv):
+            if name not in known.get(kind, {None}):
+                message = f"Step {self.id}: ${{{kind}.{name}}} names nothing the step declares"
+                raise ConfigurationError(message)
+
+    def __getitem__(self, output: str) -> Artifact:
+        """The artifact of one output. Raises ConfigurationError if there is no such output."""
+        if output not in self.outputs:
+            raise ConfigurationError(f"Step {self.id} has no output {output!r}: {self.outputs}")
+        return Artifact(self, output)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Digest of all that decides a step's result, and the fields it was made of."""
+
+    digest: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a stored step was made of and made: one link of a bundle's chain.
+
+    Attributes:
+        step: the step's id.
+        key: digest of its key.
+        inputs: tree digest by input name.
+        outputs: tree digest by output name.
+        seconds: wall time of the command.
+        started: RFC 3339, UTC.
+        runner: name and platform of what ran it.
+    """
+
+    step: str
+    key: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    seconds: float
+    started: str
+    runner: str
+
+
+def locked(folder: Path, python: str = "3.11") -> Environment:
+    """The tool environment of `dockerfiles/<name>`.
+
+    Raises ConfigurationError if the folder holds no requirements.lock.
+    """
+    lock = folder / "requirements.lock"
+    if not lock.is_file():
+        hint = f"write {folder.name}/requirements.in and run: make locks"
+        raise ConfigurationError(f"Tool environment {folder.name!r} has no lock", hint=hint)
+    return Environment(folder.name, lock, sha256_file(lock), python)
+
+
+def sources(*folders: Path) -> tuple[SourceFile, ...]:
+    """Every Python file, template and data file below `folders`, named from the last folder on."""
+    files = {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in {".py", ".j2", ".json", ".yaml"}
+    }
+    return tuple(SourceFile(name, path, sha256_file(path)) for name, path in files.items())
+
+
+def source(path: Path) -> SourceFile:
+    """One file of a builder's own code, named by its stem in `${source.NAME}`."""
+    return SourceFile(path.stem, path, sha256_file(path))
+
+
+def placeholders(argv: Iterable[str]) -> list[tuple[str, str | None]]:
+    """All `${kind.name}` of a command in order; name is None for `${settings}` and the like."""
+    return [(kind, name or None) for word in argv for kind, name in _PLACEHOLDER.findall(word)]
+
+
+def substitute(argv: Iterable[str], value: Callable[[str, str | None], str]) -> list[str]:
+    """Fill in every placeholder with `value(kind, name)`."""
+    return [
+        _PLACEHOLDER.sub(lambda match: value(match.group(1), match.group(2)), word) for word in argv
+    ]
+
+
+def key_of(step: Step, inputs: Mapping[str, str]) -> Key:
+    """The key of `step` when its inputs have these tree digests.
+
+    The step's id and its profile's name are no part of it, so equal work for two SKUs has one key.
+    """
+    fields: dict[str, str] = {"version": str(KEY_VERSION), "platform": step.platform or "any"}
+    fields |= {f"argv[{index}]": word for index, word in enumerate(step.argv)}
+    fields |= {f"input {name}": digest for name, digest in inputs.items()}
+    fields |= {f"output {name}": "" for name in step.outputs}
+    fields |= {f"setting {path}": text for path, text in _flat(step.settings)}
+    fields |= {f"env {name}": value for name, value in step.env.items()}
+    for environment in (*step.environments, *step.locks):
+        fields[f"environment {environment.name}"] = environment.lock_sha256
+        fields[f"environment {environment.name} python"] = environment.python
+    fields |= {f"source {source.name}": source.sha256 for source in step.sources}
+    fields |= {f"library {name}": version for name, version in step.libraries.items()}
+    return Key(canonical.digest(fields), dict(sorted(fields.items())))
+
+
+def walk(artifacts: Iterable[Artifact]) -> list[Step]:
+    """Every step needed for `artifacts`, each once, makers before users.
+
+    Raises ConfigurationError when two different steps have one id.
+    """
+    ordered: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        known = ordered.get(step.id)
+        if known is step:
+            return
+        if known is not None:
+            raise ConfigurationError(f"Two different steps have the id {step.id!r}")
+        for artifact in step.inputs.values():
+            visit(artifact.step)
+        if ordered.setdefault(step.id, step) is not step:
+            raise ConfigurationError(f"Two different steps have the id {step.id!r}")
+
+    for artifact in artifacts:
+        visit(artifact.step)
+    return list(ordered.values())
+
+
+def _flat(value: Mapping[str, Json], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, item in value.items():
+        path = f"{prefix}{name}"
+        if isinstance(item, dict) and item:
+            yield from _flat(item, f"{path}.")
+        else:
+            yield path, canonical.dumps(item).decode()
