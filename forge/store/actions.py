@@ -1,0 +1,88 @@
+"""`actions/<key>.json`: what a step made, from what, and how it went."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from forge import canonical
+from forge.bundle import TreeReference
+from forge.errors import UsageError
+
+__all__ = ["MAX_ACTION_BYTES", "ActionResult", "action_name", "parse"]
+
+MAX_ACTION_BYTES: Final = 1024 * 1024
+_MAX_LOG_BYTES: Final = 16 * 1024
+_KEY = re.compile(r"[0-9a-f]{64}")
+_log = logging.getLogger(__name__)
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ActionResult(BaseModel):
+    """A step's result.
+
+    Attributes:
+        key: digest of everything the result depends on.
+        step: the step's id.
+        fields: what the key was made of, for `forge why`.
+        outputs: the trees it made, by name.
+        inputs: digests of the trees it used, by name.
+        parents: keys of the results whose outputs it used.
+        log_tail: end of the log, at most 16 KiB.
+        seconds: wall time.
+        started: RFC 3339, UTC.
+        runner: who ran it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    key: Digest
+    step: str
+    fields: dict[str, str]
+    outputs: dict[str, TreeReference]
+    inputs: dict[str, Digest] = Field(default_factory=dict)
+    parents: tuple[Digest, ...] = ()
+    log_tail: str = ""
+    seconds: float = Field(ge=0)
+    started: str
+    runner: str
+
+    @field_validator("log_tail")
+    @classmethod
+    def _shorten(cls, text: str) -> str:
+        return text.encode(errors="replace")[-_MAX_LOG_BYTES:].decode(errors="ignore")
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return canonical.dumps(self.model_dump(mode="json"))
+
+
+def action_name(key: str) -> str:
+    """Object name of a key's result. Raises UsageError."""
+    if not _KEY.fullmatch(key):
+        raise UsageError(f"{key!r} is not a step's key", hint="a key is 64 hexadecimal digits")
+    return f"actions/{key}.json"
+
+
+def parse(data: bytes, key: str, where: str) -> ActionResult | None:
+    """A result from its bytes; None, with a warning in the log, if they are not one.
+
+    A result is only a memory of work done: a damaged one costs building again, so it is no error.
+    """
+    try:
+        result = ActionResult.model_validate_json(data)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+    else:
+        if result.key == key:
+            return result
+        reason = f"it is the result of {result.key}"
+    _log.warning(
+        "The result of %s in %s is damaged and not used: %s. The step runs again.",
+        key, where, reason,
+    )  # fmt: skip
+    return None

@@ -1,0 +1,224 @@
+"""Mark and sweep: delete what no kept tree, recent result or young object needs.
+
+Kept are the given trees; results younger than the grace period, or all of whose outputs are kept
+for another reason; whatever these refer to; whatever is younger than the grace period; and what
+the young refers to. Deleted in the order actions, trees, chunk lists, packs, so that nothing ever
+refers to something deleted, also when the collector is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from forge.errors import CorruptedError, NotInStoreError
+from forge.store import chunklist
+from forge.store.layout import FILES, PACKS, TREES, files_name, pack_name, tree_name
+from forge.store.leases import MAX_LEASE_BYTES, live
+from forge.store.objects import Entry
+from forge.store.trees import SMALL
+from forge.store.writers import COLLECTOR
+
+if TYPE_CHECKING:
+    from forge.store.store import Store
+
+__all__ = ["Collector", "GarbageReport"]
+
+_DELETERS: Final = 8
+_HOUR_S: Final = 3600.0
+_ACTIONS: Final = "actions/"
+_LEASES: Final = "leases/"
+_KINDS: Final = (_ACTIONS, TREES, FILES, PACKS, _LEASES)
+
+
+@dataclass(slots=True)
+class _Swept:
+    objects: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageReport:
+    """What was deleted, or would be.
+
+    Attributes:
+        deleted: objects and bytes by kind.
+        kept_objects: objects that stay.
+        missing: kept trees, chunk lists that are not in the store.
+        left_overs: half-written files or uploads of killed writers that were removed.
+        dry_run: nothing was deleted.
+    """
+
+    deleted: dict[str, _Swept]
+    kept_objects: int
+    missing: tuple[str, ...]
+    left_overs: int
+    dry_run: bool
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all deleted objects."""
+        return sum(one.size for one in self.deleted.values())
+
+    def as_json(self) -> dict[str, object]:
+        """For `--json`."""
+        return {
+            "deleted": {
+                kind: {"objects": one.objects, "bytes": one.size}
+                for kind, one in self.deleted.items()
+            },
+            "kept_objects": self.kept_objects,
+            "missing": list(self.missing),
+            "left_overs": self.left_overs,
+            "dry_run": self.dry_run,
+        }
+
+    def rows(self, size_text: Callable[[int], str]) -> list[tuple[str, str, str]]:
+        """(kind, objects, size) for a table."""
+        return [(kind, str(one.objects), size_text(one.size)) for kind, one in self.deleted.items()]
+
+
+@dataclass(slots=True)
+class _Marks:
+    """Names of objects that stay."""
+
+    names: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
+
+
+class Collector:
+    """One collection.
+
+    Args:
+        store: whose.
+        now: seconds since the epoch.
+        grace_s: objects modified less than this long ago are young.
+        dry_run: delete nothing.
+        check: raises if the collector may not go on.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: float,
+        grace_s: float,
+        dry_run: bool,
+        check: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._objects = store.objects
+        self._now = now
+        self._before = now - grace_s
+        self._dry_run = dry_run
+        self._check = check
+        self._marks = _Marks()
+
+    def run(self, keep_trees: Iterable[str]) -> GarbageReport:
+        """Mark, then sweep. Raises CorruptedError before anything is deleted."""
+        listed = {kind: list(self._objects.entries(kind)) for kind in _KINDS}
+        self._mark_young(listed)
+        digests = set(keep_trees) | {
+            _digest(entry.name) for entry in listed[TREES] if self._young(entry)
+        }
+        digests |= self._mark_actions(listed[_ACTIONS], digests)
+        sizes = self._mark_trees(digests)
+        self._mark_files(sizes, listed[FILES])
+        self._mark_leases(listed[_LEASES])
+        deleted = {kind.rstrip("/"): self._sweep(listed[kind]) for kind in _KINDS}
+        total = sum(len(entries) for entries in listed.values())
+        # Not younger ones, whatever the grace: a lease is being written somewhere all the time.
+        swept_before = min(self._before, self._now - _HOUR_S)
+        left_overs = 0 if self._dry_run else self._objects.sweep(swept_before)
+        return GarbageReport(
+            deleted,
+            total - sum(one.objects for one in deleted.values()),
+            tuple(sorted(self._marks.missing)),
+            left_overs,
+            self._dry_run,
+        )
+
+    def _young(self, entry: Entry) -> bool:
+        return entry.modified >= self._before
+
+    def _mark_young(self, listed: dict[str, list[Entry]]) -> None:
+        for entries in listed.values():
+            self._marks.names.update(entry.name for entry in entries if self._young(entry))
+
+    def _mark_actions(self, entries: list[Entry], kept: set[str]) -> set[str]:
+        """Mark the results that stay; the trees of the young ones."""
+        trees: set[str] = set()
+        old = []
+        for entry in entries:
+            result = self._store.action(_digest(entry.name))
+            if result is None:
+                continue
+            outputs = {tree.digest for tree in result.outputs.values()}
+            if self._young(entry):
+                trees |= outputs
+            else:
+                old.append((entry.name, outputs))
+        self._marks.names.update(
+            name for name, outputs in old if outputs and outputs <= kept | trees
+        )
+        return trees
+
+    def _mark_trees(self, digests: set[str]) -> dict[str, int]:
+        """Mark trees and their small files; sizes of the larger ones by digest."""
+        larger: dict[str, int] = {}
+        for digest in sorted(digests):
+            name = tree_name(digest)
+            self._marks.names.add(name)
+            try:
+                tree = self._store.tree(digest)
+            except NotInStoreError:
+                self._marks.missing.append(name)
+                continue
+            for entry in tree.entries:
+                if entry.size > SMALL:
+                    larger[entry.sha256] = entry.size
+                elif entry.size:
+                    self._marks.names.add(pack_name(entry.sha256))
+        return larger
+
+    def _mark_files(self, sizes: dict[str, int], entries: list[Entry]) -> None:
+        """Mark the chunk lists of kept files, and the packs of these and of young lists."""
+        young = {_digest(entry.name) for entry in entries if self._young(entry)}
+        stored = {_digest(entry.name): entry.size for entry in entries}
+        for digest in sorted(sizes.keys() | young):
+            name = files_name(digest)
+            self._marks.names.add(name)
+            if digest not in stored:
+                self._marks.missing.append(name)
+                continue
+            data = self._objects.read(name, max_bytes=stored[digest]).data
+            chunks = chunklist.decode(data, size=sizes.get(digest), name=name)
+            self._marks.names.update(pack_name(pack.hex()) for pack in chunks.packs)
+
+    def _mark_leases(self, entries: list[Entry]) -> None:
+        self._marks.names.add(COLLECTOR)  # this collection's own
+        for entry in entries:
+            try:
+                data = self._objects.read(entry.name, max_bytes=MAX_LEASE_BYTES).data
+            except (CorruptedError, NotInStoreError):
+                continue
+            if live(data, self._now) is not None:
+                self._marks.names.add(entry.name)
+
+    def _sweep(self, entries: list[Entry]) -> _Swept:
+        dead = [entry for entry in entries if entry.name not in self._marks.names]
+        if not self._dry_run:
+            with ThreadPoolExecutor(_DELETERS) as pool:
+                for _ in pool.map(self._delete, dead):
+                    pass
+        return _Swept(len(dead), sum(entry.size for entry in dead))
+
+    def _delete(self, entry: Entry) -> None:
+        self._check()
+        self._objects.delete(entry.name)
+
+
+def _digest(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".json")

@@ -1,0 +1,195 @@
+"""`leases/<name>`: one holder at a time, until it says it is done or stops renewing.
+
+Built on the store's conditional writes alone, so it holds between machines. Expiry compares the
+clocks of two machines: they must agree to well under the time to live (one minute), as they must
+for signed metadata anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forge import canonical
+from forge.errors import ConflictError, CorruptedError, NotInStoreError, StoreError
+from forge.store.objects import Objects, Stored
+
+__all__ = ["MAX_LEASE_BYTES", "Clock", "Lease", "LeaseRecord", "hold", "live"]
+
+MAX_LEASE_BYTES: Final = 4096
+_POLL_S: Final = 0.5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where leases take the time from. `now` in seconds since the epoch."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+class LeaseRecord(BaseModel):
+    """What is stored. The token makes each record unlike any other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    owner: str
+    expires: Annotated[float, Field(allow_inf_nan=False)]
+    token: str = ""
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return canonical.dumps(self.model_dump(mode="json"))
+
+
+class Lease:
+    """A held lease. It renews itself in the background."""
+
+    def __init__(self, objects: Objects, name: str, owner: str, ttl_s: float, clock: Clock) -> None:
+        self.name = name
+        self._objects = objects
+        self._owner = owner
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._token = secrets.token_hex(8)
+        self._etag = ""
+        self._until = -math.inf
+        self._lost = False
+        self._stop = threading.Event()
+        self._renewer = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
+
+    def held(self) -> bool:
+        """Whether nobody else can have taken it over."""
+        return not self._lost and self._clock.now() < self._until
+
+    def check(self) -> None:
+        """Raise ConflictError if the lease is not held any more."""
+        if not self.held():
+            raise ConflictError(
+                f"The lease {self.name} in {self._objects.url} was lost",
+                why="it was not renewed in time, or taken over",
+                hint="check the connection to the store and the clock, then run the command again",
+            )
+
+    def acquire(self, wait_s: float) -> None:
+        """Take it, waiting at most `wait_s` seconds. Raises ConflictError, StoreError."""
+        deadline = self._clock.now() + wait_s
+        while not self._try():
+            left = deadline - self._clock.now()
+            if left <= 0:
+                raise self._taken()
+            self._clock.sleep(min(_POLL_S, left))
+        self._renewer.start()
+
+    def release(self) -> None:
+        """Give it back. Never raises: a lease that stays expires by itself."""
+        self._stop.set()
+        self._renewer.join()
+        # Nobody may take over a lease that is live, so that deleting it deletes no one else's.
+        if not self._lost and self._clock.now() < self._until - min(1.0, self._ttl_s / 10):
+            try:
+                self._objects.delete(self.name)
+            except StoreError as error:
+                _log.warning("The lease %s expires by itself: %s", self.name, error.what)
+
+    def _try(self) -> bool:
+        stored = _read(self._objects, self.name)
+        now = self._clock.now()
+        if stored is not None and live(stored.data, now) is not None:
+            return False
+        with contextlib.suppress(ConflictError):
+            return self._write(stored.etag if stored else None, now)
+        return False
+
+    def _write(self, etag: str | None, now: float) -> bool:
+        until = now + self._ttl_s
+        data = LeaseRecord(owner=self._owner, expires=until, token=self._token).encode()
+        if etag is None:
+            self._etag = self._objects.write_new(self.name, data)
+        else:
+            self._etag = self._objects.write_if(self.name, data, etag)
+        self._until = until
+        return True
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._ttl_s / 3):
+            try:
+                self._write(self._etag, self._clock.now())
+            except ConflictError:
+                self._lost = True
+                return
+            except StoreError as error:  # tried again until it expires
+                _log.warning("The lease %s was not renewed: %s", self.name, error.what)
+
+    def _taken(self) -> ConflictError:
+        stored = _read(self._objects, self.name)
+        record = live(stored.data, self._clock.now()) if stored else None
+        why = "somebody else was faster"
+        if record is not None:
+            expires = datetime.fromtimestamp(record.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            why = f"{record.owner} holds it until {expires}"
+        message = f"The lease {self.name} in {self._objects.url} is taken"
+        hint = "wait for the other run; a lease whose holder died expires by itself"
+        return ConflictError(message, why=why, hint=hint)
+
+
+@contextlib.contextmanager
+def hold(
+    objects: Objects,
+    name: str,
+    *,
+    owner: str,
+    ttl_s: float = 60.0,
+    wait_s: float = 0.0,
+    clock: Clock | None = None,
+) -> Iterator[Lease]:
+    """Hold `leases/<name>` for the body.
+
+    Args:
+        objects: where.
+        name: without the folder.
+        owner: who, for the message others get.
+        ttl_s: seconds after which a holder that died is forgotten; renewed at a third of it.
+        wait_s: how long to wait for another holder.
+        clock: time and sleep.
+
+    Raises:
+        ConflictError: another one holds it; names the owner and the expiry.
+        StoreError: the store is out of reach.
+    """
+    lease = Lease(objects, f"leases/{name}", owner, ttl_s, clock or Clock())
+    lease.acquire(wait_s)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def live(data: bytes, now: float) -> LeaseRecord | None:
+    """The lease in these bytes if it has not expired. Damaged bytes are an expired lease."""
+    try:
+        record = LeaseRecord.model_validate_json(data)
+    except ValidationError:
+        return None
+    return record if record.expires > now else None
+
+
+def _read(objects: Objects, name: str) -> Stored | None:
+    try:
+        return objects.read(name, max_bytes=MAX_LEASE_BYTES)
+    except NotInStoreError:
+        return None
+    except CorruptedError:  # too large to be a lease: replaced unconditionally by its size check
+        objects.delete(name)
+        return None

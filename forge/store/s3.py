@@ -1,0 +1,373 @@
+"""A store in a bucket: S3 itself or anything that speaks it with conditional writes.
+
+`write_new` is `If-None-Match: *`, `write_if` is `If-Match`; see docs/decisions/0003. botocore
+tries transient faults again four times with growing pauses. What it does not see (a body that
+breaks off) or gives up on early (its quota of retries ends in a long row of 503s) is tried again
+here, three times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from forge.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorruptedError,
+    NotInStoreError,
+    StoreError,
+)
+from forge.files import check_relative_path
+from forge.store.disk import disk_errors
+from forge.store.objects import Entry, Stored
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["S3Objects"]
+
+_T = TypeVar("_T")
+_ATTEMPTS: Final = 3
+_PART_BYTES: Final = 16 * 1024 * 1024
+_CONNECTIONS: Final = 16
+_BROKEN_OFF: Final = (IncompleteReadError, ResponseStreamingError)
+_TRANSIENT: Final = {500, 502, 503, 504, 429}
+_ABSENT: Final = {"NoSuchKey", "404", "NotFound"}
+_LOST: Final = {"PreconditionFailed", "412"}
+_DENIED: Final = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "401",
+    "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed",
+}  # fmt: skip
+
+
+class _LostRaceError(ConflictError):
+    """A condition that did not hold; `retried`: perhaps because an earlier try arrived."""
+
+    def __init__(self, what: str, *, retried: bool) -> None:
+        super().__init__(what, hint="run the command again")
+        self.retried = retried
+
+
+class S3Objects:
+    """Objects in `bucket` below `prefix`.
+
+    Args:
+        bucket: its name.
+        prefix: without slashes at its ends; may be empty.
+        environment: FORGE_S3_ENDPOINT or AWS_ENDPOINT_URL; AWS_ACCESS_KEY_ID and so on, where
+            they are missing boto3 looks in its usual places.
+    """
+
+    def __init__(self, bucket: str, prefix: str, environment: Mapping[str, str]) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._endpoint = environment.get("FORGE_S3_ENDPOINT") or environment.get("AWS_ENDPOINT_URL")
+        self._client = _client(self._endpoint, environment, self.url)
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def read(self, name: str, *, max_bytes: int) -> Stored:
+        """See `Objects.read`."""
+
+        def get() -> Stored:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
+            with contextlib.closing(answer["Body"]) as body:
+                if answer["ContentLength"] > max_bytes:
+                    raise self._too_large(name, max_bytes)
+                return Stored(_all_of(body), answer["ETag"])
+
+        return self._try(name, get)
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """See `Objects.read_range`."""
+
+        def get() -> bytes:
+            wanted = f"bytes={start}-{start + length - 1}"
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(name), Range=wanted)
+            with contextlib.closing(answer["Body"]) as body:
+                if answer["ContentLength"] != length:
+                    raise self._short(name)
+                return _all_of(body)
+
+        return self._try(name, get)
+
+    def write(self, name: str, data: bytes) -> str:
+        """See `Objects.write`."""
+        return self._put(name, data)
+
+    def write_new(self, name: str, data: bytes) -> str:
+        """See `Objects.write_new`."""
+        return self._put(name, data, IfNoneMatch="*")
+
+    def write_if(self, name: str, data: bytes, etag: str) -> str:
+        """See `Objects.write_if`."""
+        return self._put(name, data, IfMatch=etag)
+
+    def write_file(self, name: str, path: Path, *, take: bool = False) -> None:  # noqa: ARG002  the file stays
+        """See `Objects.write_file`."""
+        parts = TransferConfig(
+            multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=4
+        )
+
+        def upload() -> None:
+            self._client.upload_file(str(path), self._bucket, self._key(name), Config=parts)
+
+        with disk_errors(f"{path} cannot be read", path):
+            self._try(name, upload)
+
+    def delete(self, name: str) -> None:
+        """See `Objects.delete`."""
+        self._try(
+            name, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+        )
+
+    def size(self, name: str) -> int | None:
+        """See `Objects.size`."""
+        entry = self.entry(name)
+        return None if entry is None else entry.size
+
+    def entry(self, name: str) -> Entry | None:
+        """See `Objects.entry`."""
+
+        def head() -> Entry:
+            answer = self._client.head_object(Bucket=self._bucket, Key=self._key(name))
+            return Entry(name, answer["ContentLength"], answer["LastModified"].timestamp())
+
+        try:
+            return self._try(name, head)
+        except NotInStoreError:
+            return None
+
+    def touch(self, name: str) -> None:
+        """See `Objects.touch`: the object is copied onto itself by the server."""
+        key = self._key(name)
+        self._try(
+            name,
+            lambda: self._client.copy_object(
+                Bucket=self._bucket,
+                Key=key,
+                CopySource={"Bucket": self._bucket, "Key": key},
+                MetadataDirective="REPLACE",
+            ),
+        )
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """See `Objects.entries`."""
+        token = ""
+        while True:
+            page = self._try(prefix, functools.partial(self._page, prefix, token))
+            for one in page.get("Contents", []):
+                name = one["Key"].removeprefix(self._prefix)
+                if not name.endswith("/"):  # made by some consoles to show a folder
+                    yield Entry(name, one["Size"], one["LastModified"].timestamp())
+            token = page.get("NextContinuationToken", "")
+            if not token:
+                return
+
+    def scratch(self) -> Path:
+        """See `Objects.scratch`: the system's folder for temporary files (TMPDIR)."""
+        return Path(tempfile.gettempdir())
+
+    def sweep(self, before: float) -> int:
+        """See `Objects.sweep`: multipart uploads that were never completed."""
+        swept = 0
+        pages = self._client.get_paginator("list_multipart_uploads")
+
+        def uploads() -> list[Any]:
+            found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix)
+            return [one for page in found for one in page.get("Uploads", [])]
+
+        for one in self._try("uploads", uploads):
+            if one["Initiated"].timestamp() < before:
+                abort = functools.partial(
+                    self._client.abort_multipart_upload,
+                    Bucket=self._bucket,
+                    Key=one["Key"],
+                    UploadId=one["UploadId"],
+                )
+                self._try(one["Key"], abort)
+                swept += 1
+        return swept
+
+    def _page(self, prefix: str, token: str) -> Any:
+        where = f"{self._prefix}{prefix}"
+        if not token:
+            return self._client.list_objects_v2(Bucket=self._bucket, Prefix=where)
+        return self._client.list_objects_v2(
+            Bucket=self._bucket, Prefix=where, ContinuationToken=token
+        )
+
+    def _put(self, name: str, data: bytes, **condition: str) -> str:
+        tries = 0
+
+        def put() -> str:
+            nonlocal tries
+            tries += 1
+            answer = self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._key(name),
+                Body=data,
+                **condition,  # type: ignore[arg-type]  # IfMatch or IfNoneMatch
+            )
+            return answer["ETag"]
+
+        try:
+            return self._try(name, put)
+        except ConflictError as error:
+            retried = tries > 1 or (isinstance(error, _LostRaceError) and error.retried)
+            found = self._same(name, data) if retried else None
+            if found is None:
+                raise
+            return found  # an earlier try arrived, though its answer did not
+
+    def _same(self, name: str, data: bytes) -> str | None:
+        try:
+            stored = self.read(name, max_bytes=len(data))
+        except (NotInStoreError, CorruptedError):
+            return None
+        return stored.etag if stored.data == data else None
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}{check_relative_path(name)}"
+
+    def _try(self, name: str, call: Callable[[], _T]) -> _T:
+        """Call it, again after a transient fault. Raises StoreError."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return call()
+            except (BotoCoreError, ClientError, Boto3Error) as error:
+                if attempt + 1 == _ATTEMPTS or not _transient(error):
+                    raise self._error(name, error) from error
+                time.sleep(random.uniform(0.5, 1.0) * 0.2 * 4**attempt)  # noqa: S311  jitter
+        raise AssertionError
+
+    def _error(self, name: str, error: BotoCoreError | ClientError | Boto3Error) -> StoreError:
+        cause = _cause(error)
+        if isinstance(cause, ClientError):
+            return self._answered(name, cause)
+        if isinstance(cause, NoCredentialsError | PartialCredentialsError):
+            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            return StoreError(f"No credentials for the store {self.url}", hint=hint)
+        where = f" at {self._endpoint}" if self._endpoint else ""
+        what = f"The store {self.url}{where} is out of reach"
+        hint = "check the network and FORGE_S3_ENDPOINT, then run the command again"
+        return StoreError(what, why=_short_text(cause), hint=hint)
+
+    def _answered(self, name: str, error: ClientError) -> StoreError:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        metadata = error.response.get("ResponseMetadata", {})
+        status = metadata.get("HTTPStatusCode", 0)
+        if code in _ABSENT:
+            return NotInStoreError(f"{name} is not in the store {self.url}")
+        if code in _LOST:
+            what = f"{name} in {self.url} was written by somebody else first"
+            return _LostRaceError(what, retried=metadata.get("RetryAttempts", 0) > 0)
+        if code == "InvalidRange":
+            return self._short(name)
+        return self._refused(name, error, code, status)
+
+    def _refused(self, name: str, error: ClientError, code: str, status: int) -> StoreError:
+        if code == "NoSuchBucket":
+            hint = f"create it, for example: aws s3 mb s3://{self._bucket}"
+            return StoreError(f"There is no bucket {self._bucket} for {self.url}", hint=hint)
+        if code in _DENIED:
+            hint = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that key"
+            return StoreError(f"The store {self.url} refuses access", why=code, hint=hint)
+        if status in _TRANSIENT:
+            hint = "wait a little, then run the command again: what is stored is used again"
+            what = f"The store {self.url} is overloaded or failing"
+            return StoreError(what, why=f"{status} {code} after several tries", hint=hint)
+        hint = "run the command again; if it stays so, ask who runs the store"
+        return StoreError(
+            f"The store {self.url} failed", why=f"{name}: {_short_text(error)}", hint=hint
+        )
+
+    def _too_large(self, name: str, max_bytes: int) -> CorruptedError:
+        message = f"{name} in {self.url} is larger than {max_bytes} bytes"
+        return CorruptedError(message, hint="run 'forge store verify --repair'")
+
+    def _short(self, name: str) -> CorruptedError:
+        message = f"{name} in {self.url} is cut short"
+        return CorruptedError(message, hint="run 'forge store verify --repair'")
+
+
+def _client(endpoint: str | None, environment: Mapping[str, str], url: str) -> S3Client:
+    settings = Config(
+        connect_timeout=10,
+        read_timeout=30,
+        retries={"mode": "standard", "max_attempts": 4},
+        max_pool_connections=_CONNECTIONS,
+        # Only S3 itself has a host name for each bucket.
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    try:
+        session = boto3.Session(
+            aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=environment.get("AWS_SESSION_TOKEN"),
+            profile_name=environment.get("AWS_PROFILE"),
+            region_name=region or ("us-east-1" if endpoint else None),
+        )
+        return session.client("s3", endpoint_url=endpoint, config=settings)
+    except (BotoCoreError, ValueError) as error:
+        hint = "check FORGE_S3_ENDPOINT and the AWS_ variables"
+        raise ConfigurationError(
+            f"The store {url} cannot be opened", why=_short_text(error), hint=hint
+        ) from error
+
+
+def _all_of(body: StreamingBody) -> bytes:
+    try:
+        return body.read()
+    except ReadTimeoutError as error:  # botocore tries again before the body only
+        raise ResponseStreamingError(error=error) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What boto3's transfer wraps."""
+    if isinstance(error, Boto3Error):
+        return error.__cause__ or error.__context__ or error
+    return error
+
+
+def _transient(error: BaseException) -> bool:
+    cause = _cause(error)
+    if isinstance(cause, ClientError):
+        metadata = cause.response.get("ResponseMetadata", {})
+        code = cause.response.get("Error", {}).get("Code", "")
+        return metadata.get("HTTPStatusCode") in _TRANSIENT or code in {
+            "SlowDown",
+            "RequestTimeout",
+            "ConditionalRequestConflict",
+        }
+    return isinstance(cause, _BROKEN_OFF)
+
+
+def _short_text(error: BaseException) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -1,0 +1,92 @@
+"""Folders that may hold the same files, or parts of them, already."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from forge.files import sha256_file
+from forge.store.chunks import FileCutter
+from forge.store.trees import TreeEntry
+
+__all__ = ["Seeds"]
+
+_NEAREST: Final = 3  # files of another name that are cut in search of chunks
+
+
+class Seeds:
+    """The regular files below some folders. A file that cannot be read is not used."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._by_size: dict[int, list[Path]] = {}
+        self._by_path: dict[str, list[Path]] = {}
+        self._digests: dict[Path, str] = {}
+        self._lock = threading.Lock()
+        for folder in folders:
+            for path, size in _files(folder):
+                self._by_size.setdefault(size, []).append(path)
+                relative = path.relative_to(folder).as_posix()
+                self._by_path.setdefault(relative, []).append(path)
+
+    def whole(self, entry: TreeEntry) -> Path | None:
+        """A file with exactly the entry's bytes, read and hashed now."""
+        same_path = self._by_path.get(entry.path, [])
+        candidates = self._by_size.get(entry.size, [])
+        for path in sorted(candidates, key=lambda one: one not in same_path):
+            if self._digest(path) == entry.sha256:
+                return path
+        return None
+
+    def chunks(
+        self,
+        entry: TreeEntry,
+        wanted: Mapping[bytes, int],
+        use: Callable[[bytes, memoryview], None],
+    ) -> None:
+        """Cut the likeliest files and hand over each chunk whose digest is wanted.
+
+        `use` may take digests out of `wanted`; cutting stops when none is left.
+        """
+        for path in self._likely(entry):
+            if not wanted:
+                return
+            try:
+                for digest, data in FileCutter(path):
+                    if digest in wanted:
+                        use(digest, data)
+            except OSError:
+                continue  # a seed is a convenience: the store has every chunk
+
+    def _likely(self, entry: TreeEntry) -> list[Path]:
+        same = self._by_path.get(entry.path)
+        if same:
+            return same
+        suffix = Path(entry.path).suffix
+        sizes = sorted(self._by_size, key=lambda size: abs(size - entry.size))
+        near = (path for size in sizes for path in self._by_size[size] if path.suffix == suffix)
+        return [path for path, _ in zip(near, range(_NEAREST), strict=False)]
+
+    def _digest(self, path: Path) -> str:
+        with self._lock:
+            known = self._digests.get(path)
+        if known is None:
+            try:
+                known = sha256_file(path)
+            except OSError:
+                known = ""
+            with self._lock:
+                self._digests[path] = known
+        return known
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, int]]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                size = path.stat().st_size
+                if size:
+                    yield path, size

@@ -1,0 +1,244 @@
+"""Read everything in a store and check that it is what its name says and that nothing is missing.
+
+Repairing deletes what is damaged and what cannot be made without it, so that the plan sees no hit
+there and the next build or publication writes it again. Files found in folders are stored again
+first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forge.errors import CorruptedError, NotInStoreError, TrustError
+from forge.files import sha256_file
+from forge.store import chunklist
+from forge.store.actions import MAX_ACTION_BYTES, parse
+from forge.store.chunklist import MAX_PACK_BYTES, ChunkList
+from forge.store.layout import FILES, PACKS, TREES, pack_name
+from forge.store.objects import Entry
+from forge.store.put import Progress
+from forge.store.ranges import coalesce, every_piece
+from forge.store.trees import SMALL, Found, TreeEntry
+
+if TYPE_CHECKING:
+    from forge.store.store import Store
+
+__all__ = ["Problem", "Verifier", "VerifyReport", "repair"]
+
+_BLOCK: Final = 8 * 1024 * 1024
+_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One object that is damaged or incomplete."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was read and what is wrong.
+
+    Attributes:
+        objects: objects read.
+        bytes: bytes read.
+        problems: what is wrong, in the order found.
+        deleted: names that repairing deleted.
+        healed: files that were stored again from a folder.
+    """
+
+    objects: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    deleted: tuple[str, ...] = ()
+    healed: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, object]:
+        """For `--json`."""
+        return {
+            "ok": self.ok,
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "problems": [{"name": one.name, "reason": one.reason} for one in self.problems],
+            "deleted": list(self.deleted),
+            "healed": self.healed,
+        }
+
+
+@dataclass(slots=True)
+class _Seen:
+    packs: dict[bytes, int] = field(default_factory=dict)  # sound packs and their bytes
+    files: dict[str, int] = field(default_factory=dict)  # sound chunk lists, size of the file
+
+
+_Check = Callable[[Entry], str]  # what is wrong with it, or nothing
+
+
+class Verifier:
+    """One pass over a store."""
+
+    def __init__(self, store: Store, progress: Progress | None) -> None:
+        self._store = store
+        self._objects = store.objects
+        self._progress = progress or (lambda _done, _all: None)
+        self._seen = _Seen()
+        self._problems: list[Problem] = []
+        self._bytes = 0
+        self._count = 0
+        self._total = 0
+
+    def run(self) -> VerifyReport:
+        """Check packs, chunk lists, trees, actions, in that order. Raises StoreError."""
+        kinds = (PACKS, FILES, TREES, "actions/")
+        listed = {kind: list(self._objects.entries(kind)) for kind in kinds}
+        self._total = sum(entry.size for entries in listed.values() for entry in entries)
+        checks = (self._pack, self._file, self._tree, self._action)
+        for kind, check in zip(kinds, checks, strict=True):
+            for entry in listed[kind]:
+                self._check(entry, check)
+        return VerifyReport(self._count, self._bytes, tuple(self._problems))
+
+    def _check(self, entry: Entry, check: _Check) -> None:
+        try:
+            reason = check(entry)
+        except NotInStoreError:
+            return  # deleted since the listing
+        except (CorruptedError, TrustError) as error:
+            reason = error.why or error.what
+        if reason:
+            self._problems.append(Problem(entry.name, reason))
+        self._count += 1
+        self._bytes += entry.size
+        self._progress(self._bytes, self._total)
+
+    def _pack(self, entry: Entry) -> str:
+        digest = _name(entry)
+        if entry.size > MAX_PACK_BYTES:
+            return f"it is larger than {MAX_PACK_BYTES} bytes"
+        if entry.name != pack_name(digest):
+            return "it is not in the folder of its name"
+        hasher = hashlib.sha256()
+        for start in range(0, entry.size, _BLOCK):
+            length = min(_BLOCK, entry.size - start)
+            hasher.update(self._objects.read_range(entry.name, start, length))
+        if hasher.hexdigest() != digest:
+            return f"its bytes hash to {hasher.hexdigest()}"
+        self._seen.packs[bytes.fromhex(digest)] = entry.size
+        return ""
+
+    def _file(self, entry: Entry) -> str:
+        digest = _name(entry)
+        data = self._objects.read(entry.name, max_bytes=entry.size).data
+        chunks = chunklist.decode(data, size=None, name=entry.name)
+        for chunk in chunks:
+            if chunk.offset + chunk.length > self._seen.packs.get(chunk.pack, 0):
+                return f"its pack {chunk.pack.hex()} is damaged or missing"
+        actual = self._content(chunks)
+        if actual != digest:
+            return f"its chunks make a file with the digest {actual}"
+        self._seen.files[digest] = chunks.size
+        return ""
+
+    def _content(self, chunks: ChunkList) -> str:
+        """Digest of the file that the chunks make."""
+        hasher = hashlib.sha256()
+        for one in coalesce(every_piece(chunks)):
+            name = pack_name(one.pack.hex())
+            data = memoryview(self._objects.read_range(name, one.start, one.length))
+            for piece in one.pieces:
+                part = one.cut(data, piece)
+                if hashlib.sha256(part).digest() != piece.chunk.digest:
+                    why = f"chunk {piece.chunk.digest.hex()} is not in {name}"
+                    raise CorruptedError("A chunk is not where it should be", why=why)
+                hasher.update(part)
+        return hasher.hexdigest()
+
+    def _tree(self, entry: Entry) -> str:
+        tree = self._store.tree(_name(entry))
+        for one in tree.entries:
+            if one.size == 0:
+                continue
+            if one.size <= SMALL:
+                if self._seen.packs.get(bytes.fromhex(one.sha256)) != one.size:
+                    return f"{one.path}: its pack {one.sha256} is damaged or missing"
+            elif self._seen.files.get(one.sha256) != one.size:
+                return f"{one.path}: its chunk list {one.sha256} is damaged or missing"
+        return ""
+
+    def _action(self, entry: Entry) -> str:
+        data = self._objects.read(entry.name, max_bytes=MAX_ACTION_BYTES).data
+        return "" if parse(data, _name(entry), self._store.url) else "it is not a step's result"
+
+
+def repair(store: Store, report: VerifyReport, folders: Sequence[Path]) -> VerifyReport:
+    """Delete what is damaged after storing again what the folders have of it.
+
+    Args:
+        store: whose; the caller holds its writer mark.
+        report: of a `Verifier` just now.
+        folders: where lost files may be.
+    """
+    deleted: list[str] = []
+    healed = 0
+    latest = report
+    for round_number in range(_ROUNDS):
+        # Trees last: what their files need may come back from the folders.
+        doomed = [one.name for one in latest.problems if round_number or not _is_tree(one.name)]
+        for name in doomed:
+            store.objects.delete(name)
+        deleted += doomed
+        if not round_number:
+            healed = _heal(store, [one.name for one in latest.problems], folders)
+        latest = Verifier(store, None).run()
+        if latest.ok:
+            break
+    remaining = {one.name for one in latest.problems}
+    gone = tuple(name for name in deleted if store.objects.size(name) is None or name in remaining)
+    return replace(report, deleted=gone, healed=healed)
+
+
+def _heal(store: Store, names: Sequence[str], folders: Sequence[Path]) -> int:
+    """Store the files of incomplete trees that lie in the folders; how many."""
+    lost: dict[str, TreeEntry] = {}
+    for name in filter(_is_tree, names):
+        try:
+            tree = store.tree(name.removeprefix(TREES).removesuffix(".json"))
+        except (CorruptedError, TrustError, NotInStoreError):
+            continue
+        lost.update((one.sha256, one) for one in tree.entries)
+    found = list(_search(lost, folders))
+    if found:
+        store.put_files(found)
+    return len(found)
+
+
+def _search(lost: dict[str, TreeEntry], folders: Sequence[Path]) -> Iterator[Found]:
+    sizes = {one.size for one in lost.values()}
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            for path in (Path(parent, name) for name in names):
+                if not path.is_file() or path.stat().st_size not in sizes:
+                    continue
+                entry = lost.pop(sha256_file(path), None)
+                if entry is not None:
+                    yield Found(entry.path, path, entry.mode, entry.size)
+
+
+def _is_tree(name: str) -> bool:
+    return name.startswith(TREES)
+
+
+def _name(entry: Entry) -> str:
+    return entry.name.rpartition("/")[2].removesuffix(".json")

@@ -1,0 +1,56 @@
+"""A bounded crowd of threads that stops at the first failure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+__all__ = ["Workers"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Workers:
+    """Runs tasks; leaving the block waits for them and raises the first failure.
+
+    `submit` blocks while twice as many tasks wait as there are threads, so that a long list of
+    tasks is made only as fast as it is worked off.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count)
+        self._room = threading.BoundedSemaphore(2 * count)
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._failure = self._failure or error
+        self._pool.shutdown(wait=True)
+        if self._failure is not None and self._failure is not error:
+            raise self._failure
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run a task some time. Raises the first failure of an earlier one."""
+        self._room.acquire()
+        if self._failure is not None:
+            self._room.release()
+            raise self._failure
+        self._pool.submit(self._run, task)
+
+    def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """`function` of each item, in order."""
+        return self._pool.map(function, items)
+
+    def _run(self, task: Callable[[], None]) -> None:
+        try:
+            if self._failure is None:
+                task()
+        except BaseException as error:  # noqa: BLE001  raised where the work was asked for
+            self._failure = self._failure or error
+        finally:
+            self._room.release()
