@@ -1,0 +1,251 @@
+"""The TUF client over a store: what a device, or anyone, may believe of it.
+
+    trusted = TrustedStore(objects, state_dir, root_bytes)
+    trusted.refresh()
+    channel = trusted.channel("demo", "stable")
+    manifest = trusted.manifest("demo", channel.version, "development")
+
+One process at a time may use a state folder; the device's agent holds a lock for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forge.bundle import (
+    MAX_DOCUMENT_BYTES,
+    Channel,
+    Manifest,
+    channel_path,
+    check_name,
+    check_version,
+    manifest_path,
+    parse_channel,
+    parse_manifest,
+)
+from forge.canonical import sha256
+from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError, UsageError
+from forge.files import fsync_directory, write_durably
+from forge.store.objects import Objects
+from forge.trust import layout
+from forge.trust.explain import tuf_errors
+from forge.trust.proof_keys import (
+    MAX_PROOF_KEYS_BYTES,
+    ProofKeys,
+    parse_proof_keys,
+)
+
+if TYPE_CHECKING:
+    from tuf.ngclient.fetcher import FetcherInterface
+    from tuf.ngclient.updater import Updater
+
+__all__ = ["TrustedStore"]
+
+# A clock this far behind the newest signature is wrong: an expiry could not be noticed. One day
+# leaves room for a publisher whose own clock is a little fast.
+_CLOCK_TOLERANCE: Final = timedelta(days=1)
+
+
+class TrustedStore:
+    """A store seen through signatures.
+
+    Args:
+        objects: where the metadata is read.
+        state_dir: where trusted metadata is kept between runs, so that going back is noticed.
+        root_bytes: the root metadata this device was set up with; all trust starts here.
+        now: the time to judge expiry by; the clock's when None.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        state_dir: Path,
+        root_bytes: bytes,
+        now: datetime | None = None,
+    ) -> None:
+        self._objects = objects
+        self._dir = state_dir
+        self._root = root_bytes
+        self._now = now
+        self._updater: Updater | None = None
+
+    def refresh(self) -> None:
+        """Read and verify the newest metadata; may be called again at any time.
+
+        Raises:
+            TrustError: a signature, an expiry, a version or a digest does not hold.
+            StoreError: the store is out of reach, or the state folder cannot be written.
+        """
+        now = self._now or datetime.now(UTC)
+        updater = self._new_updater(now)
+        with tuf_errors(self._objects.url), _disk_errors(self._dir):
+            try:
+                updater.refresh()
+            finally:
+                _make_durable(self._dir)
+        self._check_clock(now)
+        self._updater = updater
+
+    def channel(self, name: str, channel: str) -> Channel:
+        """What a channel points to. Raises NotInStoreError, TrustError, StoreError."""
+        path = channel_path(check_name(name, "Bundle"), check_name(channel, "Channel"))
+        found = parse_channel(self._target(path, MAX_DOCUMENT_BYTES))
+        if (found.name, found.channel) != (name, channel):
+            raise _misplaced(path, f"{found.name}/{found.channel}")
+        return found
+
+    def manifest(self, name: str, version: str, profile: str) -> Manifest:
+        """One profile of one bundle. Raises NotInStoreError, TrustError, StoreError."""
+        path = manifest_path(
+            check_name(name, "Bundle"), check_version(version), check_name(profile, "Profile")
+        )
+        found = parse_manifest(self._target(path, MAX_DOCUMENT_BYTES))
+        if (found.name, found.version, found.profile) != (name, version, profile):
+            raise _misplaced(path, f"{found.name} {found.version} {found.profile}")
+        return found
+
+    def proof_keys(self) -> ProofKeys:
+        """Keys for `verify_provenance` and `verify_model_signature`. Raises as `manifest`."""
+        return parse_proof_keys(self._target(layout.PROOF_KEYS_PATH, MAX_PROOF_KEYS_BYTES))
+
+    def _new_updater(self, now: datetime) -> Updater:
+        from tuf.ngclient.updater import Updater
+
+        metadata = self._dir / "metadata"
+        with tuf_errors("the root metadata of this device"), _disk_errors(self._dir):
+            metadata.mkdir(parents=True, exist_ok=True)
+            updater = Updater(
+                str(metadata),
+                layout.METADATA_PREFIX,
+                fetcher=_fetcher(self._objects),
+                bootstrap=self._root,
+            )
+        # python-tuf has no argument for the time; this attribute is where all its checks look.
+        updater._trusted_set.reference_time = now  # noqa: SLF001
+        return updater
+
+    def _target(self, path: str, max_bytes: int) -> bytes:
+        if self._updater is None:
+            raise UsageError("TrustedStore.refresh() comes before reading")
+        with tuf_errors(self._objects.url), _disk_errors(self._dir):
+            info = self._updater.get_targetinfo(path)
+            if info is None:
+                hint = "forge bundle list shows what is published"
+                raise NotInStoreError(f"{path} is not published in {self._objects.url}", hint=hint)
+            if info.length > max_bytes:
+                raise TrustError(f"{path} is larger than {max_bytes} bytes")
+            digest = info.hashes.get("sha256")
+            if digest is None:
+                raise TrustError(f"{path} is signed without a SHA-256")
+            return self._cached(path, digest, info.length)
+
+    def _cached(self, path: str, digest: str, length: int) -> bytes:
+        cached = self._dir / "targets" / digest
+        try:
+            data = cached.read_bytes() if cached.stat().st_size == length else b""
+        except FileNotFoundError:
+            data = b""
+        if sha256(data) == digest:
+            return data
+        try:
+            data = self._objects.read(layout.target_name(path, digest), max_bytes=length).data
+        except CorruptedError:
+            raise _altered(path, self._objects.url) from None
+        if len(data) != length or sha256(data) != digest:
+            raise _altered(path, self._objects.url)
+        write_durably(cached, data)
+        self._prune(cached)
+        return data
+
+    def _prune(self, newest: Path, keep: int = 32) -> None:
+        files = sorted(newest.parent.iterdir(), key=lambda file: file.stat().st_mtime)
+        for file in files[:-keep]:
+            if file != newest:
+                file.unlink(missing_ok=True)
+
+    def _check_clock(self, now: datetime) -> None:
+        signed = json.loads((self._dir / "metadata" / "timestamp.json").read_bytes())["signed"]
+        text = signed.get("signed_at")
+        if not isinstance(text, str):
+            return
+        try:
+            signed_at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            raise TrustError("The timestamp metadata has no valid 'signed_at'") from None
+        if now < signed_at - _CLOCK_TOLERANCE:
+            raise TrustError(
+                "This machine's clock is behind",
+                why=f"it says {now:%Y-%m-%d %H:%M} UTC, the newest metadata was signed {text}",
+                hint="set the clock ('timedatectl set-ntp true'), then run it again",
+            )
+
+
+def _misplaced(path: str, found: str) -> TrustError:
+    return TrustError(
+        f"{path} holds another document",
+        why=f"it says it is {found}",
+        hint="do not use this bundle; report its publisher",
+    )
+
+
+def _altered(path: str, place: str) -> TrustError:
+    return TrustError(
+        f"{path} in {place} is not what was signed",
+        why="its length or SHA-256 differs",
+        hint="ask the publisher to publish it again; nothing was changed here",
+    )
+
+
+def _make_durable(folder: Path) -> None:
+    """Flush what python-tuf wrote: it renames files into place but never calls fsync."""
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            path = Path(parent, file)
+            if path.is_symlink():
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_directory(Path(parent))
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """OSError of the state folder as StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"Cannot keep trusted metadata in {folder}",
+            why=str(error),
+            hint="free disk space or fix the folder's rights, then run it again",
+        ) from None
+
+
+def _fetcher(objects: Objects) -> FetcherInterface:
+    from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
+    from tuf.ngclient.fetcher import FetcherInterface
+
+    class StoreFetcher(FetcherInterface):
+        """python-tuf's network, over Objects: never reads more than the cap."""
+
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            yield self.download_bytes(url, layout.max_metadata_bytes("targets"))
+
+        def download_bytes(self, url: str, max_length: int) -> bytes:
+            try:
+                return objects.read(url, max_bytes=max_length).data
+            except NotInStoreError as error:
+                raise DownloadHTTPError(f"{url} is not there", 404) from error
+            except CorruptedError as error:
+                raise DownloadLengthMismatchError(error.what) from error
+
+    return StoreFetcher()
