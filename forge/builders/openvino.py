@@ -1,0 +1,40 @@
+"""OpenVINO: GGUF → OpenVINO IR on any CPU, for development."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from forge.profiles import Profile, select
+from forge.steps import Artifact, Step, locked, source
+
+__all__ = ["PRECISIONS", "READS", "compile"]
+
+READS: Final = ("engine.builder", "engine.precision")
+PRECISIONS: Final = ("as-is",)
+_TOOL: Final = Path(__file__).parent / "tools" / "openvino_compile.py"
+
+
+def compile(profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifact:  # noqa: A001
+    """Plan the IR. Batch size and lengths are decided when it is served, so they are not read."""
+    step = Step(
+        id=f"engine@{profile.name}",
+        argv=(
+            "${tools.openvino}/bin/python",
+            "${source.openvino_compile}",
+            "--checkpoint",
+            "${inputs.checkpoint}",
+            "--settings",
+            "${settings}",
+            "--output",
+            "${outputs.engine}",
+        ),
+        inputs={"checkpoint": checkpoint},
+        outputs=("engine",),
+        settings=select(profile, READS),
+        environments=(locked(dockerfiles / "openvino"),),
+        sources=(source(_TOOL),),
+        platform=profile.platform,
+        labels=profile.runner.labels,
+    )
+    return step["engine"]

