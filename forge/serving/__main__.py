@@ -1,0 +1,38 @@
+"""`python -m forge.serving render`: what the model_repository stage runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from forge.errors import ForgeError
+from forge.serving.render import render
+from forge.serving.spec import RenderSettings, read_document
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m forge.serving", description=__doc__)
+    commands = parser.add_subparsers(required=True, dest="command")
+    command = commands.add_parser("render", help="write a Triton model repository")
+    command.add_argument("--engine", type=Path, required=True, help="folder of a compiled engine")
+    command.add_argument("--settings", type=Path, required=True, help="profile fields as JSON")
+    command.add_argument("--lock", type=Path, required=True, help="lock of Triton's environment")
+    command.add_argument("--output", type=Path, required=True, help="folder to write")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = read_document(arguments.settings, RenderSettings)
+        spec = render(arguments.engine, settings, arguments.lock, arguments.output)
+    except ForgeError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"Error: The model repository could not be written: {error}\n")
+        return 5
+    sys.stderr.write(f"rendered model {spec.model!r} for {spec.builder} in {arguments.output}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

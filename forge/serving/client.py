@@ -1,0 +1,162 @@
+"""Asks a model under Triton and streams the answer, blocking or with asyncio."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from forge.errors import ForgeError, StepFailedError
+from forge.serving.events import Event, Finished, Parser, Token
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Ask", "Timeouts", "answer", "astream", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds a client waits: for the connection, between two events, for the whole answer.
+
+    The first event may take longer than a gap: the prompt is read and others may be ahead.
+    """
+
+    connect: float = 5.0
+    first: float = 120.0
+    gap: float = 60.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request to one model; temperature 0 takes the likeliest token."""
+
+    url: str
+    model: str
+    prompt: str
+    max_tokens: int
+    temperature: float = 0.0
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def endpoint(self) -> str:
+        """Triton's streaming endpoint of the model."""
+        return f"{self.url}/v2/models/{self.model}/generate_stream"
+
+    def body(self) -> dict[str, str | int | float]:
+        """The request's JSON."""
+        return {
+            "text_input": self.prompt,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+        }
+
+
+def stream(ask: Ask, client: httpx.Client | None = None) -> Generator[Event]:
+    """Tokens as they come, then one Finished. Close it to stop the generation.
+
+    Args:
+        ask: what to ask whom.
+        client: a client to use again; otherwise one is made for this request.
+
+    Raises:
+        UsageError: the model refused the request.
+        StepFailedError: no connection, a timeout, or an answer that broke off.
+    """
+    import httpx
+
+    with contextlib.ExitStack() as stack, _explained(ask):
+        if client is None:
+            client = stack.enter_context(httpx.Client(trust_env=False))
+        end = time.monotonic() + ask.timeouts.total
+        request = client.build_request(
+            "POST", ask.endpoint, json=ask.body(), timeout=_timeout(ask.timeouts)
+        )
+        response = stack.enter_context(contextlib.closing(client.send(request, stream=True)))
+        _shorten(response, ask.timeouts)
+        parser = _parser(response)
+        for data in response.iter_raw():
+            _check_total(end, ask)
+            yield from parser.feed(data)
+        parser.close()
+
+
+async def astream(ask: Ask, client: httpx.AsyncClient | None = None) -> AsyncGenerator[Event]:
+    """`stream` for asyncio: the same events and errors."""
+    import httpx
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_explained(ask))
+        if client is None:
+            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        end = time.monotonic() + ask.timeouts.total
+        request = client.build_request(
+            "POST", ask.endpoint, json=ask.body(), timeout=_timeout(ask.timeouts)
+        )
+        response = await client.send(request, stream=True)
+        stack.push_async_callback(response.aclose)
+        _shorten(response, ask.timeouts)
+        parser = _parser(response)
+        async for data in response.aiter_raw():
+            _check_total(end, ask)
+            for event in parser.feed(data):
+                yield event
+        parser.close()
+
+
+def answer(ask: Ask) -> tuple[str, Finished]:
+    """The whole answer. Raises as `stream` does."""
+    text: list[str] = []
+    end: Finished | None = None
+    with contextlib.closing(stream(ask)) as events:
+        for event in events:
+            if isinstance(event, Token):
+                text.append(event.text)
+            else:
+                end = event
+    if end is None:
+        raise StepFailedError("Triton's answer ended before it was complete")
+    return "".join(text), end
+
+
+def _timeout(timeouts: Timeouts) -> httpx.Timeout:
+    import httpx
+
+    return httpx.Timeout(timeouts.gap, connect=timeouts.connect, read=timeouts.first)
+
+
+def _shorten(response: httpx.Response, timeouts: Timeouts) -> None:
+    """After the first bytes the shorter limit counts; httpcore looks it up for every read."""
+    response.request.extensions["timeout"]["read"] = timeouts.gap
+
+
+def _parser(response: httpx.Response) -> Parser:
+    kind = response.headers.get("content-type", "")
+    return Parser(response.status_code, is_stream=kind.startswith("text/event-stream"))
+
+
+def _check_total(end: float, ask: Ask) -> None:
+    if time.monotonic() > end:
+        message = f"Model {ask.model!r} did not end its answer in {ask.timeouts.total:.0f} s"
+        raise StepFailedError(message, hint="ask for fewer tokens")
+
+
+@contextlib.contextmanager
+def _explained(ask: Ask) -> Iterator[None]:
+    import httpx
+
+    try:
+        yield
+    except ForgeError:
+        raise
+    except httpx.TimeoutException as error:
+        message = f"Model {ask.model!r} did not answer in time"
+        why = f"{type(error).__name__} at {ask.url}"
+        raise StepFailedError(message, why=why, hint="see Triton's log") from None
+    except httpx.HTTPError as error:
+        message = f"Model {ask.model!r} cannot be asked"
+        why = f"{str(error) or type(error).__name__} at {ask.url}"
+        raise StepFailedError(message, why=why, hint="does its server run?") from None

@@ -1,0 +1,111 @@
+"""Triton's `generate_stream`: bytes of Server-Sent Events → tokens. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from forge.errors import ForgeError, StepFailedError, UsageError
+
+__all__ = ["Event", "Finished", "Parser", "Token", "refusal"]
+
+_MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+_CLIENT_ERRORS: Final = range(400, 500)
+_DEAD_MODEL: Final = "is not healthy"  # Triton 2.51 says it with status 400
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the answer: the text of one or more tokens."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of the answer; counts are of tokens, `output_tokens` with the end-of-text token."""
+
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+
+
+Event: TypeAlias = Token | Finished
+
+
+@dataclass(slots=True)
+class Parser:
+    """Takes bytes as they arrive, however they are cut, and gives events."""
+
+    status: int = 200
+    is_stream: bool = True  # False: the body is one JSON error, as for an unknown model
+    finished: bool = False
+    _rest: bytes = field(default=b"")
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Events that are complete now.
+
+        Raises:
+            UsageError: the model refused the request (HTTP status 4xx).
+            StepFailedError: the model failed, or what came is no event.
+        """
+        self._rest += data
+        if len(self._rest) > _MAX_EVENT_BYTES:
+            raise StepFailedError(f"Triton sent an event of more than {_MAX_EVENT_BYTES} bytes")
+        while self.is_stream and b"\n\n" in self._rest:
+            block, _, self._rest = self._rest.partition(b"\n\n")
+            yield from self._event(block)
+
+    def close(self) -> None:
+        """The stream has ended. Raises as `feed`, and StepFailedError if the answer has not."""
+        if not self.is_stream:
+            raise refusal(self.status, self._rest)
+        if not self.finished:
+            message = "Triton's answer ended before it was complete"
+            hint = "the model or the server was stopped or killed; see Triton's log"
+            raise StepFailedError(message, hint=hint)
+
+    def _event(self, block: bytes) -> Iterator[Event]:
+        lines = [line[5:].strip() for line in block.splitlines() if line.startswith(b"data:")]
+        if not lines:
+            return
+        body = b"\n".join(lines)
+        value = _json(body)
+        if not isinstance(value, dict) or "error" in value or self.status != 200:  # noqa: PLR2004
+            raise refusal(self.status, body)
+        text = value.get("text_output", "")
+        if text:
+            yield Token(str(text))
+        if "finish_reason" in value:
+            self.finished = True
+            yield _finished(value)
+
+
+def refusal(status: int, body: bytes) -> ForgeError:
+    """The error for an answer that is none; a 4xx is the asker's own."""
+    value = _json(body)
+    why = str(value["error"]) if isinstance(value, dict) and "error" in value else ""
+    why = why or body[:500].decode(errors="replace").strip() or f"HTTP status {status}"
+    if status in _CLIENT_ERRORS and _DEAD_MODEL not in why:
+        return UsageError("The model refused the request", why=why)
+    return StepFailedError("The model failed", why=why, hint="see Triton's log")
+
+
+def _finished(value: dict[str, Any]) -> Finished:
+    try:
+        return Finished(
+            finish_reason=str(value["finish_reason"]),
+            input_tokens=int(value["input_tokens"]),
+            output_tokens=int(value["output_tokens"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StepFailedError("Triton's last event is not complete", why=repr(error)) from None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None

@@ -1,0 +1,72 @@
+"""What the processes of one session have used, read from /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Usage", "listener", "usage"]
+
+_LISTEN = "0A"  # include/net/tcp_states.h
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Resources of a process tree.
+
+    Attributes:
+        cpu_seconds: user and system time, children that ended included.
+        peak_rss_mib: sum of each living process's highest resident size; pages that two of them
+            share count twice, so this is an upper bound.
+        processes: how many live.
+    """
+
+    cpu_seconds: float
+    peak_rss_mib: float
+    processes: int
+
+
+def usage(session: int, proc: Path = Path("/proc")) -> Usage:
+    """Add up every process of a session but its leader, which only supervises."""
+    ticks, peak_kib, count = 0, 0, 0
+    for entry in proc.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == session:
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # proc_pid_stat(5): the name may hold blanks; fields count from its closing bracket.
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) != session:
+                continue
+            ticks += sum(int(value) for value in fields[11:15])
+            if fields[0] != "Z":
+                peak_kib += _peak_kib(entry)
+                count += 1
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), peak_kib / 1024, count)
+
+
+def _peak_kib(entry: Path) -> int:
+    for line in (entry / "status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
+def listener(port: int, proc: Path = Path("/proc")) -> str:
+    """Who listens on a TCP port: "name (pid 12)", or "" if that cannot be seen."""
+    inodes = set()
+    for table in ("net/tcp", "net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (proc / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    for entry in proc.iterdir() if inodes else ():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            for descriptor in (entry / "fd").iterdir():
+                if str(descriptor.readlink()) in inodes:
+                    return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
+    return ""

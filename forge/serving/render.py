@@ -1,0 +1,124 @@
+"""Render a Triton model repository from an engine and a profile's settings: pure but for files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from forge.errors import ConfigurationError
+from forge.serving.spec import (
+    ENGINE_FILE,
+    LOCK_PATH,
+    MODELS_FOLDER,
+    EngineFacts,
+    RenderSettings,
+    Spec,
+    read_document,
+    write_spec,
+)
+
+__all__ = ["TEMPLATES", "config_pbtxt", "make_spec", "render"]
+
+TEMPLATES: Final = ("openvino",)
+_IMAGE = re.compile(r"[\w./:-]+@sha256:[0-9a-f]{64}")
+
+
+def make_spec(settings: RenderSettings, engine: EngineFacts) -> Spec:
+    """What `serving.json` says. Raises ConfigurationError for settings that contradict."""
+    limits, serving = settings.engine, settings.serving
+    if engine.builder not in TEMPLATES:
+        message = f"No model repository can be rendered for builder {engine.builder!r} yet"
+        raise ConfigurationError(message, hint=f"known: {', '.join(TEMPLATES)}")
+    if limits.max_input_len >= limits.max_seq_len:
+        message = "engine.max_input_len leaves no room for an answer"
+        why = f"max_input_len {limits.max_input_len}, max_seq_len {limits.max_seq_len}"
+        raise ConfigurationError(message, why=why, hint="set max_seq_len to more")
+    if serving.server == "environment" and not serving.environment:
+        message = "serving.server is 'environment', but serving.environment names none"
+        raise ConfigurationError(message, hint="name a folder of dockerfiles/")
+    if serving.server == "container" and not _IMAGE.fullmatch(serving.image or ""):
+        message = "serving.server is 'container', but serving.image names none by digest"
+        raise ConfigurationError(message, hint="for example name@sha256:…")
+    environment = serving.environment if serving.server == "environment" else None
+    return Spec(
+        model=serving.model,
+        server=serving.server,
+        environment=environment,
+        python=serving.python,
+        lock=LOCK_PATH if environment else None,
+        image=serving.image if serving.server == "container" else None,
+        repository=MODELS_FOLDER,
+        builder=engine.builder,
+        runtime=engine.runtime,
+        max_batch_size=limits.max_batch_size,
+        max_input_len=limits.max_input_len,
+        max_seq_len=limits.max_seq_len,
+        default_max_tokens=serving.default_max_tokens,
+        start_timeout_s=serving.start_timeout_s,
+        golden=settings.smoke.golden,
+    )
+
+
+def config_pbtxt(spec: Spec, kv_cache_mib: int | None) -> str:
+    """Triton's config.pbtxt for a spec."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("forge.serving"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - the output is protobuf text; every value is quoted by type
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template(f"{spec.builder}/config.pbtxt.j2")
+    return template.render(spec=spec, kv_cache_mib=kv_cache_mib or 0)
+
+
+def render(engine: Path, settings: RenderSettings, lock: Path, output: Path) -> Spec:
+    """Write the whole tree into `output`, an empty or new folder.
+
+    Raises:
+        ConfigurationError: the engine or the settings cannot be served.
+        OSError: the disk.
+    """
+    spec = make_spec(settings, read_document(engine / ENGINE_FILE, EngineFacts))
+    version = output / spec.repository / spec.model / "1"
+    version.mkdir(parents=True, exist_ok=True)
+    _link_tree(engine, version / "engine")
+    source = resources.files("forge.serving") / "templates" / spec.builder / "model.py"
+    (version / "model.py").write_bytes(source.read_bytes())
+    text = config_pbtxt(spec, settings.serving.kv_cache_mib)
+    (version.parent / "config.pbtxt").write_text(text, encoding="utf-8")
+    if spec.lock:
+        (output / spec.lock).parent.mkdir(exist_ok=True)
+        shutil.copyfile(lock, output / spec.lock)
+    write_spec(output, spec)
+    return spec
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Hard links where the disk allows it: an engine may have 100 GB."""
+    for folder, folders, files in os.walk(source):
+        for name in (*folders, *files):
+            if (Path(folder) / name).is_symlink():
+                message = f"The engine holds a symbolic link: {Path(folder) / name}"
+                raise ConfigurationError(message, why="a link would not survive being shipped")
+        here = target / Path(folder).relative_to(source)
+        here.mkdir()
+        for name in files:
+            _link(Path(folder) / name, here / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
+            raise
+        shutil.copyfile(source, target)

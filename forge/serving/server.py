@@ -1,0 +1,341 @@
+"""A Triton process: start, wait until its model is ready, measure, stop without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from forge.environments import Installed
+from forge.errors import ConfigurationError, NoRunnerError, StepFailedError
+from forge.serving.processes import Usage, listener, usage
+from forge.serving.spec import Spec
+
+__all__ = ["Ports", "TritonServer", "command_line", "last_reasons"]
+
+HOST: Final = "127.0.0.1"
+_POLL_S: Final = 0.1
+_REQUEST_TIMEOUT_S: Final = 5.0
+_GRACE_S: Final = 10.0
+_STUB_FAILED_S: Final = 10.0
+_TRITON_AND_MODEL: Final = 2  # processes
+# What a server may see of its starter's environment: no credentials, no PYTHON… settings.
+_KEPT = re.compile(
+    "PATH|HOME|TMPDIR|LANG|LC_.*|TZ|LD_LIBRARY_PATH|(CUDA|NVIDIA|OMP|OPENVINO|OV)_.*"
+)
+_LOG_TAIL_BYTES: Final = 64 * 1024
+_REASONS: Final = 6
+# Triton's own log: E1124 04:18:00.1 123 file.cc:12] "text", with \n for a new line.
+_TRITON_ERROR = re.compile(r'^[EF]\d{4} .*?\] "?(.*?)"?$')
+_STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
+_OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
+_WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports of one server on 127.0.0.1; 0 means any free one."""
+
+    http: int = 0
+    metrics: int = 0
+
+
+class TritonServer:
+    """One running Triton. Use `start`, then as a context manager, or call `stop`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], spec: Spec, ports: Ports, log: Path
+    ) -> None:
+        self._process = process
+        self.spec = spec
+        self.ports = ports
+        self.log = log
+        self._was_ready = False
+
+    @classmethod
+    def start(
+        cls, tree: Path, spec: Spec, installed: Installed, *, work: Path, ports: Ports | None = None
+    ) -> Self:
+        """Start Triton on a rendered tree and return at once.
+
+        Args:
+            tree: the rendered tree, which may lie anywhere and is only read.
+            spec: its serving.json.
+            installed: the environment that holds Triton.
+            work: folder for the log (`triton.log`) and links; may be used again.
+            ports: where to listen.
+
+        Raises:
+            NoRunnerError: the spec asks for a container.
+            ConfigurationError: the environment holds no Triton for its Python.
+            StepFailedError: a port is taken, or the process cannot be started.
+        """
+        if spec.server != "environment":
+            message = f"Model {spec.model!r} is served from a container, which Forge cannot do yet"
+            raise NoRunnerError(message, hint=f"start it by hand: {spec.image}")
+        work = work.absolute()
+        work.mkdir(parents=True, exist_ok=True)
+        chosen = _choose_ports(ports or Ports())
+        backends = _link_backends(installed, work / "backends")
+        repository = _link_repository((tree / spec.repository).resolve(), work / "models")
+        prefix = f"forge-{secrets.token_hex(6)}"
+        argv = command_line(repository, installed, backends, chosen, prefix)
+        log = work / "triton.log"
+        supervisor = [sys.executable, "-I", str(Path(__file__).with_name("supervisor.py"))]
+        wrapped = [*supervisor, f"--grace={_GRACE_S}", f"--shared-memory={prefix}", "--", *argv]
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    wrapped,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(installed, os.environ),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise StepFailedError("Triton could not be started", why=str(error)) from None
+        return cls(process, spec, chosen, log)
+
+    @property
+    def url(self) -> str:
+        """Base of Triton's HTTP API."""
+        return f"http://{HOST}:{self.ports.http}"
+
+    @property
+    def pid(self) -> int:
+        """The supervisor, which leads the session and the group of all of the server."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs and, once it was ready, its model's process too.
+
+        Triton 2.51 calls a model ready whose process was killed (by the OOM killer, say), and does
+        not start it again.
+        """
+        if self._process.poll() is not None:
+            return False
+        return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
+
+    def is_ready(self) -> bool:
+        """Whether the model's own ready URL answers 200 and its process lives."""
+        ready = _get(self.ports.http, f"/v2/models/{self.spec.model}/ready") == http.client.OK
+        self._was_ready |= ready
+        return ready and self.alive
+
+    def wait_ready(self, timeout_s: float) -> float:
+        """Wait for the model; returns the seconds waited. Raises StepFailedError."""
+        begin = time.monotonic()
+        end, stub_failed = begin + timeout_s, False
+        while time.monotonic() < end:
+            if not self.alive:
+                message = f"Triton ended with code {self._process.returncode} before it was ready"
+                raise StepFailedError(message, why=self.reasons(), hint=f"its log: {self.log}")
+            if self.is_ready():
+                return time.monotonic() - begin
+            if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
+                # Triton 2.51 now and then waits for ever for a stub that said this and ended.
+                stub_failed, end = True, min(end, time.monotonic() + _STUB_FAILED_S)
+            time.sleep(_POLL_S)
+        message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
+        hint = f"its log: {self.log}; or raise serving.start_timeout_s"
+        raise StepFailedError(message, why=self.reasons(), hint=hint)
+
+    def reasons(self) -> str:
+        """The log's last lines that say something."""
+        return last_reasons(_tail(self.log))
+
+    def usage(self) -> Usage:
+        """CPU time and memory of Triton and its model processes up to now."""
+        return usage(self.pid)
+
+    def version(self) -> str:
+        """Triton's version as it says itself. Raises StepFailedError."""
+        return _version(self.ports.http)
+
+    def stop(self) -> None:
+        """End the server and everything it started; nothing happens if it has ended."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_GRACE_S + 10)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, 9)
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def command_line(
+    repository: Path, installed: Installed, backends: Path, ports: Ports, prefix: str
+) -> list[str]:
+    """Triton's argv: loopback only, one model, no way to change it from outside."""
+    triton = installed.site_packages / "pytriton" / "tritonserver"
+    restricted = "model-repository,shared-memory,trace,logging"
+    return [
+        str(triton / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        "--model-control-mode=none",
+        "--exit-on-error=true",
+        "--strict-readiness=true",
+        "--disable-auto-complete-config",
+        "--exit-timeout-secs=5",
+        f"--http-address={HOST}",
+        f"--http-port={ports.http}",
+        # The value is a secret nobody keeps: these calls are for nobody.
+        f"--http-restricted-api={restricted}:forge={secrets.token_hex(16)}",
+        "--allow-grpc=false",
+        "--allow-metrics=true",
+        f"--metrics-address={HOST}",
+        f"--metrics-port={ports.metrics}",
+    ]
+
+
+def last_reasons(log: str) -> str:
+    """What went wrong by a log: why a model did not load, else its errors, else its last lines."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip(" |+-")]
+    errors = [text for line in lines if (text := _error_text(line))]
+    models = [text for text in errors if text.startswith("failed to load '")]
+    chosen = list(dict.fromkeys(models or errors or lines))[-_REASONS:]
+    return "\n".join(chosen) or "it logged nothing"
+
+
+def _error_text(line: str) -> str:
+    if any(usual in line for usual in _WITHOUT_GPU):
+        return ""
+    if match := _TRITON_ERROR.match(line) or _STUB_ERROR.search(line):
+        parts = match.group(1).replace("\\n", "\n").splitlines()
+        return "\n".join(part for part in parts if part.strip())
+    return line if _OTHER_ERROR.match(line.strip()) else ""
+
+
+def _environment(installed: Installed, inherited: Mapping[str, str]) -> dict[str, str]:
+    packages = installed.site_packages
+    libraries = [str(installed.library_folder), str(packages / "nvidia_pytriton.libs")]
+    kept = {name: value for name, value in inherited.items() if _KEPT.fullmatch(name)}
+    if earlier := kept.get("LD_LIBRARY_PATH"):
+        libraries.append(earlier)
+    return kept | {
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "FORGE_SITE_PACKAGES": str(packages),
+    }
+
+
+def _link_backends(installed: Installed, folder: Path) -> Path:
+    """A backend folder with the python backend and the stub of this Python version."""
+    triton = installed.site_packages / "pytriton" / "tritonserver"
+    stub = triton / "python_backend_stubs" / installed.python / "triton_python_backend_stub"
+    if not stub.is_file():
+        message = f"The environment holds no Triton backend for Python {installed.python}"
+        hint = "its lock must name nvidia-pytriton, which knows Python 3.8 to 3.13"
+        raise ConfigurationError(message, why=f"there is no {stub}", hint=hint)
+    target = folder / "python"
+    target.mkdir(parents=True, exist_ok=True)
+    for path in (*(triton / "backends" / "python").iterdir(), stub):
+        link = target / path.name
+        if not path.is_file() or (link.is_symlink() and link.readlink() == path):
+            continue  # a right link stays: on a full disk it could not be made again
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+    return folder
+
+
+def _link_repository(source: Path, folder: Path) -> Path:
+    """A model repository of links to the tree's.
+
+    Triton's stub imports model.py whatever PYTHONDONTWRITEBYTECODE says, so Python writes its
+    __pycache__ beside it: here, and not into a tree that is verified by digest.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    for path in sorted(source.glob("*/*")):
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            target.symlink_to(path)
+            continue
+        target.mkdir()
+        for item in path.iterdir():
+            (target / item.name).symlink_to(item)
+    return folder
+
+
+def _choose_ports(wanted: Ports) -> Ports:
+    with contextlib.ExitStack() as held:
+        http_port = _reserve(wanted.http, "http", held)
+        return Ports(http_port, _reserve(wanted.metrics, "metrics", held))
+
+
+def _reserve(port: int, use: str, held: contextlib.ExitStack) -> int:
+    """A port that can be bound now; held until both are known, so that they differ."""
+    listening = held.enter_context(socket.socket())
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        who = listener(port)
+        message = f"Port {port} for Triton's {use} is taken"
+        why = f"{who} listens on it" if who else str(error)
+        hint = f"stop that process, or choose another port (see: ss -ltnp 'sport = :{port}')"
+        raise StepFailedError(message, why=why, hint=hint) from None
+    return int(listening.getsockname()[1])
+
+
+def _get(port: int, path: str) -> int | None:
+    """Status of one GET; None if nothing answers."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _version(port: int) -> str:
+    import json
+
+    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
+    try:
+        connection.request("GET", "/v2")
+        return str(json.loads(connection.getresponse().read(_LOG_TAIL_BYTES))["version"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise StepFailedError("Triton does not say its version", why=str(error)) from None
+    finally:
+        connection.close()
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,155 @@
+"""`serving.json`: how a rendered model repository is served. Written by render, read by devices.
+
+    TREE/serving.json
+    TREE/models/<model>/config.pbtxt
+    TREE/models/<model>/1/model.py
+    TREE/models/<model>/1/engine/…         the engine, hard-linked from the builder's output
+    TREE/runtime/requirements.lock         what the server's environment is made from
+
+A tree may lie anywhere: nothing in it names a place on a machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forge import canonical
+from forge.errors import ConfigurationError
+from forge.files import check_relative_path, write_durably
+from forge.profiles import Golden
+
+__all__ = [
+    "ENGINE_FILE",
+    "LOCK_PATH",
+    "MODELS_FOLDER",
+    "SPEC_FILE",
+    "EngineFacts",
+    "EngineSettings",
+    "RenderSettings",
+    "Spec",
+    "read_document",
+    "read_spec",
+    "write_spec",
+]
+
+SPEC_FILE: Final = "serving.json"
+ENGINE_FILE: Final = "engine.json"
+MODELS_FOLDER: Final = "models"
+LOCK_PATH: Final = "runtime/requirements.lock"
+MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_T = TypeVar("_T", bound=BaseModel)
+
+
+class EngineFacts(BaseModel):
+    """The parts of a builder's engine.json that serving needs; builders may write more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    builder: str
+    runtime: dict[str, str] = Field(description="exact versions the engine is bound to")
+
+
+class EngineSettings(_Document):
+    """Fields of a profile's `engine` that serving is bound by."""
+
+    max_batch_size: int = Field(ge=1, le=1024)
+    max_input_len: int = Field(ge=1)
+    max_seq_len: int = Field(ge=2)
+
+
+class _ServingSettings(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model: ModelName
+    server: Literal["environment", "container"] = "environment"
+    environment: str | None = None
+    python: str = "3.11"
+    image: str | None = None
+    kv_cache_fraction: float | None = Field(None, gt=0, le=1)
+    kv_cache_mib: int | None = Field(None, gt=0)
+    default_max_tokens: int = Field(ge=1)
+    activation: Literal["swap", "blue-green"] = "swap"
+    start_timeout_s: float = Field(60.0, gt=0)
+
+
+class _SmokeSettings(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    golden: tuple[Golden, ...] = ()
+
+
+class _EngineSection(EngineSettings):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class RenderSettings(BaseModel):
+    """The profile fields that `render` reads, nested as in a profile."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    engine: _EngineSection
+    serving: _ServingSettings
+    smoke: _SmokeSettings = _SmokeSettings()
+
+
+class Spec(_Document):
+    """How to serve one rendered tree."""
+
+    schema_version: Literal[1] = 1
+    model: ModelName
+    server: Literal["environment", "container"]
+    environment: str | None = Field(description="name of the environment that holds Triton")
+    python: str = Field(pattern=r"^3\.\d{1,2}$", description="version of its interpreter")
+    lock: str | None = Field(description="path of its lock in the tree")
+    image: str | None = Field(description="container image that holds Triton, by digest")
+    repository: str = Field(description="path of Triton's model repository in the tree")
+    builder: str
+    runtime: dict[str, str] = Field(description="exact versions the engine is bound to")
+    max_batch_size: int = Field(ge=1, description="sequences decoded together")
+    max_input_len: int = Field(ge=1, description="longest prompt, tokens")
+    max_seq_len: int = Field(ge=2, description="prompt and answer together, tokens")
+    default_max_tokens: int = Field(ge=1)
+    start_timeout_s: float = Field(gt=0, description="until the model must be ready, s")
+    golden: tuple[Golden, ...] = Field(description="prompts whose answers are known")
+
+
+def read_spec(tree: Path) -> Spec:
+    """The spec of a rendered tree. Raises ConfigurationError."""
+    spec = read_document(tree / SPEC_FILE, Spec)
+    for path in filter(None, (spec.repository, spec.lock)):
+        check_relative_path(path)
+    return spec
+
+
+def write_spec(tree: Path, spec: Spec) -> None:
+    """Write `serving.json`, canonical, so that equal specs make equal trees."""
+    write_durably(tree / SPEC_FILE, canonical.dumps(spec.model_dump(mode="json")) + b"\n")
+
+
+def read_document(path: Path, model: type[_T]) -> _T:
+    """Read and check one JSON file. Raises ConfigurationError that names the field at fault."""
+    try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise ConfigurationError(f"{path} is larger than {MAX_DOCUMENT_BYTES} bytes")
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{path.name} cannot be read", why=str(error)) from None
+    except ValidationError as error:
+        raise ConfigurationError(f"{path.name} is not valid", why=_first(error.errors())) from None
+
+
+def _first(errors: list[Any]) -> str:
+    place = ".".join(str(part) for part in errors[0]["loc"])
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{place}: {errors[0]['msg']}{more}" if place else f"{errors[0]['msg']}{more}"

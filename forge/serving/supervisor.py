@@ -1,0 +1,108 @@
+"""Runs one server and sees that nothing of it is left: standard library only, a process of its own.
+
+    python -I supervisor.py --grace SECONDS --shared-memory PREFIX -- PROGRAM ARGUMENTS…
+
+The starter holds the other end of standard input. When it closes (stop was asked for, or the
+starter was killed), or SIGTERM comes, the program gets SIGTERM, then SIGKILL with its whole process
+group after the grace time. Exits with the program's exit code, 128 + signal for a signal.
+
+Why a process and not PR_SET_PDEATHSIG alone: that signal follows the *thread* that started the
+child, and threads of a pool end early; and it does not reach the server's own children, which in
+Triton hold the model. This process has one thread, so for its own child the signal is safe to use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+POLL_S = 0.05
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program to its end and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--grace", type=float, default=10.0)
+    parser.add_argument("--shared-memory", default="")
+    parser.add_argument("program", nargs="+")
+    arguments = parser.parse_args(argv)
+    asked = _on_signals()
+    library = ctypes.CDLL(None)
+    library.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    child = subprocess.Popen(
+        arguments.program,
+        stdin=subprocess.DEVNULL,
+        # Safe here: this process has one thread, and the call is one system call.
+        preexec_fn=lambda: library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+    )
+    _wait(child, asked)
+    _end(child, arguments.grace)
+    _clean(arguments.shared_memory)
+    code = child.returncode
+    return 128 - code if code < 0 else code
+
+
+def _on_signals() -> list[int]:
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: asked.append(received))
+    return asked
+
+
+def _wait(child: subprocess.Popen[bytes], asked: list[int]) -> None:
+    """Until the program ends, a signal comes, or standard input closes."""
+    watched = [0]
+    while child.poll() is None and not asked:
+        readable, _, _ = select.select(watched, [], [], POLL_S)
+        if readable and not os.read(0, 4096):
+            return
+
+
+def _end(child: subprocess.Popen[bytes], grace: float) -> None:
+    if child.poll() is None:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(grace)
+    # Orphans of the program are children of this process now; its group has them and this process.
+    for pid in _others_of_group():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    child.wait()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _others_of_group() -> list[int]:
+    group = os.getpgrp()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
+            pid = int(entry.name)
+            if pid != os.getpid() and os.getpgid(pid) == group:
+                found.append(pid)
+    return found
+
+
+def _clean(prefix: str) -> None:
+    """Triton's shared memory outlives a SIGKILL of it."""
+    deadline = time.monotonic() + 1
+    for path in Path("/dev/shm").glob(f"{prefix}*") if prefix else []:  # noqa: S108
+        with contextlib.suppress(OSError):
+            path.unlink()
+        if time.monotonic() > deadline:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

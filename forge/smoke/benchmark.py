@@ -1,0 +1,159 @@
+"""The smoke benchmark: real Triton, golden prompts, then load at each concurrency."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from forge import environments
+from forge.errors import ForgeError
+from forge.files import write_durably
+from forge.serving.client import Ask, stream
+from forge.serving.events import Finished
+from forge.serving.probe import ask_golden, check
+from forge.serving.server import TritonServer
+from forge.serving.spec import Spec, read_spec
+from forge.smoke import machine
+from forge.smoke.metrics import RequestTimes, summarise
+from forge.smoke.result import (
+    RESULT_FILE,
+    Concurrency,
+    GoldenAnswer,
+    Result,
+    ServerUsage,
+    SmokeSettings,
+)
+
+__all__ = ["BenchmarkSettings", "benchmark", "measure", "prompt_set"]
+
+
+class _Serving(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    start_timeout_s: float | None = Field(default=None, gt=0)
+
+
+class BenchmarkSettings(BaseModel):
+    """The profile fields the benchmark reads, nested as in a profile."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    smoke: SmokeSettings
+    serving: _Serving = _Serving()
+
+
+def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output: Path) -> Result:
+    """Serve `tree`, ask, measure, write `output`/result.json.
+
+    Args:
+        tree: a rendered model repository; only read.
+        environment: the virtual environment that holds Triton.
+        settings: what to measure.
+        output: folder for the result and Triton's log.
+
+    Raises:
+        SmokeGateError: a golden prompt got a wrong answer.
+        StepFailedError: Triton did not start or died.
+        ConfigurationError: the tree or the environment is not right.
+    """
+    spec = read_spec(tree)
+    installed = environments.inspect(environment)
+    timeout = settings.serving.start_timeout_s or spec.start_timeout_s
+    with tempfile.TemporaryDirectory(prefix="forge-smoke-") as folder:
+        server = TritonServer.start(tree, spec, installed, work=Path(folder))
+        with server:
+            ready = server.wait_ready(timeout)
+            _say(f"Triton {server.version()} is ready after {ready:.1f} s")
+            result = _measure_all(server, spec, settings.smoke, ready)
+    data = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True)
+    write_durably(output / RESULT_FILE, data.encode() + b"\n")
+    return result
+
+
+def measure(ask: Sequence[Ask], concurrency: int) -> list[RequestTimes]:
+    """Send all requests, `concurrency` of them at any time."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    with (
+        httpx.Client(trust_env=False, limits=limits) as client,
+        ThreadPoolExecutor(concurrency) as pool,
+    ):
+        return list(pool.map(lambda one: _timed(one, client), ask))
+
+
+def prompt_set(name: str) -> list[str]:
+    """The prompts of a packaged set."""
+    text = (resources.files("forge.smoke") / "prompts" / f"{name}.json").read_text("utf-8")
+    return [str(prompt) for prompt in json.loads(text)]
+
+
+def _measure_all(server: TritonServer, spec: Spec, smoke: SmokeSettings, ready: float) -> Result:
+    golden = ask_golden(server.url, spec.model, smoke.golden)
+    check(golden)
+    _say(f"{len(golden)} golden prompts answered as expected")
+    measured = [_at(server, spec, smoke, concurrency) for concurrency in smoke.concurrency]
+    used = server.usage()
+    return Result(
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        machine=machine.here(),
+        settings=smoke,
+        model=spec.model,
+        triton=server.version(),
+        runtime=spec.runtime,
+        server=ServerUsage(
+            ready_s=round(ready, 3),
+            cpu_s=round(used.cpu_seconds, 2),
+            peak_rss_mib=round(used.peak_rss_mib, 1),
+        ),
+        golden=tuple(
+            GoldenAnswer(prompt=item.prompt, expect=item.expect, got=item.got) for item in golden
+        ),
+        measured=tuple(measured),
+    )
+
+
+def _at(server: TritonServer, spec: Spec, smoke: SmokeSettings, concurrency: int) -> Concurrency:
+    prompts = prompt_set(smoke.prompts)
+    asks = [
+        Ask(server.url, spec.model, prompts[number % len(prompts)], smoke.max_tokens)
+        for number in range(smoke.requests)
+    ]
+    found = summarise(concurrency, measure(asks, concurrency))
+    first = f"TTFT {found.ttft_ms.p50:.0f} ms" if found.ttft_ms else "no text"
+    _say(
+        f"{concurrency} at once: {found.requests} requests, {found.errors} errors, {first},"
+        f" {found.output_tokens_per_s:.1f} tokens/s"
+    )
+    return found
+
+
+def _timed(ask: Ask, client: object) -> RequestTimes:
+    import httpx
+
+    times: list[float] = []
+    tokens, error = 0, ""
+    sent = time.monotonic()
+    try:
+        for event in stream(ask, client if isinstance(client, httpx.Client) else None):
+            if isinstance(event, Finished):
+                tokens = event.output_tokens
+            else:
+                times.append(time.monotonic())
+    except ForgeError as failure:
+        tokens, error = 0, f"{failure.what}: {failure.why}" if failure.why else failure.what
+    return RequestTimes(sent, tuple(times), time.monotonic(), tokens, error)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,76 @@
+"""What machine this is, for a result's reader. Parsing is pure; `here` collects."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from forge.smoke.result import Machine
+
+__all__ = ["here", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_mode"]
+
+_TIMEOUT_S = 20.0
+
+
+def here() -> Machine:
+    """Describe this machine from /proc, nvidia-smi and nvpmodel, as far as they are there."""
+    name, driver = parse_gpu(
+        _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    )
+    return Machine(
+        cpu=parse_cpu(_read("/proc/cpuinfo"), os.uname().machine),
+        cores=len(os.sched_getaffinity(0)),
+        memory_mib=parse_memory_mib(_read("/proc/meminfo")),
+        gpu=name,
+        driver=driver,
+        power_mode=parse_power_mode(_run("nvpmodel", "-q")),
+    )
+
+
+def parse_cpu(cpuinfo: str, architecture: str) -> str:
+    """The CPU's name. arm64 kernels give none, only numbers: then those."""
+    if match := re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE):
+        return " ".join(match.group(1).split())
+    implementer = re.search(r"^CPU implementer\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
+    part = re.search(r"^CPU part\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
+    numbers = f" {implementer.group(1)}:{part.group(1)}" if implementer and part else ""
+    return f"{architecture}{numbers}"
+
+
+def parse_memory_mib(meminfo: str) -> int:
+    """MemTotal in MiB; 0 if it is not there."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(match.group(1)) // 1024 if match else 0
+
+
+def parse_gpu(text: str) -> tuple[str | None, str | None]:
+    """Name and driver of the first GPU of `name, driver_version` lines."""
+    name, _, driver = text.strip().partition("\n")[0].rpartition(",")
+    return (name.strip(), driver.strip()) if name and re.search(r"\d", driver) else (None, None)
+
+
+def parse_power_mode(text: str) -> str | None:
+    """Jetson's `NV Power Mode: MAXN`."""
+    match = re.search(r"NV Power Mode:\s*(\S+)", text)
+    return match.group(1) if match else None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _run(*argv: str) -> str:
+    """Output of a program; nothing if it is not there or fails: the description says less then."""
+    if shutil.which(argv[0]) is None:
+        return ""
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")
