@@ -1,0 +1,1 @@
+"""Manifests, proofs, keys, publish and promote."""

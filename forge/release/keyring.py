@@ -1,0 +1,221 @@
+"""The publisher's keys: a folder with encrypted private keys and the public side of each.
+
+    keys.json                 public keys, where each private key is, expiry of every role
+    root-1.pem … online.pem   private keys, PKCS#8, encrypted with the passphrase
+    model.pem model.pub.pem   OpenSSF Model Signing key, EC P-256
+    metadata/<N>.root.json    every root ever signed; <N>.targets.json likewise
+    targets/keys/…            the lists of proof keys that the targets role signed
+    root.json                 the newest root: what a device is set up with
+
+A private key is named by a URI: `file:NAME.pem` is ours, any other scheme is looked up by
+securesystemslib (a KMS, an HSM). A machine that only publishes needs keys.json, metadata/ and the
+PEM files of bundles, channels and online; root and targets stay offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forge import canonical
+from forge.errors import ConfigurationError, ForgeError, UsageError
+from forge.files import write_durably
+from forge.trust import layout
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Key, Signer
+
+__all__ = [
+    "Expiry",
+    "KeyEntry",
+    "Keyring",
+    "KeysFile",
+    "Role",
+    "read_capped",
+    "read_keys",
+]
+
+Role = Literal["root", "targets", "bundles", "channels", "online"]
+_MAX_FILE_BYTES: Final = 1024 * 1024
+_MAX_PASSPHRASE_BYTES: Final = 4096
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Expiry(_Document):
+    """How long a signature of each role holds, days."""
+
+    root: int = Field(default=365, ge=1)
+    targets: int = Field(default=365, ge=1)
+    bundles: int = Field(default=90, ge=1)
+    channels: int = Field(default=90, ge=1)
+    snapshot: int = Field(default=30, ge=1)
+    timestamp: int = Field(default=7, ge=1)
+
+    def of(self, role: str) -> timedelta:
+        """Life of one role's metadata."""
+        return timedelta(days=getattr(self, role))
+
+
+class KeyEntry(_Document):
+    """One key: its role, where the private part is, and the public part as TUF writes it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")
+    role: Role
+    uri: str = Field(pattern=r"^[a-z0-9+-]+:.+$")
+    keyid: str = Field(pattern=r"^[0-9a-f]{64}$")
+    keytype: str
+    scheme: str
+    public: str
+
+    def public_key(self) -> Key:
+        """The public key for securesystemslib and python-tuf."""
+        from securesystemslib.signer import Key
+
+        fields = {"keytype": self.keytype, "scheme": self.scheme, "keyval": {"public": self.public}}
+        return Key.from_dict(self.keyid, fields)
+
+
+class KeysFile(_Document):
+    """`keys.json`."""
+
+    schema_version: Literal[1] = 1
+    created: str
+    expiry_days: Expiry
+    keys: tuple[KeyEntry, ...]
+    model_uri: str = Field(default="file:model.pem", pattern=r"^file:.+$")
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return canonical.dumps(self.model_dump(mode="json"))
+
+
+class Keyring:
+    """A folder of keys. Private keys are read, and the passphrase asked for, at first use.
+
+    Args:
+        folder: made by `forge keys init`.
+        passphrase: returns the passphrase; called at most once.
+    """
+
+    def __init__(self, folder: Path, passphrase: Callable[[], str]) -> None:
+        self.folder = folder
+        self._ask = passphrase
+        self._passphrase: bytes | None = None
+        self.file = read_keys(folder)
+
+    def passphrase(self) -> bytes:
+        """The passphrase, UTF-8."""
+        if self._passphrase is None:
+            self._passphrase = self._ask().encode()
+        return self._passphrase
+
+    def entries(self, role: Role) -> list[KeyEntry]:
+        """Every key this folder has for a role, newest last."""
+        return [entry for entry in self.file.keys if entry.role == role]
+
+    def signer(self, entry: KeyEntry) -> Signer:
+        """What signs with one key.
+
+        Raises:
+            UsageError: the private key is not here, or the passphrase is wrong.
+        """
+        from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
+
+        from forge.release.private_keys import decrypt
+
+        public = entry.public_key()
+        try:
+            if entry.uri.startswith("file:") and isinstance(public, SSlibKey):
+                return CryptoSigner(decrypt(self.path(entry.uri), self.passphrase()), public)
+            return Signer.from_priv_key_uri(entry.uri, public, lambda _: self.passphrase().decode())
+        except ForgeError:
+            raise
+        except Exception as error:  # each KMS raises its own errors, says securesystemslib
+            raise UsageError(f"Cannot sign with key {entry.name}", why=str(error)) from error
+
+    def signers(self, role: Role, keyids: list[str], threshold: int) -> list[Signer]:
+        """`threshold` signers among `keyids` for a role.
+
+        Raises:
+            UsageError: too few of the private keys are here.
+        """
+        usable = [entry for entry in self.entries(role) if entry.keyid in keyids]
+        here = [entry for entry in usable if self.has(entry)]
+        if len(here) < threshold:
+            missing = ", ".join(sorted(e.name for e in usable if e not in here)) or "none known"
+            raise UsageError(
+                f"{self.folder} cannot sign for the role {role}",
+                why=f"{threshold} private keys are needed, {len(here)} here; missing: {missing}",
+                hint="bring the offline keys back into the folder, or take the newest folder",
+            )
+        return [self.signer(entry) for entry in here[:threshold]]
+
+    def has(self, entry: KeyEntry) -> bool:
+        """Whether the private key can be reached from here."""
+        return not entry.uri.startswith("file:") or self.path(entry.uri).is_file()
+
+    def path(self, uri: str) -> Path:
+        """File of a `file:` URI; relative ones are in the folder."""
+        return self.folder / uri.removeprefix("file:")
+
+    def documents(self, role: Literal["root", "targets"]) -> dict[int, bytes]:
+        """Every signed version of a role kept in this folder, ascending."""
+        found = {}
+        for path in (self.folder / "metadata").glob(f"*.{role}.json"):
+            number = path.name.split(".")[0]
+            if number.isdecimal():
+                found[int(number)] = read_capped(path)
+        return dict(sorted(found.items()))
+
+    def keep(self, role: Literal["root", "targets"], version: int, data: bytes) -> None:
+        """Keep a newly signed version; a root also becomes `root.json`."""
+        write_durably(self.folder / "metadata" / f"{version}.{role}.json", data)
+        if role == "root":
+            write_durably(self.folder / "root.json", data)
+
+    def target(self, path: str, sha256: str) -> bytes:
+        """A target the offline role signed, kept beside its metadata."""
+        return read_capped(self.folder / layout.target_name(path, sha256).removeprefix("tuf/"))
+
+    def keep_target(self, path: str, data: bytes) -> None:
+        """Keep a target of the offline role."""
+        name = layout.target_name(path, canonical.sha256(data)).removeprefix("tuf/")
+        write_durably(self.folder / name, data)
+
+    def save(self, file: KeysFile) -> None:
+        """Replace keys.json."""
+        write_durably(self.folder / "keys.json", file.encode())
+        self.file = file
+
+
+def read_capped(path: Path) -> bytes:
+    """A small file of the folder. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}", why=str(error)) from None
+    if len(data) > _MAX_FILE_BYTES:
+        raise UsageError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
+    return data
+
+
+def read_keys(folder: Path) -> KeysFile:
+    """`keys.json` of a folder. Raises UsageError, ConfigurationError."""
+    path = folder / "keys.json"
+    if not path.is_file():
+        hint = f"forge keys init {folder}"
+        raise UsageError(f"There are no keys in {folder}", why=f"no {path.name}", hint=hint)
+    try:
+        return KeysFile.model_validate_json(read_capped(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path} is not valid", why=f"{place}: {first['msg']}") from None

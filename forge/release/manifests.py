@@ -1,0 +1,233 @@
+"""Bundle manifests, made from what the publish step was given and what lies in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from forge import bundle
+from forge.bundle import Fit, Manifest, ServingSettings
+from forge.errors import ConfigurationError
+from forge.profiles import Match, Requires
+from forge.release.chain import ancestry
+from forge.release.index import request_digest
+from forge.serving.spec import SPEC_FILE, Spec
+from forge.smoke.result import RESULT_FILE, Result, summary
+from forge.steps import Link
+from forge.store.trees import Tree
+
+__all__ = ["Part", "Planned", "Request", "TreeStore", "build", "parse_request"]
+
+_MAX_SMALL_BYTES: Final = 4 * 1024 * 1024
+_T = TypeVar("_T", bound=BaseModel)
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Hardware(_Document):
+    match: Match
+    compute_capability: str | None
+
+
+class _Power(_Document):
+    mode: str | None
+
+
+class _Serving(_Document):
+    activation: Literal["swap", "blue-green"]
+    start_timeout_s: float
+    image: str | None
+
+
+class PartProfile(_Document):
+    """The profile fields a manifest is made from."""
+
+    name: str
+    platform: Literal["linux/amd64", "linux/arm64"]
+    hardware: _Hardware
+    requires: Requires
+    power: _Power
+    serving: _Serving
+
+
+class _Inputs(_Document):
+    repository: str
+    smoke: str
+    proofs: str
+
+
+class Part(_Document):
+    """One SKU of a bundle: its profile, and the names of its inputs in `digests`."""
+
+    profile: PartProfile
+    inputs: _Inputs
+
+
+class Request(_Document):
+    """The publish step's settings."""
+
+    name: str
+    version: str
+    channel: str
+    parts: tuple[Part, ...]
+
+    @field_validator("parts")
+    @classmethod
+    def _distinct(cls, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        names = [part.profile.name for part in parts]
+        if not names or len(set(names)) != len(names):
+            raise ValueError("one part for each profile, and at least one")
+        return parts
+
+
+class TreeStore(Protocol):
+    """Where trees are looked up."""
+
+    def tree(self, digest: str) -> Tree:
+        """The tree document."""
+
+    def read_file(self, digest: str, path: str, *, max_bytes: int) -> bytes:
+        """One small file of a tree."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A manifest to publish and the digest of the request it answers."""
+
+    manifest: Manifest
+    request: str
+
+
+def parse_request(data: bytes) -> Request:
+    """The publish step's settings. Raises ConfigurationError, UsageError."""
+    request = _parse(Request, data, "publish request")
+    bundle.check_name(request.name, "Bundle name")
+    bundle.check_name(request.channel, "Channel")
+    bundle.check_version(request.version)
+    for part in request.parts:
+        bundle.check_name(part.profile.name, "Profile")
+    return request
+
+
+def build(
+    store: TreeStore,
+    request: Request,
+    digests: Mapping[str, str],
+    links: Sequence[Link],
+    now: datetime,
+) -> tuple[Planned, ...]:
+    """One manifest for each part.
+
+    Args:
+        store: holds the trees.
+        request: what is released for whom.
+        digests: tree digest by input name.
+        links: every step the publish step descends from.
+        now: becomes `created`.
+
+    Raises:
+        ConfigurationError: an input is missing, or a tree lacks or spoils serving.json or
+            result.json.
+        StoreError: a tree is not in the store.
+    """
+    return tuple(_build(store, request, part, digests, links, now) for part in request.parts)
+
+
+def _build(
+    store: TreeStore,
+    request: Request,
+    part: Part,
+    digests: Mapping[str, str],
+    links: Sequence[Link],
+    now: datetime,
+) -> Planned:
+    repository, smoke, proofs = (
+        _digest(digests, name)
+        for name in (part.inputs.repository, part.inputs.smoke, part.inputs.proofs)
+    )
+    tree = store.tree(repository)
+    spec = _read(store, repository, SPEC_FILE, Spec)
+    result = _read(store, smoke, RESULT_FILE, Result)
+    manifest = Manifest(
+        name=request.name,
+        version=request.version,
+        profile=part.profile.name,
+        created=f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        tree=tree.reference(),
+        proofs=store.tree(proofs).reference(),
+        fit=_fit(part.profile, spec),
+        serving=_serving(part.profile, spec, tree),
+        smoke=summary(result),
+        chain=tuple(
+            bundle.Link(step=link.step, key=link.key, outputs=dict(link.outputs))
+            for link in ancestry(links, (repository, smoke, proofs))
+        ),
+    )
+    raw = part.model_dump(mode="json")
+    return Planned(manifest, request_digest(request.name, request.version, raw, digests))
+
+
+def _fit(profile: PartProfile, spec: Spec) -> Fit:
+    return Fit(
+        platform=profile.platform,
+        match=profile.hardware.match,
+        compute_capability=profile.hardware.compute_capability,
+        memory_mib=profile.requires.memory_mib,
+        free_disk_mib=profile.requires.free_disk_mib,
+        driver_min=profile.requires.driver_min,
+        jetpack=profile.requires.jetpack,
+        runtime=spec.runtime,
+        power_mode=profile.power.mode,
+    )
+
+
+def _serving(profile: PartProfile, spec: Spec, tree: Tree) -> ServingSettings:
+    environments = {}
+    if spec.environment is not None:
+        locks = {entry.path: entry.sha256 for entry in tree.entries}
+        if spec.lock not in locks:
+            raise ConfigurationError(
+                f"The repository of {profile.name} lacks the lock {spec.lock!r}",
+                why=f"{SPEC_FILE} names it",
+                hint="render the model repository again",
+            )
+        environments[spec.environment] = locks[spec.lock]
+    return ServingSettings(
+        activation=profile.serving.activation,
+        start_timeout_s=profile.serving.start_timeout_s,
+        environments=environments,
+        images={} if profile.serving.image is None else {"server": profile.serving.image},
+    )
+
+
+def _digest(digests: Mapping[str, str], name: str) -> str:
+    if name not in digests:
+        raise ConfigurationError(
+            f"The publish step has no input {name!r}", why=f"given: {', '.join(sorted(digests))}"
+        )
+    return digests[name]
+
+
+def _read(store: TreeStore, tree: str, path: str, model: type[_T]) -> _T:
+    return _parse(
+        model,
+        store.read_file(tree, path, max_bytes=_MAX_SMALL_BYTES),
+        f"{path} of tree {tree[:12]}",
+    )
+
+
+def _parse(model: type[_T], data: bytes, what: str) -> _T:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(
+            f"The {what} is not valid", why=f"{place}: {first['msg']}"
+        ) from None

@@ -1,0 +1,154 @@
+"""Private key files: made, encrypted, opened; where they may lie, and the passphrase's source."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forge.errors import ForgeError, UsageError
+from forge.files import write_durably
+from forge.release.keyring import KeyEntry, Role, read_capped
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+__all__ = [
+    "check_folder",
+    "decrypt",
+    "generate",
+    "generate_model_key",
+    "passphrase_source",
+]
+
+_GIT_TIMEOUT_S: Final = 10
+
+
+def generate(folder: Path, name: str, role: Role, passphrase: bytes) -> KeyEntry:
+    """Make an Ed25519 key and keep its private part encrypted in `folder`."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from securesystemslib.signer import SSlibKey
+
+    private = Ed25519PrivateKey.generate()
+    _write(folder / f"{name}.pem", private, passphrase)
+    key = SSlibKey.from_crypto(private.public_key())
+    return KeyEntry(
+        name=name,
+        role=role,
+        uri=f"file:{name}.pem",
+        keyid=key.keyid,
+        keytype=key.keytype,
+        scheme=key.scheme,
+        public=key.keyval["public"],
+    )
+
+
+def generate_model_key(folder: Path, name: str, passphrase: bytes) -> str:
+    """Make an EC P-256 key for OpenSSF Model Signing; returns its public PEM."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    _write(folder / f"{name}.pem", private, passphrase)
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_durably(folder / f"{name}.pub.pem", public)
+    return public.decode()
+
+
+def decrypt(path: Path, passphrase: bytes) -> PrivateKeyTypes:
+    """The private key in a PEM file. Raises UsageError."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        return load_pem_private_key(read_capped(path), passphrase)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"Cannot open the key {path}",
+            why=str(error),
+            hint="check the passphrase (prompt, FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE)",
+        ) from None
+
+
+def passphrase_source(
+    environment: Mapping[str, str],
+    file: Path | None = None,
+    prompt: Callable[[], str] | None = None,
+) -> Callable[[], str]:
+    """Where the passphrase comes from: `file`, the environment, then `prompt`; never argv.
+
+    Args:
+        environment: looked at for FORGE_PASSPHRASE_FILE and FORGE_PASSPHRASE.
+        file: a file whose first line is the passphrase.
+        prompt: asks a person.
+    """
+
+    def ask() -> str:
+        path = file or environment.get("FORGE_PASSPHRASE_FILE")
+        if path:
+            text = read_capped(Path(path)).decode(errors="replace").split("\n", 1)[0].rstrip("\r")
+        else:
+            text = environment.get("FORGE_PASSPHRASE", "") or (prompt() if prompt else "")
+        if not text:
+            raise UsageError(
+                "No passphrase for the keys",
+                hint="set FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE, or run it in a terminal",
+            )
+        return text
+
+    return ask
+
+
+def check_folder(folder: Path, store_url: str | None = None) -> None:
+    """Refuse a folder where keys would be published: in the store, or tracked by git.
+
+    Raises:
+        UsageError: with a better place in its hint.
+    """
+    resolved = folder.resolve()
+    store = Path(store_url.removeprefix("file://")) if store_url else None
+    if store_url and store and "://" not in str(store) and _inside(resolved, store.resolve()):
+        raise UsageError(
+            f"Keys must not lie in the store: {folder}",
+            why="everything in a store is readable by every device",
+            hint="choose a folder beside it, for example ~/.config/forge/keys",
+        )
+    parent = resolved
+    while not parent.is_dir():
+        parent = parent.parent
+    if _git_would_track(parent, resolved / "online.pem"):
+        raise UsageError(
+            f"Keys must not be tracked by git: {folder}",
+            why="it is in a git checkout and no ignore rule covers it",
+            hint="add it to .gitignore, or choose a folder outside the checkout",
+        )
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def _git_would_track(folder: Path, path: Path) -> bool:
+    command = ["git", "-C", str(folder), "check-ignore", "--quiet", "--", str(path)]
+    try:
+        result = subprocess.run(command, check=False, capture_output=True, timeout=_GIT_TIMEOUT_S)
+    except FileNotFoundError:
+        return False  # no git on this machine: nothing can be tracked from here
+    except subprocess.TimeoutExpired:
+        raise ForgeError(f"git did not answer in {_GIT_TIMEOUT_S} s", why=str(folder)) from None
+    # git-check-ignore(1): 0 is ignored, 1 is not ignored, 128 is no repository.
+    return result.returncode == 1
+
+
+def _write(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, passphrase: bytes) -> None:
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+    )
+
+    encryption = BestAvailableEncryption(passphrase)
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    write_durably(path, data, mode=0o600)
