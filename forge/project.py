@@ -1,0 +1,160 @@
+"""A project is a folder with `pipelines/`, `stages/`, `profiles/` and `dockerfiles/`.
+
+Pipelines are loaded from it the way nox loads a noxfile: the folder goes on `sys.path` and
+`pipelines/NAME.py` must define a function NAME that returns a Plan. Its keyword-only parameters are
+the pipeline's options; the parameters before them are filled in by Forge, by their type's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, get_type_hints
+
+from forge.errors import ConfigurationError, UsageError
+from forge.plan import Plan
+
+__all__ = ["Option", "Pipeline", "Project", "find"]
+
+_SCALARS: Final = (str, int, float, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A keyword-only parameter of a pipeline."""
+
+    name: str
+    type: type
+    default: Any
+    required: bool
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A loaded pipeline function.
+
+    Attributes:
+        given: names of the parameters Forge fills in, in order.
+        options: the parameters a user sets.
+    """
+
+    name: str
+    function: Callable[..., Plan]
+    given: tuple[str, ...]
+    options: tuple[Option, ...]
+
+    @property
+    def help(self) -> str:
+        """The function's docstring up to its argument list."""
+        return (inspect.getdoc(self.function) or "").partition("\nArgs:")[0].strip()
+
+    def plan(self, given: Mapping[str, object], options: Mapping[str, object]) -> Plan:
+        """Call the function. Raises ConfigurationError for a parameter Forge does not know."""
+        unknown = [name for name in self.given if name not in given]
+        if unknown:
+            raise ConfigurationError(
+                f"Pipeline {self.name!r} asks for {unknown[0]!r}, which Forge does not provide",
+                why=f"it provides {', '.join(given)}",
+                hint="make it a keyword-only parameter (behind *) to have it as an option",
+            )
+        plan = self.function(*(given[name] for name in self.given), **options)
+        if not isinstance(plan, Plan):
+            raise ConfigurationError(f"Pipeline {self.name!r} did not return a forge.plan.Plan")
+        return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The folder a release engineer works in."""
+
+    root: Path
+
+    @property
+    def profiles(self) -> Path:
+        """Folder of the profiles."""
+        return self.root / "profiles"
+
+    @property
+    def work(self) -> Path:
+        """Folder for what Forge keeps beside the project; safe to delete."""
+        return self.root / ".forge"
+
+    def pipelines(self) -> list[str]:
+        """Names of the pipelines, sorted."""
+        return sorted(
+            path.stem for path in (self.root / "pipelines").glob("*.py") if path.stem[0] != "_"
+        )
+
+    def load(self, name: str) -> Pipeline:
+        """Import pipeline `name`. Raises UsageError or ConfigurationError."""
+        path = self.root / "pipelines" / f"{name}.py"
+        if name not in self.pipelines():
+            near = difflib.get_close_matches(name, self.pipelines(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {self.pipelines()}"
+            raise UsageError(f"No pipeline {name!r} in {path.parent}", hint=hint)
+        function = getattr(_import(path, self.root), name, None)
+        if not callable(function):
+            raise ConfigurationError(f"{path} defines no function {name!r}")
+        return _inspect(name, function)
+
+
+def find(start: Path) -> Project:
+    """The project `start` lies in. Raises ConfigurationError with the way to make one."""
+    for folder in [start, *start.parents]:
+        if (folder / "pipelines").is_dir() and (folder / "profiles").is_dir():
+            return Project(folder)
+    raise ConfigurationError(
+        f"{start} is not in a Forge project",
+        why="no folder above it has pipelines/ and profiles/",
+        hint="forge init DIR writes a new project; --project DIR names an existing one",
+    )
+
+
+def _import(path: Path, root: Path) -> ModuleType:
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    spec = importlib.util.spec_from_file_location(f"forge_pipeline_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError, NameError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"{path} cannot be imported", why=why) from error
+    return module
+
+
+def _inspect(name: str, function: Callable[..., Plan]) -> Pipeline:
+    hints = get_type_hints(function)
+    given = []
+    options = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            given.append(parameter.name)
+            continue
+        kind = hints.get(parameter.name, str)
+        if kind not in _SCALARS:
+            raise ConfigurationError(
+                f"Option {parameter.name!r} of pipeline {name!r} has type {kind}",
+                why="an option is str, int, float or bool",
+            )
+        required = parameter.default is inspect.Parameter.empty
+        default = None if required else parameter.default
+        text = _argument_help(function, parameter.name)
+        options.append(Option(parameter.name, kind, default, required, text))
+    return Pipeline(name, function, tuple(given), tuple(options))
+
+
+def _argument_help(function: Callable[..., Plan], name: str) -> str:
+    for line in (inspect.getdoc(function) or "").splitlines():
+        if line.strip().startswith(f"{name}:"):
+            return line.strip().removeprefix(f"{name}:").strip()
+    return ""

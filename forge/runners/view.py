@@ -1,0 +1,187 @@
+"""How a run looks to the person or job log that watches it: one Protocol, three looks.
+
+A terminal gets live progress (rich), anything else plain lines, GitHub Actions folded groups.
+All three may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+__all__ = ["GitHubView", "PlainView", "RichView", "View", "choose"]
+
+
+class View(Protocol):
+    """What a run tells while it goes on."""
+
+    def hit(self, step_id: str, reason: str) -> None:
+        """The store had the step's result."""
+
+    def started(self, step_id: str, command: str) -> None:
+        """A command was started."""
+
+    def line(self, step_id: str, text: str) -> None:
+        """A command printed a line."""
+
+    def note(self, step_id: str, text: str) -> None:
+        """Forge itself has something to say about a step."""
+
+    def finished(self, step_id: str, seconds: float, summary: str) -> None:
+        """A step is done and its outputs are stored."""
+
+    def failed(self, step_id: str, seconds: float, summary: str) -> None:
+        """A step failed."""
+
+    def live(self) -> contextlib.AbstractContextManager[None]:
+        """Around the whole run."""
+
+
+class PlainView:
+    """One line an event, flushed, for logs and pipes."""
+
+    def __init__(self, out: TextIO, *, verbose: bool = False) -> None:
+        self._out = out
+        self._verbose = verbose
+        self._lock = threading.Lock()
+
+    def _print(self, text: str) -> None:
+        with self._lock:
+            print(text, file=self._out, flush=True)
+
+    def hit(self, step_id: str, reason: str) -> None:
+        """Say that the store had it."""
+        self._print(f"= {step_id}: {reason}")
+
+    def started(self, step_id: str, command: str) -> None:
+        """Print the command."""
+        self._print(f"▶ {step_id}\n  + {command}")
+
+    def line(self, step_id: str, text: str) -> None:
+        """Print the line when verbose; it is in the step's log anyway."""
+        if self._verbose:
+            self._print(f"  {step_id} | {text}")
+
+    def note(self, step_id: str, text: str) -> None:
+        """Print the note."""
+        self._print(f"  {step_id}: {text}")
+
+    def finished(self, step_id: str, seconds: float, summary: str) -> None:
+        """Print time and outputs."""
+        self._print(f"✔ {step_id} {seconds:.1f} s {summary}")
+
+    def failed(self, step_id: str, seconds: float, summary: str) -> None:
+        """Print what went wrong."""
+        self._print(f"✘ {step_id} {seconds:.1f} s {summary}")
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Nothing to set up."""
+        yield
+
+
+class GitHubView(PlainView):
+    """A folded group for each step: its lines are printed together when it ends."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        self._lines: dict[str, list[str]] = {}
+
+    def started(self, step_id: str, command: str) -> None:
+        """Open the step's group."""
+        self._lines[step_id] = [f"+ {command}"]
+
+    def line(self, step_id: str, text: str) -> None:
+        """Keep the line for the group."""
+        self._lines.setdefault(step_id, []).append(text)
+
+    def _group(self, title: str, step_id: str) -> None:
+        lines = "\n".join(self._lines.pop(step_id, []))
+        self._print(f"::group::{title}\n{lines}\n::endgroup::")
+
+    def finished(self, step_id: str, seconds: float, summary: str) -> None:
+        """Print the whole group, folded."""
+        self._group(f"✔ {step_id} {seconds:.1f} s {summary}", step_id)
+
+    def failed(self, step_id: str, seconds: float, summary: str) -> None:
+        """Print the group and an error that GitHub shows on the run's page."""
+        self._group(f"✘ {step_id} {seconds:.1f} s", step_id)
+        self._print(f"::error title={step_id}::{_escape(summary)}")
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+class RichView:
+    """A spinner with elapsed time and the last line of each running step."""
+
+    def __init__(self, out: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._console = Console(file=out, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[last]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def hit(self, step_id: str, reason: str) -> None:
+        """Say that the store had it."""
+        self._print(f"= {step_id}: {reason}")
+
+    def started(self, step_id: str, command: str) -> None:
+        """Print the command and start its spinner."""
+        self._print(f"▶ {step_id}\n  + {command}")
+        self._tasks[step_id] = self._progress.add_task(step_id, total=None, last="")
+
+    def line(self, step_id: str, text: str) -> None:
+        """Show the line behind the spinner."""
+        if step_id in self._tasks:
+            last = text.strip().replace("[", r"\[")[:100]
+            self._progress.update(self._tasks[step_id], last=last)
+
+    def note(self, step_id: str, text: str) -> None:
+        """Print the note."""
+        self._print(f"  {step_id}: {text}")
+
+    def finished(self, step_id: str, seconds: float, summary: str) -> None:
+        """Replace the spinner by a line."""
+        self._end(step_id, f"✔ {step_id} {seconds:.1f} s {summary}")
+
+    def failed(self, step_id: str, seconds: float, summary: str) -> None:
+        """Replace the spinner by a line."""
+        self._end(step_id, f"✘ {step_id} {seconds:.1f} s {summary}")
+
+    def _end(self, step_id: str, text: str) -> None:
+        if step_id in self._tasks:
+            self._progress.remove_task(self._tasks.pop(step_id))
+        self._print(text)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Draw the spinners while the body runs."""
+        with self._progress:
+            yield
+
+
+def choose(out: TextIO, environment: Mapping[str, str], *, verbose: bool = False) -> View:
+    """The look that fits: GitHub Actions, a terminal, or anything else."""
+    if environment.get("GITHUB_ACTIONS") == "true":
+        return GitHubView(out)
+    if out.isatty() and not verbose and environment.get("TERM") != "dumb":
+        return RichView(out)
+    return PlainView(out, verbose=verbose)

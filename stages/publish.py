@@ -1,0 +1,66 @@
+"""Publishing: one manifest per SKU, one version, one channel, by one signed metadata update."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forge.bundle import check_name, check_version
+from forge.canonical import Json
+from forge.plan import Plan
+from forge.profiles import Profile, select
+from forge.steps import Artifact, Step
+from stages import KEY_SECRETS, STORE_SECRETS
+
+READS = (
+    "name",
+    "platform",
+    "hardware.match",
+    "hardware.compute_capability",
+    "requires",
+    "power.mode",
+    "serving.activation",
+    "serving.start_timeout_s",
+    "serving.image",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one SKU contributes to a bundle."""
+
+    profile: Profile
+    repository: Artifact
+    result: Artifact
+    proofs: Artifact
+
+
+def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan:
+    """The plan that ends with `version` of bundle `name` on `channel`."""
+    inputs: dict[str, Artifact] = {}
+    requests: list[Json] = []
+    for part in parts:
+        artifacts = {"repository": part.repository, "smoke": part.result, "proofs": part.proofs}
+        names = {use: f"{use}-{part.profile.name}" for use in artifacts}
+        inputs |= {names[use]: artifact for use, artifact in artifacts.items()}
+        requests.append({"profile": select(part.profile, READS), "inputs": dict(names)})
+    step = Step(
+        id="publish",
+        argv=(
+            "${python}", "-m", "forge.release", "publish",
+            "--store", "${store}",
+            "--keys", "${keys}",
+            "--request", "${settings}",
+            "--digests", "${digests}",
+            "--chain", "${chain}",
+        ),
+        inputs=inputs,
+        references=frozenset(inputs),
+        settings={
+            "name": check_name(name, "Bundle name"),
+            "version": check_version(version),
+            "channel": check_name(channel, "Channel"),
+            "parts": requests,
+        },
+        secrets=(*KEY_SECRETS, *STORE_SECRETS),
+        effect=True,
+    )  # fmt: skip
+    return Plan.of("release", [], [step])
