@@ -1,0 +1,173 @@
+"""What `forge device …` calls: set a device up, run its agent, ask for its status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from forge.bundle import check_name
+from forge.device import detection
+from forge.device.agent import Agent, timestamp
+from forge.device.facts import Run, collect
+from forge.device.hardware import parse
+from forge.device.live import Live
+from forge.device.report import Detected, DeviceStatus, read_agent
+from forge.device.service import Service
+from forge.device.signals import StopAskedError, no_signals, stop_on_signals
+from forge.device.slots import Home, Provisioned
+from forge.device.updater import Updater
+from forge.errors import ConfigurationError
+
+__all__ = ["DEFAULT_PORT", "DEFAULT_STATE", "detect", "provision", "run", "status"]
+
+DEFAULT_STATE: Final = Path("/var/lib/forge")
+DEFAULT_PORT: Final = 8080
+_MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
+
+Say = Callable[[str], None]
+
+
+def detect(
+    profiles: detection.Candidates,
+    *,
+    profile: str | None = None,
+    root: Path = Path("/"),
+    run: Run | None = None,
+) -> Detected:
+    """What this machine is and which of these profiles fits it.
+
+    Args:
+        profiles: platform and match by profile name (`detection.candidates` makes it).
+        profile: a name given by hand; it wins.
+        root: where /proc and /etc are.
+        run: runs commands; the machine's own by default.
+
+    Raises:
+        UsageError: `profile` is none of these.
+        FitError: nothing matches and there is no `development`.
+    """
+    hardware = parse(collect(root, run))
+    return Detected.of(hardware, detection.match(hardware, profiles, profile))
+
+
+def provision(
+    state: Path,
+    store_url: str,
+    root_bytes: bytes,
+    name: str,
+    channel: str,
+    profile: str | None = None,
+) -> Provisioned:
+    """Write down where this device's updates come from; may be repeated to change it.
+
+    Args:
+        state: the state folder.
+        store_url: directory, `file:`, `s3:` or `https:` URL of the store.
+        root_bytes: TUF root metadata from a source that is trusted.
+        name: bundle name.
+        channel: channel of that bundle.
+        profile: a profile named by hand; None: by the hardware.
+
+    Raises:
+        UsageError: a bad name, or an agent runs in this folder.
+        ConfigurationError: `root_bytes` is no root metadata, or the folder cannot be written.
+    """
+    _check_root(root_bytes)
+    device = Provisioned(
+        store_url=store_url if ":" in store_url else str(Path(store_url).absolute()),
+        name=check_name(name, "Bundle"),
+        channel=check_name(channel, "Channel"),
+        profile=check_name(profile, "Profile") if profile is not None else None,
+    )
+    home = Home(state)
+    with home.locked():
+        home.provision(device, root_bytes)
+    return device
+
+
+def status(state: Path) -> DeviceStatus:
+    """The device as its journal and its agent tell it. Raises ConfigurationError."""
+    home = Home(state)
+    device, _ = home.provisioned()
+    journal = home.journal()
+    return DeviceStatus(
+        store_url=device.store_url,
+        name=device.name,
+        channel=device.channel,
+        state=journal.state,
+        slot=journal.active,
+        release=journal.active_release,
+        candidate=journal.candidate,
+        agent=read_agent(home),
+        bad=journal.bad,
+        rollbacks=journal.rollbacks,
+    )
+
+
+def run(
+    state: Path,
+    *,
+    once: bool = False,
+    profile: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    poll_s: float = 60.0,
+    say: Say | None = None,
+) -> None:
+    """Be the device's agent until SIGTERM or SIGINT; with `once`, until the channel is installed.
+
+    Args:
+        state: a provisioned state folder.
+        once: look once, install, probe, stop serving and return; opens no port.
+        profile: a profile named by hand; wins over the provisioned one.
+        host: where the gateway listens.
+        port: 0 means any free one; `status` shows it.
+        poll_s: seconds between two looks at the channel (10 % jitter, so that a fleet spreads).
+        say: gets one line per event; standard error by default.
+
+    Raises:
+        UsageError: another agent runs here, or the port is taken.
+        ConfigurationError: the folder is not set up or cannot be written.
+        RolledBackError, FitError, TrustError, StoreError: with `once` only; otherwise the agent
+            says it, keeps serving what it has, and looks again.
+    """
+    home, speak = Home(state), say or _say
+    with home.locked(), stop_on_signals():
+        device, root_bytes = home.provisioned()
+        home.clean()
+        hardware = parse(collect())
+        live = Live()
+        updater = Updater(home, device, root_bytes, hardware, profile)
+        agent = Agent(home, updater, live, speak, serves=not once)
+        try:
+            if once:
+                agent.start()
+                agent.update()
+            else:
+                Service(home, agent, live, hardware, speak).run(host, port, poll_s)
+        except StopAskedError:
+            speak("stopping")
+        finally:
+            with no_signals():
+                agent.stop()
+
+
+def _check_root(data: bytes) -> None:
+    try:
+        document: Mapping[str, Mapping[str, str]] = json.loads(data[: _MAX_ROOT_BYTES + 1])
+        kind = document["signed"]["_type"]
+    except (ValueError, KeyError, TypeError):
+        kind = ""
+    if kind != "root":
+        message = "The trusted root is no TUF root metadata"
+        hint = "give the root.json that 'forge keys init' wrote, from a source you trust"
+        raise ConfigurationError(message, hint=hint)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{timestamp(datetime.now(UTC))} {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,146 @@
+"""May this bundle run on this machine? Asked before anything but metadata is downloaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from forge.bundle import Fit, ServingSettings
+from forge.device.hardware import Hardware
+from forge.errors import FitError
+
+__all__ = ["Refusal", "check", "check_serving", "require"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason why the bundle may not run here, and what to do about it."""
+
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.hint}"
+
+
+def check(
+    fit: Fit, hardware: Hardware, free_disk_mib: int, bundle_size: int
+) -> tuple[Refusal, ...]:
+    """Every reason against it; empty means it fits. Pure.
+
+    Args:
+        fit: what the bundle asks for.
+        hardware: what the machine is.
+        free_disk_mib: free space where the slots are.
+        bundle_size: bytes of the bundle that must be stored, at most.
+    """
+    return (
+        *_platform(fit, hardware),
+        *_compute(fit, hardware),
+        *_driver(fit, hardware),
+        *_jetpack(fit, hardware),
+        *_runtime(fit, hardware),
+        *_memory(fit, hardware),
+        *_disk(fit, free_disk_mib, bundle_size),
+        *_power(fit, hardware),
+    )
+
+
+def check_serving(serving: ServingSettings) -> tuple[Refusal, ...]:
+    """Why this agent cannot serve the bundle at all; empty means it can. Pure."""
+    if serving.environments:
+        return ()
+    what = f"it is served from a container image ({', '.join(serving.images.values()) or 'none'})"
+    hint = "this version of Forge serves bundles that bring an environment; choose another profile"
+    return (Refusal(what, hint),)
+
+
+def require(refusals: tuple[Refusal, ...], what: str) -> None:
+    """Raise FitError that lists all refusals; nothing if there are none."""
+    if refusals:
+        why = "; ".join(refusal.what for refusal in refusals)
+        hint = "; ".join(dict.fromkeys(refusal.hint for refusal in refusals))
+        raise FitError(f"{what} does not fit this device", why=why, hint=hint)
+
+
+def _platform(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    if fit.platform != hardware.platform:
+        what = f"it is built for {fit.platform}, this is {hardware.platform}"
+        yield Refusal(what, f"choose a profile for {hardware.platform} with --profile")
+
+
+def _compute(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    if fit.compute_capability is None or fit.compute_capability in hardware.compute_capabilities:
+        return
+    have = ", ".join(hardware.compute_capabilities) or "none that nvidia-smi can name"
+    what = f"its engine needs compute capability {fit.compute_capability}, this has {have}"
+    yield Refusal(what, "choose the profile of this GPU with --profile, or see: nvidia-smi")
+
+
+def _driver(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    if fit.driver_min is None:
+        return
+    if hardware.driver is None:
+        what = f"it needs NVIDIA driver {fit.driver_min} or newer, none answers here"
+        yield Refusal(what, "install the driver, then see that nvidia-smi prints a table")
+    elif _number(hardware.driver) < _number(fit.driver_min):
+        what = f"it needs NVIDIA driver {fit.driver_min} or newer, this is {hardware.driver}"
+        yield Refusal(what, f"install NVIDIA driver {fit.driver_min} or newer")
+
+
+def _jetpack(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    if not fit.jetpack or any(_of_release(hardware.jetpack, wanted) for wanted in fit.jetpack):
+        return
+    wanted = " or ".join(fit.jetpack)
+    have = f"JetPack {hardware.jetpack}" if hardware.jetpack else "no JetPack release we know"
+    l4t = f" (L4T {hardware.l4t})" if hardware.l4t else ""
+    hint = f"flash JetPack {wanted}, or publish a bundle for this release"
+    yield Refusal(f"it needs JetPack {wanted}, this is {have}{l4t}", hint)
+
+
+def _runtime(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    # A runtime the machine does not provide itself comes with the bundle's lock or image.
+    for name, wanted in sorted(fit.runtime.items()):
+        have = hardware.runtime.get(name)
+        if have is not None and not _same_version(have, wanted):
+            hint = f"compile the engine on this release, or install {name} {wanted}"
+            yield Refusal(f"its engine is bound to {name} {wanted}, this is {have}", hint)
+
+
+def _memory(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    have = hardware.model_memory_mib if fit.compute_capability else hardware.memory_mib
+    if have is not None and have < fit.memory_mib:
+        what = f"it needs {fit.memory_mib} MiB of memory, this has {have} MiB"
+        yield Refusal(what, "choose a profile with a smaller model")
+
+
+def _disk(fit: Fit, free_disk_mib: int, bundle_size: int) -> Iterator[Refusal]:
+    needed = fit.free_disk_mib + -(-bundle_size // 2**20)
+    if free_disk_mib < needed:
+        what = f"it needs {needed} MiB of free disk, here are {free_disk_mib} MiB"
+        yield Refusal(what, f"free {needed - free_disk_mib} MiB or move the state folder")
+
+
+def _power(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+    if fit.power_mode is None or fit.power_mode in hardware.power_modes:
+        return
+    have = ", ".join(hardware.power_modes) or "none"
+    what = f"it was measured in power mode {fit.power_mode}, /etc/nvpmodel.conf has {have}"
+    yield Refusal(what, "publish a bundle for one of these modes")
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """`590.44.01` → (590, 44, 1): compared as numbers, so 595.9 is older than 595.78."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _of_release(have: str | None, wanted: str) -> bool:
+    """7.2.1 is a 7.2."""
+    return have is not None and (have == wanted or have.startswith(f"{wanted}."))
+
+
+def _same_version(have: str, wanted: str) -> bool:
+    """Equal as far as both say: a library's file name lacks the last part of 10.13.3.9."""
+    pair = list(zip(_number(have), _number(wanted), strict=False))
+    return all(left == right for left, right in pair)

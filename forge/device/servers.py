@@ -1,0 +1,133 @@
+"""The Triton of one slot: its environment, its process, its probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forge.device.journal import Release, SlotName
+from forge.device.live import Serving
+from forge.device.slots import Home
+from forge.errors import ConfigurationError, StoreError
+
+if TYPE_CHECKING:
+    from forge.environments import Installed
+    from forge.serving.server import TritonServer
+    from forge.serving.spec import Spec
+
+__all__ = ["SlotServer"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    slot: SlotName
+    server: TritonServer
+
+
+class SlotServer:
+    """At most one Triton, of one slot."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._running: _Running | None = None
+
+    @property
+    def slot(self) -> SlotName | None:
+        """The slot whose Triton runs; None if none does or it ended by itself."""
+        alive = self._running is not None and self._running.server.alive
+        return self._running.slot if self._running and alive else None
+
+    def prepare(self, slot: SlotName) -> Installed:
+        """Make the environment of a slot if it is not there yet.
+
+        Raises:
+            ConfigurationError: the bundle's lock or serving.json is wrong.
+            StepFailedError: the package index is out of reach, or the disk is full.
+        """
+        from forge import environments
+
+        spec = self.spec(slot)
+        if spec.environment is None or spec.lock is None:
+            message = f"The bundle in slot {slot} is served from a container"
+            hint = "this version of Forge serves bundles of an environment only"
+            raise ConfigurationError(message, why=f"image {spec.image}", hint=hint)
+        lock = self._home.tree(slot) / spec.lock
+        cache = self._home.environments
+        root = environments.ensure(spec.environment, lock, python=spec.python, cache=cache)
+        return environments.inspect(root)
+
+    def start(self, slot: SlotName) -> float:
+        """Start the Triton of a slot and wait for its model; returns the seconds waited.
+
+        Raises:
+            ConfigurationError: the bundle's lock or serving.json is wrong.
+            StepFailedError: it ended, or its model was not ready in time; why stands in its log.
+            NoRunnerError: it is served from a container.
+            StoreError: the disk.
+        """
+        from forge.serving.server import TritonServer
+
+        self.stop()
+        installed, spec = self.prepare(slot), self.spec(slot)
+        tree, work = self._home.tree(slot).resolve(), self._home.logs / f"slot-{slot}"
+        try:
+            server = TritonServer.start(tree, spec, installed, work=work)
+        except OSError as error:
+            message = f"Triton's log and links cannot be written to {work}"
+            hint = f"{self._home.free_mib()} MiB are free there: make room"
+            raise StoreError(message, why=str(error), hint=hint) from None
+        self._running = _Running(slot, server)
+        try:
+            return server.wait_ready(spec.start_timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+
+    def probe(self) -> None:
+        """Ask the golden prompts. Raises SmokeGateError with the answer that was wrong."""
+        from forge.serving.probe import probe
+
+        server = self._server()
+        probe(server.url, server.spec)
+
+    def serving(self, release: Release) -> Serving:
+        """What the gateway must know of the running Triton."""
+        server, slot = self._server(), self.slot
+        if slot is None:
+            raise ConfigurationError("No Triton runs")
+        return Serving(
+            url=server.url,
+            model=server.spec.model,
+            slot=slot,
+            release=release,
+            triton=server.version(),
+            runtime=server.spec.runtime,
+            default_max_tokens=server.spec.default_max_tokens,
+            max_seq_len=server.spec.max_seq_len,
+        )
+
+    def log(self) -> Path | None:
+        """Log of the running Triton."""
+        return self._running.server.log if self._running else None
+
+    def reasons(self) -> str:
+        """What the Triton that ended logged last."""
+        return self._running.server.reasons() if self._running else ""
+
+    def stop(self) -> None:
+        """End it; nothing happens if none runs."""
+        running, self._running = self._running, None
+        if running:
+            running.server.stop()
+
+    def spec(self, slot: SlotName) -> Spec:
+        """The serving.json of a slot. Raises ConfigurationError."""
+        from forge.serving.spec import read_spec
+
+        return read_spec(self._home.tree(slot))
+
+    def _server(self) -> TritonServer:
+        if self._running is None:
+            raise ConfigurationError("No Triton runs")
+        return self._running.server

@@ -1,0 +1,244 @@
+"""The device's state folder: two slots, the link to the one that serves, and the journal.
+
+device.json                what this device was provisioned with
+root.json                  the root metadata all trust starts from
+state.json                 the journal (forge.device.journal)
+slots/a, slots/b           tree/ (the bundle), proofs/, manifest.json
+current                    link to the slot that passed its probe last
+tuf/                       trusted metadata
+environments/              virtual environments made from the slots' locks
+tmp/                       emptied at every start
+lock                       held by the one agent; its process id
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from forge import canonical
+from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
+from forge.device.journal import SLOTS, Journal, Release, SlotName
+from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError, UsageError
+from forge.files import fsync_directory, write_durably
+
+__all__ = ["Home", "Provisioned"]
+
+_MAX_STATE_BYTES: Final = 4 * 1024 * 1024
+
+
+class Provisioned(BaseModel):
+    """What somebody told this device once: where updates come from and which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store_url: str
+    name: str
+    channel: str
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A state folder (`/var/lib/forge`). Every write is durable when its method returns."""
+
+    path: Path
+
+    @property
+    def tuf(self) -> Path:
+        """Folder of the TUF client."""
+        return self.path / "tuf"
+
+    @property
+    def environments(self) -> Path:
+        """Folder of the virtual environments."""
+        return self.path / "environments"
+
+    @property
+    def tmp(self) -> Path:
+        """Folder for what no restart needs."""
+        return self.path / "tmp"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the servers' logs."""
+        return self.path / "logs"
+
+    def slot(self, slot: SlotName) -> Path:
+        """Folder of one slot."""
+        return self.path / "slots" / slot
+
+    def tree(self, slot: SlotName) -> Path:
+        """Folder of the bundle in a slot."""
+        return self.slot(slot) / "tree"
+
+    def proofs(self, slot: SlotName) -> Path:
+        """Folder of the proofs of the bundle in a slot."""
+        return self.slot(slot) / "proofs"
+
+    def provision(self, device: Provisioned, root_bytes: bytes) -> None:
+        """Write down where updates come from. Raises as `write_journal`."""
+        try:
+            write_durably(self.path / "root.json", root_bytes)
+            write_durably(self.path / "device.json", canonical.dumps(device.model_dump()))
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def provisioned(self) -> tuple[Provisioned, bytes]:
+        """What `provision` wrote: the device and its root metadata. Raises ConfigurationError."""
+        hint = f"forge device provision STORE --state {self.path} --root root.json"
+        try:
+            device = Provisioned.model_validate_json((self.path / "device.json").read_bytes())
+            return device, (self.path / "root.json").read_bytes()
+        except FileNotFoundError:
+            message = f"The device in {self.path} is not set up"
+            raise ConfigurationError(message, hint=hint) from None
+        except (OSError, ValidationError) as error:
+            message = f"The device's settings in {self.path} cannot be read"
+            raise ConfigurationError(message, why=str(error), hint=hint) from None
+
+    def journal(self) -> Journal:
+        """The journal, or a new one made from `current` if it is lost or damaged."""
+        try:
+            with (self.path / "state.json").open("rb") as file:
+                return Journal.model_validate_json(file.read(_MAX_STATE_BYTES))
+        except (FileNotFoundError, ValidationError):
+            return self._recovered()
+
+    def write_journal(self, journal: Journal) -> None:
+        """Durable when it returns. Raises StoreError for a full disk, else ConfigurationError."""
+        try:
+            write_durably(self.path / "state.json", canonical.dumps(journal.model_dump()))
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def current(self) -> SlotName | None:
+        """The slot `current` points to."""
+        try:
+            target = (self.path / "current").readlink().name
+        except OSError:
+            return None
+        return next((slot for slot in SLOTS if slot == target), None)
+
+    def switch(self, slot: SlotName) -> None:
+        """Point `current` to `slot`: readers see the old slot or this one, never none.
+
+        Raises as `write_journal`.
+        """
+        new = self.path / ".current.new"
+        try:
+            new.unlink(missing_ok=True)
+            new.symlink_to(Path("slots") / slot)
+            new.replace(self.path / "current")
+            fsync_directory(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def manifest(self, slot: SlotName) -> Manifest | None:
+        """Manifest of the bundle in a slot, None while the slot is not complete."""
+        try:
+            with (self.slot(slot) / "manifest.json").open("rb") as file:
+                return parse_manifest(file.read(MAX_DOCUMENT_BYTES + 1))
+        except (FileNotFoundError, TrustError):
+            return None
+
+    def seal(self, slot: SlotName, manifest: Manifest) -> None:
+        """Declare a slot complete; what is in it must be durable already."""
+        write_durably(self.slot(slot) / "manifest.json", manifest.encode())
+
+    def empty(self, slot: SlotName) -> tuple[Path, ...]:
+        """Make a slot empty; returns folders with its old content, good only as seeds.
+
+        What an earlier, interrupted fetch left half done stays: the store goes on from there.
+        """
+        folder = self.slot(slot)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").unlink(missing_ok=True)
+        fsync_directory(folder)
+        shutil.rmtree(self.proofs(slot), ignore_errors=True)
+        seed = self.tmp / f"seed-{slot}"
+        shutil.rmtree(seed, ignore_errors=True)
+        self.tmp.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.tree(slot).rename(seed)
+        return (seed,) if seed.is_dir() else ()
+
+    def discard(self, slot: SlotName) -> None:
+        """Give back the space of a slot that is not complete."""
+        for left in (self.tmp / f"seed-{slot}", self.tree(slot), *self.slot(slot).glob(".*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Remove what a killed agent left in tmp/ and beside the state files.
+
+        Raises as `write_journal`.
+        """
+        try:
+            shutil.rmtree(self.tmp, ignore_errors=True)
+            for left in (*self.path.glob(".tmp-*"), *self.path.glob("slots/*/.tmp-*")):
+                left.unlink(missing_ok=True)
+            for folder in ("slots", "tmp", "tuf", "environments", "logs"):
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def free_mib(self) -> int:
+        """Free disk for the state folder, MiB."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.path).free // 2**20
+
+    def holder(self) -> int | None:
+        """Process id of the running agent, None if there is none."""
+        try:
+            with (self.path / "lock").open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(file.read(20) or 0)
+        except (FileNotFoundError, ValueError):
+            return None
+        return None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only agent of this folder. Raises UsageError that names the other one."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+b")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                pid = file.read(20).decode(errors="replace") or "unknown"
+                message = f"Another agent runs this device in {self.path} (process {pid})"
+                raise UsageError(message, hint=f"stop it first: kill {pid}") from None
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+            file.flush()
+            yield
+
+    def _recovered(self) -> Journal:
+        active = self.current()
+        manifest = self.manifest(active) if active else None
+        if active is None or manifest is None:
+            return Journal()
+        return Journal(active=active, slots={active: Release.of(manifest)})
+
+    def _unwritable(self, error: OSError) -> ForgeError:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+        kind = StoreError if full else ConfigurationError
+        message = f"The device's state folder {self.path} cannot be written"
+        hint = "free disk space" if full else "fix the folder's rights"
+        return kind(message, why=str(error), hint=f"{hint}; the active slot is untouched")
