@@ -1,0 +1,109 @@
+"""Options and output that commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from forge.project import Project, find
+from forge.store import Store, open_store
+
+__all__ = [
+    "bytes_text",
+    "json_option",
+    "keys_option",
+    "open_project",
+    "open_project_store",
+    "owner",
+    "print_json",
+    "print_table",
+    "project_option",
+    "store_option",
+]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def project_option(function: _F) -> _F:
+    """`--project DIR`."""
+    return click.option(
+        "--project",
+        "project_dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The project's folder; default: the one this folder lies in.",
+    )(function)
+
+
+def store_option(function: _F) -> _F:
+    """`--store URL`."""
+    return click.option(
+        "--store",
+        "store_url",
+        envvar="FORGE_STORE",
+        help="The store: a folder, file:///… or s3://bucket/prefix. Default: artifacts/.",
+    )(function)
+
+
+def json_option(function: _F) -> _F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
+        function
+    )
+
+
+def keys_option(function: _F) -> _F:
+    """`--keys DIR`."""
+    return click.option(
+        "--keys",
+        "keys_dir",
+        envvar="FORGE_KEYS",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of the signing keys. Default: .forge/keys of the project.",
+    )(function)
+
+
+def open_project(project_dir: Path | None) -> Project:
+    """The named project, or the one the current folder lies in."""
+    return find((project_dir or Path.cwd()).resolve())
+
+
+def open_project_store(project: Project | None, store_url: str | None) -> Store:
+    """The store of `--store`, else `artifacts/` of the project."""
+    url = store_url or str((project or open_project(None)).root / "artifacts")
+    return open_store(url, environment=os.environ)
+
+
+def owner() -> str:
+    """Who this process is, for leases: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def print_json(value: object) -> None:
+    """Indented JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell, two spaces apart; the last one is not padded."""
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[index]) for row in table) for index in range(len(header))]
+    for index, row in enumerate(table):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(cells).rstrip()
+        click.echo(click.style(line, bold=True) if index == 0 else line)
+
+
+def bytes_text(size: int) -> str:
+    """`98.4 MB`: powers of 1000, as disks and networks count."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

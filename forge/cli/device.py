@@ -1,0 +1,151 @@
+"""`forge device provision|run|status|detect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.errors import ConfigurationError
+
+__all__ = ["device"]
+
+_state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/var/lib/forge",
+    envvar="FORGE_STATE",
+    show_default=True,
+    help="The device's state folder.",
+)
+_profile_option = click.option(
+    "--profile", envvar="HARDWARE_PROFILE", help="Profile by name instead of by the hardware."
+)
+
+
+@click.group()
+def device() -> None:
+    """Provision, run and inspect a device."""
+
+
+@device.command()
+@click.option("--store", "store_url", required=True, envvar="FORGE_STORE", help="The store's URL.")
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The trusted root.json, brought here by a way you trust.",
+)
+@click.option("--name", required=True, help="Name of the bundle.")
+@click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
+@_profile_option
+@_state_option
+def provision(
+    store_url: str, root: Path, name: str, channel: str, profile: str | None, state: Path
+) -> None:
+    """Write down where updates come from and whom to trust. May be repeated.
+
+    \b
+    forge device provision --store s3://bundles/prod --root root.json --name smollm2
+    """  # noqa: D301
+    from forge.device import commands
+
+    made = commands.provision(state, store_url, root.read_bytes(), name, channel, profile)
+    click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
+    click.echo(f"next: forge device run --state {state}")
+
+
+@device.command()
+@click.option("--once", is_flag=True, help="Install what the channel offers, probe it, and end.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0: any free one; `forge device status` shows it.",
+)
+@click.option(
+    "--poll-s",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="Seconds between two looks at the channel.",
+)
+@_profile_option
+@_state_option
+def run(
+    host: str, port: int, poll_s: float, profile: str | None, state: Path, *, once: bool
+) -> None:
+    """Be the device's agent: update, prove, serve, go back if it is bad.
+
+    \b
+    forge device run
+    forge device run --once          # for cron
+    """  # noqa: D301
+    from forge.device import commands
+
+    commands.run(state, once=once, profile=profile, host=host, port=port, poll_s=poll_s)
+
+
+@device.command()
+@_state_option
+@json_option
+def status(state: Path, *, as_json: bool) -> None:
+    """Say what the device serves, what it last looked at, and every rollback with its reason.
+
+    \b
+    forge device status
+    forge device status --json
+    """  # noqa: D301
+    from forge.device import commands
+
+    found = commands.status(state)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    agent = found.agent
+    look = agent.look if agent else None
+    rows = [
+        ("follows", f"{found.name} {found.channel} from {found.store_url}"),
+        ("state", found.state),
+        ("serves", f"{found.release} from slot {found.slot}" if found.release else "nothing yet"),
+        ("agent", f"pid {agent.pid}, {agent.url or 'no API'}" if agent else "not running"),
+    ]
+    if look:
+        rows.append(("last look", f"{look.at} {look.error or look.offered or ''}"))
+        rows += [("does not fit", refusal) for refusal in look.refusals]
+        rows += [("warning", warning) for warning in look.warnings]
+    rows += [("went back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
+    print_table(("", ""), rows)
+
+
+@device.command()
+@_profile_option
+@project_option
+@json_option
+def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> None:
+    """Say what this machine is and which of the project's profiles is meant for it.
+
+    \b
+    forge device detect
+    """  # noqa: D301
+    from forge import profiles
+    from forge.cli.init import template
+    from forge.device import commands
+    from forge.device.detection import candidates
+
+    try:
+        folder = open_project(project_dir).profiles
+    except ConfigurationError:
+        folder = template() / "profiles"  # a device has no project; the wheel brings the profiles
+    known = {name: profiles.load(name, folder).profile for name in profiles.names(folder)}
+    found = commands.detect(candidates(known), profile=profile)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    rows = [(key, str(value)) for key, value in found.hardware.model_dump(mode="json").items()]
+    print_table(("", ""), [("profile", found.profile), *rows])
+    for text in (*found.reasons, *found.warnings):
+        click.echo(text)

@@ -1,0 +1,120 @@
+"""`forge doctor`: what this machine lacks, for which builder and runner, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.errors import ConfigurationError
+
+__all__ = ["doctor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: what needs it, whether it is there, and the command that fixes it."""
+
+    needed_by: str
+    what: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+def checks(which: Callable[[str], str | None], environment: Mapping[str, str]) -> Iterator[Check]:
+    """Everything this version of Forge can use, looked up on this machine."""
+    yield _python()
+    yield _program(which, "everything", "git", "apt-get install git")
+    yield _uv()
+    yield _libpython()
+    yield _space(Path.cwd())
+    yield _program(which, "GPU profiles", "nvidia-smi", "install the NVIDIA driver")
+    docker = which("docker") or which("podman")
+    yield Check(
+        "container serving (rtx-pro-4000, jetson-*)",
+        "docker or podman",
+        docker is not None,
+        docker or "not found",
+        "apt-get install podman and the NVIDIA container toolkit",
+    )
+    has_keys = "FORGE_PASSPHRASE" in environment or "FORGE_PASSPHRASE_FILE" in environment
+    yield Check(
+        "publish, promote",
+        "passphrase of the signing keys",
+        has_keys,
+        "set" if has_keys else "not set",
+        "export FORGE_PASSPHRASE_FILE=PATH of a file only you can read",
+    )
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info >= (3, 11)
+    return Check("everything", "Python 3.11 or newer", ok, version, "apt-get install python3.11")
+
+
+def _program(which: Callable[[str], str | None], needed_by: str, name: str, fix: str) -> Check:
+    path = which(name)
+    return Check(needed_by, name, path is not None, path or "not found", fix)
+
+
+def _uv() -> Check:
+    try:
+        from uv import find_uv_bin
+
+        found = str(find_uv_bin())
+    except (ImportError, FileNotFoundError) as error:
+        return Check("local runner", "uv", ok=False, found=str(error), fix="pip install uv")
+    return Check("local runner", "uv", ok=True, found=found)
+
+
+def _libpython() -> Check:
+    """Triton's Python backend loads libpython of the interpreter its environment is made from."""
+    from forge.environments import libpython_folder
+
+    try:
+        found = str(libpython_folder(Path(sys.executable)))
+    except ConfigurationError as error:
+        fix = error.hint or "apt-get install libpython3.11"
+        return Check("builder openvino, device", "libpython", ok=False, found=error.what, fix=fix)
+    return Check("builder openvino, device", "libpython", ok=True, found=found)
+
+
+def _space(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    return Check(
+        "tool environments, store",
+        "5 GB free disk",
+        free > 5_000_000_000,  # noqa: PLR2004  two environments (1.2 GB), model, engine, slots
+        f"{free / 1e9:.0f} GB",
+        "free some space, or set FORGE_CACHE to a larger disk",
+    )
+
+
+@click.command()
+@project_option
+@json_option
+def doctor(project_dir: Path | None, *, as_json: bool) -> None:
+    """Say what this machine lacks for which builder and runner, with the command that fixes it.
+
+    \b
+    forge doctor
+    """  # noqa: D301
+    open_project(project_dir)
+    found = list(checks(shutil.which, os.environ))
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    rows = [
+        ("ok" if one.ok else "missing", one.what, one.found, one.needed_by,
+         "" if one.ok else one.fix)
+        for one in found
+    ]  # fmt: skip
+    print_table(("", "what", "found", "needed by", "fix"), rows)

@@ -1,0 +1,208 @@
+"""`forge keys init|status|refresh|rotate`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forge.cli.common import (
+    json_option,
+    keys_option,
+    open_project,
+    open_project_store,
+    print_json,
+    print_table,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from forge.release.keyring import Keyring
+
+__all__ = ["keys", "keys_folder", "open_keyring"]
+
+_ROLES = ("root", "targets", "bundles", "channels", "online", "model")
+_passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File whose first line is the passphrase. Else FORGE_PASSPHRASE_FILE, FORGE_PASSPHRASE, "
+    "or a prompt.",
+)
+
+
+def keys_folder(keys_dir: Path | None) -> Path:
+    """`--keys`, else `.forge/keys` of the project."""
+    return keys_dir or open_project(None).work / "keys"
+
+
+def open_keyring(folder: Path, passphrase_file: Path | None) -> Keyring:
+    """The keys in `folder`; the passphrase is asked for when it is first needed."""
+    from forge.release.keyring import Keyring
+    from forge.release.private_keys import passphrase_source
+
+    return Keyring(folder, passphrase_source(os.environ, passphrase_file, _prompt))
+
+
+def _prompt() -> str:
+    return str(click.prompt("Passphrase of the keys", hide_input=True, err=True))
+
+
+def _new_passphrase() -> str:
+    text = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    return str(text)
+
+
+@click.group()
+def keys() -> None:
+    """Make, check, rotate and refresh the signing keys."""
+
+
+@keys.command()
+@click.option("--root-keys", type=int, default=3, show_default=True, help="How many root keys.")
+@click.option(
+    "--threshold",
+    type=int,
+    default=2,
+    show_default=True,
+    help="How many root keys must sign a root.",
+)
+@_passphrase_option
+@keys_option
+@store_option
+@json_option
+def init(
+    root_keys: int,
+    threshold: int,
+    passphrase_file: Path | None,
+    keys_dir: Path | None,
+    store_url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Make every key, encrypted, and the first signed root.json, which devices trust.
+
+    \b
+    forge keys init --keys ~/.config/forge/keys
+    FORGE_PASSPHRASE_FILE=~/.forge-passphrase forge keys init
+    """  # noqa: D301
+    from forge.release.keys import init as make
+    from forge.release.private_keys import passphrase_source
+
+    folder = keys_folder(keys_dir)
+    made = make(
+        folder,
+        passphrase=passphrase_source(os.environ, passphrase_file, _new_passphrase)(),
+        now=dt.datetime.now(dt.UTC),
+        root_keys=root_keys,
+        threshold=threshold,
+        store_url=store_url,
+    )
+    rows = [(entry.name, entry.role, entry.keyid[:12]) for entry in made.keys]
+    if as_json:
+        listed = [{"name": name, "role": role, "keyid": keyid} for name, role, keyid in rows]
+        print_json({"folder": str(folder), "root": str(folder / "root.json"), "keys": listed})
+        return
+    print_table(("key", "role", "id"), rows)
+    click.echo(f"Devices are provisioned with {folder}/root.json.")
+    click.echo("Move root-*.pem and targets.pem offline; publishing needs none of them.")
+
+
+@keys.command()
+@_passphrase_option
+@keys_option
+@store_option
+@json_option
+def status(
+    passphrase_file: Path | None, keys_dir: Path | None, store_url: str | None, *, as_json: bool
+) -> int:
+    """Show when each role must be signed again; exit code 7 when a device would refuse already.
+
+    \b
+    forge keys status
+    forge keys status --json   # for an alarm
+    """  # noqa: D301
+    from forge.errors import TrustError
+    from forge.release.status import status as read_status
+
+    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
+    found = read_status(open_project_store(None, store_url).objects, ring, dt.datetime.now(dt.UTC))
+    if as_json:
+        print_json([row.model_dump(mode="json") for row in found])
+    else:
+        rows = [
+            (row.role, str(row.version), f"{row.threshold} of {len(row.keys)}", row.expires,
+             f"{row.days_left:.1f}", row.alarm)
+            for row in found
+        ]  # fmt: skip
+        print_table(("role", "version", "keys", "expires", "days left", "alarm"), rows)
+    return TrustError.exit_code if any(row.alarm == "expired" for row in found) else 0
+
+
+@keys.command()
+@click.option("--force", is_flag=True, help="Sign snapshot and timestamp even if they are fresh.")
+@_passphrase_option
+@keys_option
+@store_option
+@json_option
+def refresh(
+    passphrase_file: Path | None,
+    keys_dir: Path | None,
+    store_url: str | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Sign anew what is past half its life; run it daily.
+
+    \b
+    forge keys refresh
+    """  # noqa: D301
+    from forge.release.keys import refresh as sign_anew
+
+    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
+    objects = open_project_store(None, store_url).objects
+    signed = sign_anew(objects, ring, now=dt.datetime.now(dt.UTC), force=force)
+    if as_json:
+        print_json({"signed": signed})
+    else:
+        click.echo("signed anew" if signed else "nothing is due")
+
+
+@keys.command()
+@click.argument("role", type=click.Choice(_ROLES))
+@click.option("--replace", metavar="NAME", help="Which root key, for example root-2.")
+@click.option("--revoke", is_flag=True, help="Do not believe proofs of the old key any more.")
+@_passphrase_option
+@keys_option
+@store_option
+@json_option
+def rotate(
+    role: str,
+    replace: str | None,
+    passphrase_file: Path | None,
+    keys_dir: Path | None,
+    store_url: str | None,
+    *,
+    revoke: bool,
+    as_json: bool,
+) -> None:
+    """Replace a role's key; devices follow by themselves.
+
+    \b
+    forge keys rotate online
+    forge keys rotate root --replace root-2
+    """  # noqa: D301
+    from forge.release.keys import rotate as replace_key
+
+    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
+    objects = open_project_store(None, store_url).objects
+    now = dt.datetime.now(dt.UTC)
+    # click.Choice has checked that it is one of the roles.
+    name = replace_key(objects, ring, role, now=now, replace=replace, revoke=revoke)  # type: ignore[arg-type]
+    if as_json:
+        print_json({"role": role, "key": name})
+    else:
+        click.echo(f"{role}: new key {name}")

@@ -1,0 +1,94 @@
+"""`forge profile list|show|schema`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from forge import profiles
+from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.files import write_durably
+
+__all__ = ["profile"]
+
+
+@click.group()
+def profile() -> None:
+    """Show and check device profiles."""
+
+
+@profile.command("list")
+@project_option
+@json_option
+def list_profiles(project_dir: Path | None, *, as_json: bool) -> None:
+    """List the project's profiles.
+
+    \b
+    forge profile list
+    """  # noqa: D301
+    project = open_project(project_dir)
+    loaded = [profiles.load(name, project.profiles) for name in profiles.names(project.profiles)]
+    found = [one.profile for one in loaded]
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    rows = [
+        (one.name, one.platform, one.engine.builder, one.engine.precision,
+         "yes" if one.unverified else "no", one.description)
+        for one in found
+    ]  # fmt: skip
+    print_table(("profile", "platform", "builder", "precision", "unverified", "device"), rows)
+
+
+@profile.command()
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Try an override.")
+@project_option
+@json_option
+def show(name: str, overrides: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -> None:
+    """Print each value of a profile with the file, variable or option it came from.
+
+    \b
+    forge profile show development
+    forge profile show jetson-agx-thor --set engine.max_batch_size=4
+    """  # noqa: D301
+    project = open_project(project_dir)
+    resolved = profiles.load(name, project.profiles, environment=os.environ, overrides=overrides)
+    values = resolved.profile.model_dump(mode="json")
+    if as_json:
+        origins = {
+            path: {"source": origin.source.name.lower(), "where": origin.where}
+            for path, origin in resolved.origins.items()
+        }
+        print_json({"profile": values, "origins": origins})
+        return
+    rows = []
+    for path, origin in sorted(resolved.origins.items()):
+        value = values
+        for part in path.split("."):
+            value = value[part]
+        rows.append((path, json.dumps(value, ensure_ascii=False), origin.where))
+    print_table(("field", "value", "from"), rows)
+    for text in resolved.profile.unverified:
+        click.echo(f"not yet seen on hardware: {text}")
+
+
+@profile.command()
+@click.option("--write", is_flag=True, help="Write artifacts/schema/profile.schema.json.")
+@project_option
+def schema(project_dir: Path | None, *, write: bool) -> None:
+    """Print the JSON Schema of a profile file, for editors.
+
+    \b
+    forge profile schema --write
+    """  # noqa: D301
+    text = json.dumps(profiles.json_schema(), indent=2, ensure_ascii=False) + "\n"
+    if not write:
+        click.echo(text, nl=False)
+        return
+    path = open_project(project_dir).root / "artifacts" / "schema" / "profile.schema.json"
+    write_durably(path, text.encode())
+    click.echo(f"wrote {path}")

@@ -1,0 +1,253 @@
+"""`make demo`: a real language model through every link of the chain, on this machine.
+
+It only runs `forge` commands, as a release engineer and a device would, and prints each of them.
+Everything it writes lies in `.forge/` and `artifacts/` of this checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+from forge.cli.common import bytes_text, print_table
+from forge.device import commands
+from forge.errors import StoreError
+from forge.files import write_durably
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".forge" / "demo"
+FORGE = str(Path(sys.executable).parent / "forge")
+NAME, PROFILE, CHANNEL = "smollm2", "development", "stable"
+QUESTION = "What is the capital of France?"
+READY_TIMEOUT_S = 300.0
+
+
+@dataclass
+class Row:
+    """One line of the last table."""
+
+    link: str
+    went_in: str
+    came_out: str
+    seconds: str
+    size: str
+
+
+@dataclass
+class Table:
+    """What each link did."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, link: str, went_in: str, came_out: str, seconds: float | str, size: int) -> None:
+        """Append a line."""
+        text = seconds if isinstance(seconds, str) else f"{seconds:.1f}"
+        self.rows.append(Row(link, went_in, came_out, text, bytes_text(size) if size else "—"))
+
+    def show(self) -> None:
+        """Print the table."""
+        header = ("link", "what went in", "what came out", "seconds", "size")
+        rows = [(r.link, r.went_in, r.came_out, r.seconds, r.size) for r in self.rows]
+        print_table(header, rows)
+
+
+def main() -> int:
+    """Run the demo; returns the exit code of the first command that failed, else 0."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"FORGE_PASSPHRASE_FILE": str(_passphrase())}
+    os.chdir(ROOT)
+    table = Table()
+    try:
+        version = _release(environment, table)
+        _device(environment, table, version)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except KeyboardInterrupt:
+        click.echo("\nStopped. Run `make demo` again to go on where it was.")
+        return 130
+    _title("What happened")
+    table.show()
+    click.echo("\nEvery process is stopped. Run `make demo` again: unchanged links cost nothing.")
+    return 0
+
+
+def _passphrase() -> Path:
+    """The demo's own passphrase, made once; a real one comes from a prompt or a secret store."""
+    path = WORK / "passphrase"
+    if not path.is_file():
+        write_durably(path, secrets.token_urlsafe(24).encode(), mode=0o600)
+    return path
+
+
+def _title(text: str) -> None:
+    click.echo(click.style(f"\n── {text} ", bold=True) + "─" * max(0, 72 - len(text)))
+
+
+def _forge(environment: dict[str, str], *arguments: str, capture: bool = False) -> str:
+    """Run one command, shown as a person would type it. Raises CalledProcessError."""
+    click.echo(click.style(f"$ forge {' '.join(arguments)}", fg="cyan"))
+    sys.stdout.flush()
+    done = subprocess.run(
+        [FORGE, *arguments],
+        check=True,
+        env=environment,
+        stdout=subprocess.PIPE if capture else None,
+        text=True,
+    )
+    return done.stdout or ""
+
+
+def _release(environment: dict[str, str], table: Table) -> str:
+    """Release and promote; returns the version."""
+    if not (ROOT / ".forge" / "keys" / "keys.json").is_file():
+        _title("Keys: the root of trust, made once")
+        _forge(environment, "keys", "init")
+    version = _version(environment)
+    pipeline = ["release", "--profile", PROFILE, "--version", version]
+    _title("Plan: what there is to do, before anything runs")
+    _forge(environment, "plan", *pipeline)
+    _title("Release: checkpoint → engine → repository → smoke → proofs → publish")
+    started = time.monotonic()
+    try:
+        steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
+    except subprocess.CalledProcessError as error:
+        if error.returncode != StoreError.exit_code:
+            raise
+        version = _next(version)
+        click.echo(f"This checkout has changed, so its bundle is the next version: {version}")
+        pipeline[-1] = version
+        steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
+    _forge(environment, "promote", version, CHANNEL, "--name", NAME)
+    for step in steps:
+        _add_step(table, step, version)
+    table.add("promote", f"{NAME} {version}", f"channel {CHANNEL}", "", 0)
+    click.echo(f"released in {time.monotonic() - started:.1f} s")
+    return version
+
+
+def _version(environment: dict[str, str]) -> str:
+    """The newest published version, which a repeated demo publishes again; 1.0.0 at first."""
+    listed = json.loads(_forge(environment, "bundle", "list", "--json", capture=True))
+    return next((row["version"] for row in listed if row["name"] == NAME), "1.0.0")
+
+
+def _next(version: str) -> str:
+    """The next patch version."""
+    major, minor, patch = version.split(".")
+    return f"{major}.{minor}.{int(patch) + 1}"
+
+
+def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
+    inputs = ", ".join(f"{name} {digest[:8]}" for name, digest in step["inputs"].items())
+    if step["step"] == "publish":
+        inputs = f"{len(step['inputs'])} trees by digest"
+    outputs = ", ".join(f"{name} {out['digest'][:8]}" for name, out in step["outputs"].items())
+    size = sum(out["size"] for out in step["outputs"].values())
+    seconds = "stored" if step["status"] == "hit" else float(step["seconds"])
+    published = f"{NAME} {version} on canary" if step["step"] == "publish" else ""
+    table.add(step["step"], inputs or "pinned URL", outputs or published, seconds, size)
+
+
+def _device(environment: dict[str, str], table: Table, version: str) -> None:
+    state = WORK / "device"
+    root = ROOT / ".forge" / "keys" / "root.json"
+    _title("Device: a process of its own that knows the store's URL and root.json, no more")
+    _forge(
+        environment, "device", "provision", "--state", str(state), "--store",
+        str(ROOT / "artifacts"), "--root", str(root), "--name", NAME, "--channel", CHANNEL,
+    )  # fmt: skip
+    started = time.monotonic()
+    with _running_device(environment, state, version) as url:
+        seconds = time.monotonic() - started
+        _forge(environment, "device", "status", "--state", str(state))
+        status = commands.status(state)
+        slot = f"slot {status.slot}, {status.release}"
+        look = status.agent.look if status.agent else None
+        fetched = look.fetched_bytes if look else 0
+        table.add("device", f"channel {CHANNEL}", slot, seconds, fetched)
+        _ask(url, table)
+
+
+@contextmanager
+def _running_device(environment: dict[str, str], state: Path, version: str) -> Iterator[str]:
+    """The device's agent, stopped at the end whatever happens; yields the URL of its API."""
+    argv = ["device", "run", "--state", str(state), "--port", "0"]
+    click.echo(click.style(f"$ forge {' '.join(argv)} &", fg="cyan"))
+    sys.stdout.flush()
+    device_environment = {
+        name: value for name, value in environment.items() if not name.startswith("FORGE_")
+    }
+    process = subprocess.Popen([FORGE, *argv], env=device_environment)
+    try:
+        yield _wait_ready(process, state, version)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], state: Path, version: str) -> str:
+    """Until the API serves `version`. Raises CalledProcessError when the agent ends before that."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        code = process.poll()
+        if code is not None:
+            raise subprocess.CalledProcessError(code or 1, "forge device run")
+        status = commands.status(state)
+        agent = status.agent
+        serves = status.release is not None and status.release.version == version
+        if serves and agent is not None and agent.url is not None and _is_ready(agent.url):
+            return agent.url
+        time.sleep(0.2)
+    click.echo(f"The device was not ready after {READY_TIMEOUT_S:.0f} s", err=True)
+    raise subprocess.CalledProcessError(10, "forge device run")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False  # not listening yet
+
+
+def _ask(url: str, table: Table) -> None:
+    _title("Serve: one API in front of Triton")
+    click.echo(click.style(f"$ curl {url}/v1/hardware", fg="cyan"))
+    hardware = httpx.get(f"{url}/v1/hardware", timeout=10).raise_for_status().json()
+    click.echo(json.dumps(hardware, indent=2))
+    body = {"prompt": QUESTION, "max_tokens": 48, "stream": True}
+    click.echo(click.style(f"$ curl -N {url}/v1/inference -d '{json.dumps(body)}'", fg="cyan"))
+    started = time.monotonic()
+    answer = ""
+    with httpx.stream("POST", f"{url}/v1/inference", json=body, timeout=60) as response:
+        response.raise_for_status()
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                event = json.loads(line.removeprefix("data: "))
+                if "error" in event:
+                    raise click.ClickException(str(event["error"]))
+                text = event.get("text", "")
+                answer += text
+                click.echo(text, nl=False)
+    click.echo()
+    table.add("answer", QUESTION, answer.strip()[:60], time.monotonic() - started, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
