@@ -1,0 +1,47 @@
+"""A project with keys and a store, and the forge command run in it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+RELEASE = ("release", "--profile", "development")
+
+
+@dataclass(frozen=True)
+class World:
+    """A project with keys and a store, and the forge command run in it."""
+
+    project: Path
+
+    def forge(
+        self, *arguments: str, fails: int = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command; it must end with exit code `fails`."""
+        environment = os.environ | {"FORGE_PASSPHRASE": "words of the test"} | (env or {})
+        done = subprocess.run(
+            [sys.executable, "-m", "forge", *arguments],
+            cwd=self.project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == fails, f"{arguments}: {done.returncode}\n{done.stderr}"
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """Run one command with --json and parse what it printed."""
+        return json.loads(self.forge(*arguments, "--json").stdout)
+
+    def release(self, version: str, *more: str, fails: int = 0) -> str:
+        """Run the release pipeline; returns what it said on standard error."""
+        return self.forge("run", *RELEASE, "--version", version, *more, fails=fails).stderr
+
+    def channels(self) -> dict[str, str]:
+        """Version by channel."""
+        return {row["channel"]: row["version"] for row in self.json("channels")}

@@ -1,0 +1,399 @@
+"""A publisher with real keys and a real store, and devices of it: what device tests share.
+
+The bundles hold a small model of our own under the real Triton: it starts in a second or two and
+says what a test wants it to say. The real language model is in test_device_llm.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from forge import canonical, device
+from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary, TreeReference
+from forge.device.report import DeviceStatus
+from forge.device.slots import Home
+from forge.profiles import Golden, Match
+from forge.release import keys
+from forge.release.keyring import Keyring
+from forge.release.manifests import Planned
+from forge.release.prove import prove
+from forge.release.publish import publish
+from forge.serving.render import config_pbtxt
+from forge.serving.spec import write_spec
+from forge.steps import Link
+from forge.store import open_store
+from tests.support.spec import a_spec
+
+PROJECT = Path(__file__).parents[2]
+LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
+PASSPHRASE = "correct horse battery staple"
+FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
+
+# One word at a time; what it says is in engine/answer.json, so that the engine differs.
+MODEL = """
+import json, os, site, threading, time
+site.addsitedir(os.environ["FORGE_SITE_PACKAGES"])
+from pathlib import Path
+import numpy as np
+import triton_python_backend_utils as triton
+
+class TritonPythonModel:
+    def initialize(self, args):
+        engine = Path(args["model_repository"]) / args["model_version"] / "engine"
+        self.answer = json.loads((engine / "answer.json").read_text())
+        time.sleep(self.answer["load_s"])
+        if self.answer["fails"]:
+            raise RuntimeError("the engine does not load")
+
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            threading.Thread(target=self.say, args=(sender,)).start()
+
+    def say(self, sender):
+        words = self.answer["words"].split(" ")
+        said = 0
+        for word in words:
+            if sender.is_cancelled():
+                break
+            said += 1
+            sender.send(triton.InferenceResponse([text("text_output", word + " ")]))
+            time.sleep(self.answer["pause_s"])
+        outputs = [
+            text("text_output", ""), number("output_tokens", said), number("input_tokens", 1),
+            text("finish_reason", "stop" if said == len(words) else "cancelled"),
+        ]
+        if self.answer["log"] and said < len(words):
+            Path(self.answer["log"]).write_text(str(said))
+        final = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        sender.send(triton.InferenceResponse(outputs), flags=final)
+
+def text(name, value):
+    return triton.Tensor(name, np.array([value.encode()], dtype=np.object_))
+
+def number(name, value):
+    return triton.Tensor(name, np.array([value], dtype=np.int32))
+"""
+
+
+@dataclass(frozen=True)
+class Says:
+    """What a bundle's model does."""
+
+    words: str = "The capital is Paris"
+    pause_s: float = 0.0
+    load_s: float = 0.0
+    fails: bool = False
+    log: str = ""
+    ballast: int = 300_000  # bytes of the engine that stay the same from version to version
+
+
+@dataclass
+class World:
+    """One publisher and its store."""
+
+    folder: Path
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    fresh_keys: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.folder / "keys").is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            made = _make_keys() if self.fresh_keys else _keys()
+            shutil.copytree(made, self.folder / "keys")
+            (self.folder / "store").mkdir()
+
+    @property
+    def store_url(self) -> str:
+        return str(self.folder / "store")
+
+    @property
+    def root(self) -> bytes:
+        return (self.folder / "keys" / "metadata" / "1.root.json").read_bytes()
+
+    def publish(
+        self,
+        version: str,
+        says: Says | None = None,
+        *,
+        channel: str = "stable",
+        proofs: TreeReference | None = None,
+        tamper: str = "",
+        **fit: Any,
+    ) -> Manifest:
+        """Build, prove and publish a version of the bundle `llm` for `development`.
+
+        Args:
+            version: a new one.
+            says: what its model does.
+            channel: to point to it.
+            proofs: of another bundle, instead of its own.
+            tamper: proof file whose content is changed after it was signed.
+            fit: fields of the manifest's fit.
+        """
+        work = self.folder / f"work-{version}"
+        tree = _tree(work / "tree", says or Says())
+        manifest = self._store(version, tree, work, tamper).model_copy(
+            update={"fit": _fit(fit), **({"proofs": proofs} if proofs else {})}
+        )
+        planned = Planned(manifest, canonical.digest([manifest.identity()]))
+        store = open_store(self.store_url, environment={})
+        publish(store, self.ring(), [planned], channel, now=self.clock())
+        return manifest
+
+    def ring(self) -> Keyring:
+        return Keyring(self.folder / "keys", lambda: PASSPHRASE)
+
+    def device(self, name: str = "device", **options: Any) -> Device:
+        """A provisioned device; environments are shared with all tests of this machine."""
+        state = self.folder / name
+        if not (state / "device.json").exists():
+            state.mkdir()
+            (state / "environments").symlink_to(environments())
+            device.provision(state, self.store_url, self.root, "llm", "stable", **options)
+        return Device(state)
+
+    def _store(self, version: str, tree: Path, work: Path, tamper: str) -> Manifest:
+        store = open_store(self.store_url, environment={})
+        stored = store.put_tree(tree)
+        (work / "sbom").mkdir()
+        (work / "sbom" / "sbom.cdx.json").write_text("{}")
+        (work / "proofs").mkdir()
+        link = Link(
+            step="repository@development",
+            key="0" * 64,
+            inputs={},
+            outputs={"repository": stored.digest},
+            seconds=1.0,
+            started="2026-11-24T00:00:00Z",
+            runner="local linux/amd64",
+        )
+        prove(
+            repository=tree,
+            sbom=work / "sbom",
+            digests={"repository": stored.digest},
+            links=[link],
+            ring=self.ring(),
+            output=work / "proofs",
+            profile="development",
+        )
+        if tamper:
+            path = work / "proofs" / tamper
+            path.write_bytes(path.read_bytes().replace(b"A", b"B", 1))
+        return Manifest(
+            name="llm",
+            version=version,
+            profile="development",
+            created=f"{self.clock():%Y-%m-%dT%H:%M:%SZ}",
+            tree=stored,
+            proofs=store.put_tree(work / "proofs"),
+            fit=_fit({}),
+            serving=ServingSettings(
+                activation="swap",
+                start_timeout_s=60,
+                environments={"triton-openvino": canonical.sha256(LOCK.read_bytes())},
+                images={},
+            ),
+            smoke=SmokeSummary(
+                concurrency=1,
+                ttft_ms_p50=1,
+                inter_token_ms_p50=1,
+                output_tokens_per_s=1,
+                error_rate=0,
+                peak_rss_mib=1,
+                machine="test",
+            ),
+            chain=(),
+        )
+
+
+@dataclass
+class Agent:
+    """`forge device run` as a process of its own."""
+
+    process: subprocess.Popen[str]
+    state: Path
+    log: Path
+
+    @property
+    def url(self) -> str:
+        agent = device.status(self.state).agent
+        if agent is None or agent.url is None:
+            raise AssertionError(self.log.read_text())
+        return agent.url
+
+    def wait(self, condition: Callable[[DeviceStatus], bool], timeout_s: float = 60) -> None:
+        """Until the device's status is as wanted. Fails with the agent's log."""
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            if condition(device.status(self.state)):
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError(f"{device.status(self.state)}\n{self.log.read_text()}")
+
+    def wait_ready(self, version: str) -> None:
+        """Until this version answers through the gateway."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self.process.poll() is None:
+            if self.ready() == version:
+                return
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def ready(self) -> str | None:
+        """Version that serves, None while none does."""
+        import httpx
+
+        try:
+            response = httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=10)
+        except (httpx.HTTPError, AssertionError):
+            return None
+        return str(response.json()["release"]["version"]) if response.is_success else None
+
+    def ask(self, prompt: str = "What is the capital of France?") -> str:
+        """The answer of the gateway."""
+        import httpx
+
+        body = {"prompt": prompt}
+        response = httpx.post(f"{self.url}/v1/inference", json=body, trust_env=False, timeout=60)
+        return str(response.raise_for_status().json()["text"]).strip()
+
+    def stop(self) -> int:
+        """SIGTERM and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@dataclass
+class Device:
+    """One device's state folder."""
+
+    state: Path
+
+    @property
+    def home(self) -> Home:
+        return Home(self.state)
+
+    def follow(self, world: World) -> None:
+        """Be provisioned for this world, whatever it was before."""
+        device.provision(self.state, world.store_url, world.root, "llm", "stable")
+
+    @property
+    def status(self) -> DeviceStatus:
+        return device.status(self.state)
+
+    def once(self) -> None:
+        """One look, in this process."""
+        device.run(self.state, once=True, say=lambda _text: None)
+
+    @contextmanager
+    def running(self, *, poll_s: float = 1.0) -> Iterator[Agent]:
+        """The agent as a process, stopped afterwards, with nothing of it left."""
+        log = self.state.parent / f"{self.state.name}.log"
+        argv = [sys.executable, "-c", "from forge.cli import main; main()", "device", "run"]
+        argv += ["--state", str(self.state), "--port", "0", "--poll-s", str(poll_s)]
+        with log.open("a") as output:
+            process = subprocess.Popen(argv, stdout=output, stderr=output, text=True)
+        agent = Agent(process, self.state, log)
+        try:
+            agent.wait(lambda status: status.agent is not None, 30)
+            yield agent
+        finally:
+            if process.poll() is None:
+                agent.stop()
+
+
+@lru_cache(maxsize=1)
+def environments() -> Path:
+    """Where virtual environments are kept between test runs."""
+    cache = Path(os.environ.get("FORGE_CACHE") or Path.home() / ".cache" / "forge")
+    folder = cache / "environments"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def triton_processes(state: Path) -> list[int]:
+    """Process ids of servers that serve from this state folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if (
+                f"--model-repository={state.resolve()}".encode() in words
+                and b"supervisor" not in words
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def _tree(folder: Path, says: Says) -> Path:
+    spec = a_spec(
+        runtime={"openvino-genai": "2026.4.1.0"},
+        max_batch_size=4,
+        max_input_len=100,
+        max_seq_len=200,
+        default_max_tokens=32,
+        golden=(FRANCE,),
+    )
+    engine = folder / "models" / "llm" / "1" / "engine"
+    engine.mkdir(parents=True)
+    answer = {key: value for key, value in vars(says).items() if key != "ballast"}
+    (engine / "answer.json").write_text(json.dumps(answer))
+    # The same in every version, and not compressible.
+    blocks = [bytes.fromhex(canonical.digest(number)) for number in range(says.ballast // 32)]
+    (engine / "weights.bin").write_bytes(b"".join(blocks))
+    (engine.parent / "model.py").write_text(MODEL)
+    (engine.parent.parent / "config.pbtxt").write_text(config_pbtxt(spec, None))
+    (folder / "runtime").mkdir()
+    shutil.copyfile(LOCK, folder / "runtime" / "requirements.lock")
+    write_spec(folder, spec)
+    return folder
+
+
+def _fit(changes: Mapping[str, Any]) -> Fit:
+    plain: dict[str, Any] = {
+        "platform": "linux/amd64",
+        "match": Match.model_validate({}),
+        "compute_capability": None,
+        "memory_mib": 64,
+        "free_disk_mib": 16,
+        "driver_min": None,
+        "jetpack": (),
+        "runtime": {},
+        "power_mode": None,
+    }
+    return Fit(**{**plain, **changes})
+
+
+@lru_cache(maxsize=1)
+def _keys() -> Path:
+    return _make_keys()
+
+
+def _make_keys() -> Path:
+    folder = Path(mkdtemp(prefix="forge-test-keys-")) / "keys"
+    keys.init(folder, passphrase=PASSPHRASE, now=datetime.now(UTC))
+    return folder

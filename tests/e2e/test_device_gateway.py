@@ -1,0 +1,107 @@
+"""The gateway in front of the real Triton: streams, cancellation, and a server that dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+WORDS = " ".join(f"Paris{number}" for number in range(200))
+PAUSE_S = 0.05
+
+
+@pytest.fixture(scope="module")
+def cancelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model writes how many words it had said when it was cancelled."""
+    return tmp_path_factory.mktemp("log") / "cancelled"
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory, cancelled: Path) -> Device:
+    """A device of a slow model: two hundred words in ten seconds."""
+    world = World(tmp_path_factory.mktemp("gateway"))
+    # Golden prompts are asked like any other, so it takes its ten seconds once.
+    world.publish("1.0.0", Says(words=WORDS, pause_s=PAUSE_S, log=str(cancelled)))
+    device = world.device()
+    device.once()
+    return device
+
+
+@pytest.fixture(scope="module")
+def agent(device: Device) -> Iterator[Agent]:
+    with device.running(poll_s=600) as agent:
+        agent.wait_ready("1.0.0")
+        yield agent
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@contextmanager
+def stream(agent: Agent) -> Iterator[Iterator[str]]:
+    """Lines of a streamed answer; the client is gone after the body."""
+    body = {"prompt": "France?", "stream": True}
+    with (
+        httpx.Client(trust_env=False, timeout=30) as client,
+        client.stream("POST", f"{agent.url}/v1/inference", json=body) as response,
+    ):
+        yield response.iter_lines()
+
+
+def test_tokens_come_while_the_model_still_speaks(agent: Agent) -> None:
+    with stream(agent) as lines:
+        assert next(lines) == "event: token"
+        assert json.loads(next(lines).removeprefix("data: ")) == {"text": "Paris0 "}
+
+
+@pytest.mark.parametrize("mode", ["whole", "stream"])
+def test_a_client_that_goes_away_stops_the_model(agent: Agent, cancelled: Path, mode: str) -> None:
+    cancelled.unlink(missing_ok=True)
+    if mode == "stream":
+        with stream(agent) as lines:
+            next(lines)
+    else:
+        body = {"prompt": "France?"}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{agent.url}/v1/inference", json=body, timeout=1, trust_env=False)
+    wait_for(cancelled.exists)
+    assert int(cancelled.read_text()) < len(WORDS.split())
+
+
+def test_a_server_that_dies_ends_the_stream_with_an_error_and_is_started_again(
+    agent: Agent, device: Device
+) -> None:
+    with stream(agent) as lines:
+        next(lines)
+        for pid in triton_processes(device.state):
+            os.kill(pid, signal.SIGKILL)
+        rest = list(lines)
+    assert "event: error" in rest
+    assert "event: done" not in rest
+    wait_for(lambda: agent.ready() is None)
+    agent.wait_ready("1.0.0")
+    assert device.status.rollbacks == ()
+
+
+def test_stopping_the_agent_ends_streams_and_leaves_no_process(
+    agent: Agent, device: Device
+) -> None:
+    with stream(agent) as lines:
+        next(lines)
+        assert agent.stop() == 0
+    assert triton_processes(device.state) == []

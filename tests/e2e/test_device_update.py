@@ -1,0 +1,152 @@
+"""A device with a real store, real signatures and a real Triton, from nothing to an answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from forge import device as api
+from forge.errors import FitError, RolledBackError
+from tests.e2e.device_world import Says, World, triton_processes
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_device_installs_serves_and_stops_without_a_trace(world: World) -> None:
+    world.publish("1.0.0")
+    device = world.device()
+    with device.running() as agent:
+        agent.wait_ready("1.0.0")
+        assert agent.ask() == "The capital is Paris"
+        hardware = httpx.get(f"{agent.url}/v1/hardware", trust_env=False).json()
+        assert hardware["profile"] == "development"
+        assert hardware["slot"] == "a"
+        assert hardware["versions"]["bundle"] == "1.0.0"
+        assert hardware["fit"]["fits"] is True
+        assert triton_processes(device.state)
+        assert agent.stop() == 0
+    assert device.status.state == "idle"
+    assert device.status.agent is None
+    assert device.home.current() == "a"
+    assert triton_processes(device.state) == []
+
+
+def test_once_installs_probes_and_serves_nothing_afterwards(world: World) -> None:
+    world.publish("1.0.0")
+    device = world.device()
+    device.once()
+    assert (device.status.slot, device.status.state) == ("a", "idle")
+    assert triton_processes(device.state) == []
+
+
+def test_an_update_goes_to_the_other_slot_and_fetches_what_changed(world: World) -> None:
+    world.publish("1.0.0")
+    device = world.device()
+    device.once()
+    second = world.publish("1.1.0", Says(words="It is Paris"))
+    said: list[str] = []
+    api.run(device.state, once=True, say=said.append)
+    assert device.home.current() == "b"
+    fetched = next(int(line.split()[6]) for line in said if "bytes fetched" in line)
+    assert fetched < second.tree.size / 10
+    assert not list(device.home.tmp.iterdir())
+
+
+def test_a_bundle_that_answers_wrongly_is_rolled_back_and_the_old_one_serves(
+    world: World,
+) -> None:
+    world.publish("1.0.0")
+    device = world.device()
+    with device.running() as agent:
+        agent.wait_ready("1.0.0")
+        world.publish("1.1.0", Says(words="The capital is Berlin"))
+        agent.wait(lambda status: bool(status.rollbacks))
+        agent.wait_ready("1.0.0")
+        assert agent.ask() == "The capital is Paris"
+        [verdict] = device.status.rollbacks
+        assert verdict.release.version == "1.1.0"
+        assert "Berlin" in verdict.reason
+        assert device.home.current() == "a"
+        world.publish("1.2.0", Says(words="Paris again"))
+        agent.wait_ready("1.2.0")
+        assert agent.ask() == "Paris again"
+    assert [bad.release.version for bad in device.status.bad] == ["1.1.0"]
+    assert device.home.current() == "b"
+
+
+def test_once_ends_with_its_own_error_when_the_bundle_is_not_kept(world: World) -> None:
+    world.publish("1.0.0")
+    device = world.device()
+    device.once()
+    world.publish("1.1.0", Says(fails=True))
+    with pytest.raises(RolledBackError, match="the engine does not load") as caught:
+        device.once()
+    assert caught.value.exit_code == 10
+    assert device.home.current() == "a"
+    device.once()  # known to be bad: nothing is tried, nothing fails
+    assert len(device.status.rollbacks) == 1
+
+
+def test_a_failed_first_install_is_tried_again_and_a_good_one_gets_through(world: World) -> None:
+    world.publish("1.0.0", Says(words="Rome"))
+    device = world.device()
+    for _ in range(2):
+        with pytest.raises(RolledBackError, match="Rome"):
+            device.once()
+    assert device.status.slot is None
+    world.publish("1.0.1")
+    device.once()
+    assert device.home.current() == "a"
+
+
+def test_a_bundle_that_does_not_fit_is_refused_before_any_download(world: World) -> None:
+    world.publish("1.0.0", compute_capability="12.0", driver_min="590.44.01")
+    device = world.device()
+    with pytest.raises(FitError, match=r"compute capability 12\.0") as caught:
+        device.once()
+    assert caught.value.exit_code == 8
+    assert "driver 590.44.01" in str(caught.value)
+    assert not list((device.state / "slots").rglob("*"))
+
+
+def test_an_answer_under_way_is_finished_before_the_server_is_replaced(world: World) -> None:
+    slow = Says(words="Paris " + "and " * 30 + "so on", pause_s=0.1)
+    world.publish("1.0.0", slow)
+    device = world.device()
+    with device.running() as agent:
+        agent.wait_ready("1.0.0")
+        world.publish("1.1.0", Says(words="Paris, quickly"))
+        body = {"prompt": "France?", "stream": True}
+        answer = httpx.post(f"{agent.url}/v1/inference", json=body, trust_env=False, timeout=60)
+        assert "event: done" in answer.text
+        assert "event: error" not in answer.text
+        agent.wait_ready("1.1.0")
+        assert agent.ask() == "Paris, quickly"
+
+
+def test_running_the_agent_loads_nothing_of_the_build_side(world: World) -> None:
+    world.publish("1.0.0")
+    program = (
+        "import sys; from pathlib import Path; from forge import device;"
+        "device.run(Path(sys.argv[1]), once=True);"
+        "import forge.device.gateway, uvicorn; print('\\n'.join(sys.modules))"
+    )
+    state = str(world.device().state)
+    done = subprocess.run(
+        [sys.executable, "-c", program, state], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert {"forge.trust.client", "forge.store.store", "fastapi"} <= loaded
+    # securesystemslib itself imports boto3, sigstore rich and click, where they are installed.
+    build_side = ("builders", "plan", "project", "runners", "release", "store.s3")
+    forbidden = {"dagger", "jinja2", *(f"forge.{name}" for name in build_side)}
+    assert loaded & forbidden == set()

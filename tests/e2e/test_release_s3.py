@@ -1,0 +1,53 @@
+"""Publishing to a real S3 server: its conditional writes are what keeps publishers apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forge.release import publish
+from forge.release.catalog import Catalog
+from forge.release.status import status
+from forge.store import open_objects
+from tests.support.seaweed import Seaweed
+from tests.unit.release.world import World, publish_at_once
+
+
+@pytest.fixture
+def world(seaweedfs: Seaweed, tmp_path: Path) -> World:
+    made = World(tmp_path)
+    url = f"s3://{seaweedfs.bucket()}/prefix"
+    made.objects = open_objects(url, environment=seaweedfs.environment)
+    return made
+
+
+def on_canary(world: World) -> str:
+    client = world.client()
+    client.refresh()
+    channel = client.channel("demo", "canary")
+    client.manifest("demo", channel.version, "development")
+    client.proof_keys()
+    return channel.version
+
+
+def test_release_rotation_and_promotion_reach_a_client_through_s3(world: World) -> None:
+    world.publish("1.0.0")
+    assert on_canary(world) == "1.0.0"
+    world.rotate("online")
+    world.publish("1.1.0", channel="beta")
+    assert on_canary(world) == "1.0.0"
+    world.promote("1.1.0", "canary")
+    assert on_canary(world) == "1.1.0"
+    assert not world.publish("1.1.0", channel="beta").written
+    assert {row.alarm for row in status(world.objects, world.ring(), world.now)} == {"ok"}
+
+
+def test_publishers_at_once_on_s3_all_end_up_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "_LEASE_WAIT_S", 0.0)
+    world.publish("1.0.0")
+    publish_at_once(world, 3)
+    assert len(Catalog(world.objects).versions("demo")) == 4
+    assert on_canary(world) == "1.0.0"

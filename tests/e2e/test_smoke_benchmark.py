@@ -1,0 +1,107 @@
+"""The smoke benchmark as its step runs it, and the gate on what it wrote."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forge.serving.spec import read_document
+from forge.smoke.result import Result, summary
+from tests.support.serving import environment, tree
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+
+def smoke(command: str, *argv: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "forge.smoke", command, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def settings(folder: Path, *, expect: str = "Paris") -> Path:
+    golden = {"prompt": "What is the capital of France?", "expect": [expect], "max_tokens": 32}
+    fields: dict[str, Any] = {
+        "smoke": {
+            "prompts": "default",
+            "golden": [golden],
+            "concurrency": [1, 3],
+            "requests": 3,
+            "max_tokens": 8,
+        },
+        "serving": {"start_timeout_s": 240},
+        "power": {"mode": None},
+    }
+    path = folder / "settings.json"
+    path.write_text(json.dumps(fields))
+    return path
+
+
+def gate_settings(folder: Path, **limits: float) -> Path:
+    nothing: dict[str, float | None] = dict.fromkeys(
+        ("ttft_ms_p50", "inter_token_ms_p50", "output_tokens_per_s", "peak_rss_mib")
+    )
+    thresholds = nothing | {"error_rate": 0} | limits
+    fields = {"smoke": {"thresholds": thresholds, "regression_pct": 400}, "baseline": None}
+    path = folder / "gate-settings.json"
+    path.write_text(json.dumps(fields))
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smoke")
+    argv = ("--repository", tree(folder / "tree"), "--environment", environment("triton-openvino"))
+    done = smoke("benchmark", *argv, "--settings", settings(folder), "--output", folder / "result")
+    assert done.returncode == 0, done.stderr
+    assert "golden prompts answered as expected" in done.stderr
+    assert "3 at once: 3 requests, 0 errors" in done.stderr
+    return folder / "result"
+
+
+def test_benchmark_writes_what_it_measured_on_what(measured: Path) -> None:
+    found = read_document(measured / "result.json", Result)
+    assert found.triton == "2.51.0"
+    assert found.runtime["openvino-genai"].startswith("2026.4.1")
+    assert found.machine.cores >= 1
+    assert [item.concurrency for item in found.measured] == [1, 3]
+    assert all(0 < item.output_tokens <= 3 * 8 for item in found.measured)
+    assert "Paris" in found.golden[0].got
+    assert found.server.cpu_s > 0
+    assert summary(found).concurrency == 1
+    assert [path.name for path in measured.iterdir()] == ["result.json"]
+
+
+def test_gate_passes_what_was_measured_within_wide_limits(measured: Path, tmp_path: Path) -> None:
+    limits = gate_settings(tmp_path, ttft_ms_p50=600_000, output_tokens_per_s=0.001)
+    done = smoke("gate", "--result", measured, "--settings", limits, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/gate.json").read_text())["passed"]
+
+
+def test_gate_stops_what_no_machine_can_reach(measured: Path, tmp_path: Path) -> None:
+    limits = gate_settings(tmp_path, output_tokens_per_s=1e9)
+    done = smoke("gate", "--result", measured, "--settings", limits, "--output", tmp_path / "out")
+    assert done.returncode == 6
+    assert "output_tokens_per_s" in done.stderr
+    assert "1e+09" in done.stdout
+
+
+def test_benchmark_ends_with_6_when_the_answer_is_wrong(tmp_path: Path) -> None:
+    argv = ("--repository", tree(tmp_path / "tree"), "--environment")
+    done = smoke(
+        *("benchmark", *argv, environment("triton-openvino")),
+        *("--settings", settings(tmp_path, expect="Berlin"), "--output", tmp_path / "out"),
+    )
+    assert done.returncode == 6
+    assert "1 of 1 golden prompts got a wrong answer" in done.stderr
+    assert "Berlin" in done.stderr
+    assert "The capital of France is Paris." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,175 @@
+"""A store whose disk is read-only, full or gone, and a device whose disk is full."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from forge.errors import NotInStoreError, StoreError
+from forge.store import open_store
+from tests.support.stores import action, fill, snapshot
+
+MIB = 1024 * 1024
+Mount = Callable[..., Path]
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mount a small tmpfs, or remount it with other options."""
+    mounted: list[Path] = []
+
+    def do(name: str, *options: str) -> Path:
+        path = tmp_path / name
+        path.mkdir(exist_ok=True)
+        again = ["remount"] if path in mounted else []
+        argv = ["mount", "-t", "tmpfs", "-o", ",".join([*again, *options]), "tmpfs", str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        if done.returncode:
+            pytest.skip(f"mount is not permitted here: {done.stderr.strip()}")
+        if path not in mounted:
+            mounted.append(path)
+        return path
+
+    yield do
+    for path in mounted:
+        subprocess.run(["umount", "-l", str(path)], check=True, timeout=30)
+
+
+def test_read_only_store_is_read_and_refuses_writes(mount: Mount, tmp_path: Path) -> None:
+    root = mount("store", "size=32m")
+    store = open_store(str(root), cache=tmp_path / "cache")
+    folder = fill(tmp_path / "in")
+    reference = store.put_tree(folder)
+    store.put_action(action(reference))
+    mount("store", "ro")
+    store = open_store(str(root), cache=tmp_path / "cache")
+    with pytest.raises(StoreError, match="Read-only file system") as caught:
+        store.put_tree(folder)
+    assert caught.value.exit_code == 9
+    assert "mount it writable" in str(caught.value)
+    assert str(root) in str(caught.value)
+    store.unpack(reference.digest, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(folder)
+    assert store.action("0" * 64) is None
+    assert len(store.recent_actions()) == 1
+    assert store.verify().ok
+
+
+def test_full_store_keeps_what_it_has_and_goes_on_with_more_space(
+    mount: Mount, tmp_path: Path
+) -> None:
+    root = mount("store", "size=12m")
+    store = open_store(str(root), cache=tmp_path / "cache")
+    old = store.put_tree(fill(tmp_path / "old", large=4 * MIB, seed=1))
+    new = fill(tmp_path / "new", large=16 * MIB, seed=2)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        store.put_tree(new)
+    assert caught.value.exit_code == 9
+    assert "forge store gc" in str(caught.value)
+    assert store.verify().ok
+    store.unpack(old.digest, tmp_path / "out-old")
+    assert snapshot(tmp_path / "out-old") == snapshot(tmp_path / "old")
+    mount("store", "size=64m")
+    digest = store.put_tree(new).digest
+    store.unpack(digest, tmp_path / "out-new")
+    assert snapshot(tmp_path / "out-new") == snapshot(new)
+    assert store.verify().ok
+
+
+def test_store_that_goes_away_in_the_middle_is_not_made_anew(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
+    store = open_store(str(root), cache=tmp_path / "cache")
+    old = store.put_tree(fill(tmp_path / "old", seed=1))
+    new = fill(tmp_path / "new", seed=2)
+
+    def unplug(_done: int, _size: int) -> None:
+        if root.exists():
+            root.rename(elsewhere)
+
+    with pytest.raises(StoreError, match="is gone") as caught:
+        store.put(new, progress=unplug)
+    assert caught.value.exit_code == 9
+    assert "mount or restore it" in str(caught.value)
+    assert not root.exists()
+    with pytest.raises(StoreError, match="is gone"):
+        store.has_tree(old.digest)
+    elsewhere.rename(root)
+    assert store.verify().ok
+    store.unpack(old.digest, tmp_path / "out")
+    assert store.put_tree(new).size > 0
+    assert store.verify().ok
+
+
+def test_store_that_was_never_there_is_named(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "none"))
+    with pytest.raises(NotInStoreError, match="There is no store at") as caught:
+        store.tree("0" * 64)
+    assert "--store" in str(caught.value)
+    assert not (tmp_path / "none").exists()
+
+
+def test_full_disk_of_the_device_leaves_nothing_half_made(mount: Mount, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    small = store.put_tree(fill(tmp_path / "small", large=1 * MIB, seed=1))
+    large = store.put_tree(fill(tmp_path / "large", large=20 * MIB, seed=2))
+    disk = mount("disk", "size=16m")
+    store.unpack(small.digest, disk / "a")
+    with pytest.raises(StoreError, match="too full") as caught:
+        store.unpack(large.digest, disk / "b")
+    assert "20 MiB are needed" in str(caught.value)
+    assert [path.name for path in disk.iterdir()] == ["a"]
+    assert snapshot(disk / "a") == snapshot(tmp_path / "small")
+
+
+def test_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
+    mount: Mount, tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    large = store.put_tree(fill(tmp_path / "large", large=20 * MIB))
+    disk = mount("disk", "size=32m")
+
+    def eat(_done: int, _size: int) -> None:
+        if not (disk / "eaten").exists():
+            (disk / "eaten").write_bytes(b"x" * 20 * MIB)
+
+    with pytest.raises(StoreError, match="No space left") as caught:
+        store.unpack(large.digest, disk / "b", progress=eat)
+    assert "free some space" in str(caught.value)
+    assert [path.name for path in disk.iterdir()] == ["eaten"]
+    (disk / "eaten").unlink()
+    store.unpack(large.digest, disk / "b")
+    assert snapshot(disk / "b") == snapshot(tmp_path / "large")
+
+
+def test_index_that_is_damaged_or_cannot_be_written_does_no_harm(
+    mount: Mount, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    store = open_store(str(tmp_path / "store"), cache=cache)
+    folder = fill(tmp_path / "in")
+    digest = store.put_tree(folder).digest
+    for path in cache.iterdir():
+        path.write_bytes(b"not a database" * 1000)
+    assert open_store(str(tmp_path / "store"), cache=cache).put(folder).new_bytes == 0
+    frozen = mount("frozen", "size=1m")
+    mount("frozen", "ro")
+    again = open_store(str(tmp_path / "store"), cache=frozen / "cache").put(folder)
+    assert (again.new_bytes, again.reference.digest) == (0, digest)
+
+
+def test_seed_that_is_deleted_meanwhile_is_replaced_by_the_store(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    folder = fill(tmp_path / "in")
+    digest = store.put_tree(folder).digest
+    shutil.copytree(folder, tmp_path / "seed")
+    store.unpack(
+        digest,
+        tmp_path / "out",
+        seeds=[tmp_path / "seed"],
+        progress=lambda _done, _size: shutil.rmtree(tmp_path / "seed", ignore_errors=True),
+    )
+    assert snapshot(tmp_path / "out") == snapshot(folder)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from forge.bundle import Fit, ServingSettings
+from forge.device.fit import check, check_serving, require
+from forge.device.hardware import Hardware
+from forge.errors import FitError
+from forge.profiles import Match
+
+Machine = Callable[[str], Hardware]
+
+PLAIN: dict[str, Any] = {
+    "platform": "linux/amd64",
+    "match": Match.model_validate({}),
+    "compute_capability": None,
+    "memory_mib": 1024,
+    "free_disk_mib": 100,
+    "driver_min": None,
+    "jetpack": (),
+    "runtime": {},
+    "power_mode": None,
+}
+RTX = PLAIN | {"compute_capability": "12.0", "driver_min": "590.44.01", "memory_mib": 8192}
+THOR = RTX | {
+    "platform": "linux/arm64",
+    "compute_capability": "11.0",
+    "driver_min": None,
+    "jetpack": ("7.2",),
+    "power_mode": "120W",
+}
+
+
+def refusals(fit: dict[str, Any], hardware: Hardware, *, free_mib: int = 10_000) -> list[str]:
+    return [str(refusal) for refusal in check(Fit(**fit), hardware, free_mib, 100 * 2**20)]
+
+
+@pytest.mark.parametrize(
+    ("fit", "name"),
+    [
+        (PLAIN, "no-gpu"),
+        (PLAIN, "rtx-pro-4000"),
+        (RTX, "rtx-pro-4000"),
+        (RTX, "rtx-pro-4000-sff"),
+        (THOR, "thor-jetpack-7.2"),
+        (THOR | {"jetpack": ("7.1", "7.2")}, "thor-jetpack-7.1"),
+        (THOR | {"jetpack": ("7.1",), "runtime": {"tensorrt": "10.13.3.9"}}, "thor-jetpack-7.1"),
+        (RTX | {"runtime": {"tensorrt": "10.14.1.48"}}, "rtx-pro-4000"),  # comes with the image
+    ],
+)
+def test_check_lets_a_fitting_bundle_pass(machine: Machine, fit: dict[str, Any], name: str) -> None:
+    assert refusals(fit, machine(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("fit", "name", "said"),
+    [
+        (THOR, "rtx-pro-4000", "it is built for linux/arm64, this is linux/amd64"),
+        (RTX, "tesla-p40", "compute capability 12.0, this has 6.1"),
+        (RTX, "no-gpu", "compute capability 12.0, this has none"),
+        (RTX, "geforce", "driver 590.44.01 or newer, this is 580.126.09"),
+        (RTX, "no-gpu", "driver 590.44.01 or newer, none answers here"),
+        (THOR, "thor-jetpack-7.1", "it needs JetPack 7.2, this is JetPack 7.1 (L4T 38.4.0)"),
+        (THOR, "orin-jetpack-6", "it needs JetPack 7.2, this is JetPack 6 (L4T 36.4.3)"),
+        (THOR, "arm64-server", "this is no JetPack release we know"),
+        (
+            THOR | {"jetpack": (), "runtime": {"tensorrt": "10.16.0.72"}},
+            "thor-jetpack-7.1",
+            "bound to tensorrt 10.16.0.72, this is 10.13.3",
+        ),
+        (RTX | {"memory_mib": 24576}, "rtx-pro-4000", "24576 MiB of memory, this has 24467 MiB"),
+        (PLAIN | {"memory_mib": 70_000}, "rtx-pro-4000", "70000 MiB of memory, this has 64000"),
+        (THOR | {"power_mode": "90W"}, "thor-jetpack-7.2", "power mode 90W"),
+    ],
+)
+def test_check_refuses_in_a_sentence(
+    machine: Machine, fit: dict[str, Any], name: str, said: str
+) -> None:
+    found = refusals(fit, machine(name))
+    assert any(said in refusal for refusal in found), found
+
+
+def test_check_compares_driver_versions_as_numbers(machine: Machine) -> None:
+    hardware = machine("rtx-pro-4000").model_copy(update={"driver": "595.9"})
+    assert refusals(RTX | {"driver_min": "595.78"}, hardware)
+    assert not refusals(RTX | {"driver_min": "595.08"}, hardware)
+
+
+def test_check_says_how_much_disk_is_missing(machine: Machine) -> None:
+    [refusal] = refusals(PLAIN, machine("no-gpu"), free_mib=150)
+    assert "it needs 200 MiB of free disk, here are 150 MiB" in refusal
+    assert "free 50 MiB" in refusal
+
+
+def test_require_lists_every_refusal_and_what_to_do(machine: Machine) -> None:
+    found = check(Fit(**RTX), machine("no-gpu"), 0, 0)
+    with pytest.raises(FitError) as caught:
+        require(found, "llm 1.0.0 (rtx-pro-4000)")
+    assert caught.value.exit_code == 8
+    for refusal in found:
+        assert refusal.what in str(caught.value)
+        assert refusal.hint in str(caught.value)
+
+
+def test_require_is_silent_when_it_fits() -> None:
+    require((), "llm 1.0.0")
+
+
+def test_a_bundle_that_brings_no_environment_is_refused_with_its_image() -> None:
+    images = {"server": "tritonserver:26.07"}
+    serving = ServingSettings(activation="swap", start_timeout_s=60, environments={}, images=images)
+    [refusal] = check_serving(serving)
+    assert "container image (tritonserver:26.07)" in str(refusal)
+    assert check_serving(serving.model_copy(update={"environments": {"triton": "0" * 64}})) == ()

@@ -1,0 +1,300 @@
+"""The HTTP API over a real uvicorn; what Triton says is given by hand here, tests/e2e has it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import BaseModel
+
+from forge.device.gateway import MAX_BODY_BYTES, create_app
+from forge.device.journal import Release
+from forge.device.live import Live, Serving
+from forge.errors import StepFailedError, UsageError
+from forge.serving.events import Event, Finished, Token
+
+RELEASE = Release(name="llm", version="1.0.0", profile="development", manifest="0" * 64)
+SERVING = Serving(
+    url="http://127.0.0.1:9",
+    model="llm",
+    slot="a",
+    release=RELEASE,
+    triton="2.51.0",
+    runtime={},
+    default_max_tokens=16,
+    max_seq_len=64,
+)
+
+
+class Machine(BaseModel):
+    """Stands where the hardware report goes."""
+
+    slot: str = "a"
+
+
+@dataclass
+class Script:
+    """What the model says: pieces, then an end or an error; `asked` is what it was asked."""
+
+    pieces: tuple[str, ...] = ("Par", "is")
+    error: Exception | None = None
+    pause_s: float = 0.0
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    async def __call__(
+        self, _serving: Serving, prompt: str, max_tokens: int
+    ) -> AsyncGenerator[Event]:
+        self.asked.append((prompt, max_tokens))
+        try:
+            for piece in self.pieces:
+                yield Token(piece)
+                await asyncio.sleep(self.pause_s)
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled.set()
+            raise
+        if self.error:
+            raise self.error
+        yield Finished("stop", input_tokens=5, output_tokens=len(self.pieces))
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    client: httpx.Client
+    live: Live
+    port: int
+
+    def ask(self, **body: Any) -> httpx.Response:
+        return self.client.post("/v1/inference", json=body)
+
+
+@contextlib.contextmanager
+def running(script: Script) -> Iterator[Gateway]:
+    live = Live()
+    live.set(SERVING)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    config = uvicorn.Config(create_app(live, script, Machine), log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield Gateway(client, live, port)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def gateway(script: Script) -> Iterator[Gateway]:
+    with running(script) as made:
+        yield made
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 10
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_an_answer_carries_text_usage_and_the_bundle(gateway: Gateway, script: Script) -> None:
+    response = gateway.ask(prompt="What is the capital of France?", max_tokens=8)
+    assert response.status_code == 200
+    assert response.json() == {
+        "text": "Paris",
+        "release": {"name": "llm", "version": "1.0.0"},
+        "finish_reason": "stop",
+        "usage": {"input_tokens": 5, "output_tokens": 2},
+    }
+    assert script.asked == [("What is the capital of France?", 8)]
+
+
+def test_a_stream_ends_with_usage(gateway: Gateway) -> None:
+    response = gateway.ask(prompt="France?", stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert events(response.text) == [
+        ("token", {"text": "Par"}),
+        ("token", {"text": "is"}),
+        ("done", {"finish_reason": "stop", "usage": {"input_tokens": 5, "output_tokens": 2}}),
+    ]
+
+
+def test_the_bundles_default_limit_is_used_when_none_is_asked(
+    gateway: Gateway, script: Script
+) -> None:
+    gateway.ask(prompt="France?")
+    assert script.asked == [("France?", 16)]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "prompt: Field required"),
+        ({"prompt": ""}, "prompt: String should have at least 1 character"),
+        ({"prompt": 7}, "prompt: Input should be a valid string"),
+        ({"prompt": "x" * 100_001}, "prompt: String should have at most 100000 characters"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens: Input should be greater than or equal to"),
+        ({"prompt": "a", "max_tokens": "9"}, "max_tokens: Input should be a valid integer"),
+        ({"prompt": "a", "max_tokens": 65}, "max_tokens 65 is more than this bundle's 64"),
+        ({"prompt": "a", "maxtokens": 5}, "maxtokens: Extra inputs are not permitted"),
+        ({"prompt": "a", "stream": "yes"}, "stream: Input should be a valid boolean"),
+    ],
+)
+def test_a_bad_request_is_refused_with_the_field_at_fault(
+    gateway: Gateway, script: Script, body: dict[str, Any], said: str
+) -> None:
+    response = gateway.client.post("/v1/inference", json=body)
+    assert response.status_code == 422
+    assert said in response.json()["error"]["message"]
+    assert response.json()["error"]["hint"]
+    assert script.asked == []
+    assert gateway.ask(prompt="France?").json()["text"] == "Paris"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'{"prompt": "\\ud800"}'])
+def test_a_body_that_is_no_request_is_refused(gateway: Gateway, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = gateway.client.post("/v1/inference", content=body, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["error"]["message"]
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read(gateway: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        head = f"POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY_BYTES + 1}"
+        connection.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_chunked_body_is_refused(gateway: Gateway) -> None:
+    response = gateway.client.post("/v1/inference", content=iter([b'{"prompt": "a"}']))
+    assert response.status_code == 413
+    assert "Content-Length" in response.json()["error"]["message"]
+
+
+def test_without_a_slot_requests_are_told_why_and_when_to_come_back(gateway: Gateway) -> None:
+    gateway.live.clear("llm 1.1.0 is being activated")
+    for response in (gateway.ask(prompt="a"), gateway.client.get("/health/ready")):
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "5"
+        assert response.json()["error"]["hint"] == "llm 1.1.0 is being activated"
+    assert gateway.client.get("/health/live").status_code == 200
+    gateway.live.set(SERVING)
+    ready = gateway.client.get("/health/ready")
+    assert (ready.status_code, ready.json()["slot"]) == (200, "a")
+
+
+def test_an_error_before_the_first_token_is_a_status() -> None:
+    with running(Script(pieces=(), error=StepFailedError("Triton is gone"))) as gateway:
+        for stream in (False, True):
+            response = gateway.ask(prompt="a", stream=stream)
+            assert response.status_code == 502
+            assert response.json()["error"]["message"] == "Triton is gone"
+
+
+def test_a_request_the_model_cannot_take_is_the_askers_fault() -> None:
+    error = UsageError("The prompt has 99 tokens", hint="at most 64")
+    with running(Script(pieces=(), error=error)) as gateway:
+        response = gateway.ask(prompt="a", stream=True)
+    assert response.status_code == 422
+    assert response.json()["error"] == {"message": "The prompt has 99 tokens", "hint": "at most 64"}
+
+
+@dataclass
+class Silent(Script):
+    """A model that ends without saying that it ends."""
+
+    async def __call__(self, *_: Any) -> AsyncGenerator[Event]:
+        for piece in self.pieces:
+            yield Token(piece)
+
+
+@pytest.mark.parametrize("pieces", [(), ("Par",)])
+def test_an_answer_that_is_cut_off_is_an_error(pieces: tuple[str, ...]) -> None:
+    with running(Silent(pieces=pieces)) as gateway:
+        assert gateway.ask(prompt="a").status_code == 502
+        response = gateway.ask(prompt="a", stream=True)
+    assert "error" in response.text
+    assert "done" not in response.text
+
+
+def test_an_error_inside_a_stream_is_an_error_event() -> None:
+    error = StepFailedError("Triton ended", why="out of memory")
+    with running(Script(error=error)) as gateway:
+        response = gateway.ask(prompt="a", stream=True)
+    assert response.status_code == 200
+    assert events(response.text)[-1] == (
+        "error",
+        {"error": {"message": "Triton ended: out of memory", "hint": ""}},
+    )
+
+
+def test_an_error_inside_a_whole_answer_is_no_answer() -> None:
+    with running(Script(error=StepFailedError("Triton ended"))) as gateway:
+        response = gateway.ask(prompt="a")
+    assert response.status_code == 502
+    assert "Par" not in response.text
+
+
+@pytest.mark.parametrize("mode", ["whole", "stream"])
+def test_a_client_that_goes_away_cancels_the_answer(mode: str) -> None:
+    script = Script(pieces=("x",) * 1000, pause_s=0.05)
+    with running(script) as gateway:
+        body = json.dumps({"prompt": "a", "stream": mode == "stream"}).encode()
+        head = f"POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+            connection.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+            assert wait_for(lambda: bool(script.asked))
+        assert script.cancelled.wait(10)
+        assert gateway.live.drain(10) == 0
+
+
+def test_requests_under_way_are_counted_and_waited_for() -> None:
+    script = Script(pieces=("x",) * 4, pause_s=0.1)
+    with running(script) as gateway:
+        asking = threading.Thread(target=gateway.ask, kwargs={"prompt": "a"})
+        asking.start()
+        assert wait_for(lambda: bool(script.asked))
+        assert gateway.live.drain(0.0) == 1
+        assert gateway.live.drain(10) == 0
+        asking.join()
+
+
+def test_hardware_is_described(gateway: Gateway) -> None:
+    assert gateway.client.get("/v1/hardware").json() == {"slot": "a"}
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [
+    ("GET", "/v1/inference", 405), ("GET", "/docs", 404), ("GET", "/../etc/passwd", 404),
+])  # fmt: skip
+def test_nothing_else_is_offered(gateway: Gateway, method: str, path: str, status: int) -> None:
+    assert gateway.client.request(method, path).status_code == status

@@ -1,0 +1,189 @@
+"""Every state with every event, and what the walk through them keeps true."""
+
+from __future__ import annotations
+
+import random
+from typing import get_args
+
+import pytest
+
+from forge.device.journal import Journal, Release, SlotName, State
+from forge.device.machine import (
+    MAX_ATTEMPTS,
+    Action,
+    Activate,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    GoBack,
+    Prepare,
+    Prepared,
+    Probe,
+    Probed,
+    Ready,
+    Serve,
+    Started,
+    Switch,
+    Switched,
+    UpdateFound,
+    Wait,
+    WentBack,
+    next_state,
+)
+from forge.errors import ForgeError
+
+AT = "2026-11-24T00:00:00Z"
+STATES: tuple[State, ...] = get_args(State)
+
+
+def release(version: str) -> Release:
+    return Release(name="llm", version=version, profile="development", manifest=f"{version:0>64}")
+
+
+OLD, NEW, NEXT = release("1"), release("2"), release("3")
+
+STARTED = Started(AT)
+BLAMED = Failed("answered Berlin", AT, blame=True)
+UNBLAMED = Failed("the store is gone", AT, blame=False)
+FOUND = UpdateFound(NEW)
+EVENTS: tuple[Event, ...] = (
+    STARTED, FOUND, Fetched(), Prepared(), Ready(), Probed(), Switched(), WentBack(), BLAMED,
+    UNBLAMED,
+)  # fmt: skip
+
+
+def journal(state: State, *, first: bool = False) -> Journal:
+    """A journal as it is in this state, with an old release in slot a unless it is the first."""
+    slots: dict[SlotName, Release] = {} if first else {"a": OLD}
+    active: SlotName | None = None if first else "a"
+    target: SlotName = "a" if first else "b"
+    if state == "committed":
+        return Journal(state=state, active=target, slots={**slots, target: NEW})
+    if state == "idle":
+        return Journal(active=active, slots=slots)
+    held = slots if state == "fetching" else {**slots, target: NEW}
+    attempts = 1 if state in {"activating", "probing"} else 0
+    return Journal(
+        state=state, active=active, target=target, candidate=NEW, slots=held, attempts=attempts
+    )
+
+
+# (state, event) → (state after, action), with slot a active and an update going to slot b.
+EXPECTED: dict[tuple[State, Event], tuple[State, Action]] = {
+    ("idle", STARTED): ("idle", Serve("a")),
+    ("idle", FOUND): ("fetching", Fetch(NEW, "b")),
+    ("idle", BLAMED): ("rolling-back", GoBack("a")),
+    ("idle", UNBLAMED): ("rolling-back", GoBack("a")),
+    ("fetching", STARTED): ("idle", Serve("a")),
+    ("fetching", Fetched()): ("staged", Prepare("b")),
+    ("fetching", BLAMED): ("idle", Serve("a")),
+    ("fetching", UNBLAMED): ("idle", Serve("a")),
+    ("staged", STARTED): ("staged", Prepare("b")),
+    ("staged", Prepared()): ("activating", Activate("b")),
+    ("staged", BLAMED): ("idle", Serve("a")),
+    ("staged", UNBLAMED): ("idle", Serve("a")),
+    ("activating", STARTED): ("activating", Activate("b")),
+    ("activating", Ready()): ("probing", Probe("b")),
+    ("activating", BLAMED): ("rolling-back", GoBack("a")),
+    ("activating", UNBLAMED): ("rolling-back", GoBack("a")),
+    ("probing", STARTED): ("activating", Activate("b")),
+    ("probing", Probed()): ("committed", Switch("b")),
+    ("probing", BLAMED): ("rolling-back", GoBack("a")),
+    ("probing", UNBLAMED): ("rolling-back", GoBack("a")),
+    ("committed", STARTED): ("committed", Switch("b")),
+    ("committed", Switched()): ("idle", Serve("b")),
+    ("committed", BLAMED): ("rolling-back", GoBack("b")),
+    ("committed", UNBLAMED): ("rolling-back", GoBack("b")),
+    ("rolling-back", STARTED): ("rolling-back", GoBack("a")),
+    ("rolling-back", WentBack()): ("idle", Serve("a")),
+    ("rolling-back", BLAMED): ("rolling-back", GoBack("a")),
+    ("rolling-back", UNBLAMED): ("rolling-back", GoBack("a")),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_state_with_every_event(state: State, event: Event) -> None:
+    expected = EXPECTED.get((state, event))
+    if expected is None:
+        with pytest.raises(ForgeError, match=f"in state {state}"):
+            next_state(journal(state), event)
+        return
+    after, action = next_state(journal(state), event)
+    assert (after.state, action) == expected
+    assert Journal.model_validate_json(after.model_dump_json()) == after
+
+
+@pytest.mark.parametrize("state", ["activating", "probing"])
+def test_a_blamed_release_is_remembered_with_its_reason(state: State) -> None:
+    after, _ = next_state(journal(state), BLAMED)
+    assert [verdict.reason for verdict in after.rollbacks] == ["answered Berlin"]
+    assert after.is_bad(NEW) is not None
+    idle, _ = next_state(after, WentBack())
+    assert next_state(idle, UpdateFound(NEW)) == (idle, Wait())
+
+
+def test_a_good_release_after_a_bad_one_is_fetched() -> None:
+    after, _ = next_state(journal("probing"), BLAMED)
+    idle, _ = next_state(after, WentBack())
+    fetching, action = next_state(idle, UpdateFound(NEXT))
+    assert (fetching.state, action) == ("fetching", Fetch(NEXT, "b"))
+
+
+def test_a_failure_that_is_not_the_releases_fault_is_tried_again() -> None:
+    idle, _ = next_state(journal("fetching"), UNBLAMED)
+    assert idle.rollbacks == ()
+    assert next_state(idle, UpdateFound(NEW))[1] == Fetch(NEW, "b")
+
+
+def test_a_failed_first_install_is_tried_again() -> None:
+    after, action = next_state(journal("probing", first=True), BLAMED)
+    assert action == GoBack(None)
+    idle, action = next_state(after, WentBack())
+    assert (idle.state, action, idle.active) == ("idle", Wait(), None)
+    assert idle.rollbacks[-1].reason == "answered Berlin"
+    assert next_state(idle, UpdateFound(NEW))[1] == Fetch(NEW, "a")
+
+
+def test_an_activation_that_keeps_killing_the_agent_is_given_up() -> None:
+    current = journal("activating")
+    for _ in range(MAX_ATTEMPTS - 1):
+        current, action = next_state(current, STARTED)
+        assert action == Activate("b")
+    current, action = next_state(current, STARTED)
+    assert (current.state, action) == ("rolling-back", GoBack("a"))
+    assert "ended 3 times" in current.rollbacks[-1].reason
+    assert current.is_bad(NEW)
+
+
+def test_what_serves_already_is_not_fetched_again() -> None:
+    idle = journal("idle")
+    assert next_state(idle, UpdateFound(OLD)) == (idle, Wait())
+
+
+def test_a_slot_that_is_being_filled_counts_as_empty() -> None:
+    idle = Journal(active="a", slots={"a": OLD, "b": NEXT})
+    fetching, _ = next_state(idle, FOUND)
+    assert fetching.slots == {"a": OLD}
+
+
+def test_the_active_slot_changes_by_a_probe_that_passed_and_by_nothing_else() -> None:
+    dice = random.Random(20261124)  # noqa: S311 - reproducible, not secret
+    for _ in range(300):
+        current, version, passed = Journal(), 0, None
+        for _ in range(40):
+            before = current
+            event = dice.choice(EVENTS)
+            if isinstance(event, UpdateFound):
+                version += 1
+                event = UpdateFound(release(str(version)))
+            try:
+                current, _ = next_state(current, event)
+            except ForgeError:
+                continue
+            if isinstance(event, Probed):
+                passed = before.candidate
+            assert current.active_release == passed
+            assert current.target is None or current.target != current.active
+            Journal.model_validate_json(current.model_dump_json())

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary, TreeReference
+from forge.device.journal import Journal, Release
+from forge.device.slots import Home, Provisioned
+from forge.errors import ConfigurationError, UsageError
+from forge.profiles import Match
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from forge.device.slots import Home
+with Home(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "state")
+    made.clean()
+    return made
+
+
+def manifest(version: str) -> Manifest:
+    reference = TreeReference(digest="0" * 64, size=1, files=1)
+    return Manifest(
+        name="llm",
+        version=version,
+        profile="development",
+        created="2026-11-24T00:00:00Z",
+        tree=reference,
+        proofs=reference,
+        fit=Fit(
+            platform="linux/amd64",
+            match=Match.model_validate({}),
+            compute_capability=None,
+            memory_mib=1,
+            free_disk_mib=1,
+            driver_min=None,
+            jetpack=(),
+            runtime={},
+            power_mode=None,
+        ),
+        serving=ServingSettings(activation="swap", start_timeout_s=60, environments={}, images={}),
+        smoke=SmokeSummary(
+            concurrency=1,
+            ttft_ms_p50=1,
+            inter_token_ms_p50=1,
+            output_tokens_per_s=1,
+            error_rate=0,
+            peak_rss_mib=1,
+            machine="none",
+        ),
+        chain=(),
+    )
+
+
+def test_journal_comes_back_as_written(home: Home) -> None:
+    written = Journal(active="b", slots={"b": Release.of(manifest("1.0.0"))})
+    home.write_journal(written)
+    assert home.journal() == written
+
+
+def test_a_new_state_folder_has_an_empty_journal(home: Home) -> None:
+    assert home.journal() == Journal()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b'{"state": "probing"}', b'{"schema_version": 9}', b"\xff" * 99]
+)
+def test_a_damaged_journal_is_made_again_from_current(home: Home, damage: bytes) -> None:
+    home.empty("b")
+    home.seal("b", manifest("1.0.0"))
+    home.switch("b")
+    (home.path / "state.json").write_bytes(damage)
+    recovered = home.journal()
+    assert (recovered.state, recovered.active) == ("idle", "b")
+    assert recovered.active_release == Release.of(manifest("1.0.0"))
+
+
+def test_current_never_names_a_slot_that_is_not_sealed_after_recovery(home: Home) -> None:
+    home.empty("a")
+    home.switch("a")
+    assert home.journal() == Journal()
+
+
+def test_switch_replaces_the_link_and_leaves_nothing_beside_it(home: Home) -> None:
+    home.switch("a")
+    home.switch("b")
+    assert home.current() == "b"
+    assert (home.path / "current").readlink() == Path("slots/b")
+    assert not list(home.path.glob(".current*"))
+
+
+@pytest.mark.parametrize("target", ["slots/c", "/etc", ""])
+def test_current_that_points_elsewhere_is_no_slot(home: Home, target: str) -> None:
+    if target:
+        (home.path / "current").symlink_to(target)
+    assert home.current() is None
+
+
+def test_empty_keeps_the_old_content_as_a_seed_only(home: Home) -> None:
+    home.empty("a")
+    home.tree("a").mkdir()
+    (home.tree("a") / "file").write_bytes(b"old")
+    home.seal("a", manifest("1.0.0"))
+    [seed] = home.empty("a")
+    assert (seed / "file").read_bytes() == b"old"
+    assert home.manifest("a") is None
+    assert not home.tree("a").exists()
+    home.clean()
+    assert not seed.exists()
+
+
+def test_a_damaged_manifest_makes_a_slot_incomplete(home: Home) -> None:
+    home.empty("a")
+    (home.slot("a") / "manifest.json").write_bytes(b"{}")
+    assert home.manifest("a") is None
+
+
+def test_a_second_agent_is_refused_and_told_who_the_first_is(home: Home) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home.path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert home.holder() == other.pid
+        with pytest.raises(UsageError, match=rf"process {other.pid}") as caught, home.locked():
+            pass
+        assert caught.value.exit_code == 2
+    finally:
+        other.kill()
+        other.communicate()
+    assert home.holder() is None
+    with home.locked():
+        assert home.holder() == os.getpid()
+
+
+def test_a_device_that_is_not_set_up_says_how(home: Home) -> None:
+    with pytest.raises(ConfigurationError, match="forge device provision") as caught:
+        home.provisioned()
+    assert caught.value.exit_code == 3
+
+
+def test_provisioned_comes_back_as_written(home: Home) -> None:
+    device = Provisioned(store_url="file:///s", name="llm", channel="stable")
+    home.provision(device, b"root")
+    assert home.provisioned() == (device, b"root")
+
+
+def test_a_state_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    home = Home(tmp_path / "file" / "state")
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        home.write_journal(Journal())

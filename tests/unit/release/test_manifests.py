@@ -1,0 +1,212 @@
+"""Manifests made from the publish step's request and the trees in the store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forge import profiles
+from forge.canonical import sha256
+from forge.errors import ConfigurationError, NotInStoreError, UsageError
+from forge.release.index import request_digest
+from forge.release.manifests import build, parse_request
+from forge.steps import Link
+from forge.store.trees import Tree, TreeEntry
+from stages.publish import READS
+from tests.unit.release.world import NOW
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = profiles.names(ROOT / "profiles")
+PERCENTILES = {"p50": 11.0, "p90": 12.0, "p99": 13.0}
+RESULT: dict[str, Any] = {
+    "schema_version": 1,
+    "created": "2026-11-24T04:00:00Z",
+    "machine": {
+        "cpu": "test", "cores": 2, "memory_mib": 4096, "gpu": None, "driver": None,
+        "power_mode": None,
+    },
+    "settings": {
+        "prompts": "default", "golden": [], "concurrency": [1, 4], "requests": 1, "max_tokens": 8,
+    },
+    "model": "llm",
+    "triton": "2.60",
+    "runtime": {},
+    "server": {"ready_s": 1.0, "cpu_s": 1.0, "peak_rss_mib": 500.0},
+    "golden": [],
+    "measured": [
+        {
+            "concurrency": level, "requests": 4, "errors": 0, "error_rate": 0.0,
+            "error_examples": [], "seconds": 1.0, "output_tokens": 80,
+            "output_tokens_per_s": 80.0 * level, "ttft_ms": PERCENTILES,
+            "inter_token_ms": PERCENTILES,
+        }
+        for level in (4, 1)
+    ],
+}  # fmt: skip
+SPEC: dict[str, Any] = {
+    "schema_version": 1, "model": "llm", "server": "environment", "environment": "triton-openvino",
+    "python": "3.11", "lock": "runtime/requirements.lock", "image": None, "repository": "models",
+    "builder": "openvino", "runtime": {"openvino": "2026.1.0"}, "max_batch_size": 8,
+    "max_input_len": 1024, "max_seq_len": 2048, "default_max_tokens": 64, "start_timeout_s": 60.0,
+    "golden": [],
+}  # fmt: skip
+
+
+@dataclass
+class Trees:
+    """Trees in memory by use; their digests are made from the use."""
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def tree(self, digest: str) -> Tree:
+        files = self._files(digest)
+        entries = [
+            TreeEntry(path=path, mode=0o644, size=len(data), sha256=sha256(data))
+            for path, data in sorted(files.items())
+        ]
+        return Tree(entries=tuple(entries))
+
+    def read_file(self, digest: str, path: str, *, max_bytes: int) -> bytes:
+        data = self._files(digest).get(path)
+        if data is None:
+            raise NotInStoreError(f"There is no {path}")
+        assert len(data) <= max_bytes
+        return data
+
+    def _files(self, digest: str) -> dict[str, bytes]:
+        for use, files in self.files.items():
+            if digest_of(use) == digest:
+                return files
+        raise NotInStoreError(f"There is no tree {digest}")
+
+
+def digest_of(use: str) -> str:
+    return sha256(use.encode())
+
+
+@pytest.fixture
+def trees() -> Trees:
+    return Trees(
+        {
+            "repository": {
+                "serving.json": json.dumps(SPEC).encode(),
+                "runtime/requirements.lock": b"numpy==2.1.0",
+            },
+            "smoke": {"result.json": json.dumps(RESULT).encode()},
+            "proofs": {"model.sig": b"{}"},
+        }
+    )
+
+
+def request(*names: str, **changes: Any) -> bytes:
+    parts = [
+        {
+            "profile": profiles.select(profiles.load(name, ROOT / "profiles").profile, READS),
+            "inputs": {use: f"{use}-{name}" for use in ("repository", "smoke", "proofs")},
+        }
+        for name in names or ("development",)
+    ]
+    document = {"name": "demo", "version": "1.0.0", "channel": "canary", "parts": parts}
+    return json.dumps(document | changes).encode()
+
+
+def digests(*names: str) -> dict[str, str]:
+    uses = ("repository", "smoke", "proofs")
+    return {f"{use}-{name}": digest_of(use) for name in names or ("development",) for use in uses}
+
+
+def test_manifest_holds_what_profile_repository_and_benchmark_say(trees: Trees) -> None:
+    tree = digest_of("repository")
+    links = (
+        Link("repository@development", "a" * 64, {}, {"repository": tree}, 1.0, "", ""),
+        Link("other@thor", "b" * 64, {}, {"repository": "c" * 64}, 1.0, "", ""),
+    )
+    (planned,) = build(trees, parse_request(request()), digests(), links, NOW)
+    manifest = planned.manifest
+    assert (manifest.name, manifest.version, manifest.profile) == ("demo", "1.0.0", "development")
+    assert manifest.created == "2026-11-24T04:00:00Z"
+    assert manifest.tree == trees.tree(digest_of("repository")).reference()
+    assert manifest.proofs == trees.tree(digest_of("proofs")).reference()
+    assert manifest.fit.platform == "linux/amd64"
+    assert manifest.fit.runtime == {"openvino": "2026.1.0"}
+    lock = sha256(b"numpy==2.1.0")
+    assert manifest.serving.environments == {"triton-openvino": lock}
+    assert (manifest.smoke.concurrency, manifest.smoke.output_tokens_per_s) == (1, 80.0)
+    assert [link.step for link in manifest.chain] == ["repository@development"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_request_of_every_shipped_profile_is_read_and_found_again(trees: Trees, name: str) -> None:
+    """The quick path digests the step's JSON, the thorough one the parsed request."""
+    data = request(name)
+    (planned,) = build(trees, parse_request(data), digests(name), (), NOW)
+    part = json.loads(data)["parts"][0]
+    assert planned.request == request_digest("demo", "1.0.0", part, digests(name))
+
+
+def test_one_manifest_for_each_profile(trees: Trees) -> None:
+    data = request("development", "jetson-agx-thor")
+    given = digests("development", "jetson-agx-thor")
+    planned = build(trees, parse_request(data), given, (), NOW)
+    assert [one.manifest.profile for one in planned] == ["development", "jetson-agx-thor"]
+    assert planned[0].manifest.identity() != planned[1].manifest.identity()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "phrase"),
+    [
+        ({"version": "one"}, UsageError, "is not a version"),
+        ({"name": "../x"}, UsageError, "is not a name"),
+        ({"channel": ""}, UsageError, "is not a name"),
+        ({"parts": []}, ConfigurationError, "parts"),
+        ({"surprise": 1}, ConfigurationError, "surprise"),
+    ],
+)
+def test_request_that_is_wrong_is_named(
+    change: dict[str, Any], kind: type[Exception], phrase: str
+) -> None:
+    with pytest.raises(kind, match=phrase):
+        parse_request(request(**change))
+
+
+def test_profile_twice_in_a_request_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="one part for each profile"):
+        parse_request(request("development", "development"))
+
+
+def test_input_without_a_digest_is_named(trees: Trees) -> None:
+    given = digests()
+    del given["smoke-development"]
+    with pytest.raises(ConfigurationError, match="no input 'smoke-development'"):
+        build(trees, parse_request(request()), given, (), NOW)
+
+
+@pytest.mark.parametrize(
+    ("tree", "path", "data", "phrase"),
+    [
+        ("repository", "serving.json", b"{}", r"serving\.json of tree \w+ is not valid"),
+        ("smoke", "result.json", b"no", r"result\.json of tree \w+ is not valid"),
+    ],
+)
+def test_small_file_that_is_spoiled_is_named(
+    trees: Trees, tree: str, path: str, data: bytes, phrase: str
+) -> None:
+    trees.files[tree][path] = data
+    with pytest.raises(ConfigurationError, match=phrase):
+        build(trees, parse_request(request()), digests(), (), NOW)
+
+
+def test_lock_that_is_missing_in_the_repository_is_named(trees: Trees) -> None:
+    del trees.files["repository"]["runtime/requirements.lock"]
+    with pytest.raises(ConfigurationError, match="lacks the lock"):
+        build(trees, parse_request(request()), digests(), (), NOW)
+
+
+def test_tree_that_is_not_in_the_store_is_named(trees: Trees) -> None:
+    del trees.files["proofs"]
+    with pytest.raises(NotInStoreError, match="There is no tree"):
+        build(trees, parse_request(request()), digests(), (), NOW)

@@ -1,0 +1,52 @@
+import os
+import socket
+import subprocess
+import sys
+
+from forge.serving.processes import listener, usage
+
+BUSY = """
+import subprocess, sys, time
+block = bytearray(64 * 1024 * 1024)
+child = subprocess.Popen([sys.executable, "-c", '''
+import time
+end = time.process_time() + 0.3
+while time.process_time() < end: pass
+print("done", flush=True)
+time.sleep(60)
+'''])
+child.wait()
+"""
+LEADER = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])"
+
+
+def test_usage_counts_children_and_leaves_the_leader_out() -> None:
+    leader = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            LEADER,
+        ],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert leader.stdout is not None
+        leader.stdout.readline()
+        found = usage(leader.pid)
+        assert found.processes == 2
+        assert found.cpu_seconds >= 0.3
+        assert found.peak_rss_mib >= 64
+    finally:
+        os.killpg(leader.pid, 9)
+        leader.communicate()
+    assert usage(leader.pid).processes == 0
+
+
+def test_listener_names_the_process() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        assert listener(port) == ""
+        listening.listen()
+        assert listener(port).endswith(f"(pid {os.getpid()})")

@@ -1,0 +1,153 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forge.errors import ConfigurationError
+from forge.serving.__main__ import main
+from forge.serving.render import config_pbtxt, make_spec, render
+from forge.serving.spec import EngineFacts, read_spec
+from tests.support.serving import profile_fields
+from tests.support.serving import render_settings as settings
+
+FACTS = EngineFacts(builder="openvino", runtime={"openvino-genai": "2026.4.1.0"})
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    folder = tmp_path / "engine"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "engine.json").write_text(FACTS.model_dump_json())
+    (folder / "openvino_model.bin").write_bytes(b"weights")
+    (folder / "deep" / "more.bin").write_bytes(b"more")
+    return folder
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "requirements.lock"
+    path.write_text("nvidia-pytriton==0.7.0 --hash=sha256:00\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "parameter", "value"),
+    [
+        ("engine__max_batch_size", "max_batch_size", 7),
+        ("engine__max_input_len", "max_input_len", 77),
+        ("engine__max_seq_len", "max_seq_len", 777),
+        ("serving__default_max_tokens", "default_max_tokens", 70),
+    ],
+)
+def test_config_follows_each_profile_field(change: str, parameter: str, value: int) -> None:
+    before = config_pbtxt(make_spec(settings(), FACTS), None)
+    after = config_pbtxt(make_spec(settings(**{change: value}), FACTS), None)
+    wanted = f'parameters {{ key: "{parameter}", value: {{ string_value: "{value}" }} }}'
+    assert wanted in after
+    assert wanted not in before
+    changed = [new for new in after.splitlines() if new not in before.splitlines()]
+    assert changed == [wanted]
+
+
+def test_config_names_the_model_and_the_cache_size() -> None:
+    text = config_pbtxt(make_spec(settings(serving__model="answers"), FACTS), 2048)
+    assert text.startswith('name: "answers"\n')
+    assert 'key: "kv_cache_mib", value: { string_value: "2048" }' in text
+
+
+def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tree"
+    spec = render(engine, settings(), lock, output)
+    files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert files == {
+        "serving.json",
+        "runtime/requirements.lock",
+        "models/llm/config.pbtxt",
+        "models/llm/1/model.py",
+        "models/llm/1/engine/engine.json",
+        "models/llm/1/engine/openvino_model.bin",
+        "models/llm/1/engine/deep/more.bin",
+    }
+    assert read_spec(output) == spec
+    assert spec.runtime == {"openvino-genai": "2026.4.1.0"}
+    assert spec.golden[0].expect == ("Paris",)
+
+
+def test_render_links_the_engine_instead_of_copying(
+    engine: Path, lock: Path, tmp_path: Path
+) -> None:
+    render(engine, settings(), lock, tmp_path / "tree")
+    linked = tmp_path / "tree/models/llm/1/engine/openvino_model.bin"
+    assert linked.samefile(engine / "openvino_model.bin")
+
+
+def test_render_is_the_same_bytes_wherever_it_is_written(
+    engine: Path, lock: Path, tmp_path: Path
+) -> None:
+    trees = []
+    for name in ("one", "another/place"):
+        render(engine, settings(), lock, tmp_path / name)
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        trees.append([(str(p.relative_to(tmp_path / name)), p.read_bytes()) for p in files])
+    assert trees[0] == trees[1]
+    assert not [path for path, data in trees[0] if os.fsencode(tmp_path) in data]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine__max_input_len": 1024}, "leaves no room for an answer"),
+        ({"serving__environment": None}, "serving.environment names none"),
+        ({"serving__server": "container", "serving__image": "triton:latest"}, "none by digest"),
+    ],
+)
+def test_make_spec_refuses_settings_that_contradict(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_spec(settings(**changes), FACTS)
+
+
+def test_make_spec_refuses_a_builder_without_templates() -> None:
+    with pytest.raises(ConfigurationError, match="'edge-llm' yet"):
+        make_spec(settings(), EngineFacts(builder="edge-llm", runtime={}))
+
+
+def test_render_refuses_a_link_in_the_engine(engine: Path, lock: Path, tmp_path: Path) -> None:
+    (engine / "passwords").symlink_to("/etc/passwd")
+    with pytest.raises(ConfigurationError, match="symbolic link"):
+        render(engine, settings(), lock, tmp_path / "tree")
+
+
+def test_command_says_which_field_is_wrong(
+    engine: Path, lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(profile_fields(engine__max_batch_size=0)))
+    argv = ["render", "--engine", str(engine), "--settings", str(path), "--lock", str(lock)]
+    assert main([*argv, "--output", str(tmp_path / "tree")]) == 3
+    assert "engine.max_batch_size" in capsys.readouterr().err
+    assert not (tmp_path / "tree").exists()
+
+
+def test_command_ends_with_3_when_the_engine_has_no_description(
+    engine: Path, lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (engine / "engine.json").unlink()
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(profile_fields()))
+    argv = ["render", "--engine", str(engine), "--settings", str(path), "--lock", str(lock)]
+    assert main([*argv, "--output", str(tmp_path / "tree")]) == 3
+    assert "engine.json cannot be read" in capsys.readouterr().err
+
+
+def test_read_spec_refuses_a_path_that_leaves_the_tree(
+    engine: Path, lock: Path, tmp_path: Path
+) -> None:
+    from forge.errors import TrustError
+
+    render(engine, settings(), lock, tmp_path / "tree")
+    path = tmp_path / "tree" / "serving.json"
+    path.write_text(path.read_text().replace('"repository":"models"', '"repository":"../up"'))
+    with pytest.raises(TrustError, match="Unsafe path"):
+        read_spec(tmp_path / "tree")

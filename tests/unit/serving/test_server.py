@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from forge.environments import Installed
+from forge.errors import ConfigurationError, NoRunnerError
+from forge.serving.render import make_spec
+from forge.serving.server import (
+    Ports,
+    TritonServer,
+    _link_backends,
+    command_line,
+    last_reasons,
+)
+from forge.serving.spec import EngineFacts
+from tests.support.serving import render_settings
+
+INSTALLED = Installed(Path("/e"), "3.11", Path("/e/site-packages"), Path("/lib"))
+LOG = """
+I1124 04:18:00.1 12 pinned_memory_manager.cc:275] "Pinned memory pool is created"
+E1124 04:18:03.2 12 x.cc:654] "failed to load 'llm': RuntimeError: oh\\n\\nAt: m.py(80)\\n"
+E1124 04:18:03.2 12 x.cc:654] "failed to load 'llm': RuntimeError: oh\\n\\nAt: m.py(80)\\n"
+I1124 04:18:03.3 12 server.cc:674]
++-------+---------+
+| Model | Version |
+error: creating server: Internal - failed to load all models
+"""
+
+
+def test_last_reasons_shows_once_why_a_model_did_not_load() -> None:
+    assert last_reasons(LOG).splitlines() == [
+        "failed to load 'llm': RuntimeError: oh",
+        "At: m.py(80)",
+    ]
+
+
+def test_last_reasons_leaves_out_what_every_machine_without_gpu_says() -> None:
+    usual = 'E1124 05:19:52.6 1 server.cc:241] "CudaDriverHelper has not been initialized."'
+    log = f'{usual}\nError: Failed to initialize NVML\nE1124 05:19:52.6 1 x.cc:1] "disk full"\n'
+    assert last_reasons(log) == "disk full"
+
+
+def test_last_reasons_shows_the_last_lines_when_none_is_an_error() -> None:
+    assert last_reasons("one\n\ntwo\n") == "one\ntwo"
+    assert last_reasons("") == "it logged nothing"
+
+
+def test_command_line_binds_loopback_only_and_restricts_changes() -> None:
+    argv = command_line(Path("/tree/models"), INSTALLED, Path("/b"), Ports(1, 2), "forge-x")
+    assert argv[0] == "/e/site-packages/pytriton/tritonserver/bin/tritonserver"
+    assert {"--http-address=127.0.0.1", "--metrics-address=127.0.0.1"} <= set(argv)
+    assert {"--allow-grpc=false", "--model-control-mode=none", "--exit-on-error=true"} <= set(argv)
+    restricted = next(word for word in argv if word.startswith("--http-restricted-api="))
+    assert "model-repository" in restricted
+
+
+def test_start_refuses_a_container(tmp_path: Path) -> None:
+    image = "registry.example/triton@sha256:" + "0" * 64
+    engine = EngineFacts(builder="openvino", runtime={})
+    spec = make_spec(render_settings(serving__server="container", serving__image=image), engine)
+    with pytest.raises(NoRunnerError, match="container") as caught:
+        TritonServer.start(tmp_path, spec, INSTALLED, work=tmp_path / "work")
+    assert caught.value.exit_code == 4
+
+
+def test_start_refuses_an_environment_without_triton(tmp_path: Path) -> None:
+    engine = EngineFacts(builder="openvino", runtime={})
+    spec = make_spec(render_settings(), engine)
+    with pytest.raises(ConfigurationError, match="no Triton backend for Python"):
+        TritonServer.start(tmp_path, spec, INSTALLED, work=tmp_path / "work")
+
+
+def test_right_backend_links_stay_and_wrong_ones_are_made_again(tmp_path: Path) -> None:
+    triton = tmp_path / "pytriton" / "tritonserver"
+    for path in ("backends/python/libtriton_python.so", "backends/python/utils.py",
+                 "python_backend_stubs/3.11/triton_python_backend_stub"):  # fmt: skip
+        (triton / path).parent.mkdir(parents=True, exist_ok=True)
+        (triton / path).write_bytes(b"x")
+    installed = Installed(tmp_path, "3.11", tmp_path, tmp_path)
+    links = _link_backends(installed, tmp_path / "work") / "python"
+    kept = (links / "libtriton_python.so").lstat().st_mtime_ns
+    (links / "utils.py").unlink()
+    (links / "utils.py").symlink_to(tmp_path / "elsewhere")
+    _link_backends(installed, tmp_path / "work")
+    assert (links / "libtriton_python.so").lstat().st_mtime_ns == kept
+    assert (links / "utils.py").read_bytes() == b"x"
+    assert (links / "triton_python_backend_stub").is_file()

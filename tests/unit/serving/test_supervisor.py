@@ -1,0 +1,120 @@
+"""The supervisor with real processes: whatever happens to its starter, nothing is left."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import forge.serving.supervisor
+from tests.support.serving import session_processes
+
+SHARED = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
+SCRIPT = forge.serving.supervisor.__file__
+# A program with a child that takes no notice of SIGTERM, as a stuck model might.
+STUBBORN = """
+import signal, subprocess, sys, time
+child = '''
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(300)
+'''
+subprocess.Popen([sys.executable, "-c", child])
+if "ignore" in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(300)
+"""
+
+
+def supervise(*program: str, grace: float = 5, shared: str = "") -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", SCRIPT, f"--grace={grace}", f"--shared-memory={shared}"),
+            *("--", *program),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_for_output(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+
+
+@pytest.mark.parametrize("mode", ["obey", "ignore"])
+def test_closing_stdin_ends_program_and_its_children(mode: str) -> None:
+    process = supervise(sys.executable, "-c", STUBBORN, mode, grace=1)
+    wait_for_output(process)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + (signal.SIGTERM if mode == "obey" else signal.SIGKILL)
+    assert session_processes(process.pid) == []
+
+
+def test_sigterm_ends_program_and_its_children() -> None:
+    process = supervise(sys.executable, "-c", STUBBORN)
+    wait_for_output(process)
+    process.terminate()
+    process.wait(30)
+    process.communicate()
+    assert session_processes(process.pid) == []
+
+
+def test_exit_code_is_the_programs_and_its_orphans_are_ended() -> None:
+    program = (
+        f"import subprocess, sys\n{STUBBORN.split('if', maxsplit=1)[0]}\ntime.sleep(1)\nsys.exit(7)"
+    )
+    process = supervise(sys.executable, "-c", program)
+    wait_for_output(process)
+    assert process.wait(30) == 7
+    process.communicate()
+    assert session_processes(process.pid) == []
+
+
+def test_shared_memory_of_that_prefix_is_removed() -> None:
+    ours, other = (SHARED / name for name in ("forge-test-aa-1", "forge-test-bb-1"))
+    ours.write_bytes(b"x")
+    other.write_bytes(b"x")
+    try:
+        supervise(sys.executable, "-c", "pass", shared="forge-test-aa").communicate(timeout=30)
+        assert not ours.exists()
+        assert other.exists()
+    finally:
+        ours.unlink(missing_ok=True)
+        other.unlink()
+
+
+def test_program_ends_when_the_starter_is_killed() -> None:
+    starter = f"""
+import subprocess, sys
+argv = [sys.executable, "-I", {SCRIPT!r}, "--grace=1", "--", sys.executable, "-c", {STUBBORN!r}]
+process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+print(process.pid, flush=True)
+process.wait()
+"""
+    process = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    session = int(process.stdout.readline())
+    wait_for_output(process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while session_processes(session) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session_processes(session) == []
+
+
+def test_program_ends_when_the_supervisor_itself_is_killed() -> None:
+    process = supervise(
+        sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)"
+    )
+    wait_for_output(process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while session_processes(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session_processes(process.pid) == []

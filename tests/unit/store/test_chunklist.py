@@ -1,0 +1,53 @@
+"""The chunk list's bytes: what comes back, and what is refused."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forge.errors import CorruptedError
+from forge.store.chunklist import ChunkList, decode, max_encoded
+from forge.store.chunks import MAXIMUM
+
+
+def _list(lengths: list[int]) -> ChunkList:
+    count = len(lengths)
+    digests = b"".join(bytes([number % 256]) * 32 for number in range(count))
+    columns = (array("I", lengths), array("I", [0] * count), array("I", range(count)))
+    return ChunkList(sum(lengths), (b"p" * 32,), digests, *columns)
+
+
+@given(st.lists(st.integers(16 * 1024, MAXIMUM), min_size=1, max_size=50))
+def test_list_comes_back_and_keeps_within_its_bound(lengths: list[int]) -> None:
+    made = _list(lengths)
+    data = made.encode()
+    assert decode(data, size=made.size, name="x") == made
+    assert len(data) <= max_encoded(made.size)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_clearly(data: bytes) -> None:
+    with pytest.raises(CorruptedError, match="chunk list x is damaged"):
+        decode(data, size=None, name="x")
+
+
+@given(st.data())
+def test_any_flipped_bit_is_refused_or_harmless(data: st.DataObject) -> None:
+    good = bytearray(_list([20_000, 30_000]).encode())
+    at = data.draw(st.integers(0, len(good) * 8 - 1))
+    good[at // 8] ^= 1 << at % 8
+    try:
+        found = decode(bytes(good), size=50_000, name="x")
+    except CorruptedError:
+        return
+    assert sum(found.lengths) == 50_000
+
+
+def test_counts_beyond_the_file_are_refused_before_memory_is_taken() -> None:
+    head = struct.pack("<8sQII", b"FORGECL\x01", 50_000, 2**32 - 1, 1)
+    with pytest.raises(CorruptedError, match="cannot make 50000 bytes"):
+        decode(head, size=50_000, name="x")

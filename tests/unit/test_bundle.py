@@ -1,0 +1,120 @@
+"""The signed documents: parsing, order of versions, and what makes two manifests one release."""
+
+import json
+
+import pytest
+
+from forge.bundle import (
+    Manifest,
+    check_name,
+    check_version,
+    parse_manifest,
+    version_order,
+)
+from forge.errors import TrustError, UsageError
+
+MANIFEST = {
+    "schema_version": 1,
+    "name": "smollm2",
+    "version": "1.0.0",
+    "profile": "development",
+    "created": "2026-11-24T04:00:00Z",
+    "tree": {"digest": "a" * 64, "size": 10, "files": 2},
+    "proofs": {"digest": "b" * 64, "size": 10, "files": 2},
+    "fit": {
+        "platform": "linux/amd64",
+        "match": {},
+        "compute_capability": None,
+        "memory_mib": 1024,
+        "free_disk_mib": 512,
+        "driver_min": None,
+        "jetpack": [],
+        "runtime": {},
+        "power_mode": None,
+    },
+    "serving": {
+        "activation": "swap",
+        "start_timeout_s": 60,
+        "environments": {},
+        "images": {},
+    },
+    "smoke": {
+        "concurrency": 1,
+        "ttft_ms_p50": 260.0,
+        "inter_token_ms_p50": 15.0,
+        "output_tokens_per_s": 68.0,
+        "error_rate": 0.0,
+        "peak_rss_mib": 700.0,
+        "machine": "2 x AMD EPYC",
+    },
+    "chain": [],
+}
+
+
+def a_manifest(**changes: object) -> Manifest:
+    return parse_manifest(json.dumps(MANIFEST | changes).encode())
+
+
+def test_manifest_survives_its_own_encoding() -> None:
+    manifest = a_manifest()
+    assert parse_manifest(manifest.encode()) == manifest
+
+
+def test_identity_ignores_when_and_how_fast_and_by_which_signature() -> None:
+    smoke = {**MANIFEST["smoke"], "ttft_ms_p50": 300.0}  # type: ignore[dict-item]
+    again = a_manifest(
+        created="2026-11-25T00:00:00Z",
+        proofs={"digest": "c" * 64, "size": 11, "files": 2},
+        smoke=smoke,
+    )
+    assert again.identity() == a_manifest().identity()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tree": {"digest": "d" * 64, "size": 10, "files": 2}},
+        {"version": "1.0.1"},
+        {"profile": "thor"},
+        {"serving": {**MANIFEST["serving"], "activation": "blue-green"}},  # type: ignore[dict-item]
+    ],
+    ids=["tree", "version", "profile", "serving"],
+)
+def test_identity_changes_with_what_a_device_gets(change: dict[str, object]) -> None:
+    assert a_manifest(**change).identity() != a_manifest().identity()
+
+
+BROKEN = {
+    "no JSON": b"{",
+    "unknown field": json.dumps(MANIFEST | {"extra": 1}).encode(),
+    "newer schema": json.dumps(MANIFEST | {"schema_version": 2}).encode(),
+    "short digest": json.dumps(
+        MANIFEST | {"tree": {"digest": "abc", "size": 1, "files": 1}}
+    ).encode(),
+    "endless": b" " * (1024 * 1024 + 1),
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
+def test_manifest_is_refused_when_it_is_not_whole(data: bytes) -> None:
+    with pytest.raises(TrustError, match="The bundle manifest is"):
+        parse_manifest(data)
+
+
+def test_versions_are_ordered_as_semantic_versioning_says() -> None:
+    ordered = ["0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0",
+               "1.0.1", "1.2.0", "1.10.0"]  # fmt: skip
+    backwards = ordered[::-1]
+    assert sorted(backwards, key=version_order) == ordered
+
+
+@pytest.mark.parametrize("version", ["1", "1.0", "v1.0.0", "1.0.0/..", "01.0.0", "1.0.0-", ""])
+def test_version_is_refused_when_it_is_none(version: str) -> None:
+    with pytest.raises(UsageError, match="is not a version"):
+        check_version(version)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "-a", "a" * 64, "a/b"])
+def test_name_is_refused_when_it_could_leave_its_folder(name: str) -> None:
+    with pytest.raises(UsageError, match="is not a name"):
+        check_name(name, "Bundle name")

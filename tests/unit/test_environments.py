@@ -1,0 +1,215 @@
+"""Environments made with the real uv from a small wheel of the test's own; no network."""
+
+import base64
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from forge.environments import ensure, environment_path, inspect, libpython_folder
+from forge.errors import ConfigurationError, StepFailedError
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture(autouse=True)
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place uv may look for packages."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    return folder
+
+
+def make_wheel(folder: Path, value: int) -> str:
+    """Package `tiny` with `tiny.VALUE` and a program `tiny`; returns the wheel's sha256."""
+    files = {
+        "tiny.py": f"VALUE = {value}\ndef main(): print(VALUE)\n".encode(),
+        "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        "tiny-1.0.dist-info/WHEEL": (
+            b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        ),
+        "tiny-1.0.dist-info/entry_points.txt": b"[console_scripts]\ntiny = tiny:main\n",
+    }
+    record = "".join(
+        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()},\n"
+        for name, data in files.items()
+    )
+    path = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+        archive.writestr("tiny-1.0.dist-info/RECORD", record)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def lock(tmp_path: Path, wheels: Path) -> Path:
+    path = tmp_path / "requirements.lock"
+    path.write_text(f"tiny==1.0 --hash=sha256:{make_wheel(wheels, 7)}\n")
+    return path
+
+
+def output_of(*argv: Path | str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_ensure_makes_an_environment_that_works(lock: Path, tmp_path: Path) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert output_of(root / "bin/python", "-c", "import tiny; print(tiny.VALUE)") == "7"
+    assert output_of(root / "bin/tiny") == "7"  # its first line survived the rename
+    facts = inspect(root)
+    assert facts.python == PYTHON
+    assert (facts.site_packages / "tiny.py").is_file()
+    assert list(facts.site_packages.glob("__pycache__/tiny.*.pyc"))
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [root.name]
+
+
+def test_ensure_says_what_it_installs_and_only_once(
+    lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert "installing environment tools" in capsys.readouterr().err
+    assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache") == first
+    assert capsys.readouterr().err == ""
+
+
+def test_environment_path_follows_lock_and_python(lock: Path, tmp_path: Path) -> None:
+    def path(python: str = PYTHON) -> Path:
+        return environment_path("tools", lock, python=python, cache=tmp_path)
+
+    before = path()
+    assert before == path()
+    assert before != path("3.9")
+    lock.write_text(lock.read_text() + "# other\n")
+    assert path() != before
+
+
+def test_two_processes_make_it_once(lock: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from forge.environments import ensure;"
+        "print(ensure('tools', Path(sys.argv[1]), python=sys.argv[2], cache=Path(sys.argv[3])))"
+    )
+    argv = [sys.executable, "-c", program, str(lock), PYTHON, str(tmp_path / "cache")]
+    processes = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert len({printed for printed, _ in results}) == 1
+    assert sum("installing environment" in said for _, said in results) == 1
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_killed_build_is_never_used_and_the_next_one_works(
+    lock: Path, tmp_path: Path, calls: int
+) -> None:
+    """SIGKILL when uv is started for the n-th time: the folder is then half made."""
+    program = f"""
+import os, subprocess, sys
+from pathlib import Path
+from forge import environments
+run, left = subprocess.run, [{calls}]
+def killing(*args, **kwargs):
+    left[0] -= 1
+    return run(*args, **kwargs) if left[0] else os.kill(os.getpid(), 9)
+subprocess.run = killing
+cache = Path({str(tmp_path)!r}) / "cache"
+environments.ensure("tools", Path({str(lock)!r}), python={PYTHON!r}, cache=cache)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert done.returncode == -9
+    target = environment_path("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert not target.exists()
+    assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache") == target
+    assert output_of(target / "bin/tiny") == "7"
+    assert [path.name for path in target.parent.iterdir() if path.is_dir()] == [target.name]
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(lock: Path, tmp_path: Path) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    (root / "bin/python").unlink()
+    (root / "bin/python").symlink_to("/nowhere/python")
+    ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert output_of(root / "bin/tiny") == "7"
+
+
+def test_ensure_refuses_a_package_with_another_hash(
+    lock: Path, wheels: Path, tmp_path: Path
+) -> None:
+    make_wheel(wheels, 8)
+    with pytest.raises(ConfigurationError, match="does not have the hash its lock names") as caught:
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert caught.value.exit_code == 3
+    assert "tiny" in caught.value.why
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_ensure_refuses_a_package_without_a_hash(lock: Path, tmp_path: Path) -> None:
+    lock.write_text("tiny==1.0\n")
+    with pytest.raises(ConfigurationError, match="hash"):
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+
+
+def test_ensure_says_which_package_is_not_to_be_had(lock: Path, tmp_path: Path) -> None:
+    lock.write_text(f"nowhere-to-be-found==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises((ConfigurationError, StepFailedError)) as caught:
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", offline=True)
+    assert "nowhere-to-be-found" in caught.value.why
+
+
+@pytest.mark.parametrize("missing", ["3.4", "3.99"])
+def test_ensure_says_that_a_python_version_is_missing(
+    lock: Path, tmp_path: Path, missing: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="could not be made") as caught:
+        ensure("tools", lock, python=missing, cache=tmp_path / "cache")
+    assert missing in caught.value.why
+
+
+def test_ensure_says_that_the_lock_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="lock of environment 'tools'") as caught:
+        ensure("tools", tmp_path / "none.lock", python=PYTHON, cache=tmp_path / "cache")
+    assert "dockerfiles/tools/requirements.lock" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["../up", "", "A", "a/b"])
+def test_ensure_refuses_a_name_that_is_none(lock: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be made"):
+        ensure(name, lock, python=PYTHON, cache=tmp_path / "cache")
+
+
+def test_ensure_says_that_the_cache_cannot_be_written(lock: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(StepFailedError, match="cannot be written") as caught:
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert caught.value.exit_code == 5
+
+
+def test_libpython_folder_names_the_package_to_install(tmp_path: Path) -> None:
+    """A stand-in for an interpreter whose libpython is not installed, as on bare Debian."""
+    script = tmp_path / "bin" / "python"
+    script.parent.mkdir()
+    facts = '["3.11", "/x", ["/usr/lib/nowhere"], "libpython3.11.so.1.0"]'
+    script.write_text(f"#!/bin/sh\necho '{facts}'\n")
+    script.chmod(0o755)
+    with pytest.raises(ConfigurationError, match="no shared library") as caught:
+        libpython_folder(script)
+    assert caught.value.hint == "apt-get install libpython3.11"
+
+
+def test_inspect_refuses_a_folder_that_is_no_environment(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no working Python"):
+        inspect(tmp_path)
+
+
+def test_ensure_leaves_no_descriptor_open(lock: Path, tmp_path: Path) -> None:
+    ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

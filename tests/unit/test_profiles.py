@@ -1,0 +1,143 @@
+"""The shipped profiles, and the cascade they are read through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forge import profiles
+from forge.errors import ConfigurationError
+from forge.profiles import Source
+
+SHIPPED = Path(__file__).parents[2] / "profiles"
+PROJECT = SHIPPED.parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the shipped profiles."""
+    for path in SHIPPED.glob("*.yaml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def refused(name: str, folder: Path) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        profiles.load(name, folder)
+    assert caught.value.exit_code == 3
+    assert profiles.load("development", folder).profile.name == "development"
+    return caught.value
+
+
+def test_every_shipped_profile_is_valid() -> None:
+    assert profiles.names(SHIPPED) == [
+        "development",
+        "jetson-agx-orin",
+        "jetson-agx-thor",
+        "rtx-pro-4000",
+        "rtx-pro-4000-aot",
+        "tesla-p40",
+    ]
+    for name in profiles.names(SHIPPED):
+        assert profiles.load(name, SHIPPED).profile.name == name
+
+
+@pytest.mark.parametrize("name", profiles.names(SHIPPED))
+def test_a_profile_served_from_an_environment_has_its_lock(name: str) -> None:
+    serving = profiles.load(name, SHIPPED).profile.serving
+    if serving.server == "environment":
+        assert (PROJECT / f"dockerfiles/{serving.environment}/requirements.lock").is_file()
+    else:
+        assert serving.image
+        assert serving.environment is None
+
+
+@pytest.mark.parametrize("name", profiles.names(SHIPPED))
+def test_a_profile_nobody_has_run_says_so(name: str) -> None:
+    unverified = profiles.load(name, SHIPPED).profile.unverified
+    assert bool(unverified) == (name != "development")
+
+
+@pytest.mark.parametrize("name", profiles.names(SHIPPED))
+def test_limits_of_a_profile_do_not_contradict_each_other(name: str) -> None:
+    profile = profiles.load(name, SHIPPED).profile
+    assert profile.thermal.throttle_c < profile.thermal.critical_c
+    assert profile.engine.max_input_len < profile.engine.max_seq_len
+    assert max(profile.smoke.concurrency) <= profile.engine.max_batch_size
+    memory = profile.hardware.memory_mib
+    assert memory is None or profile.requires.memory_mib <= memory
+
+
+def test_a_24_gb_card_is_recognised_below_24576_mib() -> None:
+    match = profiles.load("rtx-pro-4000", SHIPPED).profile.hardware.match
+    assert match.memory_mib_min is not None
+    assert match.memory_mib_min < 24000
+
+
+def test_values_remember_the_file_they_came_from(folder: Path) -> None:
+    origins = profiles.load("rtx-pro-4000-aot", folder).origins
+    assert origins["engine.builder"].where.endswith("/rtx-pro-4000-aot.yaml")
+    assert origins["serving.image"].source is Source.PARENT
+    assert origins["serving.model"].source is Source.DEFAULT
+
+
+def test_environment_and_command_line_win_in_that_order(folder: Path) -> None:
+    resolved = profiles.load(
+        "development",
+        folder,
+        environment={"FORGE_PROFILE_SMOKE__REQUESTS": "7", "FORGE_PROFILE_SMOKE__MAX_TOKENS": "9"},
+        overrides=["smoke.requests=5"],
+    )
+    assert (resolved.profile.smoke.requests, resolved.profile.smoke.max_tokens) == (5, 9)
+    assert resolved.origins["smoke.requests"].source is Source.COMMAND_LINE
+    assert resolved.origins["smoke.max_tokens"].where == "FORGE_PROFILE_SMOKE__MAX_TOKENS"
+
+
+def test_an_unknown_key_names_the_file_and_the_key_meant(folder: Path) -> None:
+    path = folder / "mine.yaml"
+    path.write_text("extends: development\nengine: {max_batchsize: 3}\n")
+    error = refused("mine", folder)
+    assert "Unknown key 'engine.max_batchsize' in" in str(error)
+    assert "mine.yaml" in str(error)
+    assert "did you mean 'engine.max_batch_size'?" in str(error)
+
+
+def test_a_profile_that_extends_itself_is_refused_with_the_circle(folder: Path) -> None:
+    (folder / "one.yaml").write_text("extends: two\n")
+    (folder / "two.yaml").write_text("extends: one\n")
+    assert "one → two → one" in str(refused("one", folder))
+
+
+def test_a_parent_that_is_not_there_is_named_with_its_child(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("extends: developmnt\n")
+    error = refused("mine", folder)
+    assert "profiles/mine.yaml extends it" in str(error)
+    assert "did you mean 'development'?" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("engine: {max_batch_size: many}", "engine.max_batch_size"),
+        ("engine: {max_batch_size: '3'}", "engine.max_batch_size"),
+        ("thermal: {throttle_c: 900}", "thermal.throttle_c"),
+        ("platform: windows/amd64", "platform"),
+        ("engine: 7\n", "engine"),
+        ("engine: {precision: fp3}", "engine.precision"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_file(folder: Path, text: str, said: str) -> None:
+    (folder / "mine.yaml").write_text(f"extends: development\n{text}\n")
+    assert said in str(refused("mine", folder))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- one\n- two\n", "!!python/object:os.system {}"])
+def test_a_file_that_is_no_yaml_mapping_is_refused(folder: Path, text: str) -> None:
+    (folder / "mine.yaml").write_text(text)
+    assert "mine.yaml" in str(refused("mine", folder))
+
+
+@pytest.mark.parametrize("name", ["../development", "", "a/b", "x" * 80])
+def test_a_name_that_leaves_the_folder_is_refused(folder: Path, name: str) -> None:
+    assert "No profile" in str(refused(name, folder))

@@ -1,0 +1,78 @@
+"""The shipped pipeline: which profile field reaches which step's key."""
+
+from pathlib import Path
+
+import pytest
+
+from forge import profiles
+from forge.plan import Plan
+from forge.project import Project
+from forge.release.catalog import Catalog
+from forge.steps import key_of
+from forge.store import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = profiles.names(ROOT / "profiles")
+
+
+def release(tmp_path: Path, *names: str, overrides: tuple[str, ...] = ()) -> Plan:
+    loaded = [profiles.load(name, ROOT / "profiles", overrides=overrides).profile for name in names]
+    catalog = Catalog(open_store(str(tmp_path / "store"), cache=tmp_path).objects)
+    given = {"profiles": loaded, "catalog": catalog, "keys": tmp_path / "keys"}
+    return Project(ROOT).load("release").plan(given, {})
+
+
+def keys(plan: Plan) -> dict[str, str]:
+    """Key of every step if each input had the same bytes: what the settings alone decide."""
+    return {
+        step.id: key_of(step, dict.fromkeys(step.inputs, "a" * 64)).digest for step in plan.steps
+    }
+
+
+def changed(tmp_path: Path, override: str) -> set[str]:
+    before = keys(release(tmp_path, "development"))
+    after = keys(release(tmp_path, "development", overrides=(override,)))
+    return {step for step in before if before[step] != after[step]}
+
+
+EFFECT_OF = {
+    "serving.kv_cache_fraction=0.5": {"repository@development"},
+    "engine.max_batch_size=7": {"repository@development"},
+    "smoke.requests=9": {"smoke@development"},
+    "smoke.thresholds.ttft_ms_p50=1": {"gate@development"},
+    "smoke.regression_pct=1": {"gate@development"},
+    "requires.memory_mib=4096": {"publish"},
+    "thermal.throttle_c=70": set(),
+    "description=another": set(),
+}
+
+
+@pytest.mark.parametrize(("override", "steps"), EFFECT_OF.items(), ids=EFFECT_OF)
+def test_profile_field_changes_only_the_steps_that_declare_it(
+    tmp_path: Path, override: str, steps: set[str]
+) -> None:
+    assert changed(tmp_path, override) == steps
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_profile_plans_the_whole_chain(tmp_path: Path, name: str) -> None:
+    plan = release(tmp_path, name)
+    stages = [step.id.split("@")[0] for step in plan.steps]
+    assert stages[0] == "checkpoint"
+    assert stages[-1] == "publish"
+    assert {"engine", "repository", "smoke", "gate", "sbom", "proofs"} < set(stages)
+
+
+def test_checkpoint_is_one_step_for_all_profiles(tmp_path: Path) -> None:
+    plan = release(tmp_path, *SHIPPED)
+    assert [step.id for step in plan.steps].count("checkpoint") == 1
+
+
+def test_sku_independent_steps_have_equal_keys_for_equal_inputs(tmp_path: Path) -> None:
+    found = keys(release(tmp_path, *SHIPPED))
+    assert len({key for step, key in found.items() if step.startswith("sbom@")}) == 1
+
+
+def test_planning_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    release(tmp_path, *SHIPPED)
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,228 @@
+"""The engine's signature, and the two weak spots of model_signing 1.1.1."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from forge.errors import TrustError
+from forge.release.prove import _sign_model
+from forge.trust import proofs
+from forge.trust.model import verify_model_signature
+from forge.trust.proof_keys import ProofKeys
+from tests.unit.release.world import PASSPHRASE, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.publish("1.0.0")
+    return made
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    folder = tmp_path / "engine"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.bin").write_bytes(b"a" * 5000)
+    (folder / "deep/b.bin").write_bytes(b"b")
+    (folder / ".gitignore").write_text("nothing is ignored")
+    return folder
+
+
+def keys(world: World) -> ProofKeys:
+    client = world.client()
+    client.refresh()
+    return client.proof_keys()
+
+
+def signature(world: World, engine: Path) -> bytes:
+    target = world.folder / "model.sig"
+    _sign_model(engine, target, world.ring())
+    return target.read_bytes()
+
+
+def forged(world: World, engine: Path, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A signature by the real key over a changed statement."""
+    bundle = json.loads(signature(world, engine))
+    envelope = bundle["dsseEnvelope"]
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    change(statement)
+    payload = json.dumps(statement).encode()
+    kind = envelope["payloadType"].encode()
+    signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    private = load_pem_private_key((world.keys / "model.pem").read_bytes(), PASSPHRASE.encode())
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    sig = private.sign(signed, ec.ECDSA(hashes.SHA256()))
+    envelope["payload"] = base64.b64encode(payload).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(sig).decode()
+    return json.dumps(bundle).encode()
+
+
+def test_signed_engine_is_believed(world: World, engine: Path) -> None:
+    verify_model_signature(signature(world, engine), engine, keys(world))
+
+
+def _change(engine: Path) -> None:
+    (engine / "a.bin").write_bytes(b"A" + b"a" * 4999)
+
+
+def _remove(engine: Path) -> None:
+    (engine / "deep/b.bin").unlink()
+
+
+def _add(engine: Path) -> None:
+    (engine / "c.bin").write_bytes(b"")
+
+
+def _add_where_git_hides(engine: Path) -> None:
+    (engine / ".git").mkdir()
+    (engine / ".git/hook").write_bytes(b"")
+
+
+def _link(engine: Path) -> None:
+    (engine / "deep/b.bin").rename(engine.parent / "b.bin")
+    (engine / "deep/b.bin").symlink_to(engine.parent / "b.bin")
+
+
+@pytest.mark.parametrize("damage", [_change, _remove, _add, _add_where_git_hides, _link])
+def test_engine_that_differs_is_refused_and_believed_again_when_it_is_put_back(
+    world: World, engine: Path, damage: Callable[[Path], None]
+) -> None:
+    good = signature(world, engine)
+    original = {path: path.read_bytes() for path in engine.rglob("*") if path.is_file()}
+    damage(engine)
+    with pytest.raises(TrustError, match="model signature cannot be believed") as caught:
+        verify_model_signature(good, engine, keys(world))
+    assert caught.value.exit_code == 7
+    for path in [*engine.rglob("*")]:
+        if path.is_symlink() or (path.is_file() and path not in original):
+            path.unlink()
+    for folder in [path for path in engine.rglob("*") if path.is_dir() and not any(path.iterdir())]:
+        if folder.name == ".git":
+            folder.rmdir()
+    for path, data in original.items():
+        path.write_bytes(data)
+    verify_model_signature(good, engine, keys(world))
+
+
+def test_signature_of_another_key_is_refused(world: World, engine: Path, tmp_path: Path) -> None:
+    from forge.release.private_keys import generate_model_key
+
+    generate_model_key(tmp_path, "strange", PASSPHRASE.encode())
+    (tmp_path / "strange.pem").rename(world.keys / "model.pem")
+    with pytest.raises(TrustError, match="no trusted model key signed it"):
+        verify_model_signature(signature(world, engine), engine, keys(world))
+
+
+def test_altered_signature_is_refused(world: World, engine: Path) -> None:
+    bundle = json.loads(signature(world, engine))
+    other = json.loads(signature(world, engine))  # ECDSA: another signature of the same bytes
+    assert bundle != other
+    sig = bytearray(base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"]))
+    sig[-1] ^= 1
+    bundle["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(bytes(sig)).decode()
+    with pytest.raises(TrustError, match="its signature does not hold"):
+        verify_model_signature(json.dumps(bundle).encode(), engine, keys(world))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "deep/../../outside", "a\x00b", ""])
+def test_signed_path_that_leads_out_of_the_engine_is_refused_before_it_is_read(
+    world: World, engine: Path, name: str
+) -> None:
+    (engine.parent / "outside").write_bytes(b"secret")
+
+    def change(statement: dict[str, Any]) -> None:
+        statement["predicate"]["resources"][0]["name"] = name
+
+    with pytest.raises(TrustError, match="Unsafe path"):
+        verify_model_signature(forged(world, engine, change), engine, keys(world))
+
+
+def test_signature_that_ignores_files_is_refused_and_leaves_nothing_ignored(
+    world: World, engine: Path
+) -> None:
+    """model_signing 1.1.1 would let the next verify ignore them too."""
+    good = signature(world, engine)
+
+    def change(statement: dict[str, Any]) -> None:
+        statement["predicate"]["serialization"]["ignore_paths"] = ["a.bin"]
+
+    with pytest.raises(TrustError, match="ignore_paths"):
+        verify_model_signature(forged(world, engine, change), engine, keys(world))
+    _change(engine)
+    with pytest.raises(TrustError, match=r"a\.bin"):
+        verify_model_signature(good, engine, keys(world))
+
+
+@pytest.mark.parametrize(
+    "serialization",
+    [
+        {"method": "shards", "hash_type": "sha256", "shard_size": 1, "allow_symlinks": False},
+        {"method": "files", "hash_type": "sha256", "allow_symlinks": True},
+        {"method": "files", "hash_type": "blake2", "allow_symlinks": False},
+    ],
+)
+def test_signature_made_in_another_way_is_refused(
+    world: World, engine: Path, serialization: dict[str, Any]
+) -> None:
+    def change(statement: dict[str, Any]) -> None:
+        statement["predicate"]["serialization"] = serialization
+
+    with pytest.raises(TrustError, match="no signature Forge makes"):
+        verify_model_signature(forged(world, engine, change), engine, keys(world))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"[" * 5000])
+def test_bytes_that_are_no_signature_are_refused(world: World, engine: Path, data: bytes) -> None:
+    with pytest.raises(TrustError, match="it is no model signature"):
+        verify_model_signature(data, engine, keys(world))
+
+
+def test_rotated_model_key_is_believed_for_old_engines_until_it_is_revoked(
+    world: World, engine: Path
+) -> None:
+    old = signature(world, engine)
+    world.rotate("model")
+    new = signature(world, engine)
+    for data in (old, new):
+        verify_model_signature(data, engine, keys(world))
+    world.rotate("model", revoke=True)
+    for data in (old, new):
+        with pytest.raises(TrustError, match="no trusted model key signed it"):
+            verify_model_signature(data, engine, keys(world))
+
+
+# Proofs as files
+
+
+def test_missing_proof_is_named(world: World, tmp_path: Path) -> None:
+    manifest = world.planned("1.0.0").manifest
+    with pytest.raises(TrustError, match=r"no readable provenance.dsse.json"):
+        proofs.verify_provenance(tmp_path, manifest, keys(world))
+    with pytest.raises(TrustError, match=r"no readable model.sig"):
+        proofs.verify_model_signature(tmp_path, tmp_path, keys(world))
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("{}", "serving.json of the bundle is not valid"),
+        ('{"repository": "../..", "model": "m"}', "Unsafe path"),
+        ('{"repository": "models", "model": "m"}', "holds no engine"),
+    ],
+)
+def test_engine_folder_that_is_not_in_the_tree_is_refused(
+    tmp_path: Path, text: str, phrase: str
+) -> None:
+    (tmp_path / "serving.json").write_text(text)
+    with pytest.raises(TrustError, match=phrase):
+        proofs.engine_folder(tmp_path)
