@@ -3,7 +3,7 @@
 `write_new` is `If-None-Match: *`, `write_if` is `If-Match`; see docs/decisions/0003. botocore
 tries transient faults again four times with growing pauses. What it does not see (a body that
 breaks off) or gives up on early (its quota of retries ends in a long row of 503s) is tried again
-here, three times.
+here, `ATTEMPTS` times in all with growing pauses.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["S3Objects"]
+__all__ = ["ATTEMPTS", "S3Objects"]
 
 _T = TypeVar("_T")
-_ATTEMPTS: Final = 3
+ATTEMPTS: Final = 4  # pauses of at most 0.2, 0.8 and 3.2 s
 _PART_BYTES: Final = 16 * 1024 * 1024
 _CONNECTIONS: Final = 16
 _BROKEN_OFF: Final = (IncompleteReadError, ResponseStreamingError)
@@ -257,11 +257,11 @@ class S3Objects:
 
     def _try(self, name: str, call: Callable[[], _T]) -> _T:
         """Call it, again after a transient fault. Raises StoreError."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return call()
             except (BotoCoreError, ClientError, Boto3Error) as error:
-                if attempt + 1 == _ATTEMPTS or not _transient(error):
+                if attempt + 1 == ATTEMPTS or not _transient(error):
                     raise self._error(name, error) from error
                 time.sleep(random.uniform(0.5, 1.0) * 0.2 * 4**attempt)  # noqa: S311  jitter
         raise AssertionError

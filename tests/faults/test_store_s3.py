@@ -9,6 +9,7 @@ import pytest
 
 from forge.errors import CorruptedError, StoreError
 from forge.store import Store, open_store
+from forge.store.s3 import ATTEMPTS
 from tests.support.proxy import Weather, proxy
 from tests.support.seaweed import Seaweed, free_ports
 from tests.support.stores import fill, snapshot
@@ -124,7 +125,24 @@ def test_answers_that_break_off_are_asked_for_again(
     bad_store: Store, weather: Weather, folder: Path, tmp_path: Path
 ) -> None:
     digest = bad_store.put_tree(folder).digest
-    weather.cuts = 0.3
+    # No more answers break off than one request may see and still succeed.
+    weather.cuts, weather.most = 1.0, ATTEMPTS - 1
+    bad_store.unpack(digest, tmp_path / "out")
+    assert weather.spoilt == weather.most
+    assert snapshot(tmp_path / "out") == snapshot(folder)
+
+
+@pytest.mark.slow
+def test_answers_that_always_break_off_are_named(
+    bad_store: Store, weather: Weather, folder: Path, tmp_path: Path
+) -> None:
+    digest = bad_store.put_tree(folder).digest
+    weather.cuts = 1.0
+    with pytest.raises(StoreError, match="out of reach") as caught:
+        bad_store.unpack(digest, tmp_path / "out")
+    assert caught.value.exit_code == 9
+    assert not (tmp_path / "out").exists()
+    weather.cuts = 0
     bad_store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
 
