@@ -98,6 +98,7 @@ class Step:
         locks: tool environments the command reads the lock of, but does not use.
         sources: files of the builder's own code.
         libraries: version by name of the packages that decide what `${python}` writes.
+        image: container image the command runs in; None: its environments are enough.
         platform: `linux/amd64`, `linux/arm64`, or None where the result is the same on any.
         labels: what a runner must offer beside the platform, e.g. `gpu-sm120`.
         secrets: names of environment variables handed through, never in the key nor in a log.
@@ -117,6 +118,7 @@ class Step:
     locks: tuple[Environment, ...] = ()
     sources: tuple[SourceFile, ...] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
     platform: str | None = None
     labels: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
@@ -235,6 +237,8 @@ def key_of(step: Step, inputs: Mapping[str, str]) -> Key:
         fields[f"environment {environment.name} python"] = environment.python
     fields |= {f"source {source.name}": source.sha256 for source in step.sources}
     fields |= {f"library {name}": version for name, version in step.libraries.items()}
+    if step.image is not None:
+        fields["image"] = step.image
     return Key(canonical.digest(fields), dict(sorted(fields.items())))
 
 

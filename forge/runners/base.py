@@ -62,6 +62,10 @@ class Runner(Protocol):
     def labels(self) -> frozenset[str]:
         """What it offers beside the platform, e.g. `gpu-sm120`."""
 
+    @property
+    def containers(self) -> bool:
+        """Whether it can run a step in the image the step names."""
+
     def execute(self, job: Job) -> Execution:
         """Run the step's command to its end. Raises Cancelled, ForgeError before it starts."""
 
@@ -76,4 +80,6 @@ def refuse(runner: Runner, step: Step) -> str:
     missing = sorted(set(step.labels) - runner.labels)
     if missing:
         return f"it needs a runner with the label {', '.join(missing)}"
+    if step.image is not None and not runner.containers:
+        return f"it runs in the image {step.image}, and this runner runs no containers"
     return ""

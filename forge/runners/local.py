@@ -74,6 +74,11 @@ class LocalRunner:
         """This machine's own platform."""
         return frozenset({host_platform()})
 
+    @property
+    def containers(self) -> bool:
+        """It runs commands beside this process, never in an image."""
+        return False
+
     def execute(self, job: Job) -> Execution:
         """Run the command, its output to `log.txt` in the job's folder and to the view."""
         argv = self._command(job)

@@ -40,6 +40,7 @@ CHANGES = {
     "python": {"environments": (Environment("openvino", Path("x"), "1" * 64, "3.12"),)},
     "source": {"sources": (SourceFile("tool.py", Path("y"), "4" * 64),)},
     "library": {"libraries": {"jinja2": "3.1.7"}},
+    "image": {"image": "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"},
     "platform": {"platform": "linux/amd64"},
 }
 

@@ -236,6 +236,7 @@ def test_exclusive_step_runs_alone(run: Run, tmp_path: Path) -> None:
 NOT_HERE = {
     "label": ({"labels": ("gpu-sm110",)}, "label gpu-sm110"),
     "platform": ({"platform": "linux/riscv64"}, "needs linux/riscv64"),
+    "image": ({"image": "example.org/triton:1"}, "runs in the image example.org/triton:1"),
     "planned only": ({"planned_only": "nobody has run it yet"}, "nobody has run it yet"),
 }
 
