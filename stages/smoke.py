@@ -3,11 +3,12 @@
 from importlib.metadata import version
 from pathlib import Path
 
+import forge.nvpmodel
 import forge.serving
 import forge.smoke
 from forge.bundle import SmokeSummary
 from forge.profiles import Profile, select
-from forge.steps import Artifact, Step, locked, sources
+from forge.steps import Artifact, Step, locked, source, sources
 from stages import DOCKERFILES
 
 SOURCES = (Path(forge.smoke.__path__[0]), Path(forge.serving.__path__[0]))
@@ -35,7 +36,7 @@ def benchmark(profile: Profile, repository: Artifact) -> Artifact:
              "smoke.max_tokens", "serving.start_timeout_s", "power.mode"),
         ),
         environments=environments,
-        sources=sources(*SOURCES),
+        sources=(*sources(*SOURCES), source(Path(forge.nvpmodel.__file__))),
         libraries={"httpx": version("httpx")},
         platform=profile.platform,
         labels=profile.runner.labels,
