@@ -33,7 +33,7 @@ def benchmark(profile: Profile, repository: Artifact) -> Artifact:
         settings=select(
             profile,
             ("smoke.prompts", "smoke.golden", "smoke.concurrency", "smoke.requests",
-             "smoke.max_tokens", "serving.start_timeout_s", "power.mode"),
+             "smoke.max_tokens", "serving.start_timeout_s", "power"),
         ),
         environments=environments,
         sources=(*sources(*SOURCES), source(Path(forge.nvpmodel.__file__))),

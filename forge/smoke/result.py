@@ -61,7 +61,7 @@ class Machine(_Document):
     gpu: str | None
     driver: str | None
     power_mode: str | None = Field(description="Jetson: nvpmodel's, in force while measuring")
-    power_limit_w: float | None = Field(None, description="discrete GPU: in force, W")
+    power_limit_w: float | None = Field(default=None, description="discrete GPU: in force, W")
 
     def describe(self) -> str:
         """One line; memory in whole GiB, since kernels of one machine differ in some MiB."""
