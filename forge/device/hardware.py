@@ -17,7 +17,7 @@ from forge import nvpmodel
 from forge.device.facts import Facts
 from forge.profiles import Match
 
-__all__ = ["Gpu", "Hardware", "parse", "reasons_for", "rules"]
+__all__ = ["Gpu", "Hardware", "Kind", "parse", "reasons_for", "rules"]
 
 Kind = Literal["discrete", "jetson", "cpu"]
 
