@@ -62,11 +62,17 @@ class PowerControl:
             return PowerFacts("discrete", gpus=parse_gpus(answer.output), notes=notes)
         return PowerFacts("cpu")
 
-    def report(self, wanted: Power | None) -> PowerReport:
-        """What is in force, and what is missing to what is wanted. Changes nothing."""
+    def report(self, wanted: Power | None, *, unreadable: bool = True) -> PowerReport:
+        """What is in force, and what is missing to what is wanted. Changes nothing.
+
+        Args:
+            wanted: None: nothing.
+            unreadable: list commands whose effect cannot be read back, too.
+        """
         facts = self.facts()
         made = plan(wanted or NOTHING, facts)
-        return PowerReport.of(facts, wanted, made.commands, made.refusals)
+        commands = tuple(one for one in made.commands if one.readable or unreadable)
+        return PowerReport.of(facts, wanted, commands, made.refusals)
 
     def apply(self, wanted: Power | None) -> PowerReport:
         """Bring about what is wanted, as far as it can be had; the report says what is missing.
