@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 __all__ = [
-    "InForce",
+    "CurrentMode",
     "Mode",
     "Modes",
     "asks_for_reboot",
@@ -59,7 +59,7 @@ class Modes:
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class CurrentMode:
     """The mode in force; the id is None if the line after the name is no number."""
 
     name: str
@@ -92,7 +92,7 @@ def parse_listing(text: str) -> Modes:
     return Modes(modes, int(default[1]) if default else None)
 
 
-def parse_query(text: str) -> InForce | None:
+def parse_query(text: str) -> CurrentMode | None:
     """`nvpmodel -q`: the line after `NV Power Mode:` is the id; other lines may come before."""
     lines = [line.strip() for line in text.splitlines()]
     for place, line in enumerate(lines):
@@ -100,7 +100,7 @@ def parse_query(text: str) -> InForce | None:
         if line.startswith(_QUERY) and name:
             after = lines[place + 1] if place + 1 < len(lines) else ""
             number = after if after.isascii() and after.isdecimal() else ""
-            return InForce(name, int(number[:9]) if number else None)
+            return CurrentMode(name, int(number[:9]) if number else None)
     return None
 
 

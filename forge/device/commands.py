@@ -180,12 +180,13 @@ def run(
         device, root_bytes = home.provisioned()
         home.clean()
         hardware = parse(collect())
-        live = Live()
-        updater = Updater(home, device, root_bytes, hardware, profile)
         guard = HeatGuard(Limit(), hardware.kind)
         operation = Operation(home, PowerControl(hardware.kind), guard, speak)
-        agent = Agent(home, updater, live, speak, serves=not once, enter=operation.enter)
+        live = Live()
+        updater = Updater(home, device, root_bytes, hardware, profile)
+        agent = Agent(home, updater, live, speak, serves=not once)
         try:
+            agent.enter = operation.enter
             if once:
                 agent.start()
                 agent.update()

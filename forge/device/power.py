@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from forge.device.hardware import Kind
-from forge.nvpmodel import InForce, Mode, Modes
+from forge.nvpmodel import CurrentMode, Mode, Modes
 from forge.profiles import Power
 
 __all__ = [
@@ -54,7 +54,7 @@ class PowerFacts:
 
     kind: Kind
     modes: Modes = field(default_factory=Modes)
-    in_force: InForce | None = None
+    in_force: CurrentMode | None = None
     gpus: tuple[GpuPower, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.nvpmodel import (
-    InForce,
+    CurrentMode,
     Mode,
     Modes,
     asks_for_reboot,
@@ -19,14 +19,14 @@ from forge.nvpmodel import (
 
 # The shapes; 120W, MAXN and the fan line are in FACTS, the rest is made up to be unlike them.
 QUERIES = {
-    "NV Power Mode: 120W\n1\n": InForce("120W", 1),
-    "NV Power Mode: MAXN\n0\n": InForce("MAXN", 0),
-    "NV Fan Mode:quiet\nNV Power Mode: MODE_30W\n2\n": InForce("MODE_30W", 2),
-    "NV Power Mode: MODE_30W\n2\nNV Fan Mode:quiet\n": InForce("MODE_30W", 2),
-    "NVPM WARN: fan mode is not set!\nNV Power Mode: MAXN\n0": InForce("MAXN", 0),
-    "NV Power Mode: 90W\r\n2\r\n": InForce("90W", 2),
-    "NV Power Mode: 90W": InForce("90W", None),
-    "NV Power Mode: 90W\nunknown\n": InForce("90W", None),
+    "NV Power Mode: 120W\n1\n": CurrentMode("120W", 1),
+    "NV Power Mode: MAXN\n0\n": CurrentMode("MAXN", 0),
+    "NV Fan Mode:quiet\nNV Power Mode: MODE_30W\n2\n": CurrentMode("MODE_30W", 2),
+    "NV Power Mode: MODE_30W\n2\nNV Fan Mode:quiet\n": CurrentMode("MODE_30W", 2),
+    "NVPM WARN: fan mode is not set!\nNV Power Mode: MAXN\n0": CurrentMode("MAXN", 0),
+    "NV Power Mode: 90W\r\n2\r\n": CurrentMode("90W", 2),
+    "NV Power Mode: 90W": CurrentMode("90W", None),
+    "NV Power Mode: 90W\nunknown\n": CurrentMode("90W", None),
     "NV Power Mode:\n3\n": None,
     "NVPM ERROR: Error opening /sys/x: 13\n": None,
     "1\n": None,
@@ -36,7 +36,7 @@ QUERIES = {
 
 @pytest.mark.parametrize(("text", "expected"), QUERIES.items())
 def test_the_mode_in_force_is_the_power_mode_line_and_the_next(
-    text: str, expected: InForce | None
+    text: str, expected: CurrentMode | None
 ) -> None:
     assert parse_query(text) == expected
 

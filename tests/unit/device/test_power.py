@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.device.power import NOTHING, GpuPower, PowerFacts, PowerReport, parse_gpus, plan
-from forge.nvpmodel import InForce, Mode, Modes
+from forge.nvpmodel import CurrentMode, Mode, Modes
 from forge.profiles import Power
 
 RTX = GpuPower(
@@ -21,11 +21,11 @@ RTX = GpuPower(
 SILENT = RTX.model_copy(
     update=dict.fromkeys(("limit_w", "min_limit_w", "max_limit_w", "max_clock_mhz"))
 )
-THOR = PowerFacts("jetson", Modes((Mode(0, "MAXN"), Mode(1, "120W")), 1), InForce("120W", 1))
+THOR = PowerFacts("jetson", Modes((Mode(0, "MAXN"), Mode(1, "120W")), 1), CurrentMode("120W", 1))
 GATED = PowerFacts(
     "jetson",
     Modes((Mode(0, "MAXN", ("GPU_PG_MASK 0",)), Mode(3, "70W", ("GPU_PG_MASK 252",))), 0),
-    InForce("MAXN", 0),
+    CurrentMode("MAXN", 0),
 )
 WORKSTATION = PowerFacts("discrete", gpus=(RTX,))
 
@@ -54,7 +54,9 @@ def test_nothing_is_done_when_nothing_is_wanted(facts: PowerFacts) -> None:
 
 def test_a_mode_is_set_by_the_id_that_its_name_has_on_this_board() -> None:
     assert commands(power("MAXN"), THOR) == ["nvpmodel -m 0"]
-    elsewhere = PowerFacts("jetson", Modes((Mode(7, "MAXN"), Mode(1, "120W"))), InForce("120W", 1))
+    elsewhere = PowerFacts(
+        "jetson", Modes((Mode(7, "MAXN"), Mode(1, "120W"))), CurrentMode("120W", 1)
+    )
     assert commands(power("MAXN"), elsewhere) == ["nvpmodel -m 7"]
 
 
