@@ -91,8 +91,8 @@ class Power(_Section):
 class Thermal(_Section):
     """Where the governor begins to lower the load."""
 
-    throttle_c: float = Field(gt=0, lt=150, description="lower the load from here, °C")
-    critical_c: float = Field(gt=0, lt=150, description="one request at a time from here, °C")
+    throttle_c: float = Field(gt=0, lt=150, description="throttles here; less load 5 °C below")
+    critical_c: float = Field(gt=0, lt=150, description="only batch_floor from here on, °C")
     batch_floor: int = Field(ge=1, description="never below this many requests at once")
 
 

@@ -270,3 +270,19 @@ def test_run_without_keys_exits_2_before_anything_is_built(project: Path) -> Non
 def test_published_list_of_an_empty_store_is_empty(project: Path) -> None:
     done = forge(project, "bundle", "list", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_device_power_shows_and_refuses_what_this_board_has_not(project: Path) -> None:
+    arguments = ("device", "power", "--profile", "jetson-agx-thor", "--state", str(project / "x"))
+    shown = forge(project, *arguments, "--json")
+    found = json.loads(shown.stdout)
+    assert shown.returncode == 0
+    assert found["wanted_by"] == "profile jetson-agx-thor"
+    assert found["power"]["wanted"]["mode"] == "120W"
+    if Path("/etc/nvpmodel.conf").exists():
+        pytest.skip("this is a Jetson: its power is left alone")
+    assert "/etc/nvpmodel.conf has none" in found["power"]["problems"][0]
+    applied = forge(project, *arguments, "--apply")
+    assert applied.returncode == 5
+    assert "Not all of the power settings are in force" in applied.stderr
+    assert "mode 120W" in applied.stdout
