@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ import click
 
 from forge.project import Project, find
 from forge.store import Store, open_store
+from forge.store.leases import owner
 
 __all__ = [
     "bytes_text",
@@ -77,11 +77,6 @@ def open_project_store(project: Project | None, store_url: str | None) -> Store:
     """The store of `--store`, else `artifacts/` of the project."""
     url = store_url or str((project or open_project(None)).root / "artifacts")
     return open_store(url, environment=os.environ)
-
-
-def owner() -> str:
-    """Who this process is, for leases: `host:pid`."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def print_json(value: object) -> None:

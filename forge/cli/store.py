@@ -18,8 +18,6 @@ from forge.cli.common import (
 
 __all__ = ["store"]
 
-_DAY_S = 86400.0
-
 
 @click.group()
 def store() -> None:

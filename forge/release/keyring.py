@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
+from forge.bundle import Digest
 from forge.errors import ConfigurationError, ForgeError, UsageError
 from forge.files import write_durably
 from forge.trust import layout
@@ -41,7 +42,6 @@ __all__ = [
 
 Role = Literal["root", "targets", "bundles", "channels", "online"]
 _MAX_FILE_BYTES: Final = 1024 * 1024
-_MAX_PASSPHRASE_BYTES: Final = 4096
 
 
 class _Document(BaseModel):
@@ -69,7 +69,7 @@ class KeyEntry(_Document):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")
     role: Role
     uri: str = Field(pattern=r"^[a-z0-9+-]+:.+$")
-    keyid: str = Field(pattern=r"^[0-9a-f]{64}$")
+    keyid: Digest
     keytype: str
     scheme: str
     public: str

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from forge.canonical import Json
 from forge.errors import ConflictError, NotInStoreError, UsageError
 from forge.release.catalog import read_manifest
 from forge.release.index import Entry
+from forge.store import leases
 from forge.store.objects import Objects
 
 if TYPE_CHECKING:
@@ -307,7 +306,7 @@ def _publishing(store: ReleaseStore, name: str) -> Iterator[None]:
 
     The lease is a courtesy; the conditional write is what keeps two publishers apart.
     """
-    owner = f"publish {name} on {socket.gethostname()}:{os.getpid()}"
+    owner = f"publish {name} on {leases.owner()}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(store.writing(owner))
         try:
