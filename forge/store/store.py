@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from forge.store.actions import ActionResult, action_name
 from forge.store.garbage import Collector, GarbageReport
 from forge.store.index import ChunkIndex, index_path
 from forge.store.layout import tree_name
-from forge.store.leases import Clock, Lease
+from forge.store.leases import Clock, Lease, Waiting
 from forge.store.location import cache_folder, open_objects
 from forge.store.objects import Objects
 from forge.store.pull import Pull, Transfer
@@ -188,12 +187,20 @@ class Store:
             return [result for result in pool.map(self.action, good) if result is not None]
 
     def lease(
-        self, name: str, *, owner: str, ttl_s: float = 60.0, wait_s: float = 0.0
+        self,
+        name: str,
+        *,
+        owner: str,
+        ttl_s: float = 60.0,
+        wait_s: float = 0.0,
+        cancelled: threading.Event | None = None,
+        waiting: Waiting | None = None,
     ) -> AbstractContextManager[Lease]:
         """Hold a name for the body; see `forge.store.leases.hold`."""
         return leases.hold(
-            self.objects, name, owner=owner, ttl_s=ttl_s, wait_s=wait_s, clock=self._clock
-        )
+            self.objects, name, owner=owner, ttl_s=ttl_s, wait_s=wait_s, clock=self._clock,
+            cancelled=cancelled, waiting=waiting,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def writing(self, owner: str) -> Iterator[Lease]:
@@ -224,7 +231,7 @@ class Store:
             ConflictError: somebody writes to the store, or collects already.
             CorruptedError: a tree or chunk list that is to be kept is damaged.
         """
-        with writers.collecting(self.objects, _owner(), self._clock) as lease:
+        with writers.collecting(self.objects, leases.owner(), self._clock) as lease:
             collector = Collector(
                 self, now=now, grace_s=grace_s, dry_run=dry_run, check=lease.check
             )
@@ -258,7 +265,7 @@ class Store:
         if self._writer is not None:
             yield self._writer
         else:
-            with writers.writing(self.objects, _owner(), self._clock) as lease:
+            with writers.writing(self.objects, leases.owner(), self._clock) as lease:
                 yield lease
 
     @contextlib.contextmanager
@@ -277,7 +284,3 @@ class Store:
             if not self._fresh:
                 index.refresh(self.objects)
                 self._fresh = True
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
