@@ -186,15 +186,17 @@ class Collector:
     def _mark_files(self, sizes: dict[str, int], entries: list[Entry]) -> None:
         """Mark the chunk lists of kept files, and the packs of these and of young lists."""
         young = {_digest(entry.name) for entry in entries if self._young(entry)}
-        stored = {_digest(entry.name): entry.size for entry in entries}
+        stored = {_digest(entry.name) for entry in entries}
         for digest in sorted(sizes.keys() | young):
             name = files_name(digest)
             self._marks.names.add(name)
             if digest not in stored:
                 self._marks.missing.append(name)
                 continue
-            data = self._objects.read(name, max_bytes=stored[digest]).data
-            chunks = chunklist.decode(data, size=sizes.get(digest), name=name)
+            size = sizes.get(digest)
+            limit = chunklist.MAX_LIST_BYTES if size is None else chunklist.max_encoded(size)
+            data = self._objects.read(name, max_bytes=limit).data
+            chunks = chunklist.decode(data, size=size, name=name)
             self._marks.names.update(pack_name(pack.hex()) for pack in chunks.packs)
 
     def _mark_leases(self, entries: list[Entry]) -> None:

@@ -140,7 +140,7 @@ class Verifier:
 
     def _file(self, entry: Entry) -> str:
         digest = _name(entry)
-        data = self._objects.read(entry.name, max_bytes=entry.size).data
+        data = self._objects.read(entry.name, max_bytes=chunklist.MAX_LIST_BYTES).data
         chunks = chunklist.decode(data, size=None, name=entry.name)
         for chunk in chunks:
             if chunk.offset + chunk.length > self._seen.packs.get(chunk.pack, 0):

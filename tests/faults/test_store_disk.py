@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.errors import NotInStoreError, StoreError
+from forge.errors import CorruptedError, NotInStoreError, StoreError
 from forge.store import open_store
 from tests.support.stores import action, fill, snapshot
 
@@ -159,6 +160,65 @@ def test_index_that_is_damaged_or_cannot_be_written_does_no_harm(
     mount("frozen", "ro")
     again = open_store(str(tmp_path / "store"), cache=frozen / "cache").put(folder)
     assert (again.new_bytes, again.reference.digest) == (0, digest)
+
+
+def test_cache_disk_that_is_full_does_no_harm(mount: Mount, tmp_path: Path) -> None:
+    full = mount("full", "size=160k")
+    store = open_store(str(tmp_path / "store"), cache=full / "cache")
+    folder = fill(tmp_path / "in", large=64 * MIB)
+    digest = store.put_tree(folder).digest
+    assert not list((full / "cache").glob("*.sqlite"))  # it gave its space back
+    store.unpack(digest, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(folder)
+    again = open_store(str(tmp_path / "store"), cache=full / "cache").put(folder)
+    assert (again.new_bytes, again.reference.digest) == (0, digest)
+
+
+def test_disk_that_fills_up_while_a_seed_is_copied_leaves_nothing_half_made(
+    mount: Mount, tmp_path: Path
+) -> None:
+    """A full disk must not be taken for a seed that cannot be read."""
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    folder = fill(tmp_path / "in", large=20 * MIB)
+    digest = store.put_tree(folder).digest
+    shutil.copytree(folder, tmp_path / "seed")
+    with (tmp_path / "seed/engine/1/model.bin").open("r+b") as file:
+        file.write(b"another beginning")  # so that it is copied chunk by chunk
+    disk = mount("disk", "size=32m")
+
+    def eat(done: int, _size: int) -> None:
+        if done > MIB and not (disk / "eaten").exists():
+            (disk / "eaten").write_bytes(b"x" * 20 * MIB)
+
+    with pytest.raises(StoreError, match="No space left") as caught:
+        store.unpack(digest, disk / "b", seeds=[tmp_path / "seed"], progress=eat)
+    assert caught.value.exit_code == 9
+    assert not isinstance(caught.value, CorruptedError)
+    assert "free some space" in str(caught.value)
+    assert [path.name for path in disk.iterdir()] == ["eaten"]
+    (disk / "eaten").unlink()
+    store.unpack(digest, disk / "b", seeds=[tmp_path / "seed"])
+    assert snapshot(disk / "b") == snapshot(folder)
+
+
+def test_every_file_is_made_durable_also_one_linked_from_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    folder = fill(tmp_path / "in")
+    digest = store.put_tree(folder).digest
+    durable, fsync = set[int](), os.fsync
+
+    def note(descriptor: int) -> None:
+        durable.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.unpack(digest, tmp_path / "out", seeds=[folder])
+    linked = tmp_path / "out/engine/1/model.bin"
+    assert linked.samefile(folder / "engine/1/model.bin")
+    made = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.stat().st_ino for path in made} <= durable
 
 
 def test_seed_that_is_deleted_meanwhile_is_replaced_by_the_store(tmp_path: Path) -> None:
