@@ -13,14 +13,17 @@ import click
 from forge.project import Project, find
 from forge.store import Store, open_store
 from forge.store.leases import owner
+from forge.store.location import check_exists
 
 __all__ = [
     "bytes_text",
     "json_option",
     "keys_option",
+    "open_named_store",
     "open_project",
     "open_project_store",
     "owner",
+    "place_of_store",
     "print_json",
     "print_table",
     "project_option",
@@ -71,6 +74,21 @@ def keys_option(function: _F) -> _F:
 def open_project(project_dir: Path | None) -> Project:
     """The named project, or the one the current folder lies in."""
     return find((project_dir or Path.cwd()).resolve())
+
+
+def place_of_store(project_dir: Path | None, store_url: str | None) -> str:
+    """URL of `--store`, else of `artifacts/` of the project. Raises ConfigurationError."""
+    return store_url or str(open_project(project_dir).root / "artifacts")
+
+
+def open_named_store(project_dir: Path | None, store_url: str | None) -> Store:
+    """For commands that only read: a store named by `--store` or FORGE_STORE must be there.
+
+    The default one may be missing: a new project has published nothing. Raises NotInStoreError.
+    """
+    if store_url:
+        check_exists(store_url)
+    return open_store(place_of_store(project_dir, store_url), environment=os.environ)
 
 
 def open_project_store(project: Project | None, store_url: str | None) -> Store:

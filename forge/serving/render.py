@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from forge.errors import ConfigurationError
+from forge.files import link_or_copy
 from forge.serving.spec import (
     ENGINE_FILE,
     LOCK_PATH,

@@ -197,7 +197,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold(
+def hold(  # noqa: PLR0913  each has a default but the first three
     objects: Objects,
     name: str,
     *,

@@ -82,7 +82,7 @@ class Seeds:
 def _readable(path: Path) -> Iterator[tuple[bytes, memoryview]]:
     """The chunks of a file up to where it cannot be read: the store has every chunk.
 
-    Guards the reading alone, so that a full disk where they are written is not taken for a bad seed.
+    Guards the reading alone: a full disk where they are written must not look like a bad seed.
     """
     chunks = iter(FileCutter(path))
     while True:

@@ -93,7 +93,7 @@ def test_renewal_whose_answer_was_lost_loses_no_lease(tmp_path: Path) -> None:
 def test_lease_that_somebody_else_took_over_is_lost(tmp_path: Path) -> None:
     objects = open_objects(str(tmp_path))
     with hold(objects, "key", owner="me", ttl_s=0.3) as lease:
-        thief = LeaseRecord(owner="other:1", expires=time.time() + 60, token="theirs")  # noqa: S106
+        thief = LeaseRecord(owner="other:1", expires=time.time() + 60, token="theirs")
         objects.write("leases/key", thief.encode())
         deadline = time.monotonic() + 20
         while lease.held() and time.monotonic() < deadline:
