@@ -302,7 +302,7 @@ def _search(lost: dict[str, TreeEntry], folders: Sequence[Path]) -> Iterator[Fou
 
 
 def _is_tree(name: str) -> bool:
-    return name.startswith(TREES)
+    return name.startswith(TREES) and is_object(name)
 
 
 def _name(entry: Entry) -> str:
