@@ -16,9 +16,10 @@ from forge.release.catalog import Catalog, live_trees
 from forge.release.keyring import Keyring
 from forge.release.manifests import Planned
 from forge.release.publish import VersionTakenError
+from forge.release.status import status
 from forge.store import leases
 from forge.trust.proofs import verify_model_signature, verify_provenance
-from tests.unit.release.world import World, Wrapped, manifest, publish_at_once
+from tests.unit.release.world import NOW, World, Wrapped, manifest, publish_at_once
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +237,21 @@ def test_publishing_after_a_killed_rotation_finishes_it(tmp_path: Path, role: st
         assert not state.stale
 
 
+def test_store_with_roots_without_end_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.publish("1.0.0")
+    for version in range(2, 260):
+        world.objects.write(f"tuf/metadata/{version}.root.json", b"{}")
+    for use in (lambda: world.publish("1.1.0"), lambda: status(world.objects, world.ring(), NOW)):
+        with pytest.raises(TrustError, match="more than 256 roots after root 1") as caught:
+            use()
+        assert caught.value.exit_code == 7
+    for version in range(2, 260):
+        world.objects.delete(f"tuf/metadata/{version}.root.json")
+    world.publish("1.1.0")
+    assert on_canary(world) == "1.1.0"
+
+
 def test_left_over_numbers_of_dead_publishers_are_stepped_over(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.publish("1.0.0")
@@ -285,7 +301,8 @@ def test_many_publishers_at_once_all_end_up_published(tmp_path: Path) -> None:
 def test_publisher_who_is_always_late_is_told_to_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "_FIRST_PAUSE_S", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr("forge.release.repository.time.sleep", pauses.append)
     world = World(tmp_path)
     world.publish("1.0.0")
     honest = world.objects
@@ -300,6 +317,7 @@ def test_publisher_who_is_always_late_is_told_to_run_again(
         world.publish("1.1.0")
     assert caught.value.exit_code == 9
     assert "run it again" in caught.value.hint
+    assert len(pauses) == 7  # none after the last
     world.objects = honest
     assert on_canary(world) == "1.0.0"
     world.publish("1.1.0")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -233,3 +236,89 @@ def test_seed_that_is_deleted_meanwhile_is_replaced_by_the_store(tmp_path: Path)
         progress=lambda _done, _size: shutil.rmtree(tmp_path / "seed", ignore_errors=True),
     )
     assert snapshot(tmp_path / "out") == snapshot(folder)
+
+
+# The same through the command line
+
+
+def _project(tmp_path: Path) -> Path:
+    """A project whose pipeline writes one file of some megabytes, and can take its store away."""
+    project = tmp_path / "project"
+    (project / "profiles").mkdir(parents=True)
+    (project / "pipelines").mkdir()
+    (project / "pipelines" / "hello.py").write_text(
+        textwrap.dedent(
+            """
+            from forge.plan import Plan
+            from forge.steps import Step
+
+            def hello(*, size: int = 1, then: str = "true") -> Plan:
+                script = f"head -c {size} /dev/urandom > ${{outputs.out}}/file; {then}"
+                step = Step(id="hello", argv=("sh", "-ceu", script), inputs={}, outputs=("out",))
+                return Plan.of("hello", [], [step])
+            """
+        )
+    )
+    return project
+
+
+def _forge(project: Path, *arguments: str, fails: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "forge", *arguments],
+        cwd=project,
+        env={**os.environ, "FORGE_CACHE": str(project / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == fails, f"{arguments}: {done.returncode} {done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def _hits(project: Path, *arguments: str) -> None:
+    """What was stored before is used, and sound."""
+    (step,) = json.loads(_forge(project, "plan", "hello", *arguments, "--json").stdout)
+    assert step["status"] == "hit"
+    _forge(project, "store", "verify", *arguments)
+
+
+def test_commands_on_a_read_only_store_read_it_and_refuse_to_write(
+    mount: Mount, tmp_path: Path
+) -> None:
+    project, root = _project(tmp_path), mount("store", "size=32m")
+    at = ("--store", str(root))
+    _forge(project, "run", "hello", *at)
+    mount("store", "ro")
+    done = _forge(project, "run", "hello", "--size", "2", *at, fails=9)
+    assert "Read-only file system" in done.stderr
+    assert "mount it writable" in done.stderr
+    assert json.loads(_forge(project, "bundle", "list", *at, "--json").stdout) == []
+    _hits(project, *at)
+
+
+def test_run_on_a_full_store_keeps_what_it_has(mount: Mount, tmp_path: Path) -> None:
+    project, root = _project(tmp_path), mount("store", "size=4m")
+    at = ("--store", str(root))
+    _forge(project, "run", "hello", *at)
+    done = _forge(project, "run", "hello", "--size", str(9 * MIB), *at, fails=9)
+    assert "No space left" in done.stderr
+    assert "forge store gc" in done.stderr
+    _hits(project, *at)
+    mount("store", "size=64m")
+    _forge(project, "run", "hello", "--size", str(9 * MIB), *at)
+    _hits(project, *at)
+
+
+def test_run_whose_store_goes_away_does_not_make_another(tmp_path: Path) -> None:
+    project, root = _project(tmp_path), tmp_path / "store"
+    at = ("--store", str(root))
+    _forge(project, "run", "hello", *at)
+    unplug = f"mv {root} {tmp_path}/elsewhere"
+    done = _forge(project, "run", "hello", "--then", unplug, *at, fails=9)
+    assert f"The store {root} is gone" in done.stderr
+    assert "mount or restore it" in done.stderr
+    assert not root.exists()
+    (tmp_path / "elsewhere").rename(root)
+    _hits(project, *at)
