@@ -20,13 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from forge.errors import NoRunnerError, from_exit_code
+from forge.errors import (
+    CorruptedError,
+    NoRunnerError,
+    NotInStoreError,
+    StoreError,
+    from_exit_code,
+)
 from forge.plan import Plan, Planned, Status, input_digests, resolve, resolve_one
-from forge.runners.base import Execution, Job, Runner, go_on, refuse
+from forge.runners.base import Cancelled, Execution, Job, Runner, go_on, refuse
 from forge.runners.kept import KeptTrees, looks_of
 from forge.runners.view import View
 from forge.steps import Key, Link, Step
 from forge.store import ActionResult, Store
+from forge.store.leases import LeaseCancelledError
 
 __all__ = ["Done", "Scheduler"]
 
@@ -53,6 +60,15 @@ class _State:
     cancelled: threading.Event = field(default_factory=threading.Event)
     results: dict[str, ActionResult] = field(default_factory=dict)
     done: dict[str, Done] = field(default_factory=dict)
+
+
+class _DamagedInputError(Exception):
+    """An input cannot be had: the store has its result but not all of its bytes."""
+
+    def __init__(self, maker: ActionResult, error: StoreError) -> None:
+        super().__init__(maker.step)
+        self.maker = maker
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +106,33 @@ class Scheduler:
         """
         self.refuse_early(plan, chosen)
         self._clean()
+        healed: set[str] = set()
+        with self.view.live():
+            while True:
+                try:
+                    return self._pass(plan, chosen)
+                except _DamagedInputError as damaged:
+                    self._heal(damaged, healed)
+
+    def _pass(self, plan: Plan, chosen: Mapping[str, bool]) -> tuple[Done, ...]:
+        """One walk over the plan; what an earlier one did is found in the store."""
         state = _State()
-        with self.view.live(), ThreadPoolExecutor(max(1, self.jobs)) as pool:
+        with ThreadPoolExecutor(max(1, self.jobs)) as pool:
             try:
                 self._drive(plan, chosen, state, pool)
             except BaseException:
                 state.cancelled.set()
                 raise
         return tuple(state.done[step.id] for step in plan.steps)
+
+    def _heal(self, damaged: _DamagedInputError, healed: set[str]) -> None:
+        """Forget a result whose bytes are damaged, so that its step runs again, once."""
+        maker = damaged.maker
+        if maker.key in healed:
+            raise damaged.error
+        healed.add(maker.key)
+        self.view.note(maker.step, f"what is stored is damaged and made again: {damaged.error.why}")
+        self.store.forget(maker.key)
 
     def refuse_early(self, plan: Plan, chosen: Mapping[str, bool]) -> None:
         """Raise NoRunnerError before anything runs if a step that is not stored cannot run here."""
@@ -172,11 +207,31 @@ class Scheduler:
         assert key is not None, "inputs are known, so the key is"  # noqa: S101
         if step.effect:
             return self._execute(step, key, state)
-        with self.store.lease(key.digest, owner=self.owner, wait_s=_LEASE_WAIT_S):
+        with self._lease(step, key, state):
             row = resolve_one(step, state.results, self.look_up, may_run=may_run)
             if row.status is Status.HIT:
                 return self._not_run(row)
             return self._execute(step, key, state)
+
+    @contextlib.contextmanager
+    def _lease(self, step: Step, key: Key, state: _State) -> Iterator[None]:
+        """Be the one that makes this key. Raises Cancelled while it waits for another."""
+
+        def waiting(holder: str, until: float) -> None:
+            at = dt.datetime.fromtimestamp(until, dt.UTC)
+            self.view.note(step.id, f"waiting for {holder}, who has it until {at:%H:%M:%S} UTC")
+
+        try:
+            with self.store.lease(
+                key.digest,
+                owner=self.owner,
+                wait_s=_LEASE_WAIT_S,
+                cancelled=state.cancelled,
+                waiting=waiting,
+            ):
+                yield
+        except LeaseCancelledError:
+            raise Cancelled from None
 
     def _not_run(self, row: Planned) -> Done:
         if row.status is Status.HIT:
@@ -226,7 +281,7 @@ class Scheduler:
     def _job(self, step: Step, folder: Path, state: _State) -> Job:
         digests = input_digests(step, state.results) or {}
         inputs = {
-            name: self._trees.get(digest, lambda: go_on(state.cancelled))
+            name: self._unpacked(digest, state.results[step.inputs[name].step.id], state)
             for name, digest in digests.items()
             if name not in step.references
         }
@@ -238,6 +293,12 @@ class Scheduler:
             step, folder, inputs, outputs, digests, chain,
             self.store.url, self.keys, self.view, state.cancelled,
         )  # fmt: skip
+
+    def _unpacked(self, digest: str, maker: ActionResult, state: _State) -> Path:
+        try:
+            return self._trees.get(digest, lambda: go_on(state.cancelled))
+        except (CorruptedError, NotInStoreError) as error:
+            raise _DamagedInputError(maker, error) from error
 
     def _store(
         self, step: Step, key: Key, job: Job, execution: Execution, started: dt.datetime

@@ -1,6 +1,7 @@
 """The scheduler with the real local runner, real commands and a real store."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -313,6 +314,34 @@ def test_tool_that_writes_into_its_input_does_not_spoil_it_for_the_next(
     run(rude)
     next_one = shell("next", "cat ${inputs.a}/text > ${outputs.out}/text", {"a": first["out"]})
     assert text(store, run(next_one)["next"]) == "one\n"
+
+
+def test_damaged_result_is_made_again_and_never_served(
+    run: Run, store: Store, tmp_path: Path
+) -> None:
+    first = shell("first", "echo one > ${outputs.out}/text")
+    run(first)
+    shutil.rmtree(tmp_path / ".forge" / "trees")
+    for pack in (tmp_path / "store" / "packs").glob("*/*"):
+        pack.write_bytes(b"ONE\n")
+    second = shell("second", "cat ${inputs.a}/text > ${outputs.out}/text", {"a": first["out"]})
+    done = run(second)
+    assert text(store, done["second"]) == "one\n"
+    assert done["first"].status is Status.RUN
+    assert "damaged and made again" in (tmp_path / "log.txt").read_text()
+    assert store.verify().ok
+
+
+def test_wait_for_another_run_is_said_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    first = _start(tmp_path)
+    second = _start(tmp_path)
+    assert second.stderr is not None
+    said = iter(second.stderr.readline, b"")
+    assert next(line for line in said if b"waiting for t:1" in line)
+    second.send_signal(signal.SIGINT)
+    assert b"KeyboardInterrupt" in second.communicate(timeout=30)[1]
+    first.kill()
+    first.communicate(timeout=30)
 
 
 def test_what_killed_runs_and_long_ago_runs_left_is_deleted(run: Run, tmp_path: Path) -> None:
