@@ -9,17 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from forge.builders import Weights
 from forge.builders._planned import planned_engine
 from forge.profiles import Profile, select
 from forge.steps import Artifact
 
-__all__ = ["PRECISIONS", "READS", "compile"]
+__all__ = ["ARCHITECTURES", "PRECISIONS", "READS", "compile"]
 
 READS: Final = ("engine", "hardware.compute_capability")
+ARCHITECTURES: Final = ("llama", "qwen2", "qwen3")
 PRECISIONS: Final = ("fp16", "fp8", "int4", "nvfp4")
 
 
-def compile(profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifact:  # noqa: A001
+def compile(profile: Profile, weights: Weights, dockerfiles: Path) -> Artifact:  # noqa: A001
     """Plan the engine."""
     argv = (
         "tensorrt-edgellm-build",
@@ -34,4 +36,4 @@ def compile(profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifa
         "--max-batch-size",
         str(profile.engine.max_batch_size),
     )
-    return planned_engine(profile, checkpoint, argv, select(profile, READS), __file__)
+    return planned_engine(profile, weights.huggingface, argv, select(profile, READS), __file__)
