@@ -42,7 +42,7 @@ OPERATORS = {
     "fp16": (),
     "nvfp4": ("trt::TRT_FP4DynamicQuantize",),
     "int4_awq": ("trt_edgellm::Int4GroupwiseGemmPlugin", "trt_edgellm::Int4GroupwiseGemmPluginV2"),
-    "fp8": ("trt::TRT_FP8QuantizeLinear", "trt::TRT_FP8DequantizeLinear"),
+    "fp8": ("ai.onnx::QuantizeLinear",),  # nvfp4 has DequantizeLinear too, this one not
 }
 PACKAGES = ("tensorrt-edgellm", "torch", "transformers", "onnx", "onnxscript", "nvidia-modelopt")
 
