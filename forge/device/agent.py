@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from forge.device.journal import Journal, SlotName, Verdict
@@ -59,6 +59,7 @@ class Agent:
         updater: the store as this device sees it.
         live: told what serves.
         say: gets one line per event.
+        runtime: exact versions of what the machine itself provides.
         serves: False: a bundle is started to be probed, and not beyond that.
         clock: the time for the journal.
     """
@@ -70,6 +71,7 @@ class Agent:
         live: Live,
         say: Say,
         *,
+        runtime: Mapping[str, str] | None = None,
         serves: bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -81,7 +83,7 @@ class Agent:
         self._say = say
         self._serves = serves
         self._clock = clock
-        self._server = SlotServer(home)
+        self._server = SlotServer(home, runtime or {}, say)
         self._journal = home.journal()
         self._offer: Offer | None = None
         self._error: ForgeError | None = None
@@ -180,7 +182,8 @@ class Agent:
             case Fetch(_, slot):
                 return self._fetch(slot)
             case Prepare(slot):
-                self._server.prepare(slot)
+                # While an engine compiles, the active slot serves on and is looked after.
+                self._server.prepare(slot, meanwhile=self.tend)
                 return Prepared()
             case Activate(slot):
                 return self._activate(slot)

@@ -184,7 +184,9 @@ def run(
         operation = Operation(home, PowerControl(hardware.kind), guard, speak)
         live = Live()
         updater = Updater(home, device, root_bytes, hardware, profile)
-        agent = Agent(home, updater, live, speak, serves=not once)
+        # An engine compiled here is bound to the libraries and to the release of the board.
+        runtime = hardware.runtime | ({"l4t": hardware.l4t} if hardware.l4t else {})
+        agent = Agent(home, updater, live, speak, runtime=runtime, serves=not once)
         try:
             agent.enter = operation.enter
             if once:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +16,11 @@ from forge.errors import ConfigurationError, StoreError
 if TYPE_CHECKING:
     from forge.environments import Installed
     from forge.serving.server import TritonServer
-    from forge.serving.spec import Spec
+    from forge.serving.spec import CompileOnDevice, Spec
 
 __all__ = ["SlotServer"]
+
+_NEVER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,18 @@ class _Running:
 
 
 class SlotServer:
-    """At most one Triton, of one slot."""
+    """At most one Triton, of one slot.
 
-    def __init__(self, home: Home) -> None:
+    Args:
+        home: the state folder.
+        runtime: exact versions of what the machine itself provides.
+        say: gets one line per event.
+    """
+
+    def __init__(self, home: Home, runtime: Mapping[str, str], say: Callable[[str], None]) -> None:
         self._home = home
+        self._runtime = runtime
+        self._say = say
         self._running: _Running | None = None
 
     @property
@@ -38,12 +50,19 @@ class SlotServer:
         alive = self._running is not None and self._running.server.alive
         return self._running.slot if self._running and alive else None
 
-    def prepare(self, slot: SlotName) -> Installed:
-        """Make the environment of a slot if it is not there yet.
+    def prepare(
+        self, slot: SlotName, meanwhile: Callable[[], float] = lambda: _NEVER_S
+    ) -> Installed:
+        """Make the environment of a slot, and its engine where the device compiles it.
+
+        Args:
+            slot: it is done before, if it is there already.
+            meanwhile: called now and then while it takes long, says in how many seconds again.
 
         Raises:
-            ConfigurationError: the bundle's lock or serving.json is wrong.
-            StepFailedError: the package index is out of reach, or the disk is full.
+            ConfigurationError: the bundle's lock or serving.json is wrong; its engine does not
+                compile.
+            StepFailedError: the package index is out of reach, the disk is full, no compiler.
         """
         from forge import environments
 
@@ -55,7 +74,29 @@ class SlotServer:
         lock = self._home.tree(slot) / spec.lock
         cache = self._home.environments
         root = environments.ensure(spec.environment, lock, python=spec.python, cache=cache)
+        if spec.compile_on_device is not None:
+            self._compile(slot, spec, spec.compile_on_device, root, meanwhile)
         return environments.inspect(root)
+
+    def _compile(
+        self,
+        slot: SlotName,
+        spec: Spec,
+        wanted: CompileOnDevice,
+        environment: Path,
+        meanwhile: Callable[[], float],
+    ) -> None:
+        from forge.device.compile import Compiler, Job, engine_key, holds, place
+
+        target = self._home.compiled(slot)
+        if holds(target, engine_key(wanted, self._runtime)):
+            return
+        engine = self._home.tree(slot).resolve() / spec.repository / spec.model / "1" / "engine"
+        path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
+        log = self._home.logs / "compile.log"
+        compiler = Compiler(self._home.engines.resolve(), log, self._say)
+        job = Job(wanted, engine / wanted.source, self._runtime, path)
+        place(compiler.ensure(job, meanwhile), target)
 
     def start(self, slot: SlotName) -> float:
         """Start the Triton of a slot and wait for its model; returns the seconds waited.
@@ -72,7 +113,8 @@ class SlotServer:
         installed, spec = self.prepare(slot), self.spec(slot)
         tree, work = self._home.tree(slot).resolve(), self._home.logs / f"slot-{slot}"
         try:
-            server = TritonServer.start(tree, spec, installed, work=work)
+            compiled = self._home.compiled(slot) if spec.compile_on_device else None
+            server = TritonServer.start(tree, spec, installed, work=work, engine=compiled)
         except OSError as error:
             message = f"Triton's log and links cannot be written to {work}"
             hint = f"{self._home.free_mib()} MiB are free there: make room"

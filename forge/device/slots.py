@@ -3,7 +3,8 @@
 device.json                what this device was provisioned with
 root.json                  the root metadata all trust starts from
 state.json                 the journal (forge.device.journal)
-slots/a, slots/b           tree/ (the bundle), proofs/, manifest.json
+slots/a, slots/b           tree/ (the bundle), proofs/, manifest.json; engine/ if compiled here
+engines/                   engines compiled here, by key (forge.device.compile)
 current                    link to the slot that passed its probe last
 tuf/                       trusted metadata
 environments/              virtual environments made from the slots' locks
@@ -73,6 +74,11 @@ class Home:
         """Folder of the servers' logs."""
         return self.path / "logs"
 
+    @property
+    def engines(self) -> Path:
+        """Folder of the engines compiled here."""
+        return self.path / "engines"
+
     def slot(self, slot: SlotName) -> Path:
         """Folder of one slot."""
         return self.path / "slots" / slot
@@ -84,6 +90,10 @@ class Home:
     def proofs(self, slot: SlotName) -> Path:
         """Folder of the proofs of the bundle in a slot."""
         return self.slot(slot) / "proofs"
+
+    def compiled(self, slot: SlotName) -> Path:
+        """Folder of a slot's engine where the device compiled it itself."""
+        return self.slot(slot) / "engine"
 
     def provision(self, device: Provisioned, root_bytes: bytes) -> None:
         """Write down where updates come from. Raises as `write_journal`."""
@@ -164,7 +174,8 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifest.json").unlink(missing_ok=True)
         fsync_directory(folder)
-        shutil.rmtree(self.proofs(slot), ignore_errors=True)
+        for old in (self.proofs(slot), self.compiled(slot)):
+            shutil.rmtree(old, ignore_errors=True)
         seed = self.tmp / f"seed-{slot}"
         shutil.rmtree(seed, ignore_errors=True)
         self.tmp.mkdir(parents=True, exist_ok=True)
@@ -183,11 +194,12 @@ class Home:
         Raises as `write_journal`.
         """
         try:
-            shutil.rmtree(self.tmp, ignore_errors=True)
+            for folder in (self.tmp, *self.engines.glob(".tmp-*")):
+                shutil.rmtree(folder, ignore_errors=True)
             for left in (*self.path.glob(".tmp-*"), *self.path.glob("slots/*/.tmp-*")):
                 left.unlink(missing_ok=True)
-            for folder in ("slots", "tmp", "tuf", "environments", "logs"):
-                (self.path / folder).mkdir(parents=True, exist_ok=True)
+            for name in ("slots", "tmp", "tuf", "environments", "engines", "logs"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from None
 

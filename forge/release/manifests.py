@@ -172,12 +172,14 @@ def _build(
 
 
 def _fit(profile: PartProfile, spec: Spec) -> Fit:
+    compiled = spec.compile_on_device
     return Fit(
         platform=profile.platform,
         match=profile.hardware.match,
         compute_capability=profile.hardware.compute_capability,
-        memory_mib=profile.requires.memory_mib,
-        free_disk_mib=profile.requires.free_disk_mib,
+        # Compiling on the device needs more than serving does: known before anything is fetched.
+        memory_mib=max(profile.requires.memory_mib, compiled.memory_mib if compiled else 0),
+        free_disk_mib=profile.requires.free_disk_mib + (compiled.disk_mib if compiled else 0),
         driver_min=profile.requires.driver_min,
         jetpack=profile.requires.jetpack,
         runtime=spec.runtime,

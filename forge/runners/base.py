@@ -82,7 +82,8 @@ def refuse(runner: Runner, step: Step) -> str:
         return step.planned_only
     if step.platform is not None and step.platform not in runner.platforms:
         offered = ", ".join(sorted(runner.platforms))
-        return f"it needs {step.platform} and this runner is {offered}"
+        labels = f" (labels {', '.join(step.labels)})" if step.labels else ""
+        return f"it needs {step.platform}{labels} and this runner is {offered}"
     missing = sorted(set(step.labels) - runner.labels)
     if missing:
         return f"it needs a runner with the label {', '.join(missing)}"

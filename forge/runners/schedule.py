@@ -143,6 +143,8 @@ class Scheduler:
             reason = refused[row.step.id]
             if reason and row.status in {Status.RUN, Status.WAITS, Status.EFFECT}:
                 hint = f"run it on such a runner, or leave it out: --skip '{row.step.id}'"
+                if row.step.alternative:
+                    hint = f"{hint}; or else: {row.step.alternative}"
                 raise NoRunnerError(f"Step {row.step.id} cannot run here", why=reason, hint=hint)
 
     def look_up(self, key: str) -> ActionResult | None:

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("render", help="write a Triton model repository")
     command.add_argument("--engine", type=Path, required=True, help="folder of a compiled engine")
     command.add_argument("--settings", type=Path, required=True, help="profile fields as JSON")
-    command.add_argument("--lock", type=Path, required=True, help="lock of Triton's environment")
+    command.add_argument("--lock", type=Path, help="lock of Triton's environment, if it has one")
     command.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args(argv)
     try:

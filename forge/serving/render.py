@@ -24,7 +24,9 @@ from forge.serving.spec import (
 
 __all__ = ["TEMPLATES", "config_pbtxt", "make_spec", "render"]
 
-TEMPLATES: Final = ("openvino",)
+TEMPLATES: Final = ("openvino", "edge-llm", "tensorrt-llm")
+# Builders whose model.py imports the shared queue and streaming.
+_STREAMING: Final = ("edge-llm", "tensorrt-llm")
 _IMAGE = re.compile(r"[\w./:-]+@sha256:[0-9a-f]{64}")
 
 
@@ -61,10 +63,13 @@ def make_spec(settings: RenderSettings, engine: EngineFacts) -> Spec:
         default_max_tokens=serving.default_max_tokens,
         start_timeout_s=serving.start_timeout_s,
         golden=settings.smoke.golden,
+        compile_on_device=engine.compile_on_device,
     )
 
 
-def config_pbtxt(spec: Spec, kv_cache_mib: int | None) -> str:
+def config_pbtxt(
+    spec: Spec, kv_cache_mib: int | None, kv_cache_fraction: float | None = None
+) -> str:
     """Triton's config.pbtxt for a spec."""
     import jinja2
 
@@ -77,25 +82,38 @@ def config_pbtxt(spec: Spec, kv_cache_mib: int | None) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template(f"{spec.builder}/config.pbtxt.j2")
-    return template.render(spec=spec, kv_cache_mib=kv_cache_mib or 0)
+    percent = round(100 * (kv_cache_fraction or 0))
+    return template.render(spec=spec, kv_cache_mib=kv_cache_mib or 0, kv_cache_percent=percent)
 
 
-def render(engine: Path, settings: RenderSettings, lock: Path, output: Path) -> Spec:
+def render(engine: Path, settings: RenderSettings, lock: Path | None, output: Path) -> Spec:
     """Write the whole tree into `output`, an empty or new folder.
+
+    Args:
+        engine: the builder's output.
+        settings: the profile's fields.
+        lock: of Triton's environment; None where it is served from a container.
+        output: the folder.
 
     Raises:
         ConfigurationError: the engine or the settings cannot be served.
         OSError: the disk.
     """
     spec = make_spec(settings, read_document(engine / ENGINE_FILE, EngineFacts))
+    if spec.lock and lock is None:
+        raise ConfigurationError("Triton's environment is named and its lock is not given")
     version = output / spec.repository / spec.model / "1"
     version.mkdir(parents=True, exist_ok=True)
     _link_tree(engine, version / "engine")
-    source = resources.files("forge.serving") / "templates" / spec.builder / "model.py"
-    (version / "model.py").write_bytes(source.read_bytes())
-    text = config_pbtxt(spec, settings.serving.kv_cache_mib)
+    templates = resources.files("forge.serving") / "templates"
+    (version / "model.py").write_bytes((templates / spec.builder / "model.py").read_bytes())
+    if spec.builder in _STREAMING:
+        shared = templates / "shared" / "streaming.py"
+        (version / "streaming.py").write_bytes(shared.read_bytes())
+    serving = settings.serving
+    text = config_pbtxt(spec, serving.kv_cache_mib, serving.kv_cache_fraction)
     (version.parent / "config.pbtxt").write_text(text, encoding="utf-8")
-    if spec.lock:
+    if spec.lock and lock is not None:
         (output / spec.lock).parent.mkdir(exist_ok=True)
         shutil.copyfile(lock, output / spec.lock)
     write_spec(output, spec)

@@ -66,7 +66,14 @@ class TritonServer:
 
     @classmethod
     def start(
-        cls, tree: Path, spec: Spec, installed: Installed, *, work: Path, ports: Ports | None = None
+        cls,
+        tree: Path,
+        spec: Spec,
+        installed: Installed,
+        *,
+        work: Path,
+        ports: Ports | None = None,
+        engine: Path | None = None,
     ) -> Self:
         """Start Triton on a rendered tree and return at once.
 
@@ -76,6 +83,7 @@ class TritonServer:
             installed: the environment that holds Triton.
             work: folder for the log (`triton.log`) and links; may be used again.
             ports: where to listen.
+            engine: what the device compiled, in the place of the tree's `engine/`.
 
         Raises:
             NoRunnerError: the spec asks for a container.
@@ -90,6 +98,10 @@ class TritonServer:
         chosen = _choose_ports(ports or Ports())
         backends = _link_backends(installed, work / "backends")
         repository = _link_repository((tree / spec.repository).resolve(), work / "models")
+        if engine is not None:
+            link = repository / spec.model / "1" / "engine"
+            link.unlink()
+            link.symlink_to(engine.resolve())
         prefix = f"forge-{secrets.token_hex(6)}"
         argv = command_line(repository, installed, backends, chosen, prefix)
         log = work / "triton.log"

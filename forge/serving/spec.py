@@ -26,6 +26,7 @@ __all__ = [
     "LOCK_PATH",
     "MODELS_FOLDER",
     "SPEC_FILE",
+    "CompileOnDevice",
     "EngineFacts",
     "EngineSettings",
     "RenderSettings",
@@ -51,6 +52,19 @@ class _Document(BaseModel):
 _T = TypeVar("_T", bound=BaseModel)
 
 
+class CompileOnDevice(_Document):
+    """An engine that only the device can compile, from what lies in the tree's `engine/`."""
+
+    tool: str = Field(pattern=r"^[A-Za-z][\w.-]{0,63}$", description="a program, never a path")
+    arguments: tuple[str, ...] = Field(description="with ${source} and ${engine}", max_length=64)
+    source: str = Field(description="folder of engine/ that is compiled")
+    produces: tuple[str, ...] = Field(min_length=1, description="files the compiler must write")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what is compiled")
+    memory_mib: int = Field(ge=0, description="memory the compiler needs, MiB")
+    disk_mib: int = Field(ge=0, description="size of the engine, about, MiB")
+    timeout_s: float = Field(gt=0, le=24 * 3600)
+
+
 class EngineFacts(BaseModel):
     """The parts of a builder's engine.json that serving needs; builders may write more."""
 
@@ -58,6 +72,7 @@ class EngineFacts(BaseModel):
 
     builder: str
     runtime: dict[str, str] = Field(description="exact versions the engine is bound to")
+    compile_on_device: CompileOnDevice | None = None
 
 
 class EngineSettings(_Document):
@@ -122,12 +137,17 @@ class Spec(_Document):
     default_max_tokens: int = Field(ge=1)
     start_timeout_s: float = Field(gt=0, description="until the model must be ready, s")
     golden: tuple[Golden, ...] = Field(description="prompts whose answers are known")
+    compile_on_device: CompileOnDevice | None = Field(
+        None, description="null: the tree holds the engine itself"
+    )
 
 
 def read_spec(tree: Path) -> Spec:
     """The spec of a rendered tree. Raises ConfigurationError."""
     spec = read_document(tree / SPEC_FILE, Spec)
-    for path in filter(None, (spec.repository, spec.lock)):
+    compiled = spec.compile_on_device
+    inner = (compiled.source, *compiled.produces) if compiled else ()
+    for path in filter(None, (spec.repository, spec.lock, *inner)):
         check_relative_path(path)
     return spec
 

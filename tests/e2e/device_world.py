@@ -41,13 +41,14 @@ from forge.release.manifests import Planned
 from forge.release.prove import prove
 from forge.release.publish import ProofCheck, publish
 from forge.serving.render import config_pbtxt
-from forge.serving.spec import write_spec
+from forge.serving.spec import CompileOnDevice, write_spec
 from forge.steps import Link
 from forge.store import open_store
 from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
+NOT_SAID = {"ballast", "compiled"}
 PASSPHRASE = "correct horse battery staple"
 FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
 
@@ -108,6 +109,7 @@ class Says:
     fails: bool = False
     log: str = ""
     ballast: int = 300_000  # bytes of the engine that stay the same from version to version
+    compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
 
 
 @dataclass
@@ -370,11 +372,13 @@ def _tree(folder: Path, says: Says) -> Path:
         max_seq_len=200,
         default_max_tokens=32,
         golden=(FRANCE,),
+        compile_on_device=says.compiled,
     )
     engine = folder / "models" / "llm" / "1" / "engine"
-    engine.mkdir(parents=True)
-    answer = {key: value for key, value in vars(says).items() if key != "ballast"}
-    (engine / "answer.json").write_text(json.dumps(answer))
+    source = engine / says.compiled.source if says.compiled else engine
+    source.mkdir(parents=True)
+    answer = {key: value for key, value in vars(says).items() if key not in NOT_SAID}
+    (source / "answer.json").write_text(json.dumps(answer))
     # The same in every version, and not compressible.
     blocks = [bytes.fromhex(canonical.digest(number)) for number in range(says.ballast // 32)]
     (engine / "weights.bin").write_bytes(b"".join(blocks))

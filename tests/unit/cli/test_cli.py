@@ -105,15 +105,37 @@ def test_plan_shows_every_step_before_anything_was_built(project: Path) -> None:
 def test_plan_of_all_profiles_says_which_steps_no_runner_here_can_run(project: Path) -> None:
     done = forge(project, "plan", "release")
     assert done.returncode == 0, done.stderr
-    thor = next(line for line in done.stdout.splitlines() if "engine@jetson-agx-thor" in line)
-    assert "none here" in thor
-    assert "plans but does not run" in thor
+    engine = next(line for line in done.stdout.splitlines() if "engine@rtx-pro-4000 " in line)
+    assert "none here" in engine
+    assert "gpu-sm120" in engine
 
 
 def test_run_of_a_step_no_runner_here_can_run_exits_4(project: Path) -> None:
     done = forge(project, "run", "release", "--profile", "jetson-agx-thor")
     assert done.returncode == 4
     assert "cannot run here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("profile", "wanted", "alternative"),
+    [
+        (
+            "jetson-agx-thor",
+            "linux/arm64 (labels self-hosted, linux, arm64, jetson",
+            "build_on: device",
+        ),
+        ("rtx-pro-4000", "gpu-sm120", "tensorrt-rtx"),
+    ],
+)
+def test_engine_that_wants_another_runner_exits_4_and_names_it_and_the_way_round(
+    project: Path, profile: str, wanted: str, alternative: str
+) -> None:
+    chosen = ("--profile", profile, "--only", f"engine@{profile}")
+    done = forge(project, "run", "release", *chosen, "--set", "engine.build_on=runner")
+    assert done.returncode == 4
+    assert wanted in done.stderr
+    assert alternative in done.stderr
+    assert not list((project / "artifacts").glob("actions/*"))
 
 
 def test_mistyped_pipeline_exits_2_with_a_suggestion(project: Path) -> None:

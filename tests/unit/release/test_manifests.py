@@ -17,6 +17,7 @@ from forge.release.manifests import build, parse_request
 from forge.steps import Link
 from forge.store.trees import Tree, TreeEntry
 from stages.publish import READS
+from tests.support.compiler import wanted
 from tests.unit.release.world import NOW
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -137,6 +138,19 @@ def test_manifest_holds_what_profile_repository_and_benchmark_say(trees: Trees) 
     assert manifest.serving.environments == {"triton-openvino": lock}
     assert (manifest.smoke.concurrency, manifest.smoke.output_tokens_per_s) == (1, 80.0)
     assert [link.step for link in manifest.chain] == ["repository@development"]
+
+
+def test_fit_asks_for_what_compiling_on_the_device_needs(trees: Trees) -> None:
+    spec = SPEC | {"compile_on_device": wanted(memory_mib=99_000).model_dump()}
+    trees.files["repository"]["serving.json"] = json.dumps(spec).encode()
+    (planned,) = build(trees, parse_request(request()), digests(), (), NOW)
+    needs = profiles.load("development", ROOT / "profiles").profile.requires
+    assert planned.manifest.fit.memory_mib == 99_000
+    assert planned.manifest.fit.free_disk_mib == needs.free_disk_mib + 1
+    small = SPEC | {"compile_on_device": wanted(memory_mib=1).model_dump()}
+    trees.files["repository"]["serving.json"] = json.dumps(small).encode()
+    (planned,) = build(trees, parse_request(request()), digests(), (), NOW)
+    assert planned.manifest.fit.memory_mib == needs.memory_mib
 
 
 @pytest.mark.parametrize("name", SHIPPED)

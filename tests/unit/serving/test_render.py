@@ -1,14 +1,16 @@
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, ForgeError
 from forge.serving.__main__ import main
 from forge.serving.render import config_pbtxt, make_spec, render
-from forge.serving.spec import EngineFacts, read_spec
+from forge.serving.spec import EngineFacts, Spec, read_spec
+from tests.support.compiler import wanted
 from tests.support.serving import profile_fields
 from tests.support.serving import render_settings as settings
 
@@ -109,8 +111,67 @@ def test_make_spec_refuses_settings_that_contradict(changes: dict[str, Any], mes
 
 
 def test_make_spec_refuses_a_builder_without_templates() -> None:
-    with pytest.raises(ConfigurationError, match="'edge-llm' yet"):
-        make_spec(settings(), EngineFacts(builder="edge-llm", runtime={}))
+    with pytest.raises(ConfigurationError, match="'another' yet"):
+        make_spec(settings(), EngineFacts(builder="another", runtime={}))
+
+
+@pytest.mark.parametrize("builder", ["edge-llm", "tensorrt-llm"])
+def test_streaming_models_bring_the_shared_queue_and_take_every_limit(
+    engine: Path, lock: Path, tmp_path: Path, builder: str
+) -> None:
+    (engine / "engine.json").write_text(json.dumps({"builder": builder, "runtime": {}}))
+    output = tmp_path / "tree"
+    render(engine, settings(serving__kv_cache_fraction=0.35, engine__max_seq_len=777), lock, output)
+    model = output / "models" / "llm"
+    assert {path.name for path in (model / "1").iterdir()} == {"engine", "model.py", "streaming.py"}
+    text = (model / "config.pbtxt").read_text()
+    assert 'key: "kv_cache_percent", value: { string_value: "35" }' in text
+    assert 'key: "max_seq_len", value: { string_value: "777" }' in text
+    shared = (model / "1" / "streaming.py").read_text()
+    limits = set(re.findall(r"^    (\w+): int$", shared, re.MULTILINE))
+    assert set(re.findall(r'key: "(\w+)"', text)) <= limits
+
+
+def test_engine_the_device_compiles_reaches_serving_json(
+    engine: Path, lock: Path, tmp_path: Path
+) -> None:
+    facts = {"builder": "edge-llm", "runtime": {}, "compile_on_device": wanted().model_dump()}
+    (engine / "engine.json").write_text(json.dumps(facts))
+    render(engine, settings(), lock, tmp_path / "tree")
+    assert read_spec(tmp_path / "tree").compile_on_device == wanted()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tool", "/bin/sh"),
+        ("tool", "../sh"),
+        ("source", "../../etc"),
+        ("produces", ["../llm.engine"]),
+    ],
+)
+def test_compile_that_leaves_its_place_is_refused(
+    engine: Path, lock: Path, tmp_path: Path, field: str, value: Any
+) -> None:
+    document = wanted().model_dump() | {field: value}
+    facts = {"builder": "edge-llm", "runtime": {}, "compile_on_device": document}
+    (engine / "engine.json").write_text(json.dumps(facts))
+    with pytest.raises(ForgeError):  # by the one that writes it or by the one that reads it
+        _written_and_read(engine, lock, tmp_path / "tree")
+
+
+def _written_and_read(engine: Path, lock: Path, tree: Path) -> Spec:
+    render(engine, settings(), lock, tree)
+    return read_spec(tree)
+
+
+def test_container_needs_no_lock_and_an_environment_does(engine: Path, tmp_path: Path) -> None:
+    image = f"triton@sha256:{'a' * 64}"
+    contained = settings(serving__server="container", serving__image=image)
+    render(engine, contained, None, tmp_path / "tree")
+    assert read_spec(tmp_path / "tree").image == image
+    with pytest.raises(ConfigurationError, match="its lock is not given"):
+        render(engine, settings(), None, tmp_path / "other")
 
 
 def test_render_refuses_a_link_in_the_engine(engine: Path, lock: Path, tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""Make the engine tree of Edge-LLM: either what a device compiles itself, or compiled here.
+
+    python edge_llm_engine.py --export DIR --record DIR --settings FILE --output DIR [-- COMMAND…]
+
+Without COMMAND the tree is the export, and its engine.json says how the device compiles it
+(`compile_on_device`). With COMMAND, the real `llm_build`, the tree is the engine it wrote and the
+tokenizer; that needs the device itself. Standard library only, any Python from 3.11 on.
+
+Exit code 3: the settings or the machine are wrong, and why. 5: the compiler failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CONFIGURATION_ERROR = 3
+STEP_FAILED = 5
+TIMEOUT_S = 4 * 3600
+SMI_TIMEOUT_S = 30
+MAX_JSON_BYTES = 16 * 1024 * 1024
+MIB = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+
+FOLDER = "llm"
+PRODUCES = ("llm.engine", "config.json")
+WEIGHTS = ("*.data", "*.safetensors")
+# TensorRT holds the parsed weights, the copies it times and the plan at once: three to four times
+# the weights are said to be needed; the larger is taken. Not measured on a Jetson by us.
+MEMORY_TIMES_WEIGHTS = 4
+LIBRARIES = ("/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
+
+
+class EngineError(Exception):
+    """The engine tree cannot be made from this."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the tree and return the exit code."""
+    parser = argparse.ArgumentParser(description="Make the engine tree of Edge-LLM.")
+    parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("command", nargs="*")
+    arguments = parser.parse_args(argv)
+    try:
+        record = read_json(arguments.record / "export.json")
+        settings = read_json(arguments.settings)
+        if arguments.command:
+            facts = build(arguments.command, arguments.output)
+            facts["found"] = check_machine(record)
+        else:
+            facts = pack(arguments.export, settings, arguments.output)
+    except EngineError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return CONFIGURATION_ERROR
+    except (OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"Error: the engine could not be made: {error}\n")
+        return STEP_FAILED
+    document = engine_facts(record, settings, facts)
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    (arguments.output / "engine.json").write_text(text, encoding="utf-8")
+    return 0
+
+
+def pack(export: Path, settings: dict[str, Any], output: Path) -> dict[str, Any]:
+    """Link the export into `output`; returns how a device compiles it."""
+    source = export / FOLDER
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    if not files:
+        raise EngineError(f"the export has no folder {FOLDER!r}")
+    weights = sum(path.stat().st_size for pattern in WEIGHTS for path in source.glob(pattern))
+    for path in files:
+        link(path, output / FOLDER / path.relative_to(source))
+    compiler = [str(word) for word in settings["compiler"]]
+    mib = -(-weights // MIB)
+    sys.stderr.write(
+        f"the device compiles {mib} MiB of weights with {compiler[0]} and needs"
+        f" {MEMORY_TIMES_WEIGHTS} times as much memory: {MEMORY_TIMES_WEIGHTS * mib} MiB\n"
+    )
+    return {
+        "compile_on_device": {
+            "tool": compiler[0],
+            "arguments": compiler[1:],
+            "source": FOLDER,
+            "produces": list(PRODUCES),
+            "digest": tree_digest(source, files),
+            "memory_mib": MEMORY_TIMES_WEIGHTS * mib,
+            "disk_mib": mib,
+            "timeout_s": TIMEOUT_S,
+        }
+    }
+
+
+def build(command: list[str], output: Path) -> dict[str, Any]:
+    """Run the compiler, which writes `output`."""
+    if shutil.which(command[0]) is None:
+        raise EngineError(
+            f"{command[0]} is not installed here\n"
+            "  → build TensorRT Edge-LLM 0.11.0 on this runner: docs/adding-a-sku.md"
+        )
+    done = subprocess.run(command, timeout=TIMEOUT_S, check=False)
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, command[0])
+    if missing := [name for name in PRODUCES if not (output / name).is_file()]:
+        raise EngineError(f"{command[0]} ended well and did not write {', '.join(missing)}")
+    return {}
+
+
+def check_machine(record: dict[str, Any]) -> dict[str, str]:
+    """SM and TensorRT of this machine; the engine config.json holds neither."""
+    capability = subprocess.run(
+        ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        timeout=SMI_TIMEOUT_S,
+        check=True,
+    ).stdout.split()
+    sm = capability[0].replace(".", "") if capability else ""
+    if sm != str(record["sm"]):
+        raise EngineError(f"the export is for sm_{record['sm']}, this machine is sm_{sm}")
+    names = [path.name for folder in LIBRARIES for path in Path(folder).glob("libnvinfer.so.*.*.*")]
+    versions = [found for name in names if (found := re.sub(r"^libnvinfer\.so\.", "", name))]
+    if len(versions) != 1:
+        raise EngineError(f"one TensorRT is expected in {' or '.join(LIBRARIES)}: {versions}")
+    return {"sm": sm, "tensorrt": versions[0]}
+
+
+def engine_facts(
+    record: dict[str, Any], settings: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of engine.json."""
+    found = facts.pop("found", {})
+    runtime = {"tensorrt-edgellm": record["versions"]["tensorrt-edgellm"]}
+    if "tensorrt" in found:
+        runtime["tensorrt"] = found["tensorrt"]
+    return {
+        "schema_version": 1,
+        "builder": "edge-llm",
+        "runtime": runtime,
+        "precision": {
+            "asked": settings["engine"]["precision"],
+            "found": record["quantisation"],
+        },
+        "model": {"architecture": record["model"]},
+        "export": record,
+        **facts,
+    }
+
+
+def tree_digest(folder: Path, files: list[Path]) -> str:
+    """Names and bytes of all files, so that a device knows an engine it compiled before."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            inner = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{inner}\n".encode())
+    return digest.hexdigest()
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard link, or copy where that is not possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON document."""
+    try:
+        with path.open("rb") as file:
+            document: dict[str, Any] = json.loads(file.read(MAX_JSON_BYTES))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path.name} cannot be read: {error}") from None
+    return document
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+r"""Export a checkpoint to ONNX for Edge-LLM and see what came out: in the environment `edge-llm`.
+
+    python edge_llm_export.py --checkpoint DIR --export DIR --record DIR --quantisation nvfp4 \
+        --sm 110 -- COMMAND…
+
+    EXPORT/llm/{model.onnx, model.onnx.data, embedding.safetensors, config.json, tokenizer…}
+    RECORD/export.json    SM, quantisation, exact versions: none of them stands in EXPORT
+
+COMMAND is the real `tensorrt-edgellm-export …`, which writes EXPORT; its `--quantization` exits 0
+and changes nothing, so the operators of the graph are held against what was asked for. The record
+is a tree of its own, so that equal graphs for two SMs are one tree. Exit code 3: the checkpoint
+cannot be exported, or another precision came out. 5: the tool failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CONFIGURATION_ERROR = 3
+STEP_FAILED = 5
+TIMEOUT_S = 6 * 3600
+MAX_JSON_BYTES = 16 * 1024 * 1024
+
+EXPECTED_FILES = (
+    "model.onnx",
+    "model.onnx.data",
+    "embedding.safetensors",
+    "config.json",
+    "tokenizer.json",
+)
+# Quantisation → operators of the graph that only it makes, any one of which must be there.
+OPERATORS = {
+    "fp16": (),
+    "nvfp4": ("trt::TRT_FP4DynamicQuantize",),
+    "int4_awq": ("trt_edgellm::Int4GroupwiseGemmPlugin", "trt_edgellm::Int4GroupwiseGemmPluginV2"),
+    "fp8": ("ai.onnx::QuantizeLinear",),  # nvfp4 has DequantizeLinear too, this one not
+}
+PACKAGES = ("tensorrt-edgellm", "torch", "transformers", "onnx", "onnxscript", "nvidia-modelopt")
+
+
+class ExportError(Exception):
+    """The checkpoint cannot be exported, or something else came out."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export and return the exit code."""
+    parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX for Edge-LLM.")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--quantisation", choices=sorted(OPERATORS), required=True)
+    parser.add_argument("--sm", type=int, required=True)
+    parser.add_argument("command", nargs="+")
+    arguments = parser.parse_args(argv)
+    if code := run(arguments.command):
+        sys.stderr.write(f"Error: {Path(arguments.command[0]).name} ended with code {code}\n")
+        return STEP_FAILED
+    try:
+        found = check(arguments.export / "llm", arguments.quantisation)
+        model = read_json(arguments.export / "llm" / "config.json").get("model")
+    except ExportError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return CONFIGURATION_ERROR
+    record = {
+        "schema_version": 1,
+        "sm": arguments.sm,
+        "quantisation": arguments.quantisation,
+        "model": model,
+        "operators": dict(sorted(found.items())),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+    }
+    arguments.record.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    (arguments.record / "export.json").write_text(text, encoding="utf-8")
+    sys.stderr.write(f"exported {model} in {arguments.quantisation} for sm_{arguments.sm}\n")
+    return 0
+
+
+def run(command: list[str]) -> int:
+    """Run the tool; returns its exit code."""
+    with tempfile.TemporaryDirectory(prefix="edge-llm-") as folder:
+        environment = os.environ | {"HF_HOME": folder, "CUDA_VISIBLE_DEVICES": ""}
+        try:
+            return subprocess.run(
+                command, env=environment, timeout=TIMEOUT_S, check=False
+            ).returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            sys.stderr.write(f"Error: {error}\n")
+            return STEP_FAILED
+
+
+def check(folder: Path, quantisation: str) -> Counter[str]:
+    """See that every file is there and the graph is of this precision; returns its operators."""
+    missing = [name for name in EXPECTED_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ExportError(f"the export lacks {', '.join(missing)}")
+    found = operators(folder / "model.onnx")
+    present = {
+        name for name, marks in OPERATORS.items() if any(found.get(mark) for mark in marks)
+    } or {"fp16"}
+    if present != {quantisation}:
+        raise ExportError(
+            f"{quantisation} was asked for and the graph is {' and '.join(sorted(present))}\n"
+            "  → quantise the checkpoint first: the exporter's own --quantization does nothing"
+        )
+    return found
+
+
+def operators(path: Path) -> Counter[str]:
+    """How often each operator that is not ONNX's own, or that (de)quantises, is in a graph."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return Counter(
+        f"{node.domain or 'ai.onnx'}::{node.op_type}"
+        for node in graph.node
+        if node.domain or "uantize" in node.op_type
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON document."""
+    try:
+        with path.open("rb") as file:
+            document: dict[str, Any] = json.loads(file.read(MAX_JSON_BYTES))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path.name} cannot be read: {error}") from None
+    return document
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""Compile an engine on the device, where the bundle brings only what it is compiled from.
+
+    <state>/engines/<key>/         a compiled engine with compiled.json; outlives the bundle
+    <state>/engines/.tmp-<key>/    one under way; what a killed agent left is cleared
+    <state>/slots/<slot>/engine/   the slot's engine: hard links to the same files
+
+The old slot serves meanwhile. The key says all that decides the engine, so a bundle installed again
+finds it compiled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forge import canonical
+from forge.errors import ConfigurationError, StepFailedError
+from forge.files import fsync_directory, write_durably
+
+if TYPE_CHECKING:
+    from forge.serving.spec import CompileOnDevice
+
+__all__ = ["Compiler", "Job", "command", "engine_key", "holds", "place"]
+
+MARK: Final = "compiled.json"
+_KEPT_ENGINES: Final = 3
+_POLL_S: Final = 0.1
+_TELL_S: Final = 5.0
+_GRACE_S: Final = 5.0
+_MAX_LINE: Final = 200
+_LAST_BYTES: Final = 4096
+# What the compiler may see of the agent's environment: no credentials.
+_PASSED: Final = re.compile(r"PATH|HOME|LANG|TMPDIR|LD_LIBRARY_PATH|(CUDA|EDGELLM|TRT|NV)\w*")
+_MIB: Final = 2**20
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One engine to compile.
+
+    Attributes:
+        wanted: what the bundle says.
+        source: folder that is compiled.
+        runtime: exact versions of what the machine itself provides.
+        path: folders the compiler is looked for in, as in PATH.
+    """
+
+    wanted: CompileOnDevice
+    source: Path
+    runtime: Mapping[str, str]
+    path: str
+
+
+def engine_key(wanted: CompileOnDevice, runtime: Mapping[str, str]) -> str:
+    """Digest of all that decides the engine: its source, the command, the machine's runtime."""
+    fields = [wanted.digest, wanted.tool, list(wanted.arguments), dict(runtime)]
+    return canonical.digest(fields)
+
+
+def command(wanted: CompileOnDevice, program: str, source: Path, engine: Path) -> list[str]:
+    """The compiler's argv with both folders filled in."""
+    places = {"${source}": str(source), "${engine}": str(engine)}
+    return [program, *(places.get(word, word) for word in wanted.arguments)]
+
+
+def holds(folder: Path, key: str) -> bool:
+    """Whether a folder holds the engine of this key; not so after an upgrade of the machine."""
+    try:
+        document = json.loads((folder / MARK).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("key") == key
+
+
+def place(compiled: Path, target: Path) -> None:
+    """Hard-link a compiled engine to `target`, which is whole or absent at any instant."""
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(compiled, new, copy_function=os.link)
+    shutil.rmtree(target, ignore_errors=True)
+    new.rename(target)
+    fsync_directory(target.parent)
+
+
+class Compiler:
+    """The device's compiled engines.
+
+    Args:
+        folder: holds them by key.
+        log: file that gets all the compiler prints.
+        say: gets a line of progress every few seconds.
+        meminfo: what says how much memory is available.
+    """
+
+    def __init__(
+        self, folder: Path, log: Path, say: Say, meminfo: Path = Path("/proc/meminfo")
+    ) -> None:
+        self._folder = folder
+        self._log = log
+        self._say = say
+        self._meminfo = meminfo
+
+    def ensure(self, job: Job, meanwhile: Callable[[], float]) -> Path:
+        """Folder of the compiled engine, compiled now if this machine has none yet.
+
+        Args:
+            job: what to compile.
+            meanwhile: called now and then, says in how many seconds again.
+
+        Raises:
+            ConfigurationError: the compiler failed, took too long or wrote no engine: the bundle's
+                fault, as far as anyone can tell.
+            StepFailedError: no compiler here, too little memory or disk: another try may work.
+        """
+        key = engine_key(job.wanted, job.runtime)
+        target = self._folder / key
+        if holds(target, key):
+            os.utime(target)
+            self._say(f"the engine was compiled before: {key[:12]}")
+            return target
+        program = self._program(job)
+        self._check_room(job.wanted)
+        work = self._folder / f".tmp-{key}"
+        for left in (work, target):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            work.mkdir(parents=True)
+            seconds = self._run(job, command(job.wanted, program, job.source, work), meanwhile)
+            self._finish(job, work, seconds)
+            work.rename(target)
+            fsync_directory(self._folder)
+        except OSError as error:
+            raise StepFailedError("The engine could not be stored", why=str(error)) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        self._say(f"compiled the engine in {seconds:.0f} s: {key[:12]}")
+        self._prune(target)
+        return target
+
+    def _program(self, job: Job) -> str:
+        program = shutil.which(job.wanted.tool, path=job.path)
+        if program is None:
+            message = f"The engine's compiler {job.wanted.tool!r} is not installed on this device"
+            raise StepFailedError(message, hint="docs/adding-a-sku.md says how to install it")
+        return program
+
+    def _check_room(self, wanted: CompileOnDevice) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._folder).free // _MIB
+        if free < wanted.disk_mib:
+            message = f"The compiled engine needs {wanted.disk_mib} MiB of disk, {free} are free"
+            raise StepFailedError(message, hint=f"make room in {self._folder}")
+        available = _available_mib(self._meminfo)
+        if available is not None and available < wanted.memory_mib:
+            message = (
+                f"Compiling needs {wanted.memory_mib} MiB of memory, {available} are available"
+            )
+            raise StepFailedError(message, hint="stop what else runs; it is tried again by itself")
+
+    def _run(self, job: Job, argv: list[str], meanwhile: Callable[[], float]) -> float:
+        begin = time.monotonic()
+        self._say(f"compiling the engine with {job.wanted.tool}; log: {self._log}")
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as output, _supervised(argv, output.fileno()) as child:
+            code = self._watch(child, begin + job.wanted.timeout_s, meanwhile)
+        seconds = time.monotonic() - begin
+        if code == 0:
+            return seconds
+        ended = f"was stopped after {seconds:.0f} s" if code is None else f"ended with code {code}"
+        hint = f"its log: {self._log}; publish a bundle this device can compile"
+        why = _tail(self._log)
+        raise ConfigurationError(f"{job.wanted.tool} {ended}", why=why, hint=hint)
+
+    def _watch(
+        self, child: subprocess.Popen[bytes], deadline: float, meanwhile: Callable[[], float]
+    ) -> int | None:
+        """Until it ends; returns its exit code, None when its time is up."""
+        told = due = time.monotonic()
+        line = ""
+        with self._log.open("rb") as reader:
+            while time.monotonic() < deadline:
+                code = child.poll()
+                line = _last_line(reader.read()) or line
+                now = time.monotonic()
+                if line and (now - told >= _TELL_S or code is not None):
+                    self._say(f"compiling: {line}")
+                    told, line = now, ""
+                if code is not None:
+                    return code
+                if now >= due:
+                    due = now + meanwhile()
+                time.sleep(_POLL_S)
+        return None
+
+    def _finish(self, job: Job, work: Path, seconds: float) -> None:
+        wanted = job.wanted
+        if missing := [name for name in wanted.produces if not (work / name).is_file()]:
+            message = f"{wanted.tool} ended well and did not write {', '.join(missing)}"
+            raise ConfigurationError(message, why=_tail(self._log), hint=f"its log: {self._log}")
+        for path in work.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        facts: dict[str, canonical.Json] = {
+            "key": work.name.removeprefix(".tmp-"),
+            "source": wanted.digest,
+            "command": [wanted.tool, *wanted.arguments],
+            "runtime": dict(job.runtime),
+            "seconds": round(seconds, 1),
+        }
+        write_durably(work / MARK, canonical.dumps(facts) + b"\n")
+
+    def _prune(self, newest: Path) -> None:
+        """Slots hold links to their own engine, so dropping one here takes nothing from them."""
+        others = [path for path in self._folder.glob("[!.]*") if path != newest]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in others[_KEPT_ENGINES - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _supervised(argv: list[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The compiler under the supervisor Triton has too: it ends when this process does."""
+    import forge.serving.supervisor
+
+    supervisor = [sys.executable, "-I", forge.serving.supervisor.__file__, f"--grace={_GRACE_S}"]
+    environment = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
+    child = subprocess.Popen(
+        [*supervisor, "--", *argv],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        if child.stdin is not None:
+            child.stdin.close()
+        try:
+            child.wait(2 * _GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, 9)
+            child.wait()
+
+
+def _available_mib(meminfo: Path) -> int | None:
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) // 1024 if found else None
+
+
+def _last_line(data: bytes) -> str:
+    lines = [line.strip() for line in data.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:_MAX_LINE] if lines else ""
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(line[:_MAX_LINE] for line in lines[-5:]) or "it printed nothing"

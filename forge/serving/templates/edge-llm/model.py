@@ -1,0 +1,81 @@
+# ruff: noqa: INP001 - Triton loads this file by its path
+"""Triton model that serves an Edge-LLM engine with in-flight batching. Never run on hardware by us.
+
+`experimental.server.LLM` of tensorrt-edgellm 0.11.0 compiles a checkpoint itself when it is made.
+Here the engine is compiled already (by `llm_build`, from the ONNX export), so the one function it
+calls for that answers with the engine's folder; all else is its public interface.
+"""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from pathlib import Path
+
+# Triton's stub makes sys.path without PYTHONPATH, so the packages come from here.
+if "FORGE_SITE_PACKAGES" in os.environ:
+    site.addsitedir(os.environ["FORGE_SITE_PACKAGES"])
+sys.path.append(str(Path(__file__).parent))
+
+from collections.abc import Iterator
+
+from streaming import Limits, Piece, RequestError, StreamingModel, Wanted
+
+ENGINE = "llm.engine"
+
+
+class TritonPythonModel(StreamingModel):
+    """The LLM of one engine folder."""
+
+    def load(self, engine: Path, limits: Limits) -> None:
+        """Start the runtime on the compiled engine."""
+        if not (engine / ENGINE).is_file():
+            raise FileNotFoundError(
+                f"The engine lacks {ENGINE}: the bundle brings only the export, and the device"
+                " compiles it before it starts Triton"
+            )
+        from experimental.server import LLM
+        from experimental.server.runtime import engine_build
+
+        prepared = engine_build.PreparedModel(bundle_dir=str(engine), model_dir="")
+        engine_build.prepare_model = lambda *_args, **_options: prepared
+        self.llm = LLM(
+            model=str(engine),
+            cache_dir=str(engine),
+            max_input_len=limits.max_input_len,
+            max_batch_size=limits.max_batch_size,
+            max_kv_cache_capacity=limits.max_seq_len,
+            enable_in_flight_batching=limits.max_batch_size > 1,
+        )
+
+    def generate(self, wanted: Wanted) -> Iterator[Piece]:
+        """The answer in pieces; the runtime applies the chat template itself."""
+        from experimental.server import SamplingParams
+
+        greedy = {"temperature": 1.0, "top_k": 1, "top_p": 1.0}
+        params = SamplingParams(
+            **({"temperature": wanted.temperature} if wanted.temperature else greedy),
+            # The prompt's length is known only to the runtime, which ends at its own capacity.
+            max_tokens=min(wanted.max_tokens, self.limits.max_seq_len - 1),
+        )
+        deltas = self.llm.generate_stream([{"role": "user", "content": wanted.text}], params)
+        try:
+            for delta in deltas:
+                if delta.finish_reason == "error":
+                    raise RequestError(
+                        "The engine refused the request; a prompt may have at most"
+                        f" {self.limits.max_input_len} tokens"
+                    )
+                yield Piece(
+                    delta.text,
+                    len(delta.token_ids),
+                    delta.prompt_tokens or 0,
+                    (delta.finish_reason or "stop") if delta.finished else "",
+                )
+        finally:
+            deltas.close()  # tells the native side, whether it waits or decodes
+
+    def close(self) -> None:
+        """Let what runs end, then give the memory back."""
+        self.llm.close()

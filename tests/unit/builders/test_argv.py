@@ -1,0 +1,83 @@
+"""The commands NVIDIA's tools are given: what they would refuse is refused while planning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forge.builders import argv
+from forge.builders.argv import check_argv, load
+from forge.errors import ConfigurationError
+
+TOOLS = sorted(path.stem for path in (Path(argv.__file__).parent / "flags").glob("*.yaml"))
+TRTLLM = ["--checkpoint_dir", "c", "--output_dir", "o"]
+QUANTISE = ["llm", "--model_dir", "m", "--output_dir", "o"]
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_is_readable_and_its_file_named_after_it(name: str) -> None:
+    assert load(name).tool in {name, f"{name}.py"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("trtllm-build", [*TRTLLM, "--max_batch_size", "8", "--fast_build"]),
+        ("trtllm-build", [*TRTLLM, "--max_batch_size=8"]),
+        ("tensorrt-edgellm-export", ["${inputs.a}", "${outputs.b}", "--target-sm", "110"]),
+        ("tensorrt-edgellm-quantize", [*QUANTISE, "--quantization", "nvfp4"]),
+        ("llm_build", ["--onnxDir", "a", "--engineDir", "b", "--maxInputLen", "2048"]),
+    ],
+)
+def test_legal_command_passes(tool: str, arguments: list[str]) -> None:
+    check_argv(load(tool), arguments)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "why", "hint"),
+    [
+        ("trtllm-build", [*TRTLLM, "--max-seq-len", "1"], "no --max-seq-len", "--max_seq_len"),
+        ("trtllm-build", [*TRTLLM, "--dtype", "float16"], "knows no --dtype", ""),
+        ("trtllm-build", [*TRTLLM, "--tp_size", "2"], "knows no --tp_size", ""),
+        ("trtllm-build", [*TRTLLM, "--max_output_len", "9"], "knows no --max_output_len", ""),
+        ("trtllm-build", [*TRTLLM, "--kv_cache_type", "pagd"], "is one of continuous", "paged"),
+        ("trtllm-build", [*TRTLLM, "--max_batch_size", "many"], "takes int, not 'many'", ""),
+        ("trtllm-build", [*TRTLLM, "--max_batch_size"], "has no value", ""),
+        ("trtllm-build", [*TRTLLM, "--max_batch_size", "--workers", "1"], "has no value", ""),
+        ("trtllm-build", ["--output_dir", "o"], "needs --checkpoint_dir", ""),
+        ("trtllm-build", ["llama", *TRTLLM], "positional arguments are none", ""),
+        ("tensorrt-edgellm-export", ["m", "--target-sm", "110"], "MODEL OUTPUT_DIR", ""),
+        ("tensorrt-edgellm-export", ["--model_dir", "m"], "knows no --model_dir", ""),
+        (
+            "tensorrt-edgellm-export",
+            ["m", "o", "--quantization", "nvfp4"],
+            "knows no --quantization",
+            "",
+        ),
+        (
+            "tensorrt-edgellm-quantize",
+            [*QUANTISE, "--num-samples", "4"],
+            "knows no --num-samples",
+            "--num_samples",
+        ),
+        (
+            "tensorrt-edgellm-quantize",
+            [*QUANTISE, "--quantization", "int4"],
+            "not 'int4'",
+            "int4_awq",
+        ),
+        ("tensorrt-edgellm-quantize", ["lm", *QUANTISE[1:]], "command is one of llm", ""),
+        ("llm_build", ["--onnxDir", "a", "--engineDir", "b", "--max-input-len", "9"], "knows no",
+         "--maxInputLen"),
+        ("quantize", [*QUANTISE[1:], "--qformat", "fp4"], "not 'fp4'", "nvfp4"),
+    ],
+)  # fmt: skip
+def test_illegal_command_is_refused_and_the_nearest_flag_named(
+    tool: str, arguments: list[str], why: str, hint: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_argv(load(tool), arguments)
+    assert why in str(caught.value)
+    assert hint in caught.value.hint
+    assert load(tool).tool in caught.value.what
