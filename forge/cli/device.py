@@ -132,14 +132,14 @@ def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> N
     forge device detect
     """  # noqa: D301
     from forge import profiles
-    from forge.cli.init import template
     from forge.device import commands
     from forge.device.detection import candidates
+    from forge.scaffold import origin
 
     try:
         folder = open_project(project_dir).profiles
     except ConfigurationError:
-        folder = template() / "profiles"  # a device has no project; the wheel brings the profiles
+        folder = origin("profiles")  # a device has no project; the wheel brings the profiles
     known = {name: profiles.load(name, folder).profile for name in profiles.names(folder)}
     found = commands.detect(candidates(known), profile=profile)
     if as_json:
