@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.errors import TrustError, UsageError
-from forge.profiles import Match
+from forge.profiles import Match, Power, Thermal
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -22,6 +22,7 @@ __all__ = [
     "Fit",
     "Link",
     "Manifest",
+    "Operating",
     "ServingSettings",
     "SmokeSummary",
     "TreeReference",
@@ -78,6 +79,13 @@ class ServingSettings(_Document):
     images: dict[str, str] = Field(description="container image by digest, by use")
 
 
+class Operating(_Document):
+    """At which power the device serves the bundle, and from which temperatures it serves less."""
+
+    power: Power
+    thermal: Thermal
+
+
 class SmokeSummary(_Document):
     """What the smoke benchmark measured at the lowest concurrency, and on what."""
 
@@ -110,12 +118,17 @@ class Manifest(_Document):
     proofs: TreeReference = Field(description="SBOM, provenance, model signature, smoke result")
     fit: Fit
     serving: ServingSettings
+    operating: Operating | None = Field(
+        default=None, description="null: published before there was one"
+    )
     smoke: SmokeSummary
     chain: tuple[Link, ...]
 
     def identity(self) -> str:
         """Digest of what makes this release itself: all but proofs, times and measurements."""
         kept = {"name", "version", "profile", "tree", "fit", "serving"}
+        if self.operating is not None:  # a manifest from before keeps the identity it has
+            kept.add("operating")
         return canonical.digest(self.model_dump(mode="json", include=kept))
 
     def encode(self) -> bytes:

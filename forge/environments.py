@@ -20,15 +20,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from forge import canonical
 from forge.errors import ConfigurationError, StepFailedError
 
-__all__ = ["Installed", "ensure", "environment_path", "inspect", "libpython_folder"]
+__all__ = ["Installed", "Watch", "ensure", "environment_path", "inspect", "libpython_folder"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PYTHON = re.compile(r"3\.\d{1,2}")
@@ -36,6 +37,26 @@ _MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
 _INSTALL_TIMEOUT_S: Final = 3600.0  # 5.5 GB of torch over a slow line
 _INSPECT_TIMEOUT_S: Final = 60.0
 _LAST_LINES: Final = 12
+_POLL_S: Final = 0.1
+_MAX_PURPOSE: Final = 200
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who watches while an environment is made.
+
+    Attributes:
+        say: gets a line for each thing that takes time.
+        go_on: called while it waits; may raise to end that, and then nothing is left of it.
+    """
+
+    say: Callable[[str], None] = _to_stderr
+    go_on: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +94,15 @@ def environment_path(name: str, lock: Path, *, python: str, cache: Path) -> Path
     return cache / f"{name}-{canonical.digest(fields)[:16]}"
 
 
-def ensure(name: str, lock: Path, *, python: str, cache: Path, offline: bool = False) -> Path:
+def ensure(
+    name: str,
+    lock: Path,
+    *,
+    python: str,
+    cache: Path,
+    offline: bool = False,
+    watch: Watch | None = None,
+) -> Path:
     """The virtual environment of `lock`, made now if this machine has none yet.
 
     Args:
@@ -82,6 +111,7 @@ def ensure(name: str, lock: Path, *, python: str, cache: Path, offline: bool = F
         python: version of the interpreter, `3.11`.
         cache: folder that holds all environments.
         offline: use only what uv has in its own cache.
+        watch: who is told and may end it; standard error, and nobody.
 
     Raises:
         ConfigurationError: no such lock, a package without a hash or with another one, no such
@@ -91,9 +121,10 @@ def ensure(name: str, lock: Path, *, python: str, cache: Path, offline: bool = F
     target = environment_path(name, lock, python=python, cache=cache)
     if _complete(target):
         return target
-    with _only_one(target):
+    watch = watch or Watch()
+    with _only_one(target, watch):
         if not _complete(target):
-            _make(name, lock, python, target, offline=offline)
+            _make(name, lock, python, target, offline=offline, watch=watch)
     return target
 
 
@@ -151,7 +182,7 @@ def _complete(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _only_one(target: Path) -> Iterator[None]:
+def _only_one(target: Path, watch: Watch) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = (target.parent / f".{target.name}.lock").open("w")
@@ -159,23 +190,38 @@ def _only_one(target: Path) -> Iterator[None]:
         message = f"The cache of environments {target.parent} cannot be written"
         raise StepFailedError(message, why=str(error), hint="make it writable") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another process that makes {target.name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        told = False
+        while not _try_lock(lock):
+            if not told:
+                watch.say(f"waiting for another process that makes {target.name}")
+                told = True
+            watch.go_on()
+            time.sleep(_POLL_S)
         yield
 
 
-def _make(name: str, lock: Path, python: str, target: Path, *, offline: bool) -> None:
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _make(name: str, lock: Path, python: str, target: Path, *, offline: bool, watch: Watch) -> None:
     for left in target.parent.glob(f".{target.name}.tmp-*"):  # of a killed process
         shutil.rmtree(left)
     for broken in [target] if target.exists() else []:
         shutil.rmtree(broken)
-    _say(f"installing environment {name} (Python {python}) from {lock.parent.name}/{lock.name}")
+    watch.say(
+        f"installing environment {name} (Python {python}) from {lock.parent.name}/{lock.name}"
+    )
+    if purpose := _purpose(lock):
+        watch.say(purpose)
+    started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
     try:
-        uv = functools.partial(_uv, name=name, offline=offline)
+        uv = functools.partial(_uv, name=name, offline=offline, watch=watch)
         uv("venv", "--relocatable", "--python", _interpreter(python), folder / "v")
         uv(
             *("pip", "sync", "--require-hashes", "--compile-bytecode", "--only-binary", ":all:"),
@@ -187,6 +233,17 @@ def _make(name: str, lock: Path, python: str, target: Path, *, offline: bool) ->
         (folder / "v").rename(target)
     finally:
         shutil.rmtree(folder)
+    watch.say(f"environment {name} is there after {time.monotonic() - started:.0f} s")
+
+
+def _purpose(lock: Path) -> str:
+    """What the environment is for: the first line of the file its lock is made from."""
+    try:
+        with (lock.with_suffix(".in")).open(encoding="utf-8") as file:
+            line = file.readline(_MAX_PURPOSE)
+    except OSError:
+        return ""
+    return line.lstrip("# ").partition(" Change it")[0].rstrip() if line.startswith("#") else ""
 
 
 def _interpreter(python: str) -> str:
@@ -196,30 +253,42 @@ def _interpreter(python: str) -> str:
     return python
 
 
-def _uv(*arguments: str | Path, name: str, offline: bool) -> None:
+def _uv(*arguments: str | Path, name: str, offline: bool, watch: Watch) -> None:
     argv: list[str | Path] = [_find_uv(), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
     if offline:
         environment["UV_OFFLINE"] = "1"
-    _say("+ " + " ".join(map(str, ["uv", *arguments])))
+    watch.say("+ " + " ".join(map(str, ["uv", *arguments])))
     with tempfile.TemporaryFile() as output:
         try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                timeout=_INSTALL_TIMEOUT_S,
-                check=False,
-            )
+            code = _wait(argv, output, environment, watch)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise StepFailedError(f"uv did not make {name!r}", why=str(error)) from None
         output.seek(0)
         text = output.read().decode(errors="replace")
-    if done.returncode:
+    if code:
         raise _explain(name, text)
+
+
+def _wait(
+    argv: list[str | Path], output: IO[bytes], environment: Mapping[str, str], watch: Watch
+) -> int:
+    """Run a command to its end, or until `watch` ends it; returns its exit code."""
+    deadline = time.monotonic() + _INSTALL_TIMEOUT_S
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+    )
+    try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(_POLL_S)
+            watch.go_on()
+        raise subprocess.TimeoutExpired(argv, _INSTALL_TIMEOUT_S)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
 
 
 def _find_uv() -> str:
@@ -248,8 +317,3 @@ def _explain(name: str, output: str) -> ConfigurationError | StepFailedError:
         return ConfigurationError(what, why=why, hint=hint)
     hint = "is the package index in reach, and is there space on the disk? then run again"
     return StepFailedError(what, why=why, hint=hint)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

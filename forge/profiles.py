@@ -91,8 +91,8 @@ class Power(_Section):
 class Thermal(_Section):
     """Where the governor begins to lower the load."""
 
-    throttle_c: float = Field(gt=0, lt=150, description="lower the load from here, °C")
-    critical_c: float = Field(gt=0, lt=150, description="one request at a time from here, °C")
+    throttle_c: float = Field(gt=0, lt=150, description="throttles here; less load 5 °C below")
+    critical_c: float = Field(gt=0, lt=150, description="only batch_floor from here on, °C")
     batch_floor: int = Field(ge=1, description="never below this many requests at once")
 
 
@@ -281,7 +281,8 @@ def names(directory: Path) -> list[str]:
     if not directory.is_dir():
         message = f"There is no folder of profiles at {directory}"
         raise ConfigurationError(message, hint="run in a Forge project, or give --project DIR")
-    return sorted(path.stem for path in directory.glob("*.yaml") if path.stem != "defaults")
+    files = (path for path in directory.glob("*.yaml") if path.is_file())
+    return sorted(path.stem for path in files if path.stem != "defaults")
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
@@ -364,7 +365,11 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
         raise ConfigurationError(f"No profile {name!r}", why=why, hint=hint)
     if path.stat().st_size > _MAX_YAML_BYTES:
         raise ConfigurationError(f"{path} is larger than {_MAX_YAML_BYTES} bytes")
-    values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read", why=str(error)) from None
+    values = _parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigurationError(f"{path} does not hold a YAML mapping")
     return values
@@ -373,8 +378,10 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> Any:
     import yaml
 
+    from forge.yaml_loader import UniqueKeys
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where} is not valid YAML", why=str(error)) from None
 
@@ -413,12 +420,13 @@ def _check_known(path: str, origin: Origin) -> None:
         if fields is None:
             return  # below a leaf: pydantic says what is wrong with the value
         if part not in fields or part == "name":
-            near = difflib.get_close_matches(part, fields, n=1)
+            legal = [name for name in fields if name != "name"]  # that is the file's
+            near = difflib.get_close_matches(part, legal, n=1)
             place = ".".join([*walked, part])
             hint = (
                 f"did you mean {'.'.join([*walked, near[0]])!r}?"
                 if near
-                else f"known keys here: {', '.join(name for name in fields if name != 'name')}"
+                else f"known keys here: {', '.join(legal)}"
             )
             message = f"Unknown key {place!r} in {origin.where}"
             raise ConfigurationError(message, hint=hint)
@@ -438,5 +446,5 @@ def _explain(
     return ConfigurationError(
         f"Profile {name!r} is not valid",
         why="; ".join(lines),
-        hint=f"forge profile show {name} prints each value with its source",
+        hint="correct it there; docs/profiles.md says where values come from",
     )

@@ -20,9 +20,14 @@ from typing import Any, Final, get_type_hints
 from forge.errors import ConfigurationError, UsageError
 from forge.plan import Plan
 
-__all__ = ["Option", "Pipeline", "Project", "find"]
+__all__ = ["RESERVED", "Option", "Pipeline", "Project", "find"]
 
 _SCALARS: Final = (str, int, float, bool)
+# Parameters of `forge plan|run|why|matrix` themselves (forge/cli/pipeline.py).
+RESERVED: Final = frozenset(
+    {"as_json", "json", "jobs", "keys", "only", "profile", "project", "runner", "set", "skip",
+     "step", "store", "verbose"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,11 @@ def _inspect(name: str, function: Callable[..., Plan]) -> Pipeline:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             given.append(parameter.name)
             continue
+        if parameter.name in RESERVED:
+            raise ConfigurationError(
+                f"Option {parameter.name!r} of pipeline {name!r} has a name that Forge uses itself",
+                hint=f"choose another than {', '.join(sorted(RESERVED))}",
+            )
         kind = hints.get(parameter.name, str)
         if kind not in _SCALARS:
             raise ConfigurationError(

@@ -6,6 +6,7 @@ Everything it writes lies in `.forge/` and `artifacts/` of this checkout.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from typing import Any
 import click
 import httpx
 
+from forge.bundle import version_order
 from forge.cli.common import bytes_text, print_table
 from forge.device import commands
-from forge.errors import StoreError
 from forge.files import write_durably
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,14 +100,30 @@ def _forge(environment: dict[str, str], *arguments: str, capture: bool = False) 
     """Run one command, shown as a person would type it. Raises CalledProcessError."""
     click.echo(click.style(f"$ forge {' '.join(arguments)}", fg="cyan"))
     sys.stdout.flush()
-    done = subprocess.run(
-        [FORGE, *arguments],
-        check=True,
-        env=environment,
-        stdout=subprocess.PIPE if capture else None,
-        text=True,
+    process = subprocess.Popen(
+        [FORGE, *arguments], env=environment, stdout=subprocess.PIPE if capture else None, text=True
     )
-    return done.stdout or ""
+    try:
+        output, _ = process.communicate()
+    except KeyboardInterrupt:
+        # The terminal sent it Ctrl-C too; it ends its own children first, and that takes a moment.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        _end(process)
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, f"forge {arguments[0]}")
+    return output or ""
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """Ask a command to end and wait until it has ended all that it started."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _release(environment: dict[str, str], table: Table) -> str:
@@ -115,21 +131,12 @@ def _release(environment: dict[str, str], table: Table) -> str:
     if not (ROOT / ".forge" / "keys" / "keys.json").is_file():
         _title("Keys: the root of trust, made once")
         _forge(environment, "keys", "init")
-    version = _version(environment)
-    pipeline = ["release", "--profile", PROFILE, "--version", version]
+    version, pipeline = _version(environment)
     _title("Plan: what there is to do, before anything runs")
     _forge(environment, "plan", *pipeline)
     _title("Release: checkpoint → engine → repository → smoke → proofs → publish")
     started = time.monotonic()
-    try:
-        steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
-    except subprocess.CalledProcessError as error:
-        if error.returncode != StoreError.exit_code:
-            raise
-        version = _next(version)
-        click.echo(f"This checkout has changed, so its bundle is the next version: {version}")
-        pipeline[-1] = version
-        steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
+    steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
     _forge(environment, "promote", version, CHANNEL, "--name", NAME)
     for step in steps:
         _add_step(table, step, version)
@@ -138,16 +145,31 @@ def _release(environment: dict[str, str], table: Table) -> str:
     return version
 
 
-def _version(environment: dict[str, str]) -> str:
-    """The newest published version, which a repeated demo publishes again; 1.0.0 at first."""
+def _version(environment: dict[str, str]) -> tuple[str, list[str]]:
+    """The version to publish and the pipeline's arguments.
+
+    The newest published one, which publishes nothing again, while every step of it is stored; the
+    next one when this checkout has changed; 1.0.0 at first.
+    """
     listed = json.loads(_forge(environment, "bundle", "list", "--json", capture=True))
-    return next((row["version"] for row in listed if row["name"] == NAME), "1.0.0")
+    newest = next((row["version"] for row in listed if row["name"] == NAME), None)
+    version = newest or "1.0.0"
+    pipeline = ["release", "--profile", PROFILE, "--version", version]
+    if newest is None:
+        return version, pipeline
+    rows = json.loads(_forge(environment, "plan", *pipeline, "--json", capture=True))
+    changed = [row["step"] for row in rows if row["status"] not in {"hit", "always", "waits"}]
+    if not changed:
+        return version, pipeline
+    version = _next(version)
+    click.echo(f"{', '.join(changed)} changed, so the bundle is the next version: {version}")
+    return version, [*pipeline[:-1], version]
 
 
 def _next(version: str) -> str:
     """The next patch version."""
-    major, minor, patch = version.split(".")
-    return f"{major}.{minor}.{int(patch) + 1}"
+    major, minor, patch, *_ = version_order(version)
+    return f"{major}.{minor}.{patch + 1}"
 
 
 def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
@@ -181,7 +203,7 @@ def _device(environment: dict[str, str], table: Table, version: str) -> None:
         _ask(url, table)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _running_device(environment: dict[str, str], state: Path, version: str) -> Iterator[str]:
     """The device's agent, stopped at the end whatever happens; yields the URL of its API."""
     argv = ["device", "run", "--state", str(state), "--port", "0"]
@@ -194,12 +216,7 @@ def _running_device(environment: dict[str, str], state: Path, version: str) -> I
     try:
         yield _wait_ready(process, state, version)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], state: Path, version: str) -> str:

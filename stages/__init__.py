@@ -8,13 +8,26 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 DOCKERFILES = PROJECT / "dockerfiles"
 
-# What a step that reads or writes an S3 store may see of the environment.
+# What a step that reads or writes an S3 store may see of the environment: all that boto3 looks at,
+# so that the step has the rights of whoever started the run.
 STORE_SECRETS = (
+    "FORGE_S3_ENDPOINT",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL",
+    "AWS_PROFILE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_REGION",
-    "FORGE_S3_ENDPOINT",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_CA_BUNDLE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
 KEY_SECRETS = ("FORGE_PASSPHRASE", "FORGE_PASSPHRASE_FILE")

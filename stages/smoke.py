@@ -3,11 +3,12 @@
 from importlib.metadata import version
 from pathlib import Path
 
+import forge.nvpmodel
 import forge.serving
 import forge.smoke
 from forge.bundle import SmokeSummary
 from forge.profiles import Profile, select
-from forge.steps import Artifact, Step, locked, sources
+from forge.steps import Artifact, Step, locked, source, sources
 from stages import DOCKERFILES
 
 SOURCES = (Path(forge.smoke.__path__[0]), Path(forge.serving.__path__[0]))
@@ -32,10 +33,10 @@ def benchmark(profile: Profile, repository: Artifact) -> Artifact:
         settings=select(
             profile,
             ("smoke.prompts", "smoke.golden", "smoke.concurrency", "smoke.requests",
-             "smoke.max_tokens", "serving.start_timeout_s", "power.mode"),
+             "smoke.max_tokens", "serving.start_timeout_s", "power"),
         ),
         environments=environments,
-        sources=sources(*SOURCES),
+        sources=(*sources(*SOURCES), source(Path(forge.nvpmodel.__file__))),
         libraries={"httpx": version("httpx")},
         platform=profile.platform,
         labels=profile.runner.labels,

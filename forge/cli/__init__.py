@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import signal
 import sys
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 import click
 
 from forge import __version__
-from forge.errors import ForgeError
+from forge.errors import ForgeError, StoreError
 
 __all__ = ["main"]
 
@@ -75,27 +76,46 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("FORGE_DEBUG") == "1"
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end; the terminal is gone
+        signal.signal(number, _terminate)
     try:
         result: Any = cli.main(arguments, prog_name="forge", standalone_mode=False)
-    except ForgeError as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
-        click.echo(f"Error: {error}", err=True)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped. Nothing was left half done; run the same command to go on.", err=True)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output is gone; point stdout elsewhere so that exit does not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _explain(error, arguments)
     return result if isinstance(result, int) else 0
 
 
+def _explain(error: BaseException, arguments: list[str]) -> int:
+    """Say what went wrong and what to do; returns the exit code."""
+    match error:
+        case ForgeError():
+            return _say(f"Error: {error}", error.exit_code)
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return _say("Stopped. Nothing is half done; the same command goes on from here.", 130)
+        case BrokenPipeError():
+            # The reader of our output is gone; point stdout elsewhere so that exit does not fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        case OSError():
+            place = f" ({error.filename})" if error.filename else ""
+            hint = "check that disk, folder and its rights, then run it again"
+            text = f"Error: {error.strerror or error}{place}\n  → {hint}"
+            return _say(text, StoreError.exit_code)
+    hint = "a mistake in Forge or in this project's pipelines; this shows where"
+    text = f"Error: {type(error).__name__}: {error}\n  → {hint}: forge --debug "
+    return _say(text + shlex.join(arguments), 1)
+
+
+def _say(text: str, exit_code: int) -> int:
+    click.echo(text, err=True)
+    return exit_code
+
+
 def _terminate(signum: int, frame: object) -> None:
-    """SIGTERM ends a command the way Ctrl-C does: children first, leases released."""
+    """Ends a command the way Ctrl-C does: children first, leases released."""
     raise KeyboardInterrupt

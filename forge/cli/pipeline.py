@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -24,6 +24,7 @@ from forge.cli.common import (
     print_table,
     store_option,
 )
+from forge.cli.signing import signing_environment
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, Planned, Status, explain, resolve, select
@@ -47,9 +48,11 @@ class _Call:
     keys: Path
     plan: Plan
     chosen: Mapping[str, bool]
+    environment: Mapping[str, str]
 
 
 _Body = Callable[..., int | None]
+DEFAULT: Final = "release"
 
 
 class _PipelineGroup(click.Group):
@@ -64,28 +67,44 @@ class _PipelineGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # The project decides which pipelines there are, so --project counts wherever it stands.
-        for index, word in enumerate(args):
-            if word == "--project" or word.startswith("--project="):
-                end = index + (1 if "=" in word else 2)
-                args = [*args[index:end], *args[:index], *args[end:]]
-                break
-        return super().parse_args(ctx, args)
+        project, words = _project_first(args)
+        return super().parse_args(ctx, [*project, *self._named(project, words)])
+
+    def _named(self, project: list[str], words: list[str]) -> list[str]:
+        """The words with the pipeline's name in front where it was left out.
+
+        `forge why engine@thor` and `forge plan --profile thor` mean the pipeline `release`.
+        """
+        if not words or words[0] in {"-h", "--help"}:
+            return words
+        folder = project[-1].removeprefix("--project=") if project else None
+        names = open_project(Path(folder) if folder else None).pipelines()
+        left_out = words[0].startswith("-") or (self.name == "why" and words[0] not in names)
+        named = not left_out or any(word in names for word in words)
+        return words if named or DEFAULT not in names else [DEFAULT, *words]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return open_project(ctx.params.get("project_dir")).pipelines()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         project = open_project(ctx.params.get("project_dir"))
-        return _command(project, project.load(cmd_name), self._body, self._extra)
+        verb = str(self.name)
+        return _command(project, project.load(cmd_name), verb, self._body, self._extra)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        # `forge why engine@thor`: the pipeline is `release` unless one is named.
-        if "@" in args[0]:
-            return "release", self.get_command(ctx, "release"), args
         # A mistyped pipeline gets the project's message with a suggestion, not click's.
         return args[0], self.get_command(ctx, args[0]), args[1:]
+
+
+def _project_first(args: list[str]) -> tuple[list[str], list[str]]:
+    """The words of --project, and the others."""
+    for index, word in enumerate(args):
+        if word == "--project" or word.startswith("--project="):
+            end = index + (1 if "=" in word else 2)
+            return args[index:end], [*args[:index], *args[end:]]
+    return [], args
 
 
 def _project_parameter() -> click.Option:
@@ -97,7 +116,7 @@ def _project_parameter() -> click.Option:
 
 
 def _command(
-    project: Project, pipeline: Pipeline, body: _Body, extra: list[click.Parameter]
+    project: Project, pipeline: Pipeline, verb: str, body: _Body, extra: list[click.Parameter]
 ) -> click.Command:
     @store_option
     @keys_option
@@ -107,7 +126,8 @@ def _command(
         call = _resolve_call(project, pipeline, own, values)
         return body(call, **values)
 
-    command = click.command(pipeline.name, help=pipeline.help)(callback)
+    example = f"\b\nforge {verb} {pipeline.name} --profile development"
+    command = click.command(pipeline.name, help=f"{pipeline.help}\n\n{example}")(callback)
     command.params += [*_common_parameters(), *extra, *map(_parameter, pipeline.options)]
     return command
 
@@ -157,7 +177,7 @@ def _resolve_call(
     given = {"profiles": resolved, "catalog": Catalog(store.objects), "keys": keys}
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
-    return _Call(project, store, keys, made, chosen)
+    return _Call(project, store, keys, made, chosen, dict(os.environ))
 
 
 def _words(values: Sequence[str]) -> list[str]:
@@ -166,10 +186,10 @@ def _words(values: Sequence[str]) -> list[str]:
 
 
 def _runner(call: _Call) -> LocalRunner:
-    labels = os.environ.get("FORGE_RUNNER_LABELS", "")
+    labels = call.environment.get("FORGE_RUNNER_LABELS", "")
     return LocalRunner(
         cache=call.project.work / "environments",
-        environment=dict(os.environ),
+        environment=call.environment,
         labels=frozenset(label for label in labels.split(",") if label),
     )
 
@@ -220,7 +240,9 @@ def _plan(call: _Call, *, as_json: bool) -> None:
 
 
 def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
-    scheduler = _scheduler(call, jobs=jobs, verbose=verbose)
+    _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
+    environment = signing_environment(call.environment, call.keys, lambda: _rows(call))
+    scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)
     header = ("step", "status", "seconds", "outputs")

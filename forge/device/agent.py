@@ -52,6 +52,8 @@ def timestamp(now: datetime) -> str:
 class Agent:
     """One device. Whoever makes one holds the lock of its state folder.
 
+    `enter`, if it is set, is called before a slot is started: to set its power and heat limits.
+
     Args:
         home: the state folder.
         updater: the store as this device sees it.
@@ -72,6 +74,7 @@ class Agent:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.look: Look | None = None
+        self.enter: Callable[[SlotName], None] = lambda _slot: None
         self._home = home
         self._updater = updater
         self._live = live
@@ -218,6 +221,7 @@ class Agent:
         self._live.clear(f"{self._journal.candidate} is being activated")
         if left := self._live.drain(_DRAIN_S):
             self._say(f"{left} requests did not end within {_DRAIN_S:g} s and are cut off")
+        self.enter(slot)
         seconds = self._server.start(slot)
         self._say(f"slot {slot} is ready after {seconds:.1f} s")
         return Ready()
@@ -243,6 +247,7 @@ class Agent:
             return
         if self._server.slot != slot:
             self._live.clear(f"slot {slot} is being started")
+            self.enter(slot)
             self._server.start(slot)
         self._live.set(self._server.serving(release))
         self._served_since = time.monotonic()

@@ -14,15 +14,20 @@ from forge.device import detection
 from forge.device.agent import Agent, timestamp
 from forge.device.facts import Run, collect
 from forge.device.hardware import parse
+from forge.device.heat import HeatGuard
+from forge.device.limit import Limit
 from forge.device.live import Live
-from forge.device.report import Detected, DeviceStatus, read_agent
+from forge.device.operation import Operation
+from forge.device.power_control import PowerControl
+from forge.device.report import Detected, DeviceStatus, PowerStatus, read_agent
 from forge.device.service import Service
 from forge.device.signals import StopAskedError, no_signals, stop_on_signals
 from forge.device.slots import Home, Provisioned
 from forge.device.updater import Updater
 from forge.errors import ConfigurationError
+from forge.profiles import Power, Profile
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_STATE", "detect", "provision", "run", "status"]
+__all__ = ["DEFAULT_PORT", "DEFAULT_STATE", "detect", "power", "provision", "run", "status"]
 
 DEFAULT_STATE: Final = Path("/var/lib/forge")
 DEFAULT_PORT: Final = 8080
@@ -108,6 +113,41 @@ def status(state: Path) -> DeviceStatus:
     )
 
 
+def power(
+    state: Path,
+    profiles: Mapping[str, Profile],
+    *,
+    profile: str | None = None,
+    apply: bool = False,
+    control: PowerControl | None = None,
+) -> PowerStatus:
+    """Which power is in force, which is wanted, and the commands between the two.
+
+    Wanted is what the profile named by hand says, else the bundle of the active slot, else the
+    profile of this hardware.
+
+    Args:
+        state: the state folder; need not be one.
+        profiles: by name.
+        profile: one of them.
+        apply: run the commands; what went wrong is among the problems.
+        control: of the machine's power; this machine's by default.
+
+    Raises:
+        UsageError: `profile` is none of these.
+        FitError: nothing matches and there is no `development`.
+        ConfigurationError: the state folder cannot be read.
+    """
+    hardware = parse(collect())
+    wanted, by = None if profile else _active_power(Home(state)), "the bundle of the active slot"
+    if wanted is None:
+        found = detection.match(hardware, detection.candidates(profiles), profile)
+        wanted, by = profiles[found.profile].power, f"profile {found.profile}"
+    control = control or PowerControl(hardware.kind)
+    report = control.apply(wanted) if apply else control.report(wanted)
+    return PowerStatus(wanted_by=by, power=report)
+
+
 def run(
     state: Path,
     *,
@@ -140,20 +180,34 @@ def run(
         device, root_bytes = home.provisioned()
         home.clean()
         hardware = parse(collect())
+        guard = HeatGuard(Limit(), hardware.kind)
+        operation = Operation(home, PowerControl(hardware.kind), guard, speak)
         live = Live()
         updater = Updater(home, device, root_bytes, hardware, profile)
         agent = Agent(home, updater, live, speak, serves=not once)
         try:
+            agent.enter = operation.enter
             if once:
                 agent.start()
                 agent.update()
             else:
-                Service(home, agent, live, hardware, speak).run(host, port, poll_s)
+                Service(home, agent, live, operation, hardware, speak).run(host, port, poll_s)
         except StopAskedError:
             speak("stopping")
         finally:
             with no_signals():
                 agent.stop()
+
+
+def _active_power(home: Home) -> Power | None:
+    try:
+        active = home.journal().active
+        manifest = home.manifest(active) if active else None
+    except OSError as error:
+        message = f"The state folder {home.path} cannot be read"
+        hint = "be root, or name a profile with --profile"
+        raise ConfigurationError(message, why=str(error), hint=hint) from None
+    return manifest.operating.power if manifest and manifest.operating else None
 
 
 def _check_root(data: bytes) -> None:

@@ -1,6 +1,6 @@
 """The device's HTTP API in front of Triton.
 
-    POST /v1/inference   {"prompt", "max_tokens"?, "stream"?}
+    POST /v1/inference   {"prompt", "max_tokens"?, "stream"?}; 429 beyond the governor's limit
     GET  /v1/hardware    what this machine is, which profile, does its bundle fit, versions, slot
     GET  /health/live    200 while the process answers
     GET  /health/ready   200 while a committed slot serves, else 503 with the reason
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from http import HTTPStatus
 from typing import Final
 
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forge.canonical import Json
 from forge.device.answers import Answers
+from forge.device.limit import Limit
 from forge.device.live import Live, Serving
 from forge.errors import ForgeError, StepFailedError, UsageError
 from forge.serving.events import Event, Finished, Token
@@ -37,6 +38,7 @@ MAX_BODY_BYTES: Final = 512 * 1024
 _MAX_PROMPT_CHARACTERS: Final = 100_000
 _MAX_TOKENS: Final = 32_768
 _RETRY_AFTER_S: Final = "5"
+_BUSY_RETRY_AFTER_S: Final = "1"
 _DISCONNECT_POLL_S: Final = 0.1
 
 
@@ -50,14 +52,46 @@ class InferenceRequest(BaseModel):
     stream: bool = False
 
 
-def create_app(live: Live, answers: Answers, hardware: Callable[[], BaseModel]) -> FastAPI:
+class _BusyError(ForgeError):
+    """As many requests as may be are in Triton."""
+
+
+class _Places:
+    """Requests that are in Triton, never more than the limit; used from one event loop only.
+
+    When the limit falls, those that are inside end in peace; nobody else enters before.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold one place. Raises _BusyError if there is none."""
+        allowed, reason = self._limit.get()
+        if self._taken >= allowed:
+            what = f"The device may answer {allowed} at once and answers {self._taken}"
+            raise _BusyError(what, why=reason, hint="ask again a little later")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
+def create_app(
+    live: Live, answers: Answers, hardware: Callable[[], BaseModel], limit: Limit
+) -> FastAPI:
     """The application.
 
     Args:
         live: what serves now; requests are counted there.
         answers: asks Triton.
         hardware: the document of /v1/hardware.
+        limit: how many requests may be in Triton at once.
     """
+    places = _Places(limit)
     app = FastAPI(title="Forge device", docs_url=None, redoc_url=None)
     app.add_middleware(_LimitBody)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -65,7 +99,7 @@ def create_app(live: Live, answers: Answers, hardware: Callable[[], BaseModel]) 
 
     @app.post("/v1/inference", response_model=None)
     async def inference(body: InferenceRequest, request: Request) -> Response:
-        return await _inference(live, answers, body, request)
+        return await _inference(live, places, answers, body, request)
 
     @app.get("/v1/hardware")
     def describe() -> Response:
@@ -87,7 +121,7 @@ def create_app(live: Live, answers: Answers, hardware: Callable[[], BaseModel]) 
 
 
 async def _inference(
-    live: Live, answers: Answers, body: InferenceRequest, request: Request
+    live: Live, places: _Places, answers: Answers, body: InferenceRequest, request: Request
 ) -> Response:
     serving, reason = live.get()
     if serving is None:
@@ -96,7 +130,7 @@ async def _inference(
     if max_tokens > serving.max_seq_len:
         message = f"max_tokens {max_tokens} is more than this bundle's {serving.max_seq_len}"
         return _refusal(422, message, "ask for fewer")
-    events = _counted(live, answers(serving, body.prompt, max_tokens))
+    events = _counted(live, places, answers(serving, body.prompt, max_tokens))
     if not body.stream:
         return await _until_disconnect(request, _whole(events, serving))
     # The first event decides the status: what fails before a token is no 200.
@@ -107,8 +141,10 @@ async def _inference(
     )
 
 
-async def _counted(live: Live, source: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-    with live.request():
+async def _counted(
+    live: Live, places: _Places, source: AsyncGenerator[Event]
+) -> AsyncGenerator[Event]:
+    with places.one(), live.request():
         async with contextlib.aclosing(source):
             async for answer in source:
                 yield answer
@@ -185,6 +221,9 @@ def _refusal(status: int, message: str, hint: str) -> JSONResponse:
 
 
 async def _failed(_request: Request, error: Exception) -> Response:
+    if isinstance(error, _BusyError):
+        headers = {"Retry-After": _BUSY_RETRY_AFTER_S}
+        return JSONResponse(_explain(error), HTTPStatus.TOO_MANY_REQUESTS, headers)
     if isinstance(error, UsageError):
         return JSONResponse(_explain(error), status_code=HTTPStatus.UNPROCESSABLE_ENTITY)
     if isinstance(error, ForgeError):

@@ -13,10 +13,11 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from forge import nvpmodel
 from forge.device.facts import Facts
 from forge.profiles import Match
 
-__all__ = ["Gpu", "Hardware", "parse", "reasons_for", "rules"]
+__all__ = ["Gpu", "Hardware", "Kind", "parse", "reasons_for", "rules"]
 
 Kind = Literal["discrete", "jetson", "cpu"]
 
@@ -112,7 +113,7 @@ def parse(facts: Facts) -> Hardware:
         l4t=l4t,
         jetpack=_jetpack(l4t),
         runtime=_runtime(facts.tensorrt_libraries) if kind == "jetson" else {},
-        power_modes=_power_modes(facts.nvpmodel or ""),
+        power_modes=nvpmodel.parse_config(facts.nvpmodel or "").names,
         system=_first(r'(?m)^PRETTY_NAME="?([^"\n]+)', facts.os_release or "") or "unknown",
         kernel=facts.kernel,
         notes=facts.problems,
@@ -235,10 +236,6 @@ def _runtime(libraries: tuple[str, ...]) -> dict[str, str]:
     versions = [name.removeprefix("libnvinfer.so.") for name in libraries]
     exact = [version for version in versions if re.fullmatch(r"\d+(\.\d+){2,3}", version)]
     return {"tensorrt": exact[0]} if len(exact) == 1 else {}
-
-
-def _power_modes(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"<\s*POWER_MODEL\s+ID=\d+\s+NAME=(\S+)\s*>", text))
 
 
 def _first(pattern: str, text: str) -> str | None:

@@ -8,8 +8,10 @@ import forge
 from forge import canonical
 from forge.device.detection import Detection
 from forge.device.hardware import Hardware
+from forge.device.heat import HeatReport
 from forge.device.journal import Journal, Release, SlotName, State, Verdict
 from forge.device.live import Serving
+from forge.device.power import PowerReport
 from forge.device.slots import Home
 from forge.files import write_durably
 
@@ -20,6 +22,7 @@ __all__ = [
     "FitReport",
     "HardwareReport",
     "Look",
+    "PowerStatus",
     "read_agent",
     "write_agent",
 ]
@@ -95,10 +98,17 @@ class HardwareReport(_Model):
     slot: SlotName | None
     state: State
     release: Release | None
+    power: PowerReport
+    heat: HeatReport
 
     @classmethod
     def of(
-        cls, hardware: Hardware, journal: Journal, look: Look | None, serving: Serving | None
+        cls,
+        hardware: Hardware,
+        journal: Journal,
+        look: Look | None,
+        serving: Serving | None,
+        condition: tuple[PowerReport, HeatReport],
     ) -> HardwareReport:
         """Put together what the agent knows now."""
         look = look or Look(at="")
@@ -117,7 +127,16 @@ class HardwareReport(_Model):
             slot=journal.active,
             state=journal.state,
             release=active,
+            power=condition[0],
+            heat=condition[1],
         )
+
+
+class PowerStatus(_Model):
+    """Power, and who wants it so."""
+
+    wanted_by: str
+    power: PowerReport
 
 
 class DeviceStatus(_Model):

@@ -15,7 +15,9 @@ from typing import Final
 
 from forge.device.agent import Agent, timestamp
 from forge.device.hardware import Hardware
+from forge.device.limit import Limit
 from forge.device.live import Live
+from forge.device.operation import Operation
 from forge.device.report import AgentReport, HardwareReport, write_agent
 from forge.device.signals import no_signals
 from forge.device.slots import Home
@@ -34,6 +36,7 @@ class Service:
     home: Home
     agent: Agent
     live: Live
+    operation: Operation
     hardware: Hardware
     say: Callable[[str], None]
 
@@ -42,12 +45,14 @@ class Service:
         listening = _listen(host, port)
         url = f"http://{host}:{listening.getsockname()[1]}"
         started = timestamp(datetime.now(UTC))
-        with _gateway(listening, self.live, self.describe):
+        guard = self.operation.guard
+        with guard.running(), _gateway(listening, self.live, self.describe, guard.limit):
             self.say(f"listening on {url}")
             self._report(url, started)
             self._tell(self.agent.start)
             while True:
                 self._tell(self.agent.update)
+                self.operation.refresh()
                 self._report(url, started)
                 # Jitter spreads a fleet that was switched on by one fuse.
                 self._wait(poll_s * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no key
@@ -55,7 +60,9 @@ class Service:
     def describe(self) -> HardwareReport:
         """The document of /v1/hardware."""
         serving, _ = self.live.get()
-        return HardwareReport.of(self.hardware, self.home.journal(), self.agent.look, serving)
+        condition = self.operation.power(), self.operation.heat()
+        look = self.agent.look
+        return HardwareReport.of(self.hardware, self.home.journal(), look, serving, condition)
 
     def _tell(self, work: Callable[[], None]) -> None:
         try:
@@ -82,7 +89,7 @@ class Service:
 
 @contextlib.contextmanager
 def _gateway(
-    listening: socket.socket, live: Live, describe: Callable[[], HardwareReport]
+    listening: socket.socket, live: Live, describe: Callable[[], HardwareReport], limit: Limit
 ) -> Iterator[None]:
     import uvicorn
 
@@ -90,7 +97,7 @@ def _gateway(
     from forge.device.gateway import create_app
 
     config = uvicorn.Config(
-        create_app(live, Triton(), describe),
+        create_app(live, Triton(), describe, limit),
         log_level="warning",
         access_log=False,
         lifespan="off",

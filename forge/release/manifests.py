@@ -10,9 +10,9 @@ from typing import Final, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from forge import bundle
-from forge.bundle import Fit, Manifest, ServingSettings
+from forge.bundle import Fit, Manifest, Operating, ServingSettings
 from forge.errors import ConfigurationError
-from forge.profiles import Match, Requires
+from forge.profiles import Match, Power, Requires, Thermal
 from forge.release.chain import ancestry
 from forge.release.index import request_digest
 from forge.serving.spec import SPEC_FILE, Spec
@@ -35,10 +35,6 @@ class _Hardware(_Document):
     compute_capability: str | None
 
 
-class _Power(_Document):
-    mode: str | None
-
-
 class _Serving(_Document):
     activation: Literal["swap", "blue-green"]
     start_timeout_s: float
@@ -52,7 +48,8 @@ class PartProfile(_Document):
     platform: Literal["linux/amd64", "linux/arm64"]
     hardware: _Hardware
     requires: Requires
-    power: _Power
+    power: Power
+    thermal: Thermal
     serving: _Serving
 
 
@@ -163,6 +160,7 @@ def _build(
         proofs=store.tree(proofs).reference(),
         fit=_fit(part.profile, spec),
         serving=_serving(part.profile, spec, tree),
+        operating=Operating(power=part.profile.power, thermal=part.profile.thermal),
         smoke=summary(result),
         chain=tuple(
             bundle.Link(step=link.step, key=link.key, outputs=dict(link.outputs))

@@ -289,12 +289,14 @@ def _taken(new: Manifest, old: Manifest) -> VersionTakenError:
 
 
 def _differences(new: Mapping[str, Json], old: Mapping[str, Json]) -> Iterator[str]:
-    for section in ("tree", "fit", "serving"):
+    for section in ("tree", "fit", "serving", "operating"):
         left, right = new[section], old[section]
         if isinstance(left, dict) and isinstance(right, dict):
             for key in sorted({*left, *right}):
                 if left.get(key) != right.get(key):
                     yield f"{section}.{key}"
+        elif left != right:
+            yield section
 
 
 def _entry(target: TargetFile) -> Entry:

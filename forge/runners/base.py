@@ -15,11 +15,17 @@ from typing import Protocol
 from forge.runners.view import View
 from forge.steps import Link, Step
 
-__all__ = ["Cancelled", "Execution", "Job", "Runner", "refuse"]
+__all__ = ["Cancelled", "Execution", "Job", "Runner", "go_on", "refuse"]
 
 
 class Cancelled(Exception):  # noqa: N818  not an error: somebody pressed Ctrl-C
     """The run was cancelled; the step left nothing."""
+
+
+def go_on(cancelled: threading.Event) -> None:
+    """Raise Cancelled when somebody pressed Ctrl-C."""
+    if cancelled.is_set():
+        raise Cancelled
 
 
 @dataclass(frozen=True, slots=True)

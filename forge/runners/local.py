@@ -1,7 +1,8 @@
 """The local runner: a step's command as a child process of this one.
 
-Its tools are virtual environments made from the same locks the images are made of. The child leads
-a process group of its own, so Ctrl-C ends it and all it started.
+Its tools are virtual environments made from the same locks the images are made of. A supervisor
+runs the command in a process group of its own and ends all of it when the step is cancelled, and
+also when this process is killed: nothing goes on building unseen.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import Final
 from forge import canonical, environments
 from forge.errors import ForgeError
 from forge.files import write_durably
-from forge.runners.base import Cancelled, Execution, Job
+from forge.runners.base import Execution, Job, go_on
+from forge.serving import supervisor
 from forge.steps import substitute
 
 __all__ = ["LocalRunner", "host_platform"]
@@ -33,6 +35,7 @@ _GRACE_S: Final = 10.0
 _POLL_S: Final = 0.05
 # What a child may see of the caller's environment beside its declared secrets.
 _PASSED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM", "FORGE_CACHE")
+# How to reach networks; the values may hold credentials, so none is ever written down.
 _PASSED_PREFIXES: Final = (
     "UV_",
     "PIP_",
@@ -40,6 +43,8 @@ _PASSED_PREFIXES: Final = (
     "REQUESTS_CA_",
     "HTTP_PROXY",
     "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
     "HF_ENDPOINT",
 )
 
@@ -92,9 +97,17 @@ class LocalRunner:
         return Execution(exit_code, time.monotonic() - started, log)
 
     def _command(self, job: Job) -> list[str]:
+        watch = environments.Watch(
+            say=lambda text: job.view.note(job.step.id, text),
+            go_on=lambda: go_on(job.cancelled),
+        )
         tools = {
             environment.name: environments.ensure(
-                environment.name, environment.lock, python=environment.python, cache=self.cache
+                environment.name,
+                environment.lock,
+                python=environment.python,
+                cache=self.cache,
+                watch=watch,
             )
             for environment in job.step.environments
         }
@@ -121,12 +134,16 @@ class LocalRunner:
         passed = {
             name: value
             for name, value in self.environment.items()
-            if name in _PASSED or name.upper().startswith(_PASSED_PREFIXES)
+            if name in _PASSED or _about_networks(name)
         }
         secrets = {
             name: self.environment[name] for name in job.step.secrets if name in self.environment
         }
         return {**passed, **secrets, **job.step.env, "PYTHONUNBUFFERED": "1"}
+
+
+def _about_networks(name: str) -> bool:
+    return name.upper().startswith(_PASSED_PREFIXES)
 
 
 def _write_documents(job: Job) -> dict[str, Path]:
@@ -146,21 +163,24 @@ def _write_reproduce(job: Job, argv: list[str], child_environment: Mapping[str, 
     """A script that runs the command by hand; secrets are asked for, never written."""
     lines = ["#!/bin/sh", f"# Runs step {job.step.id} by hand, as Forge ran it.", "set -eu"]
     for name, value in child_environment.items():
-        if name in job.step.secrets:
+        if _about_networks(name):
+            lines.append(f"# {name} was set too; it is taken from where you run this.")
+        elif name in job.step.secrets:
             lines.append(f': "${{{name}:?set it first: it is a secret and not stored here}}"')
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
     lines += [f"cd {shlex.quote(str(job.folder))}", shlex.join(argv), ""]
-    write_durably(job.folder / "reproduce.sh", "\n".join(lines).encode(), mode=0o755)
+    write_durably(job.folder / "reproduce.sh", "\n".join(lines).encode(), mode=0o700)
 
 
 def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path) -> int:
+    supervised = [sys.executable, "-I", supervisor.__file__, f"--grace={_GRACE_S}", "--", *argv]
     try:
         child = subprocess.Popen(
-            argv,
+            supervised,
             cwd=job.folder,
             env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # when it closes, the supervisor ends the command
             stdout=log_fd,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -175,10 +195,10 @@ def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path)
                 _show(job, reader.read())
                 if ended:
                     return int(child.returncode)
-                if job.cancelled.wait(_POLL_S):
-                    raise Cancelled
+                job.cancelled.wait(_POLL_S)
+                go_on(job.cancelled)
     finally:
-        _end_group(child)
+        _end(child)
 
 
 def _show(job: Job, data: bytes) -> None:
@@ -186,11 +206,13 @@ def _show(job: Job, data: bytes) -> None:
         job.view.line(job.step.id, line)
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End what is left of the child's process group: politely, then by SIGKILL."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE_S)
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Let the supervisor end the command and all it started; SIGKILL if it does not."""
+    assert child.stdin is not None, "it was asked for"  # noqa: S101
+    child.stdin.close()
+    try:
+        child.wait(2 * _GRACE_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()

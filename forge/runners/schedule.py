@@ -11,7 +11,9 @@ import contextlib
 import datetime as dt
 import os
 import shutil
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -20,7 +22,8 @@ from typing import Final
 
 from forge.errors import NoRunnerError, from_exit_code
 from forge.plan import Plan, Planned, Status, input_digests, resolve, resolve_one
-from forge.runners.base import Execution, Job, Runner, refuse
+from forge.runners.base import Execution, Job, Runner, go_on, refuse
+from forge.runners.kept import KeptTrees, looks_of
 from forge.runners.view import View
 from forge.steps import Key, Link, Step
 from forge.store import ActionResult, Store
@@ -86,6 +89,7 @@ class Scheduler:
             KeyboardInterrupt: after every child has ended.
         """
         self.refuse_early(plan, chosen)
+        self._clean()
         state = _State()
         with self.view.live(), ThreadPoolExecutor(max(1, self.jobs)) as pool:
             try:
@@ -186,6 +190,7 @@ class Scheduler:
         started = self.clock()
         with self._folder(step, key) as folder:
             job = self._job(step, folder, state)
+            go_on(job.cancelled)
             execution = self.runner.execute(job)
             if execution.exit_code != 0:
                 self._fail(step, key, folder, execution)
@@ -196,17 +201,32 @@ class Scheduler:
 
     @contextlib.contextmanager
     def _folder(self, step: Step, key: Key) -> Iterator[Path]:
-        folder = self.work / "running" / f"{step.id}-{key.digest[:12]}-{os.getpid()}"
-        folder.mkdir(parents=True)
+        running = self.work / "running"
+        running.mkdir(parents=True, exist_ok=True)
+        # The process id at the end lets a later run see that nobody works here any more.
+        prefix, suffix = f"{step.id}-{key.digest[:12]}-", f"-{os.getpid()}"
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=running))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _clean(self) -> None:
+        """Delete what killed runs left, and trees that no run asked for in a long time."""
+        self._trees.trim(time.time())
+        for left in (self.work / "running").glob("*"):
+            pid = left.name.rpartition("-")[2]
+            if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(left, ignore_errors=True)
+
+    @property
+    def _trees(self) -> KeptTrees:
+        return KeptTrees(self.work / "trees", self.store)
+
     def _job(self, step: Step, folder: Path, state: _State) -> Job:
         digests = input_digests(step, state.results) or {}
         inputs = {
-            name: self._unpacked(digest)
+            name: self._trees.get(digest, lambda: go_on(state.cancelled))
             for name, digest in digests.items()
             if name not in step.references
         }
@@ -219,30 +239,14 @@ class Scheduler:
             self.store.url, self.keys, self.view, state.cancelled,
         )  # fmt: skip
 
-    def _unpacked(self, digest: str) -> Path:
-        """The folder of a stored tree, unpacked once and kept for later steps and runs."""
-        folder = self.work / "trees" / digest
-        if not folder.is_dir() or not self._whole(folder, digest):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            self.store.unpack(digest, folder)
-        os.utime(folder)
-        return folder
-
-    def _whole(self, folder: Path, digest: str) -> bool:
-        """Whether a kept tree still has every file at its size."""
-        for entry in self.store.tree(digest).entries:
-            try:
-                if (folder / entry.path).stat().st_size != entry.size:
-                    return False
-            except OSError:
-                return False
-        return True
-
     def _store(
         self, step: Step, key: Key, job: Job, execution: Execution, started: dt.datetime
     ) -> ActionResult:
-        outputs = {name: self.store.put_tree(folder) for name, folder in job.outputs.items()}
+        looks = {name: looks_of(folder) for name, folder in job.outputs.items()}
+        outputs = {
+            name: self.store.put_tree(folder, progress=lambda _done, _all: go_on(job.cancelled))
+            for name, folder in job.outputs.items()
+        }
         result = ActionResult(
             key=key.digest,
             step=step.id,
@@ -258,10 +262,7 @@ class Scheduler:
         if not step.effect:
             self.store.put_action(result)
         for name, folder in job.outputs.items():
-            kept = self.work / "trees" / outputs[name].digest
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # another run keeps the same tree already
-                folder.rename(kept)
+            self._trees.adopt(outputs[name].digest, folder, looks[name])
         return result
 
     def _fail(self, step: Step, key: Key, folder: Path, execution: Execution) -> None:
@@ -271,7 +272,9 @@ class Scheduler:
         _repoint(folder / "reproduce.sh", folder, kept)
         folder.rename(kept)
         code = execution.exit_code
-        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        signal_number = -code if code < 0 else code - 128  # 128 + n is a shell's way to say it
+        killed = 0 < signal_number < 65  # noqa: PLR2004  the highest signal of Linux is 64
+        how = f"was killed by signal {signal_number}" if killed else f"failed with exit code {code}"
         self.view.failed(step.id, execution.seconds, how)
         lines = _tail(kept / "log.txt").rstrip().splitlines()[-_SHOWN_LINES:]
         raise from_exit_code(code)(

@@ -61,11 +61,14 @@ def _on_signals() -> list[int]:
 
 def _wait(child: subprocess.Popen[bytes], asked: list[int]) -> None:
     """Until the program ends, a signal comes, or standard input closes."""
-    watched = [0]
-    while child.poll() is None and not asked:
-        readable, _, _ = select.select(watched, [], [], POLL_S)
-        if readable and not os.read(0, 4096):
-            return
+    ended = os.pidfd_open(child.pid)
+    try:
+        while child.poll() is None and not asked:
+            readable, _, _ = select.select([0, ended], [], [], POLL_S)
+            if 0 in readable and not os.read(0, 4096):
+                return
+    finally:
+        os.close(ended)
 
 
 def _end(child: subprocess.Popen[bytes], grace: float) -> None:

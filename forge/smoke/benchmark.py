@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from forge import environments
-from forge.errors import ForgeError
+from forge.errors import ConfigurationError, ForgeError
 from forge.files import write_durably
 from forge.serving.client import Ask, stream
 from forge.serving.events import Finished
@@ -28,6 +28,7 @@ from forge.smoke.result import (
     RESULT_FILE,
     Concurrency,
     GoldenAnswer,
+    Machine,
     Result,
     ServerUsage,
     SmokeSettings,
@@ -42,6 +43,13 @@ class _Serving(BaseModel):
     start_timeout_s: float | None = Field(default=None, gt=0)
 
 
+class _Power(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    mode: str | None = None
+    limit_w: int | None = None
+
+
 class BenchmarkSettings(BaseModel):
     """The profile fields the benchmark reads, nested as in a profile."""
 
@@ -49,6 +57,7 @@ class BenchmarkSettings(BaseModel):
 
     smoke: SmokeSettings
     serving: _Serving = _Serving()
+    power: _Power = _Power()
 
 
 def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output: Path) -> Result:
@@ -63,8 +72,10 @@ def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output
     Raises:
         SmokeGateError: a golden prompt got a wrong answer.
         StepFailedError: Triton did not start or died.
-        ConfigurationError: the tree or the environment is not right.
+        ConfigurationError: the tree or the environment is not right, or this machine runs at
+            another power than the profile is served at.
     """
+    _check_power(settings.power, machine.here())
     spec = read_spec(tree)
     installed = environments.inspect(environment)
     timeout = settings.serving.start_timeout_s or spec.start_timeout_s
@@ -95,6 +106,21 @@ def prompt_set(name: str) -> list[str]:
     """The prompts of a packaged set."""
     text = (resources.files("forge.smoke") / "prompts" / f"{name}.json").read_text("utf-8")
     return [str(prompt) for prompt in json.loads(text)]
+
+
+def _check_power(wanted: _Power, here: Machine) -> None:
+    """What cannot be read (a container without nvpmodel) is not held against the machine."""
+    pairs = (
+        ("mode", wanted.mode, here.power_mode),
+        ("limit_w", wanted.limit_w, here.power_limit_w),
+    )
+    for field, want, have in pairs:
+        if want is not None and have is not None and want != have:
+            raise ConfigurationError(
+                "The profile would be measured at another power than it is served at",
+                why=f"its power.{field} is {want}, in force here is {have}",
+                hint="sudo forge device power --apply --profile NAME, on this machine",
+            )
 
 
 def _measure_all(server: TritonServer, spec: Spec, smoke: SmokeSettings, ready: float) -> Result:

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from forge import nvpmodel
 from forge.smoke.result import Machine
 
-__all__ = ["here", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_mode"]
+__all__ = ["here", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_limit_w"]
 
 _TIMEOUT_S = 20.0
 
@@ -20,13 +21,16 @@ def here() -> Machine:
     name, driver = parse_gpu(
         _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     )
+    limit = _run("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits")
+    mode = nvpmodel.parse_query(_run("nvpmodel", "-q"))
     return Machine(
         cpu=parse_cpu(_read("/proc/cpuinfo"), os.uname().machine),
         cores=len(os.sched_getaffinity(0)),
         memory_mib=parse_memory_mib(_read("/proc/meminfo")),
         gpu=name,
         driver=driver,
-        power_mode=parse_power_mode(_run("nvpmodel", "-q")),
+        power_mode=mode.name if mode else None,
+        power_limit_w=parse_power_limit_w(limit),
     )
 
 
@@ -52,10 +56,10 @@ def parse_gpu(text: str) -> tuple[str | None, str | None]:
     return (name.strip(), driver.strip()) if name and re.search(r"\d", driver) else (None, None)
 
 
-def parse_power_mode(text: str) -> str | None:
-    """Jetson's `NV Power Mode: MAXN`."""
-    match = re.search(r"NV Power Mode:\s*(\S+)", text)
-    return match.group(1) if match else None
+def parse_power_limit_w(text: str) -> float | None:
+    """Power limit in force of the first GPU, W; None where the driver does not say it."""
+    match = re.match(r"\s*(\d{1,5}(?:\.\d{1,3})?)\s*$", text.partition("\n")[0])
+    return float(match.group(1)) if match else None
 
 
 def _read(path: str) -> str:
@@ -70,7 +74,9 @@ def _run(*argv: str) -> str:
     if shutil.which(argv[0]) is None:
         return ""
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT_S, check=True)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode(errors="replace")

@@ -60,7 +60,8 @@ class Machine(_Document):
     memory_mib: int
     gpu: str | None
     driver: str | None
-    power_mode: str | None
+    power_mode: str | None = Field(description="Jetson: nvpmodel's, in force while measuring")
+    power_limit_w: float | None = Field(default=None, description="discrete GPU: in force, W")
 
     def describe(self) -> str:
         """One line; memory in whole GiB, since kernels of one machine differ in some MiB."""
@@ -69,6 +70,8 @@ class Machine(_Document):
             parts.append(f"{self.gpu}, driver {self.driver}")
         if self.power_mode:
             parts.append(f"power mode {self.power_mode}")
+        if self.power_limit_w:
+            parts.append(f"power limit {self.power_limit_w:g} W")
         return "; ".join(parts)
 
 

@@ -23,7 +23,14 @@ from tempfile import mkdtemp
 from typing import Any
 
 from forge import canonical, device
-from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary, TreeReference
+from forge.bundle import (
+    Fit,
+    Manifest,
+    Operating,
+    ServingSettings,
+    SmokeSummary,
+    TreeReference,
+)
 from forge.device.report import DeviceStatus
 from forge.device.slots import Home
 from forge.profiles import Golden, Match
@@ -133,6 +140,7 @@ class World:
         channel: str = "stable",
         proofs: TreeReference | None = None,
         tamper: str = "",
+        operating: Operating | None = None,
         **fit: Any,
     ) -> Manifest:
         """Build, prove and publish a version of the bundle `llm` for `development`.
@@ -143,12 +151,14 @@ class World:
             channel: to point to it.
             proofs: of another bundle, instead of its own.
             tamper: proof file whose content is changed after it was signed.
+            operating: power and temperatures; None as in bundles from before there were any.
             fit: fields of the manifest's fit.
         """
         work = self.folder / f"work-{version}"
         tree = _tree(work / "tree", says or Says())
+        changes = {"fit": _fit(fit), "operating": operating}
         manifest = self._store(version, tree, work, tamper).model_copy(
-            update={"fit": _fit(fit), **({"proofs": proofs} if proofs else {})}
+            update={**changes, **({"proofs": proofs} if proofs else {})}
         )
         planned = Planned(manifest, canonical.digest([manifest.identity()]))
         store = open_store(self.store_url, environment={})

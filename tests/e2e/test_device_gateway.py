@@ -7,18 +7,25 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from forge.bundle import Operating
+from forge.profiles import Power, Thermal
 from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 WORDS = " ".join(f"Paris{number}" for number in range(200))
 PAUSE_S = 0.05
+MOST = 4  # requests that the bundle decodes together
+OPERATING = Operating(
+    power=Power(mode=None, limit_w=None, lock_clocks=False),
+    thermal=Thermal(throttle_c=140, critical_c=149, batch_floor=1),  # hotter than any machine here
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,8 @@ def device(tmp_path_factory: pytest.TempPathFactory, cancelled: Path) -> Device:
     """A device of a slow model: two hundred words in ten seconds."""
     world = World(tmp_path_factory.mktemp("gateway"))
     # Golden prompts are asked like any other, so it takes its ten seconds once.
-    world.publish("1.0.0", Says(words=WORDS, pause_s=PAUSE_S, log=str(cancelled)))
+    says = Says(words=WORDS, pause_s=PAUSE_S, log=str(cancelled))
+    world.publish("1.0.0", says, operating=OPERATING)
     device = world.device()
     device.once()
     return device
@@ -67,6 +75,18 @@ def test_tokens_come_while_the_model_still_speaks(agent: Agent) -> None:
     with stream(agent) as lines:
         assert next(lines) == "event: token"
         assert json.loads(next(lines).removeprefix("data: ")) == {"text": "Paris0 "}
+
+
+def test_no_more_than_the_bundle_decodes_together_reach_triton(agent: Agent) -> None:
+    heat = httpx.get(f"{agent.url}/v1/hardware", trust_env=False).json()["heat"]
+    assert (heat["limit"], heat["most"], heat["throttle_c"]) == (MOST, MOST, 140.0)
+    body = {"prompt": "France?", "stream": True}
+    with ExitStack() as stack:
+        held = [stack.enter_context(stream(agent)) for _ in range(MOST)]
+        assert [next(lines) for lines in held] == ["event: token"] * MOST
+        refused = httpx.post(f"{agent.url}/v1/inference", json=body, trust_env=False)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["message"].startswith(f"The device may answer {MOST} at once")
 
 
 @pytest.mark.parametrize("mode", ["whole", "stream"])

@@ -233,6 +233,24 @@ def test_version_published_with_other_content_is_refused(tmp_path: Path) -> None
     assert client.manifest("demo", "1.0.0", "development") == manifest("1.0.0", "development")
 
 
+def test_version_published_with_other_temperatures_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.publish("1.0.0")
+    with pytest.raises(VersionTakenError) as caught:
+        publish.publish(
+            world.store, world.ring(), [world.operating("1.0.0", 80)], "canary", now=world.now
+        )
+    assert caught.value.why == "differs in operating"
+    publish.publish(
+        world.store, world.ring(), [world.operating("1.1.0", 80)], "canary", now=world.now
+    )
+    with pytest.raises(VersionTakenError) as caught:
+        publish.publish(
+            world.store, world.ring(), [world.operating("1.1.0", 90)], "canary", now=world.now
+        )
+    assert caught.value.why == "differs in operating.thermal"
+
+
 def test_profile_added_to_a_version_later_reaches_the_channel(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.publish("1.0.0", "development")

@@ -6,6 +6,7 @@ import pytest
 
 from forge.bundle import (
     Manifest,
+    Operating,
     check_name,
     check_version,
     parse_manifest,
@@ -50,6 +51,13 @@ MANIFEST = {
     "chain": [],
 }
 
+# `identity()` of MANIFEST, computed by the code from before there were operating settings.
+BEFORE = "672327725bfec68aadaa95e01c7714c613f721f1bb8301c0fbf16755bc528cc8"
+OPERATING = {
+    "power": {"mode": "120W", "limit_w": None, "lock_clocks": False},
+    "thermal": {"throttle_c": 95.0, "critical_c": 105.0, "batch_floor": 1},
+}
+
 
 def a_manifest(**changes: object) -> Manifest:
     return parse_manifest(json.dumps(MANIFEST | changes).encode())
@@ -77,11 +85,28 @@ def test_identity_ignores_when_and_how_fast_and_by_which_signature() -> None:
         {"version": "1.0.1"},
         {"profile": "thor"},
         {"serving": {**MANIFEST["serving"], "activation": "blue-green"}},  # type: ignore[dict-item]
+        {"operating": OPERATING},
     ],
-    ids=["tree", "version", "profile", "serving"],
+    ids=["tree", "version", "profile", "serving", "operating"],
 )
 def test_identity_changes_with_what_a_device_gets(change: dict[str, object]) -> None:
     assert a_manifest(**change).identity() != a_manifest().identity()
+
+
+def test_identity_of_a_manifest_from_before_operating_settings_is_as_it_was() -> None:
+    assert a_manifest().identity() == BEFORE
+
+
+def test_operating_settings_are_told_apart_by_each_temperature_and_power() -> None:
+    found = {a_manifest(operating=OPERATING).identity()}
+    plain = Operating.model_validate(OPERATING)
+    for change in ({"mode": "MAXN"}, {"limit_w": 70}, {"lock_clocks": True}):
+        power = plain.power.model_copy(update=change).model_dump()
+        found.add(a_manifest(operating=OPERATING | {"power": power}).identity())
+    for field, value in (("throttle_c", 90.0), ("critical_c", 110.0), ("batch_floor", 2)):
+        thermal = plain.thermal.model_copy(update={field: value}).model_dump()
+        found.add(a_manifest(operating=OPERATING | {"thermal": thermal}).identity())
+    assert len(found) == 7
 
 
 BROKEN = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.environments import ensure, environment_path, inspect, libpython_folder
+from forge.environments import Watch, ensure, environment_path, inspect, libpython_folder
 from forge.errors import ConfigurationError, StepFailedError
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -70,11 +70,14 @@ def test_ensure_makes_an_environment_that_works(lock: Path, tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [root.name]
 
 
-def test_ensure_says_what_it_installs_and_only_once(
+def test_ensure_says_what_it_installs_why_and_only_once(
     lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    lock.with_suffix(".in").write_text("# What compiles tiny things. Change it, then: make locks\n")
     first = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
-    assert "installing environment tools" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "installing environment tools" in said
+    assert "What compiles tiny things.\n" in said
     assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache") == first
     assert capsys.readouterr().err == ""
 
@@ -114,11 +117,11 @@ def test_a_killed_build_is_never_used_and_the_next_one_works(
 import os, subprocess, sys
 from pathlib import Path
 from forge import environments
-run, left = subprocess.run, [{calls}]
+run, left = subprocess.Popen, [{calls}]
 def killing(*args, **kwargs):
     left[0] -= 1
     return run(*args, **kwargs) if left[0] else os.kill(os.getpid(), 9)
-subprocess.run = killing
+subprocess.Popen = killing
 cache = Path({str(tmp_path)!r}) / "cache"
 environments.ensure("tools", Path({str(lock)!r}), python={PYTHON!r}, cache=cache)
 """
@@ -213,3 +216,16 @@ def test_ensure_leaves_no_descriptor_open(lock: Path, tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_ensure_can_be_ended_and_leaves_nothing_then(lock: Path, tmp_path: Path) -> None:
+    class Ended(Exception):  # noqa: N818  what a caller raises
+        pass
+
+    def end() -> None:
+        raise Ended
+
+    with pytest.raises(Ended):
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", watch=Watch(go_on=end))
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache").is_dir()

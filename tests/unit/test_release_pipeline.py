@@ -42,7 +42,11 @@ EFFECT_OF = {
     "smoke.thresholds.ttft_ms_p50=1": {"gate@development"},
     "smoke.regression_pct=1": {"gate@development"},
     "requires.memory_mib=4096": {"publish"},
-    "thermal.throttle_c=70": set(),
+    "thermal.throttle_c=70": {"publish"},
+    "thermal.batch_floor=2": {"publish"},
+    "power.mode=MAXN": {"smoke@development", "publish"},
+    "power.limit_w=70": {"smoke@development", "publish"},
+    "power.lock_clocks=true": {"smoke@development", "publish"},
     "description=another": set(),
 }
 

@@ -288,6 +288,88 @@ def test_secrets_are_never_printed(project: Path, monkeypatch: pytest.MonkeyPatc
     assert "very-secret-words" not in done.stdout + done.stderr
 
 
+def test_why_takes_a_step_with_the_pipeline_left_out(project: Path) -> None:
+    done = forge(project, "why", "--profile", "development", "checkpoint", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["step"] == "checkpoint"
+
+
+def test_why_of_a_mistyped_step_suggests_the_right_one(project: Path) -> None:
+    done = forge(project, "why", "chekpoint", "--profile", "development")
+    assert done.returncode == 2
+    assert "did you mean 'checkpoint'?" in done.stderr
+
+
+def test_plan_takes_options_with_the_pipeline_left_out(project: Path) -> None:
+    done = forge(project, "plan", "--profile", "development", f"--project={project}")
+    assert done.returncode == 0, done.stderr
+    assert "engine@development" in done.stdout
+
+
+def test_key_that_stands_twice_exits_3_and_names_the_line(project: Path) -> None:
+    path = project / "profiles" / "development.yaml"
+    path.write_text(path.read_text() + "\nplatform: linux/arm64\n")
+    done = forge(project, "plan", "release", "--profile", "development")
+    assert done.returncode == 3
+    assert "the key 'platform' stands twice" in done.stderr
+
+
+def test_profile_that_is_no_text_exits_3(project: Path) -> None:
+    (project / "profiles" / "latin.yaml").write_bytes(b"description: caf\xe9\n")
+    done = forge(project, "plan", "release", "--profile", "latin")
+    assert done.returncode == 3
+    assert "latin.yaml cannot be read" in done.stderr
+
+
+def test_option_with_a_name_forge_uses_itself_exits_3(project: Path) -> None:
+    text = "def mine(*, only: str = 'x'):\n    return None\n"
+    (project / "pipelines" / "mine.py").write_text(text)
+    done = forge(project, "plan", "mine")
+    assert done.returncode == 3
+    assert "Option 'only' of pipeline 'mine'" in done.stderr
+
+
+def test_pipeline_with_a_mistake_exits_1_without_a_traceback(project: Path) -> None:
+    (project / "pipelines" / "mine.py").write_text("def mine():\n    return 1 / 0\n")
+    done = forge(project, "plan", "mine")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "forge --debug plan mine" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_folder_that_cannot_be_written_exits_9_without_a_traceback(project: Path) -> None:
+    (project / ".forge").write_text("a file where a folder must be")
+    done = forge(project, "run", "release", "--profile", "development", "--only", "checkpoint")
+    assert done.returncode == 9
+    assert ".forge" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_without_keys_exits_2_before_anything_is_built(project: Path) -> None:
+    done = forge(project, "run", "release", "--profile", "development")
+    assert done.returncode == 2
+    assert "There are no signing keys" in done.stderr
+    assert "forge keys init" in done.stderr
+    assert not (project / "artifacts" / "packs").exists()
+
+
 def test_published_list_of_an_empty_store_is_empty(project: Path) -> None:
     done = forge(project, "bundle", "list", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_device_power_shows_and_refuses_what_this_board_has_not(project: Path) -> None:
+    arguments = ("device", "power", "--profile", "jetson-agx-thor", "--state", str(project / "x"))
+    shown = forge(project, *arguments, "--json")
+    found = json.loads(shown.stdout)
+    assert shown.returncode == 0
+    assert found["wanted_by"] == "profile jetson-agx-thor"
+    assert found["power"]["wanted"]["mode"] == "120W"
+    if Path("/etc/nvpmodel.conf").exists():
+        pytest.skip("this is a Jetson: its power is left alone")
+    assert "/etc/nvpmodel.conf has none" in found["power"]["problems"][0]
+    applied = forge(project, *arguments, "--apply")
+    assert applied.returncode == 5
+    assert "Not all of the power settings are in force" in applied.stderr
+    assert "mode 120W" in applied.stdout

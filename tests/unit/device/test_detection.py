@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from forge.bundle import Channel, ChannelProfile
 from forge.device.detection import candidates, match
-from forge.device.hardware import Hardware
+from forge.device.facts import Answer, collect
+from forge.device.hardware import Hardware, parse
 from forge.errors import FitError, UsageError
 from forge.profiles import Match, Profile
+from tests.unit.device.captured import Replay, unpack
 
 Machine = Callable[[str], Hardware]
 Rules = dict[str, tuple[str, Match]]
@@ -56,6 +59,30 @@ def test_match_warns_of_several_gpus(machine: Machine, rules: Rules) -> None:
 def test_match_hands_on_what_could_not_be_asked(machine: Machine, rules: Rules) -> None:
     warnings = match(machine("broken-driver"), rules).warnings
     assert any("nvidia-smi" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("problem", ["no answer within 10 s", "not installed"])
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("thor-jetpack-7.2", "jetson-agx-thor"),
+        ("orin-jetpack-6", "jetson-agx-orin"),
+        ("rtx-pro-4000", "development"),
+        ("no-gpu", "development"),
+    ],
+)
+def test_match_without_nvidia_smi_knows_jetsons_and_falls_back_elsewhere(
+    tmp_path: Path, rules: Rules, name: str, profile: str, problem: str
+) -> None:
+    def run(argv: Sequence[str], timeout_s: float) -> Answer:
+        gone = argv[0] == "nvidia-smi"
+        return Answer(problem=problem) if gone else Replay(name)(argv, timeout_s)
+
+    hardware = parse(collect(unpack(name, tmp_path), run))
+    detection = match(hardware, rules)
+    assert detection.profile == profile
+    noted = any("nvidia-smi" in warning for warning in detection.warnings)
+    assert noted is problem.startswith("no answer")
 
 
 def test_match_takes_a_name_given_by_hand(machine: Machine, rules: Rules) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 
 from forge.device.gateway import MAX_BODY_BYTES, create_app
 from forge.device.journal import Release
+from forge.device.limit import Limit
 from forge.device.live import Live, Serving
 from forge.errors import StepFailedError, UsageError
 from forge.serving.events import Event, Finished, Token
@@ -74,6 +76,7 @@ class Gateway:
 
     client: httpx.Client
     live: Live
+    limit: Limit
     port: int
 
     def ask(self, **body: Any) -> httpx.Response:
@@ -82,18 +85,19 @@ class Gateway:
 
 @contextlib.contextmanager
 def running(script: Script) -> Iterator[Gateway]:
-    live = Live()
+    live, limit = Live(), Limit()
     live.set(SERVING)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    config = uvicorn.Config(create_app(live, script, Machine), log_level="error", lifespan="off")
+    app = create_app(live, script, Machine, limit)
+    config = uvicorn.Config(app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield Gateway(client, live, port)
+            yield Gateway(client, live, limit, port)
     finally:
         server.should_exit = True
         thread.join()
@@ -287,6 +291,68 @@ def test_requests_under_way_are_counted_and_waited_for() -> None:
         assert gateway.live.drain(0.0) == 1
         assert gateway.live.drain(10) == 0
         asking.join()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_beyond_the_limit_is_refused_with_the_reason(*, stream: bool) -> None:
+    script = Script(pieces=("x",) * 1000, pause_s=0.02)
+    with (
+        running(script) as gateway,
+        gateway.client.stream(
+            "POST", "/v1/inference", json={"prompt": "first", "stream": True}
+        ) as first,
+    ):
+        lines = first.iter_lines()
+        assert next(lines) == "event: token"
+        gateway.limit.set(1, "86.0 °C is near throttling (83 °C)")
+        refused = gateway.ask(prompt="second", stream=stream)
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["error"] == {
+            "message": "The device may answer 1 at once and answers 1: "
+            "86.0 °C is near throttling (83 °C)",
+            "hint": "ask again a little later",
+        }
+        assert script.asked == [("first", 16)]  # it never reached the model
+        gateway.limit.set(2, "cooler")
+        with gateway.client.stream(
+            "POST", "/v1/inference", json={"prompt": "second", "stream": True}
+        ) as second:
+            assert second.status_code == 200
+
+
+def test_a_place_is_free_again_however_the_request_ended() -> None:
+    error = StepFailedError("Triton is gone")
+    for script in (Script(), Script(error=error), Script(pieces=(), error=error), Silent()):
+        with running(script) as gateway:
+            gateway.limit.set(1, "hot")
+            for stream in (False, True, False, True):
+                assert gateway.ask(prompt="a", stream=stream).status_code != 429
+
+
+@pytest.mark.parametrize("mode", ["whole", "stream"])
+def test_a_client_that_goes_away_leaves_its_place(mode: str) -> None:
+    script = Script(pieces=("x",) * 1000, pause_s=0.05)
+    with running(script) as gateway:
+        gateway.limit.set(1, "hot")
+        body = json.dumps({"prompt": "a", "stream": mode == "stream"}).encode()
+        head = f"POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+            connection.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+            assert wait_for(lambda: bool(script.asked))
+            assert gateway.ask(prompt="b").status_code == 429
+        script.pieces = ("y",)
+        assert wait_for(lambda: gateway.ask(prompt="b").status_code == 200)
+
+
+def test_requests_that_are_inside_end_in_peace_when_the_limit_falls() -> None:
+    script = Script(pieces=("x",) * 10, pause_s=0.05)
+    with running(script) as gateway, ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(gateway.ask, prompt="a") for _ in range(4)]
+        assert wait_for(lambda: len(script.asked) == 4)
+        gateway.limit.set(1, "hot")
+        assert gateway.ask(prompt="b").status_code == 429
+        assert [answer.result().json()["text"] for answer in answers] == ["x" * 10] * 4
 
 
 def test_hardware_is_described(gateway: Gateway) -> None:

@@ -140,6 +140,15 @@ def test_manifest_holds_what_profile_repository_and_benchmark_say(trees: Trees) 
 
 
 @pytest.mark.parametrize("name", SHIPPED)
+def test_device_is_told_the_power_and_temperatures_of_its_profile(trees: Trees, name: str) -> None:
+    (planned,) = build(trees, parse_request(request(name)), digests(name), (), NOW)
+    profile = profiles.load(name, ROOT / "profiles").profile
+    told = planned.manifest.operating
+    assert told is not None
+    assert (told.power, told.thermal) == (profile.power, profile.thermal)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_request_of_every_shipped_profile_is_read_and_found_again(trees: Trees, name: str) -> None:
     """The quick path digests the step's JSON, the thorough one the parsed request."""
     data = request(name)

@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary
+from forge.bundle import Fit, Manifest, Operating, ServingSettings, SmokeSummary
 from forge.canonical import digest
 from forge.errors import ForgeError
-from forge.profiles import Match
+from forge.profiles import Match, Power, Thermal
 from forge.release import keys
 from forge.release.keyring import Expiry, Keyring
 from forge.release.manifests import Planned
@@ -124,6 +124,14 @@ class World:
         content = manifest(version, profile, tree=tree, created=self.now)
         for one in (_tree(version, profile, tree), _tree("proofs", version, profile)):
             self.objects.write(f"trees/{one.reference().digest}.json", one.encode())
+        return Planned(content, digest([content.identity()]))
+
+    def operating(self, version: str, throttle_c: float) -> Planned:
+        """As `planned`, of a profile with this temperature."""
+        power = Power(mode=None, limit_w=None, lock_clocks=False)
+        thermal = Thermal(throttle_c=throttle_c, critical_c=95, batch_floor=1)
+        operating = Operating(power=power, thermal=thermal)
+        content = self.planned(version).manifest.model_copy(update={"operating": operating})
         return Planned(content, digest([content.identity()]))
 
     def refresh(self, *, force: bool = True) -> bool:

@@ -51,7 +51,12 @@ def store(tmp_path: Path) -> Store:
 def scheduler(store: Store, tmp_path: Path) -> Iterator[Scheduler]:
     runner = LocalRunner(
         cache=tmp_path / "environments",
-        environment={"PATH": os.environ["PATH"], "TOKEN": "s3cr3t", "OTHER": "x"},
+        environment={
+            "PATH": os.environ["PATH"],
+            "TOKEN": "s3cr3t",
+            "PIP_INDEX_URL": "http://me:s3cr3t@127.0.0.1/simple",
+            "OTHER": "x",
+        },
         labels=frozenset({"gpu-sm120"}),
     )
     with (tmp_path / "log.txt").open("w") as log:
@@ -181,6 +186,8 @@ def test_failed_step_keeps_its_log_and_a_script_that_runs_it_by_hand(
     script = next((tmp_path / ".forge" / "failed").glob("engine@a-*/reproduce.sh"))
     assert str(script) in caught.value.hint
     assert "s3cr3t" not in script.read_text()
+    assert "PIP_INDEX_URL" in script.read_text()
+    assert script.stat().st_mode & 0o777 == 0o700
     by_hand = subprocess.run(
         [script], env={"TOKEN": "x", "PATH": os.environ["PATH"]}, capture_output=True, check=False
     )
@@ -190,12 +197,13 @@ def test_failed_step_keeps_its_log_and_a_script_that_runs_it_by_hand(
 def test_failed_step_stores_no_result_and_leaves_nothing_running(
     run: Run, store: Store, tmp_path: Path
 ) -> None:
-    step = shell("first", "echo half > ${outputs.out}/text; sleep 61.5 & exit 1")
+    script = f"echo half > ${{outputs.out}}/text; sleep 600 & echo $! > {tmp_path}/pid; exit 1"
+    step = shell("first", script)
     with pytest.raises(StepFailedError):
         run(step)
     assert store.recent_actions() == []
     assert list((tmp_path / ".forge" / "running").iterdir()) == []
-    assert "sleep\x0061.5" not in _commands()
+    assert not lives(tmp_path / "pid")
 
 
 def test_command_that_is_killed_half_way_stores_nothing_and_the_next_run_builds_it(
@@ -281,10 +289,49 @@ def test_kept_tree_that_lost_a_file_is_unpacked_anew(
 ) -> None:
     first = shell("first", "echo one > ${outputs.out}/text")
     run(first)
-    for kept in (tmp_path / ".forge" / "trees").iterdir():
-        (kept / "text").unlink()
+    kept(tmp_path).unlink()
     second = shell("second", "cat ${inputs.a}/text > ${outputs.out}/text", {"a": first["out"]})
     assert text(store, run(second)["second"]) == "one\n"
+
+
+def test_kept_tree_whose_bytes_changed_is_never_used(
+    run: Run, store: Store, tmp_path: Path
+) -> None:
+    first = shell("first", "echo one > ${outputs.out}/text")
+    run(first)
+    kept(tmp_path).write_text("ONE\n")  # as long as before
+    second = shell("second", "cat ${inputs.a}/text > ${outputs.out}/text", {"a": first["out"]})
+    assert text(store, run(second)["second"]) == "one\n"
+    assert kept(tmp_path, "one\n").read_text() == "one\n"
+
+
+def test_tool_that_writes_into_its_input_does_not_spoil_it_for_the_next(
+    run: Run, store: Store
+) -> None:
+    first = shell("first", "echo one > ${outputs.out}/text")
+    rude = shell("rude", "echo two > ${inputs.a}/text; touch ${outputs.out}/x", {"a": first["out"]})
+    run(rude)
+    next_one = shell("next", "cat ${inputs.a}/text > ${outputs.out}/text", {"a": first["out"]})
+    assert text(store, run(next_one)["next"]) == "one\n"
+
+
+def test_what_killed_runs_and_long_ago_runs_left_is_deleted(run: Run, tmp_path: Path) -> None:
+    first = shell("first", "echo one > ${outputs.out}/text")
+    run(first)
+    os.utime(kept(tmp_path).parent, (0, 0))
+    running = tmp_path / ".forge" / "running"
+    (running / "engine@x-0123456789ab-abc-4194305").mkdir()  # above the highest process id
+    (running / f"engine@x-0123456789ab-abc-{os.getpid()}").mkdir()
+    run(first)
+    assert [path.name[-3:] for path in running.iterdir()] == [str(os.getpid())[-3:]]
+    assert list((tmp_path / ".forge" / "trees").iterdir()) == []
+
+
+def kept(tmp_path: Path, content: str = "") -> Path:
+    """The one file `text` of the trees kept unpacked (with this content)."""
+    files = (tmp_path / ".forge" / "trees").glob("*/text")
+    (found,) = [path for path in files if content in path.read_text()]
+    return found
 
 
 CTRL_C = """
@@ -298,7 +345,7 @@ CTRL_C = """
     from forge.store import open_store
     root = Path(sys.argv[1])
     step = Step(id="slow", argv=("sh", "-c", "echo half > ${outputs.out}/half; "
-                f"touch {root}/started; sleep 62.5"), outputs=("out",))
+                f"sleep 600 & echo $! > {root}/pid; touch {root}/started; wait"), outputs=("out",))
     plan = Plan.of("test", [], [step])
     runner = LocalRunner(cache=root / "e", environment=dict(os.environ))
     store = open_store(str(root / "store"), cache=root / "cache")
@@ -307,28 +354,45 @@ CTRL_C = """
 """
 
 
-def test_ctrl_c_ends_the_children_and_leaves_nothing_half_stored(tmp_path: Path) -> None:
+def _start(tmp_path: Path) -> subprocess.Popen[bytes]:
+    """A run of its own process, in the middle of its one step."""
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CTRL_C), str(tmp_path)], stderr=subprocess.PIPE
     )
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for((tmp_path / "started").exists)
+    return child
+
+
+def test_ctrl_c_ends_the_children_and_leaves_nothing_half_stored(tmp_path: Path) -> None:
+    child = _start(tmp_path)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
     assert b"KeyboardInterrupt" in errors
-    assert "sleep\x0062.5" not in _commands()
+    assert not lives(tmp_path / "pid")
     store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
     assert store.recent_actions() == []
     assert [entry.name for entry in store.objects.entries("leases/")] == []
     assert list((tmp_path / ".forge" / "running").iterdir()) == []
 
 
-def _commands() -> str:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_bytes().decode(errors="replace"))
-        except OSError:
-            continue  # it ended while we looked
-    return "\n".join(found)
+def test_run_that_is_killed_takes_its_step_with_it(tmp_path: Path) -> None:
+    child = _start(tmp_path)
+    child.kill()
+    child.communicate(timeout=30)
+    wait_for(lambda: not lives(tmp_path / "pid"))
+
+
+def lives(file: Path) -> bool:
+    """Whether the process whose id is in the file runs."""
+    status = Path("/proc", file.read_text().strip(), "stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in a minute"
+        time.sleep(0.05)

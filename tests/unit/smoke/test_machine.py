@@ -1,9 +1,13 @@
 """Parsing of what machines print; the lines are from docs/hardware facts and this machine."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from forge.smoke.benchmark import prompt_set
-from forge.smoke.machine import here, parse_cpu, parse_gpu, parse_memory_mib, parse_power_mode
+from forge.smoke.machine import here, parse_cpu, parse_gpu, parse_memory_mib, parse_power_limit_w
+from tests.unit.smoke.results import MACHINE
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC  9B14\nprocessor\t: 1\nmodel name\t: AMD EPYC  9B14\n"
 ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd83\n"
@@ -39,9 +43,34 @@ def test_parse_memory_is_mib() -> None:
     assert parse_memory_mib("") == 0
 
 
-def test_parse_power_mode() -> None:
-    assert parse_power_mode("NV Power Mode: MAXN\n0\n") == "MAXN"
-    assert parse_power_mode("") is None
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("145.00\n", 145.0), ("70.00\n250.00\n", 70.0), ("[N/A]\n", None), ("", None),
+     ("[Not Supported]\n", None), ("No devices were found\n", None)],
+)  # fmt: skip
+def test_parse_power_limit_is_watts_of_the_first_gpu(text: str, expected: float | None) -> None:
+    assert parse_power_limit_w(text) == expected
+
+
+def test_machines_at_unlike_power_do_not_compare_equal() -> None:
+    low, high = (MACHINE.model_copy(update={"power_limit_w": limit}) for limit in (70.0, 145.0))
+    fast, slow = (MACHINE.model_copy(update={"power_mode": mode}) for mode in ("MAXN", "120W"))
+    assert len({one.describe() for one in (MACHINE, low, high, fast, slow)}) == 5
+
+
+def programs(folder: Path, **says: str) -> None:
+    for name, text in says.items():
+        path = folder / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+
+def test_here_names_the_power_mode_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path, nvpmodel="printf 'NV Fan Mode:quiet\\nNV Power Mode: 120W\\n1\\n'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert here().power_mode == "120W"
 
 
 def test_here_describes_this_machine() -> None:

@@ -1,0 +1,190 @@
+"""Heat in the sensor files, requests at the gateway: what arrives where Triton is, is counted.
+
+The gateway, the governor's thread and both HTTP servers are real; the sensors are files below a
+folder as the kernel has them, and the governor's clock runs fast so that minutes take seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from forge.device.answers import Triton
+from forge.device.gateway import create_app
+from forge.device.heat import HeatGuard
+from forge.device.journal import Release
+from forge.device.limit import Limit
+from forge.device.live import Live, Serving
+from forge.device.thermal import read
+from forge.profiles import Thermal
+from tests.support.counting_triton import CountingTriton
+
+MOST = 8
+CLIENTS = 16
+FASTER = 50.0
+THERMAL = Thermal(throttle_c=83, critical_c=90, batch_floor=2)
+
+
+@dataclass
+class Clients:
+    """Keep asking until told to stop; what they were answered is counted by status."""
+
+    url: str
+    statuses: dict[int, int] = field(default_factory=dict)
+    reasons: set[str] = field(default_factory=set)
+    over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self) -> None:
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while not self.over.is_set():
+                response = client.post(f"{self.url}/v1/inference", json={"prompt": "a"})
+                with self._lock:
+                    seen = self.statuses
+                    seen[response.status_code] = seen.get(response.status_code, 0) + 1
+                    if response.status_code == 429:
+                        self.reasons.add(response.json()["error"]["message"])
+                        assert response.headers["retry-after"]
+                if response.status_code != 200:
+                    time.sleep(0.02)
+
+
+@dataclass
+class Device:
+    """A gateway whose governor looks at files."""
+
+    zone: Path
+    guard: HeatGuard
+    triton: CountingTriton
+    clients: Clients
+
+    def heat(self, celsius: float | None) -> None:
+        """Write the sensor's file as a whole; None takes it away."""
+        if celsius is None:
+            (self.zone / "temp").unlink()
+            return
+        (self.zone / "new").write_text(f"{celsius * 1000:.0f}\n")
+        (self.zone / "new").replace(self.zone / "temp")
+
+    def settle(self, limit: int) -> None:
+        """Until the limit is this, and those that came in before have left."""
+        wait_for(lambda: self.guard.limit.current == limit, self.describe)
+        time.sleep(3 * self.triton.words * self.triton.pause_s)
+        self.triton.since_last()
+
+    def serves(self, limit: int) -> None:
+        """Until so many were at Triton at once, for a second at least; never were more."""
+        self.settle(limit)
+        peaks = [0]
+        until = time.monotonic() + 1
+
+        def reached() -> bool:
+            peak, _ = self.triton.since_last()
+            peaks.append(peak)
+            return time.monotonic() > until and max(peaks) >= limit
+
+        wait_for(reached, lambda: f"{max(peaks)}: {self.describe()}")
+        assert max(peaks) == limit
+
+    def describe(self) -> str:
+        return repr(self.guard.report())
+
+
+def wait_for(condition: Callable[[], bool], said: Callable[[], str]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, said()
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def gateway(live: Live, guard: HeatGuard) -> Iterator[str]:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    app = create_app(live, Triton(), guard.report, guard.limit)
+    config = uvicorn.Config(app, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("tj-thermal\n")
+    (zone / "temp").write_text("45000\n")
+    guard = HeatGuard(
+        Limit(),
+        "jetson",
+        look=lambda: read("jetson", tmp_path),
+        period_s=2.0 / FASTER,
+        clock=lambda: time.monotonic() * FASTER,
+    )
+    guard.govern(THERMAL, MOST)
+    triton, live = CountingTriton(), Live()
+    with triton.running() as behind, guard.running(), gateway(live, guard) as url:
+        live.set(serving(behind))
+        clients = Clients(url)
+        threads = [threading.Thread(target=clients.ask) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield Device(zone, guard, triton, clients)
+        finally:
+            clients.over.set()
+            for thread in threads:
+                thread.join()
+
+
+def serving(url: str) -> Serving:
+    release = Release(name="llm", version="1.0.0", profile="jetson", manifest="0" * 64)
+    return Serving(
+        url=url,
+        model="llm",
+        slot="a",
+        release=release,
+        triton="2.51.0",
+        runtime={},
+        default_max_tokens=16,
+        max_seq_len=64,
+    )
+
+
+def test_heat_limits_what_reaches_triton_and_cooling_gives_it_back(device: Device) -> None:
+    device.serves(MOST)  # sixteen clients want more
+    device.heat(85)
+    device.serves(4)  # 2 + 6 * (90 - 85) / (90 - 78)
+    device.heat(95)
+    device.serves(THERMAL.batch_floor)  # it never stops answering
+    assert any("95.0 °C is critical (90 °C)" in reason for reason in device.clients.reasons)
+
+    device.heat(50)
+    device.serves(MOST)
+    assert set(device.clients.statuses) == {200, 429}
+
+    report = httpx.get(f"{device.clients.url}/v1/hardware", trust_env=False).json()
+    assert (report["limit"], report["celsius"]) == (MOST, 50.0)
+    assert [one["limit"] for one in report["decisions"]][-6:] == [3, 4, 5, 6, 7, 8]
+
+
+def test_a_lost_sensor_halves_what_reaches_triton(device: Device) -> None:
+    device.serves(MOST)
+    device.heat(None)
+    device.serves(MOST // 2)
+    assert any("no temperature can be read" in reason for reason in device.clients.reasons)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from forge.device.limit import UNGOVERNED, Limit, Set
+
+
+def test_nothing_is_limited_before_somebody_governs() -> None:
+    assert Limit().get() == (UNGOVERNED, "nothing governs the load")
+
+
+def test_changes_are_kept_with_their_time_and_reason() -> None:
+    limit = Limit(4, clock=lambda: datetime(2026, 11, 24, 4, tzinfo=UTC))
+    assert limit.set(2, "hot")
+    assert not limit.set(2, "still hot")
+    assert limit.set(3, "cooler")
+    assert limit.get() == (3, "cooler")
+    assert limit.moves == (1, 1)
+    at = "2026-11-24T04:00:00Z"
+    assert limit.history == (
+        Set(at=at, limit=2, reason="hot"), Set(at=at, limit=3, reason="cooler")
+    )  # fmt: skip
+
+
+def test_history_does_not_grow_for_ever() -> None:
+    limit = Limit(1)
+    for number in range(1000):
+        limit.set(1 + number % 2, "x")
+    assert len(limit.history) == 32
+    assert sum(limit.moves) == 999
+
+
+def test_nothing_at_all_is_no_limit() -> None:
+    with pytest.raises(ValueError, match="below 1"):
+        Limit().set(0, "too hot")
+
+
+def test_who_waits_is_woken_by_a_change_and_not_by_a_new_reason() -> None:
+    limit = Limit(1)
+    waits, woken = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with limit.changed:
+            waits.set()
+            if limit.changed.wait(20):
+                woken.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert waits.wait(10)
+    limit.set(1, "another reason")  # takes the lock, so the other waits by now
+    assert not woken.wait(0.3)
+    limit.set(2, "another reason")
+    assert woken.wait(10)
+    waiting.join()
+
+
+def test_number_and_reason_belong_together_whoever_writes() -> None:
+    limit = Limit(1, "1")
+    writers = [
+        threading.Thread(target=lambda: [limit.set(n, str(n)) for n in range(1, 500)])
+        for _ in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        current, reason = limit.get()
+        assert reason == str(current)
+    for writer in writers:
+        writer.join()
