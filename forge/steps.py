@@ -100,7 +100,8 @@ class Step:
         libraries: version by name of the packages that decide what `${python}` writes.
         image: container image the command runs in; None: its environments are enough.
         platform: `linux/amd64`, `linux/arm64`, or None where the result is the same on any.
-        labels: what a runner must offer beside the platform, e.g. `gpu-sm120`.
+        labels: what a runner must offer beside the platform, e.g. `gpu-sm120`. Part of the key of
+            an exclusive step: a measurement holds for the kind of machine it was made on.
         secrets: names of environment variables handed through, never in the key nor in a log.
         effect: acts on the outside (publish, promote): never taken from the cache.
         exclusive: measures; nothing else runs beside it.
@@ -241,6 +242,8 @@ def key_of(step: Step, inputs: Mapping[str, str]) -> Key:
     fields |= {f"library {name}": version for name, version in step.libraries.items()}
     if step.image is not None:
         fields["image"] = step.image
+    if step.exclusive and step.labels:
+        fields["labels"] = ",".join(sorted(step.labels))
     return Key(canonical.digest(fields), dict(sorted(fields.items())))
 
 

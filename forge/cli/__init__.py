@@ -22,6 +22,7 @@ __all__ = ["main"]
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module, help shown by `forge --help` without importing the module)
     "init": ("init", "Write a new project."),
+    "check": ("check", "Check profiles, locks and the plan of every pipeline."),
     "profile": ("profile", "Show and check device profiles."),
     "checkpoint": ("checkpoint", "Pin model weights by digest."),
     "plan": ("pipeline", "Show what a pipeline would do and why."),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import click
 
+from forge.cli import summary
 from forge.cli.common import (
     bytes_text,
     json_option,
@@ -198,6 +200,8 @@ def promote(
     name = _only_name(Catalog(store.objects), name)
     ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
     before = move(store, ring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
+    row = (name, channel, before or "—", version)
+    summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])
     if as_json:
         print_json({"name": name, "channel": channel, "version": version, "before": before})
     else:

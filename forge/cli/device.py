@@ -211,10 +211,10 @@ def _watts(value: float | None) -> str:
 
 def _profiles(project_dir: Path | None) -> dict[str, Profile]:
     from forge import profiles
-    from forge.cli.init import template
+    from forge.scaffold import origin
 
     try:
         folder = open_project(project_dir).profiles
     except ConfigurationError:
-        folder = template() / "profiles"  # a device has no project; the wheel brings the profiles
+        folder = origin("profiles")  # a device has no project; the wheel brings the profiles
     return {name: profiles.load(name, folder).profile for name in profiles.names(folder)}

@@ -6,39 +6,35 @@ from pathlib import Path
 
 import click
 
-from forge.errors import UsageError
+from forge.cli.common import json_option, print_json
 
 __all__ = ["init"]
 
-FOLDERS = ("pipelines", "stages", "profiles", "dockerfiles")
-
-
-def template() -> Path:
-    """The folders a new project starts from: in the wheel as data, in a checkout the repository."""
-    import forge
-
-    package = Path(forge.__file__).parent
-    shipped = package / "template"
-    return shipped if shipped.is_dir() else package.parent
+_NEXT = (
+    "forge check",
+    "forge keys init",
+    "forge plan release --profile development",
+    "forge run release --profile development --version 1.0.0",
+)
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-def init(directory: Path) -> None:
-    """Write a new project: profiles, pipelines, stages and tool environments to edit.
+@json_option
+def init(directory: Path, *, as_json: bool) -> None:
+    """Write a new project: profiles, pipelines, stages, dockerfiles and workflows to edit.
 
     \b
     forge init my-release && cd my-release
-    forge plan release --profile development
+    forge check
     """  # noqa: D301
-    import shutil
+    from forge.scaffold import write
 
-    if directory.exists() and any(directory.iterdir()):
-        hint = "choose a new folder; forge init never overwrites"
-        raise UsageError(f"{directory} is not empty", hint=hint)
-    for name in FOLDERS:
-        ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(template() / name, directory / name, ignore=ignore)
-    ignored = ".forge/\n__pycache__/\n/artifacts/*\n"
-    (directory / ".gitignore").write_text(ignored, encoding="utf-8")
-    click.echo(f"wrote a project to {directory}; next: forge plan release --project {directory}")
+    files = write(directory)
+    if as_json:
+        print_json({"directory": str(directory), "files": files, "next": list(_NEXT)})
+        return
+    click.echo(f"wrote a project of {len(files)} files to {directory}; next:")
+    for command in (f"cd {directory}", *_NEXT):
+        click.echo(f"  {command}")
+    click.echo("README.md there says what is what and how to set up GitHub Actions.")

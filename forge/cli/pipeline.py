@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,9 @@ from typing import Any, Final
 import click
 
 from forge import profiles
+from forge.cli import summary
 from forge.cli.common import (
+    bytes_text,
     json_option,
     keys_option,
     open_project,
@@ -23,7 +25,8 @@ from forge.cli.common import (
     store_option,
 )
 from forge.cli.signing import signing_environment
-from forge.errors import UsageError
+from forge.errors import NoRunnerError, UsageError
+from forge.matrix import cut
 from forge.plan import Plan, Planned, Status, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
@@ -134,7 +137,7 @@ def _common_parameters() -> list[click.Parameter]:
         click.Option(
             ["--profile", "profile_names"],
             multiple=True,
-            help="Device profile; may be given several times. Default: all.",
+            help="Device profile; several times, or several with commas. Default: all.",
         ),
         click.Option(
             ["--set", "overrides"],
@@ -143,9 +146,9 @@ def _common_parameters() -> list[click.Parameter]:
             help="Override a profile field, e.g. engine.max_batch_size=4.",
         ),
         click.Option(
-            ["--only"], multiple=True, metavar="GLOB", help="These steps and what they need."
+            ["--only"], multiple=True, metavar="GLOB[,…]", help="These steps and what they need."
         ),
-        click.Option(["--skip"], multiple=True, metavar="GLOB", help="Not these steps."),
+        click.Option(["--skip"], multiple=True, metavar="GLOB[,…]", help="Not these steps."),
     ]
 
 
@@ -166,15 +169,20 @@ def _resolve_call(
     store = open_project_store(project, values.pop("store_url"))
     keys = Path(values.pop("keys_dir") or project.work / "keys").absolute()
     overrides = values.pop("overrides")
-    names = values.pop("profile_names") or profiles.names(project.profiles)
+    names = _words(values.pop("profile_names")) or profiles.names(project.profiles)
     resolved = [
         profiles.load(name, project.profiles, environment=os.environ, overrides=overrides).profile
         for name in dict.fromkeys(names)
     ]
     given = {"profiles": resolved, "catalog": Catalog(store.objects), "keys": keys}
     made = pipeline.plan(given, own)
-    chosen = select(made, values.pop("only"), values.pop("skip"))
+    chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
     return _Call(project, store, keys, made, chosen, dict(os.environ))
+
+
+def _words(values: Sequence[str]) -> list[str]:
+    """An option's values; each may hold several, separated by commas."""
+    return [word.strip() for value in values for word in value.split(",")]
 
 
 def _runner(call: _Call) -> LocalRunner:
@@ -218,15 +226,17 @@ def _plan(call: _Call, *, as_json: bool) -> None:
                 "reason": refusal or row.reason,
             }
         )
-    if as_json:
-        print_json(rows)
-        return
+    header = ("step", "status", "runner", "key", "reason")
     table = [
         (row["step"] or "", row["status"] or "", row["runner"] or "",
          row["key"][:12] if row["key"] else "not known yet", row["reason"] or "")
         for row in rows
     ]  # fmt: skip
-    print_table(("step", "status", "runner", "key", "reason"), table)
+    summary.append(os.environ, f"Plan of {call.plan.pipeline}", header, table)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(header, table)
 
 
 def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
@@ -235,6 +245,8 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)
+    header = ("step", "status", "seconds", "outputs")
+    summary.append(os.environ, f"Run of {call.plan.pipeline}", header, [_done_row(d) for d in done])
     if as_json:
         print_json([_done_json(one) for one in done])
         return
@@ -243,6 +255,14 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     skipped = sum(one.status is Status.SKIPPED for one in done)
     text = f"{len(done)} steps: {hits} from the store, {len(ran)} ran"
     click.echo(text + (f", {skipped} skipped" if skipped else ""))
+
+
+def _done_row(done: Done) -> tuple[str, ...]:
+    outputs = done.result.outputs if done.result else {}
+    made = ", ".join(
+        f"{name} {tree.digest[:12]} {bytes_text(tree.size)}" for name, tree in outputs.items()
+    )
+    return done.step.id, done.status.value, f"{done.seconds:.1f}", made or done.reason
 
 
 def _done_json(done: Done) -> dict[str, object]:
@@ -296,28 +316,17 @@ def _explain_nothing(row: Planned, *, as_json: bool) -> None:
         click.echo(f"{row.step.id}: {row.status.value} {row.reason}; its key depends on it")
 
 
-def _matrix(call: _Call, *, as_json: bool) -> None:
-    jobs = [
-        {
-            "id": row.step.id,
-            "platform": row.step.platform or "any",
-            "runs-on": list(row.step.labels) or [_GITHUB[row.step.platform or "any"]],
-            "status": row.status.value,
-        }
-        for row in _rows(call)
-        if row.status in {Status.RUN, Status.WAITS, Status.EFFECT}
-    ]
+def _matrix(call: _Call, *, as_json: bool, rounds: int | None) -> int | None:
+    made = cut(_rows(call))
+    header = ("when", "job", "steps")
+    summary.append(os.environ, f"Jobs of {call.plan.pipeline}", header, made.table())
     if as_json:
-        print_json({"include": jobs})
-        return
-    rows = [
-        (str(job["id"]), str(job["platform"]), " ".join(job["runs-on"]), str(job["status"]))
-        for job in jobs
-    ]
-    print_table(("job", "platform", "runs on", "status"), rows)
-
-
-_GITHUB = {"linux/amd64": "ubuntu-24.04", "linux/arm64": "ubuntu-24.04-arm", "any": "ubuntu-24.04"}
+        print_json(made.as_json())
+    else:
+        print_table(header, made.table())
+    if rounds is not None:
+        made.fit(rounds)
+    return NoRunnerError.exit_code if made.refused else None
 
 
 def _refuse_jobs(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
@@ -368,10 +377,14 @@ why = _PipelineGroup(
 matrix = _PipelineGroup(
     "matrix",
     _matrix,
-    [],
-    """List what is left to do as jobs for native runners.
+    [
+        click.Option(["--rounds"], type=click.IntRange(0), metavar="N",
+                     help="Fail if more rounds of jobs are left; 0: if anything is."),
+    ],
+    """List what is left to do as jobs for native runners; exit code 4 if no runner can do a step.
 
     \b
-    forge matrix release --json        # {"include": [...]} for a GitHub Actions matrix
+    forge matrix release --profile development
+    forge matrix release --json        # rounds[N] is a matrix for GitHub Actions, id is for --only
     """,
-)
+)  # fmt: skip

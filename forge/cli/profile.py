@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from forge import profiles
+from forge.check import SCHEMA, schema_text
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
 from forge.files import write_durably
 
@@ -85,10 +86,10 @@ def schema(project_dir: Path | None, *, write: bool) -> None:
     \b
     forge profile schema --write
     """  # noqa: D301
-    text = json.dumps(profiles.json_schema(), indent=2, ensure_ascii=False) + "\n"
+    text = schema_text()
     if not write:
         click.echo(text, nl=False)
         return
-    path = open_project(project_dir).root / "artifacts" / "schema" / "profile.schema.json"
+    path = open_project(project_dir).root / SCHEMA
     write_durably(path, text.encode())
     click.echo(f"wrote {path}")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from forge.errors import StoreError
 from forge.release import publish
 from forge.release.catalog import Catalog
 from forge.release.status import status
 from forge.store import open_objects
-from tests.support.seaweed import Seaweed
+from tests.support.seaweed import ROLES_BUCKET, Seaweed
 from tests.unit.release.world import World, publish_at_once
 
 
@@ -51,3 +52,25 @@ def test_publishers_at_once_on_s3_all_end_up_published(
     publish_at_once(world, 3)
     assert len(Catalog(world.objects).versions("demo")) == 4
     assert on_canary(world) == "1.0.0"
+
+
+def test_rights_of_each_workflow_role_are_enough_for_its_job_and_no_more(
+    own_seaweedfs: Seaweed, tmp_path: Path
+) -> None:
+    own_seaweedfs.client().create_bucket(Bucket=ROLES_BUCKET)
+    world = World(tmp_path)
+
+    def become(role: str) -> None:
+        environment = own_seaweedfs.environment | own_seaweedfs.role(role)
+        world.objects = open_objects(f"s3://{ROLES_BUCKET}/forge", environment=environment)
+
+    become("publish")
+    world.publish("1.0.0")
+    become("build")
+    with pytest.raises(StoreError, match="AccessDenied"):
+        world.publish("1.1.0")
+    become("promote")
+    with pytest.raises(StoreError, match="AccessDenied"):
+        world.objects.write_new("packs/aa/x", b"1")
+    world.promote("1.0.0", "stable")
+    assert Catalog(world.objects).channels("demo")["stable"] == "1.0.0"

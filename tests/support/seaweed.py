@@ -23,6 +23,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 ACCESS_KEY = "forge-test"
 SECRET_KEY = "forge-test-secret"
 START_S = 60.0
+# What docs/ci.md lets each role of the workflows do, in a bucket of their own below `forge/`.
+ROLES_BUCKET = "forge-roles"
+_READ = (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}")
+_BUILT = ("packs", "files", "trees", "actions", "leases")
+ROLES = {
+    "build": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{folder}/*" for folder in _BUILT)),
+    "publish": (*_READ, f"Write:{ROLES_BUCKET}/forge/*"),
+    "promote": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{one}/*" for one in ("tuf", "leases"))),
+}
 START_TRIES = 3
 
 
@@ -51,6 +60,10 @@ class Seaweed:
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         }
+
+    def role(self, name: str) -> dict[str, str]:
+        """Credentials that may do what ROLES says, as an assumed role would bring them."""
+        return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": f"{name}-secret"}
 
     def client(self) -> Any:
         return boto3.client(
@@ -128,7 +141,15 @@ class Seaweed:
 def _identities() -> dict[str, object]:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return {"identities": [{"name": "t", "credentials": credentials, "actions": actions}]}
+    roles = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": name, "secretKey": f"{name}-secret"}],
+            "actions": list(allowed),
+        }
+        for name, allowed in ROLES.items()
+    ]
+    return {"identities": [{"name": "t", "credentials": credentials, "actions": actions}, *roles]}
 
 
 def free_ports(count: int) -> list[int]:

@@ -53,6 +53,11 @@ def test_key_changes_when_anything_that_decides_the_result_changes(
     assert key_of(a_step(**change), {"weights": DIGEST}).digest != before
 
 
+def test_measurement_holds_for_the_kind_of_machine_it_was_made_on() -> None:
+    ours, theirs = a_step(exclusive=True), a_step(exclusive=True, labels=("gpu-sm61",))
+    assert key_of(ours, {"weights": DIGEST}) != key_of(theirs, {"weights": DIGEST})
+
+
 def test_key_changes_with_the_bytes_of_an_input() -> None:
     step = a_step()
     assert key_of(step, {"weights": DIGEST}) != key_of(step, {"weights": "b" * 64})

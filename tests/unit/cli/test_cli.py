@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,12 +179,74 @@ def test_pipeline_that_cannot_be_imported_exits_3_with_the_reason(project: Path)
     assert "No module named 'nowhere_to_be_found'" in done.stderr
 
 
-def test_matrix_lists_a_job_for_each_step_with_its_runner_labels(project: Path) -> None:
-    done = forge(project, "matrix", "release", "--json")
+def test_matrix_has_a_job_for_each_profile_on_its_runner_in_the_round_it_can_run(
+    project: Path,
+) -> None:
+    done = forge(project, "matrix", "release", "--profile", "development,tesla-p40", "--json")
     assert done.returncode == 0, done.stderr
-    jobs = {job["id"]: job for job in json.loads(done.stdout)["include"]}
-    assert "gpu-sm120" in jobs["engine@rtx-pro-4000"]["runs-on"]
-    assert jobs["engine@development"]["runs-on"] == ["ubuntu-24.04"]
+    made = json.loads(done.stdout)
+    early, late = ({cell["name"]: cell for cell in one["include"]} for one in made["rounds"])
+    first = early["development on ubuntu-24.04"]
+    assert first["runs-on"] == ["ubuntu-24.04"]
+    assert first["shared"][0] == "checkpoint"
+    assert late["tesla-p40 on gpu-sm61"]["labels"] == "self-hosted,linux,x64,gpu-sm61"
+    assert "smoke@tesla-p40" in late["tesla-p40 on gpu-sm61"]["steps"]
+    assert sorted(made["finish"]) == ["proofs@development", "proofs@tesla-p40", "publish"]
+    only = ("--profile", "development", "--only", first["id"], "--json")
+    planned = json.loads(forge(project, "plan", "release", *only).stdout)
+    rows = {row["step"] for row in planned if row["status"] != "skipped"}
+    assert rows == {*first["steps"], *first["shared"]}
+
+
+def test_matrix_with_a_step_no_runner_can_run_shows_the_others_and_exits_4(project: Path) -> None:
+    (project / "stages" / "engine.py").write_text(
+        (project / "stages" / "engine.py").read_text().replace(
+            "    return builder_of(profile)",
+            """    if profile.name == "tesla-p40":
+        import dataclasses
+        made = builder_of(profile).compile(profile, checkpoint, DOCKERFILES)
+        return dataclasses.replace(made.step, planned_only="nobody has one")["engine"]
+    return builder_of(profile)""",
+        )
+    )  # fmt: skip
+    done = forge(project, "matrix", "release", "--profile", "development,tesla-p40")
+    assert done.returncode == 4
+    assert "development on ubuntu-24.04" in done.stdout
+    assert re.search(r"refused +engine@tesla-p40 +nobody has one", done.stdout)
+
+
+def test_matrix_fails_when_more_rounds_are_left_than_the_workflow_has(project: Path) -> None:
+    matrix = ("matrix", "release", "--profile", "tesla-p40")
+    assert forge(project, *matrix, "--rounds", "2").returncode == 0
+    done = forge(project, *matrix, "--rounds", "0")
+    assert done.returncode == 4
+    assert "still to do: checkpoint, " in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--only", "--skip", "--profile"])
+def test_empty_selection_is_an_error_and_not_everything(project: Path, option: str) -> None:
+    assert forge(project, "plan", "release", option, "").returncode in {2, 3}
+
+
+def test_tables_go_to_the_job_summary_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary"))
+    for command in ("plan", "matrix"):
+        forge(project, command, "release", "--profile", "development", "--json")
+    text = (project / "summary").read_text()
+    assert "### Plan of release" in text
+    assert "| round 0 | development on ubuntu-24.04 | (checkpoint) engine@development" in text
+
+
+def test_check_exits_3_and_says_everything_that_is_wrong(project: Path) -> None:
+    assert forge(project, "check").returncode == 0
+    profile = project / "profiles" / "development.yaml"
+    profile.write_text(profile.read_text() + "\nthermal:\n  throtle_c: 80\n")
+    (project / "dockerfiles" / "openvino" / "requirements.lock").unlink()
+    done = forge(project, "check", "--json")
+    assert done.returncode == 3
+    wrong = {one["what"]: one["detail"] for one in json.loads(done.stdout) if not one["good"]}
+    assert "did you mean 'thermal.throttle_c'?" in wrong["profile development"]
+    assert "lock openvino" in wrong
 
 
 def test_profile_show_names_the_source_of_each_value(project: Path) -> None:
@@ -196,12 +259,36 @@ def test_profile_show_names_the_source_of_each_value(project: Path) -> None:
     assert origins["power.mode"]["where"] == "profiles/defaults.yaml"
 
 
-def test_init_writes_a_project_that_plans(tmp_path: Path) -> None:
+def test_init_writes_a_project_that_passes_its_own_check(tmp_path: Path) -> None:
     made = tmp_path / "mine"
-    assert forge(tmp_path, "init", str(made)).returncode == 0
-    done = forge(made, "plan", "release", "--profile", "development")
+    done = forge(tmp_path, "init", str(made))
     assert done.returncode == 0, done.stderr
-    assert "engine@development" in done.stdout
+    assert "forge keys init" in done.stdout
+    checked = forge(made, "check")
+    assert checked.returncode == 0, checked.stdout
+    assert "pipeline release for development" in checked.stdout
+    assert {"check.yml", "promote.yml", "release.yml"} == {
+        path.name for path in (made / ".github" / "workflows").iterdir()
+    }
+    assert os.access(made / "scripts" / "install-forge", os.X_OK)
+
+
+def test_init_into_an_empty_folder_lists_what_it_wrote(tmp_path: Path) -> None:
+    made = json.loads(forge(tmp_path, "init", str(tmp_path), "--json").stdout)
+    assert made["files"] == sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    )
+    assert made["next"][0] == "forge check"
+
+
+def test_keys_of_a_new_project_are_not_tracked_by_git(tmp_path: Path) -> None:
+    forge(tmp_path, "init", str(tmp_path))
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    ignored = ("check-ignore", ".forge/keys/online.pem", "artifacts/packs", ".venv/bin")
+    shown = subprocess.run(
+        ["git", "-C", str(tmp_path), *ignored], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.split() == list(ignored[1:])
 
 
 def test_init_never_overwrites(project: Path) -> None:

@@ -1,0 +1,142 @@
+"""What must hold of a project before anybody runs it: the check a pull request must pass.
+
+Nothing is run, built or asked of a server: profiles are read, locks are looked at, and every
+pipeline is planned for every profile against a store that is empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from forge import profiles
+from forge.errors import ForgeError
+from forge.profiles import Profile
+from forge.project import Pipeline, Project
+from forge.release.catalog import Catalog
+from forge.store import Store
+
+__all__ = ["SCHEMA", "Finding", "check", "schema_text"]
+
+SCHEMA: Final = Path("artifacts") / "schema" / "profile.schema.json"
+_MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: for example `profile development`.
+        good: whether it holds.
+        detail: what was found, or what is wrong and what to do.
+    """
+
+    what: str
+    good: bool
+    detail: str
+
+
+def check(project: Project, store: Store) -> list[Finding]:
+    """Look at everything; the first problem does not hide the others.
+
+    Args:
+        project: the project.
+        store: an empty store, never written to.
+    """
+    loaded, findings = _profiles(project)
+    findings += _locks(project)
+    findings += _schema(project)
+    for name in project.pipelines():
+        findings += _pipeline(project, name, loaded, store)
+    return findings
+
+
+def schema_text() -> str:
+    """The file that holds the JSON Schema of a profile."""
+    return json.dumps(profiles.json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _profiles(project: Project) -> tuple[list[Profile], list[Finding]]:
+    loaded: list[Profile] = []
+    findings: list[Finding] = []
+    for name in profiles.names(project.profiles):
+        try:
+            profile = profiles.load(name, project.profiles).profile
+        except ForgeError as error:
+            findings.append(Finding(f"profile {name}", False, str(error)))
+        else:
+            loaded.append(profile)
+            findings.append(Finding(f"profile {name}", True, profile.description))
+    if not findings:
+        findings.append(Finding("profiles", False, f"there are none in {project.profiles}"))
+    return loaded, findings
+
+
+def _locks(project: Project) -> Iterator[Finding]:
+    """Each `requirements.in` has a lock in which every package has its hash."""
+    for wanted in sorted((project.root / "dockerfiles").glob("*/requirements.in")):
+        what = f"lock {wanted.parent.name}"
+        lock = wanted.with_suffix(".lock")
+        if not lock.is_file():
+            yield Finding(what, False, "there is no requirements.lock beside requirements.in")
+        elif lock.stat().st_size > _MAX_LOCK_BYTES:
+            yield Finding(what, False, f"it is larger than {_MAX_LOCK_BYTES} bytes")
+        else:
+            lines = _requirements(lock.read_text(encoding="utf-8", errors="replace"))
+            bare = [line.split()[0] for line in lines if "--hash=sha256:" not in line]
+            detail = f"{bare[0]} has no hash" if bare else f"{len(lines)} packages"
+            yield Finding(what, not bare, detail)
+
+
+def _requirements(text: str) -> list[str]:
+    """The logical lines of a lock that name a package."""
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "--"))]
+
+
+def _schema(project: Project) -> Iterator[Finding]:
+    path = project.root / SCHEMA
+    if path.is_file():
+        same = path.read_text(encoding="utf-8") == schema_text()
+        hint = "it is not what this Forge says; run: forge profile schema --write"
+        yield Finding("schema", same, "equal to the code" if same else hint)
+
+
+def _pipeline(
+    project: Project, name: str, loaded: Sequence[Profile], store: Store
+) -> Iterator[Finding]:
+    what = f"pipeline {name}"
+    try:
+        pipeline = project.load(name)
+    except ForgeError as error:
+        yield Finding(what, False, str(error))
+        return
+    required = [option.name for option in pipeline.options if option.required]
+    if required:
+        yield Finding(what, True, f"not planned: needs --{required[0].replace('_', '-')}")
+        return
+    for profile in loaded:
+        yield _plan(f"{what} for {profile.name}", project, pipeline, [profile], store)
+    if len(loaded) > 1:
+        yield _plan(f"{what} for all profiles", project, pipeline, loaded, store)
+
+
+def _plan(
+    what: str, project: Project, pipeline: Pipeline, chosen: Sequence[Profile], store: Store
+) -> Finding:
+    given = {
+        "profiles": list(chosen),
+        "catalog": Catalog(store.objects),
+        "keys": project.work / "keys",
+    }
+    try:
+        plan = pipeline.plan(given, {option.name: option.default for option in pipeline.options})
+    except ForgeError as error:
+        return Finding(what, False, str(error))
+    idle = [step for step in plan.steps if step.planned_only]
+    note = f", {len(idle)} of them no runner can run yet" if idle else ""
+    return Finding(what, True, f"{len(plan.steps)} steps{note}")

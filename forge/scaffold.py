@@ -1,0 +1,68 @@
+"""A new project: this repository's own folders, and a few files that only a new one needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import forge
+from forge.errors import ForgeError, UsageError
+
+__all__ = ["origin", "write"]
+
+_PACKAGE: Final = Path(forge.__file__).parent
+# Path in the new project: path in the repository, or below `forge/template/` in the wheel.
+_CONTENT: Final[Mapping[str, str]] = {
+    "pipelines": "pipelines",
+    "stages": "stages",
+    "profiles": "profiles",
+    "dockerfiles": "dockerfiles",
+    "artifacts/schema": "artifacts/schema",
+    "scripts/install-forge": "scripts/install-forge",
+    "requirements.lock": "requirements.lock",
+    ".github/workflows/release.yml": ".github/workflows/release.yml",
+    ".github/workflows/promote.yml": ".github/workflows/promote.yml",
+    ".github/workflows/check.yml": "forge/template/check.yml",
+    ".gitignore": "forge/template/gitignore",
+    "README.md": "forge/template/README.md",
+}
+
+
+def write(directory: Path) -> list[str]:
+    """Write a project into a folder that is new or empty.
+
+    Returns:
+        The files written, relative to `directory`, sorted.
+
+    Raises:
+        UsageError: there is something in the folder already; it is not touched.
+        ForgeError: it cannot be written.
+    """
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            hint = "choose a new folder; forge init never overwrites"
+            raise UsageError(f"{directory} is not empty", hint=hint)
+        for name, shipped in _CONTENT.items():
+            _copy(origin(shipped), directory / name)
+    except OSError as error:
+        raise ForgeError(f"Cannot write a project to {directory}", why=str(error)) from None
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return sorted(path.relative_to(directory).as_posix() for path in files)
+
+
+def origin(name: str) -> Path:
+    """Where a part of a new project comes from: the wheel's data, in a checkout the repository."""
+    shipped = _PACKAGE / "template" / name.removeprefix("forge/template/")
+    return shipped if shipped.exists() else _PACKAGE.parent / name
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    else:
+        shutil.copyfile(source, target)
+        if target.parent.name == "scripts":
+            target.chmod(0o755)  # not every installer of wheels keeps the mode

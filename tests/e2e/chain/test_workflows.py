@@ -1,0 +1,170 @@
+"""release.yml and promote.yml: their own commands, in clean clones that share one real S3 store."""
+
+import base64
+import json
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forge.bundle import parse_manifest
+from tests.e2e.chain.world import World
+from tests.support.seaweed import ROLES, ROLES_BUCKET, Seaweed
+from tests.support.workflow import Machine, Result, load, run_job
+
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1200)]
+PROFILES = "development,tesla-p40"
+NO_CELL: Mapping[str, str] = {}
+MATRIX = re.compile(r"\$\{\{ fromJSON\(needs\.plan\.outputs\.matrix\)\.rounds\[(\d)\] \}\}")
+
+
+class Run:
+    """One run of the release workflow: every job gets a machine of its own."""
+
+    def __init__(self, world: World, seaweedfs: Seaweed, folder: Path) -> None:
+        self.workflow = load("release.yml")
+        self.folder = folder
+        self.environment = seaweedfs.environment
+        self.roles = {f"arn:aws:iam::0:role/{name}": seaweedfs.role(name) for name in ROLES}
+        seaweedfs.client().create_bucket(Bucket=ROLES_BUCKET)
+        self.store = f"s3://{ROLES_BUCKET}/forge"
+        self.values = {
+            "inputs.version": "1.0.0",
+            "inputs.profiles": PROFILES,
+            "inputs.channel": "canary",
+            "github.ref_name": "main",
+            "vars.FORGE_PACKAGE": "",
+            "vars.FORGE_PROFILES": "",
+            "vars.FORGE_STORE": self.store,
+            "vars.FORGE_S3_ENDPOINT": seaweedfs.endpoint,
+            "vars.AWS_REGION": "us-east-1",
+            "vars.FORGE_BUILD_ROLE": "arn:aws:iam::0:role/build",
+            "vars.FORGE_PUBLISH_ROLE": "arn:aws:iam::0:role/publish",
+            "vars.FORGE_PROMOTE_ROLE": "arn:aws:iam::0:role/promote",
+            "secrets.FORGE_PASSPHRASE": "words of the test",
+            "secrets.FORGE_KEYS_ARCHIVE": archive(world.project / ".forge" / "keys"),
+        }
+
+    def machine(self) -> Machine:
+        number = sum(1 for _ in self.folder.iterdir())
+        return Machine(self.folder / f"machine-{number}", self.roles)
+
+    def job(self, name: str, cell: Mapping[str, str] = NO_CELL, fails: int = 0) -> Result:
+        result = run_job(self.workflow, name, self.machine(), self.known(cell))
+        assert result.exit_code == fails, result.log
+        return result
+
+    def killed(self, name: str, cell: Mapping[str, str], when: Callable[[Path], bool]) -> Result:
+        machine = self.machine()
+        clone = machine.clone
+        return run_job(self.workflow, name, machine, self.known(cell), lambda: when(clone))
+
+    def known(self, cell: Mapping[str, str]) -> dict[str, str]:
+        return self.values | {f"matrix.{name}": value for name, value in cell.items()}
+
+    def rows(self, job: str, planned: Result) -> list[dict[str, str]]:
+        """The job's cells: what its `strategy.matrix` takes from the plan's output."""
+        made = MATRIX.fullmatch(self.workflow["jobs"][job]["strategy"]["matrix"])
+        assert made is not None
+        rows = json.loads(planned.outputs["matrix"])["rounds"][int(made.group(1))]["include"]
+        return [{key: row[key] for key in ("id", "name", "labels")} for row in rows]
+
+
+def archive(keys: Path) -> str:
+    """The secret, made as docs/ci.md says: no offline key in it, small enough for GitHub."""
+    command = ["tar", "--create", "--gzip", "--directory", str(keys)]
+    command += ["--exclude", "root-*.pem", "--exclude", "targets.pem", "."]
+    data = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    text = base64.b64encode(data).decode()
+    assert len(text) < 48 * 1024
+    return text
+
+
+def in_the_middle_of(step: str) -> Callable[[Path], bool]:
+    """Whether a clone's job has a command of `step` running that has printed something."""
+
+    def is_running(clone: Path) -> bool:
+        logs = (clone / ".forge" / "running").glob(f"{step}-*/log.txt")
+        return any(log.stat().st_size for log in logs)
+
+    return is_running
+
+
+def identity(document: dict[str, Any]) -> tuple[str, dict[str, dict[str, str]]]:
+    """What makes a release itself, and how its bytes came to be: no times, no measurements.
+
+    Links by key, not by step: a step of another profile may have made what both share.
+    """
+    manifest = parse_manifest(json.dumps(document).encode())
+    links = {
+        link.key: link.outputs
+        for link in manifest.chain
+        if link.step.partition("@")[0] in {"checkpoint", "engine", "repository", "sbom"}
+    }
+    return manifest.identity(), links
+
+
+def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
+    world: World, seaweedfs: Seaweed, tmp_path: Path
+) -> None:
+    run = Run(world, seaweedfs, tmp_path)
+    assert list(run.workflow["jobs"]) == ["plan", "build", "device", "publish"]
+    planned = run.job("plan")
+    assert "development on ubuntu-24.04" in planned.summary
+    cell, *others = sorted(run.rows("build", planned), key=lambda row: row["name"])
+    assert cell["name"] == "development on ubuntu-24.04"
+    (device,) = run.rows("device", planned)
+
+    killed = run.killed("build", cell, in_the_middle_of("smoke@development"))
+    assert killed.exit_code == -9
+    for other in others:
+        run.job("build", other)
+    assert run.job("device", device).statuses()["smoke@tesla-p40"] == "run"
+    refused = run.job("publish", fails=4)
+    assert "gate@development" in refused.log
+    assert "tesla-p40" not in refused.log.partition("still to do")[2]
+
+    again = run.job("build", cell).statuses()
+    assert {step for step, status in again.items() if status == "run"} <= {
+        "smoke@development", "gate@development", "sbom@development",
+    }  # fmt: skip
+    assert again["engine@development"] == again["repository@development"] == "hit"
+    assert again["smoke@development"] == "run"
+
+    published = run.job("publish")
+    statuses = published.statuses()
+    ran = {step for step, status in statuses.items() if status in {"run", "always"}}
+    assert ran == {"proofs@development", "proofs@tesla-p40", "publish"}
+    assert list(tmp_path.glob("machine-*/temp/keys")) == []
+
+    at = ("--store", run.store)
+    found = {one["profile"]: one for one in _json(world, run, "bundle", "show", "1.0.0", *at)}
+    (undisturbed,) = world.json("bundle", "show", "1.0.0")
+    assert identity(found["development"]) == identity(undisturbed)
+    assert len(identity(undisturbed)[1]) == 4
+    repository = ("--profile", "tesla-p40", "--only", "repository@tesla-p40")
+    rows = {row["step"]: row for row in world.json("run", "release", *repository)}
+    here = rows["repository@tesla-p40"]["outputs"]["repository"]
+    assert found["tesla-p40"]["tree"] == here
+
+    assert run.job("publish").statuses()["proofs@development"] == "hit"
+    _promote(run)
+    channels = {row["channel"]: row["version"] for row in _json(world, run, "channels", *at)}
+    assert channels == {"canary": "1.0.0", "stable": "1.0.0"}
+
+
+def _json(world: World, run: Run, *arguments: str) -> Any:
+    return json.loads(world.forge(*arguments, "--json", env=run.environment).stdout)
+
+
+def _promote(run: Run) -> None:
+    workflow = load("promote.yml")
+    values = run.values | {
+        "inputs.version": "v1.0.0", "inputs.channel": "stable", "inputs.back": "false",
+    }  # fmt: skip
+    result = run_job(workflow, "promote", run.machine(), values)
+    assert result.exit_code == 0, result.log
+    assert "| smollm2 | stable | — | 1.0.0 |" in result.summary

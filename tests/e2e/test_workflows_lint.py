@@ -1,0 +1,88 @@
+"""The workflows, ours and those of a new project, pass actionlint and zizmor."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.workflow import UnknownExpressionError, evaluate
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), ROOT / "forge/template/check.yml"]
+ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
+PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+ids = [str(path.relative_to(ROOT)) for path in WORKFLOWS]
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go is not installed, so actionlint cannot be: see https://go.dev/dl")
+    folder = ROOT / ".forge" / "bin"
+    environment = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
+    subprocess.run([go, "install", ACTIONLINT], check=True, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        [str(folder / "actionlint"), "-no-color", *map(str, WORKFLOWS)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_zizmor_finds_nothing_even_as_an_auditor() -> None:
+    zizmor = str(Path(sys.executable).parent / "zizmor")
+    argv = [zizmor, "--offline", "--no-progress", "--persona", "auditor", *map(str, WORKFLOWS)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stderr.count("completed") == len(WORKFLOWS), done.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=ids)
+def test_workflow_gives_nothing_by_default_and_every_job_ends(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {}
+    assert {"group", "cancel-in-progress"} == set(workflow["concurrency"])
+    for job in workflow["jobs"].values():
+        assert set(job["permissions"]) <= {"contents", "id-token"}
+        assert job["permissions"]["contents"] == "read"
+        assert 0 < job["timeout-minutes"] <= 240
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=ids)
+def test_actions_are_pinned_and_checkouts_keep_no_credentials(path: Path) -> None:
+    text = path.read_text()
+    uses = [line.strip().removeprefix("- ") for line in text.splitlines() if "uses:" in line]
+    assert uses
+    assert [line for line in uses if not PINNED.fullmatch(line)] == []
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=ids)
+def test_no_script_holds_an_expression(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    scripts = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    assert scripts
+    assert [script for script in scripts if "${{" in script] == []
+
+
+def test_only_the_jobs_with_an_environment_see_secrets() -> None:
+    for path in WORKFLOWS:
+        workflow = yaml.safe_load(path.read_text())
+        assert "secrets." not in str(workflow.get("env", {}))
+        for job in workflow["jobs"].values():
+            assert "secrets." not in str(job) or job["environment"] in {"release", "promotion"}
+
+
+def test_the_runner_of_our_tests_knows_few_expressions_and_says_so() -> None:
+    values = {"inputs.version": "", "github.ref_name": "v1.0.0"}
+    assert evaluate("${{ inputs.version || github.ref_name }}", values) == "v1.0.0"
+    assert evaluate("a ${{ inputs.version || 'b' }}", values) == "a b"
+    for unknown in ("${{ secrets.TOKEN }}", "${{ toJSON(github) }}"):
+        with pytest.raises(UnknownExpressionError):
+            evaluate(unknown, values)
