@@ -199,16 +199,17 @@ def test_matrix_has_a_job_for_each_profile_on_its_runner_in_the_round_it_can_run
 
 
 def test_matrix_with_a_step_no_runner_can_run_shows_the_others_and_exits_4(project: Path) -> None:
-    (project / "stages" / "engine.py").write_text(
-        (project / "stages" / "engine.py").read_text().replace(
-            "    return builder_of(profile)",
-            """    if profile.name == "tesla-p40":
-        import dataclasses
-        made = builder_of(profile).compile(profile, checkpoint, DOCKERFILES)
-        return dataclasses.replace(made.step, planned_only="nobody has one")["engine"]
-    return builder_of(profile)""",
+    stage = project / "stages" / "engine.py"
+    with stage.open("a") as file:
+        file.write(
+            "import dataclasses\n"
+            "_compile = compile\n"
+            "def compile(profile, weights):\n"
+            "    made = _compile(profile, weights)\n"
+            "    if profile.name != 'tesla-p40':\n"
+            "        return made\n"
+            "    return dataclasses.replace(made.step, planned_only='nobody has one')['engine']\n"
         )
-    )  # fmt: skip
     done = forge(project, "matrix", "release", "--profile", "development,tesla-p40")
     assert done.returncode == 4
     assert "development on ubuntu-24.04" in done.stdout
