@@ -19,6 +19,7 @@ __all__ = [
     "MAX_DOCUMENT_BYTES",
     "Channel",
     "ChannelProfile",
+    "Digest",
     "Fit",
     "Link",
     "Manifest",

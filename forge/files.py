@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from forge.errors import TrustError
@@ -17,12 +19,14 @@ __all__ = [
     "check_paths",
     "check_relative_path",
     "fsync_directory",
+    "link_or_copy",
     "sha256_file",
-    "temporary_directory",
     "write_durably",
 ]
 
 _MAX_PATH_BYTES = 1024
+# Another file system, one without links, too many links, or links to others' files forbidden.
+_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -56,12 +60,17 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     fsync_directory(path.parent)
 
 
-@contextlib.contextmanager
-def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder in `parent` that is gone afterwards, also when the body raises."""
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
-        yield Path(name)
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of its bytes where disks cannot do that.
+
+    Raises OSError.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        shutil.copyfile(source, target)
 
 
 def sha256_file(path: Path) -> str:

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import forge.release
-from forge.canonical import Json
+from forge.canonical import Json, digest
 from forge.profiles import Profile
 from forge.release.keyring import Keyring
 from forge.steps import Artifact, Step, sources
@@ -58,8 +58,8 @@ def sign(
 
 
 def _signers(keys: Path) -> list[Json]:
-    """Ids of the keys that sign proofs, so that a rotated key signs anew."""
+    """Ids of the keys that devices believe, so that a rotated or revoked key is proved anew."""
     if not (keys / "keys.json").is_file():
         return []  # planning needs no keys; signing says how to make them
-    ring = Keyring(keys, passphrase=str)
-    return [ring.file.model_uri, *(entry.keyid for entry in ring.entries("bundles"))]
+    believed = Keyring(keys, passphrase=str).proof_keys()
+    return [*(key.keyid for key in believed.build), *(digest(pem) for pem in believed.model)]

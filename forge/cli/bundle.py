@@ -13,13 +13,15 @@ from forge.cli.common import (
     bytes_text,
     json_option,
     keys_option,
-    open_project_store,
+    open_named_store,
     print_json,
     print_table,
+    project_option,
     store_option,
 )
 from forge.cli.keys import keys_folder, open_keyring
 from forge.release.catalog import Catalog
+from forge.release.index import check_timestamp
 
 __all__ = ["bundle", "channels", "promote"]
 
@@ -40,20 +42,28 @@ def _only_name(catalog: Catalog, name: str | None) -> str:
 
 @click.group()
 def bundle() -> None:
-    """List and show published bundles."""
+    """List and show published bundles.
+
+    \b
+    forge bundle list
+    forge bundle show 1.0.0 --profile development
+    """  # noqa: D301
 
 
 @bundle.command("list")
 @store_option
+@project_option
 @json_option
-def list_bundles(store_url: str | None, *, as_json: bool) -> None:
+def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bool) -> None:
     """List what is published: versions, profiles, and the channels that point there.
 
     \b
     forge bundle list
     forge bundle list --store s3://bundles/prod --json
     """  # noqa: D301
-    catalog = Catalog(open_project_store(None, store_url).objects)
+    objects = open_named_store(project_dir, store_url).objects
+    check_timestamp(objects)
+    catalog = Catalog(objects)
     rows = []
     for name in catalog.names():
         pointing = catalog.channels(name)
@@ -77,9 +87,16 @@ def list_bundles(store_url: str | None, *, as_json: bool) -> None:
 @click.option("--profile", help="Only this profile.")
 @_name_option
 @store_option
+@project_option
 @json_option
 def show(
-    version: str, profile: str | None, name: str | None, store_url: str | None, *, as_json: bool
+    version: str,
+    profile: str | None,
+    name: str | None,
+    store_url: str | None,
+    project_dir: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Show what one version is for each profile: size, needs, measurements, where it came from.
 
@@ -89,7 +106,7 @@ def show(
     """  # noqa: D301
     from forge.errors import UsageError
 
-    catalog = Catalog(open_project_store(None, store_url).objects)
+    catalog = Catalog(open_named_store(project_dir, store_url).objects)
     name = _only_name(catalog, name)
     profiles = [profile] if profile else catalog.profiles(name, version)
     if not profiles:
@@ -123,14 +140,20 @@ def show(
 @click.command()
 @_name_option
 @store_option
+@project_option
 @json_option
-def channels(name: str | None, store_url: str | None, *, as_json: bool) -> None:
+def channels(
+    name: str | None, store_url: str | None, project_dir: Path | None, *, as_json: bool
+) -> None:
     """List channels and the versions they point to.
 
     \b
     forge channels
+    forge channels --store s3://bundles/prod --json
     """  # noqa: D301
-    catalog = Catalog(open_project_store(None, store_url).objects)
+    objects = open_named_store(project_dir, store_url).objects
+    check_timestamp(objects)
+    catalog = Catalog(objects)
     names = [name] if name else catalog.names()
     rows = [(one, *pair) for one in names for pair in catalog.channels(one).items()]
     if as_json:
@@ -151,6 +174,7 @@ def channels(name: str | None, store_url: str | None, *, as_json: bool) -> None:
 @_name_option
 @keys_option
 @store_option
+@project_option
 @json_option
 def promote(
     version: str,
@@ -159,6 +183,7 @@ def promote(
     name: str | None,
     keys_dir: Path | None,
     store_url: str | None,
+    project_dir: Path | None,
     *,
     force: bool,
     as_json: bool,
@@ -171,9 +196,9 @@ def promote(
     """  # noqa: D301
     from forge.release.publish import promote as move
 
-    store = open_project_store(None, store_url)
+    store = open_named_store(project_dir, store_url)
     name = _only_name(Catalog(store.objects), name)
-    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
+    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
     before = move(store, ring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
     row = (name, channel, before or "—", version)
     summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])

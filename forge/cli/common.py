@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,14 +12,18 @@ import click
 
 from forge.project import Project, find
 from forge.store import Store, open_store
+from forge.store.leases import owner
+from forge.store.location import check_exists
 
 __all__ = [
     "bytes_text",
     "json_option",
     "keys_option",
+    "open_named_store",
     "open_project",
     "open_project_store",
     "owner",
+    "place_of_store",
     "print_json",
     "print_table",
     "project_option",
@@ -73,15 +76,25 @@ def open_project(project_dir: Path | None) -> Project:
     return find((project_dir or Path.cwd()).resolve())
 
 
+def place_of_store(project_dir: Path | None, store_url: str | None) -> str:
+    """URL of `--store`, else of `artifacts/` of the project. Raises ConfigurationError."""
+    return store_url or str(open_project(project_dir).root / "artifacts")
+
+
+def open_named_store(project_dir: Path | None, store_url: str | None) -> Store:
+    """For commands that only read: a store named by `--store` or FORGE_STORE must be there.
+
+    The default one may be missing: a new project has published nothing. Raises NotInStoreError.
+    """
+    if store_url:
+        check_exists(store_url)
+    return open_store(place_of_store(project_dir, store_url), environment=os.environ)
+
+
 def open_project_store(project: Project | None, store_url: str | None) -> Store:
     """The store of `--store`, else `artifacts/` of the project."""
     url = store_url or str((project or open_project(None)).root / "artifacts")
     return open_store(url, environment=os.environ)
-
-
-def owner() -> str:
-    """Who this process is, for leases: `host:pid`."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def print_json(value: object) -> None:

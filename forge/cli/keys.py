@@ -13,14 +13,16 @@ from forge.cli.common import (
     json_option,
     keys_option,
     open_project,
-    open_project_store,
+    place_of_store,
     print_json,
     print_table,
+    project_option,
     store_option,
 )
 
 if TYPE_CHECKING:
     from forge.release.keyring import Keyring
+    from forge.store import Objects
 
 __all__ = ["keys", "keys_folder", "open_keyring"]
 
@@ -33,9 +35,9 @@ _passphrase_option = click.option(
 )
 
 
-def keys_folder(keys_dir: Path | None) -> Path:
+def keys_folder(project_dir: Path | None, keys_dir: Path | None) -> Path:
     """`--keys`, else `.forge/keys` of the project."""
-    return keys_dir or open_project(None).work / "keys"
+    return keys_dir or open_project(project_dir).work / "keys"
 
 
 def open_keyring(folder: Path, passphrase_file: Path | None) -> Keyring:
@@ -46,18 +48,56 @@ def open_keyring(folder: Path, passphrase_file: Path | None) -> Keyring:
     return Keyring(folder, passphrase_source(os.environ, passphrase_file, _prompt))
 
 
+def _objects(project_dir: Path | None, store_url: str | None) -> Objects:
+    from forge.store import open_objects
+
+    return open_objects(place_of_store(project_dir, store_url), environment=os.environ)
+
+
 def _prompt() -> str:
-    return str(click.prompt("Passphrase of the keys", hide_input=True, err=True))
+    return _asked("Passphrase of the keys")
 
 
 def _new_passphrase() -> str:
-    text = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    return str(text)
+    return _asked("New passphrase", confirmation_prompt=True)
+
+
+def _asked(text: str, *, confirmation_prompt: bool = False) -> str:
+    from forge.errors import UsageError
+
+    try:
+        return str(
+            click.prompt(text, hide_input=True, confirmation_prompt=confirmation_prompt, err=True)
+        )
+    except click.Abort as stopped:
+        if not isinstance(stopped.__context__, EOFError):
+            raise  # Ctrl-C
+        hint = "give --passphrase-file FILE, or set FORGE_PASSPHRASE_FILE"
+        why = "standard input has ended, so nobody can be asked"
+        raise UsageError("No passphrase for the keys", why=why, hint=hint) from None
+
+
+def _default_store(project_dir: Path | None, store_url: str | None) -> str | None:
+    """The store that keys must not lie in; outside a project there is no default one."""
+    from forge.errors import ConfigurationError
+
+    try:
+        return place_of_store(project_dir, store_url)
+    except ConfigurationError:
+        if project_dir is not None:
+            raise
+        return None
 
 
 @click.group()
 def keys() -> None:
-    """Make, check, rotate and refresh the signing keys."""
+    """Make, check, rotate and refresh the signing keys.
+
+    \b
+    forge keys init --keys ~/.config/forge/keys
+    forge keys status --json
+    forge keys refresh
+    """  # noqa: D301
 
 
 @keys.command()
@@ -72,6 +112,7 @@ def keys() -> None:
 @_passphrase_option
 @keys_option
 @store_option
+@project_option
 @json_option
 def init(
     root_keys: int,
@@ -79,6 +120,7 @@ def init(
     passphrase_file: Path | None,
     keys_dir: Path | None,
     store_url: str | None,
+    project_dir: Path | None,
     *,
     as_json: bool,
 ) -> None:
@@ -91,14 +133,14 @@ def init(
     from forge.release.keys import init as make
     from forge.release.private_keys import passphrase_source
 
-    folder = keys_folder(keys_dir)
+    folder = keys_folder(project_dir, keys_dir)
     made = make(
         folder,
         passphrase=passphrase_source(os.environ, passphrase_file, _new_passphrase)(),
         now=dt.datetime.now(dt.UTC),
         root_keys=root_keys,
         threshold=threshold,
-        store_url=store_url,
+        store_url=_default_store(project_dir, store_url),
     )
     rows = [(entry.name, entry.role, entry.keyid[:12]) for entry in made.keys]
     if as_json:
@@ -114,9 +156,15 @@ def init(
 @_passphrase_option
 @keys_option
 @store_option
+@project_option
 @json_option
 def status(
-    passphrase_file: Path | None, keys_dir: Path | None, store_url: str | None, *, as_json: bool
+    passphrase_file: Path | None,
+    keys_dir: Path | None,
+    store_url: str | None,
+    project_dir: Path | None,
+    *,
+    as_json: bool,
 ) -> int:
     """Show when each role must be signed again; exit code 7 when a device would refuse already.
 
@@ -127,8 +175,8 @@ def status(
     from forge.errors import TrustError
     from forge.release.status import status as read_status
 
-    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
-    found = read_status(open_project_store(None, store_url).objects, ring, dt.datetime.now(dt.UTC))
+    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    found = read_status(_objects(project_dir, store_url), ring, dt.datetime.now(dt.UTC))
     if as_json:
         print_json([row.model_dump(mode="json") for row in found])
     else:
@@ -146,11 +194,13 @@ def status(
 @_passphrase_option
 @keys_option
 @store_option
+@project_option
 @json_option
 def refresh(
     passphrase_file: Path | None,
     keys_dir: Path | None,
     store_url: str | None,
+    project_dir: Path | None,
     *,
     force: bool,
     as_json: bool,
@@ -159,11 +209,12 @@ def refresh(
 
     \b
     forge keys refresh
+    forge keys refresh --keys ~/.config/forge/keys --store s3://bundles/prod
     """  # noqa: D301
     from forge.release.keys import refresh as sign_anew
 
-    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
-    objects = open_project_store(None, store_url).objects
+    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    objects = _objects(project_dir, store_url)
     signed = sign_anew(objects, ring, now=dt.datetime.now(dt.UTC), force=force)
     if as_json:
         print_json({"signed": signed})
@@ -178,6 +229,7 @@ def refresh(
 @_passphrase_option
 @keys_option
 @store_option
+@project_option
 @json_option
 def rotate(
     role: str,
@@ -185,6 +237,7 @@ def rotate(
     passphrase_file: Path | None,
     keys_dir: Path | None,
     store_url: str | None,
+    project_dir: Path | None,
     *,
     revoke: bool,
     as_json: bool,
@@ -197,8 +250,8 @@ def rotate(
     """  # noqa: D301
     from forge.release.keys import rotate as replace_key
 
-    ring = open_keyring(keys_folder(keys_dir), passphrase_file)
-    objects = open_project_store(None, store_url).objects
+    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    objects = _objects(project_dir, store_url)
     now = dt.datetime.now(dt.UTC)
     # click.Choice has checked that it is one of the roles.
     name = replace_key(objects, ring, role, now=now, replace=replace, revoke=revoke)  # type: ignore[arg-type]

@@ -18,11 +18,11 @@ from forge.bundle import (
 )
 from forge.canonical import sha256
 from forge.errors import CorruptedError, NotInStoreError
-from forge.release.index import Entry, Index, read_index
+from forge.release.index import Entry, Index, check_timestamp, read_index
 from forge.store.objects import Objects
 from forge.trust import layout
 
-__all__ = ["Catalog", "HasObjects", "live_trees"]
+__all__ = ["Catalog", "HasObjects", "live_actions", "live_trees"]
 
 
 class HasObjects(Protocol):
@@ -97,15 +97,32 @@ def live_trees(store: HasObjects, keep: int) -> Iterator[str]:
     Args:
         store: the store.
         keep: how many of the newest versions of each bundle stay, beside those on a channel.
+
+    Raises:
+        TrustError: the metadata cannot be read, or has lost its timestamp: nothing would be live.
     """
+    for manifest in _live(store, keep):
+        yield manifest.tree.digest
+        yield manifest.proofs.digest
+
+
+def live_actions(store: HasObjects, keep: int) -> Iterator[str]:
+    """Keys of the results that the same versions were made from, so that a release can be repeated.
+
+    Arguments and errors as `live_trees`.
+    """
+    for manifest in _live(store, keep):
+        yield from (link.key for link in manifest.chain)
+
+
+def _live(store: HasObjects, keep: int) -> Iterator[Manifest]:
+    check_timestamp(store.objects)
     catalog = Catalog(store.objects)
     for name in catalog.names():
         kept = {*catalog.versions(name)[:keep], *catalog.channels(name).values()}
-        for version in kept:
+        for version in sorted(kept):
             for profile in catalog.profiles(name, version):
-                manifest = catalog.manifest(name, version, profile)
-                yield manifest.tree.digest
-                yield manifest.proofs.digest
+                yield catalog.manifest(name, version, profile)
 
 
 def read_manifest(objects: Objects, path: str, entry: Entry) -> Manifest:

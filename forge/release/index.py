@@ -7,7 +7,7 @@ client believes goes through `forge.trust`, and what is signed on top of through
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +21,18 @@ from forge.trust import layout
 if TYPE_CHECKING:
     from forge.store.objects import Objects
 
-__all__ = ["Entry", "Index", "already_published", "read_index", "request_digest"]
+__all__ = [
+    "Entry",
+    "Index",
+    "already_published",
+    "check_timestamp",
+    "later_roots",
+    "read_index",
+    "request_digest",
+]
 
 _REQUEST_FORMAT: Final = 1
+_MAX_ROOTS: Final = 256  # python-tuf's max_root_rotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,43 @@ class Index:
         """The version a channel points to, None if there is no such channel."""
         entry = self.channels.get(f"channels/{name}/{channel}.json")
         return None if entry is None else str(entry.custom.get("version", ""))
+
+
+def check_timestamp(objects: Objects) -> None:
+    """Raise TrustError if there is release metadata and no timestamp.
+
+    `read_index` takes that for a new store, because a first publisher that was killed leaves the
+    same. Who deletes or tells people what there is must not.
+    """
+    if objects.size(layout.TIMESTAMP_NAME) is not None:
+        return
+    if next(iter(objects.entries(layout.METADATA_PREFIX)), None) is not None:
+        raise TrustError(
+            f"{objects.url} has release metadata and no timestamp",
+            why=f"{layout.TIMESTAMP_NAME} is missing: what is published cannot be known",
+            hint="restore it from a copy of the store; if the very first publication was broken "
+            "off, run that again",
+        )
+
+
+def later_roots(objects: Objects, version: int) -> Iterator[tuple[int, bytes]]:
+    """Roots in the store from `version` on, as bytes; as many as a client would follow.
+
+    Raises TrustError for more.
+    """
+    for number in range(version, version + _MAX_ROOTS + 1):
+        try:
+            limit = layout.max_metadata_bytes("root")
+            data = objects.read(layout.metadata_name("root", number), max_bytes=limit).data
+        except NotInStoreError:
+            return
+        if number < version + _MAX_ROOTS:
+            yield number, data
+    raise TrustError(
+        f"{objects.url} has more than {_MAX_ROOTS} roots after root {version - 1}",
+        why="no client follows so many at once",
+        hint="take the newest keys folder; if that is it, restore tuf/ from a copy of the store",
+    )
 
 
 def read_index(objects: Objects) -> Index:

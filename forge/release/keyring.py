@@ -8,12 +8,13 @@
     root.json                 the newest root: what a device is set up with
 
 A private key is named by a URI: `file:NAME.pem` is ours, any other scheme is looked up by
-securesystemslib (a KMS, an HSM). A machine that only publishes needs keys.json, metadata/ and the
-PEM files of bundles, channels and online; root and targets stay offline.
+securesystemslib (a KMS, an HSM). A machine that only publishes needs keys.json, metadata/, targets/
+and the PEM files of bundles, model, channels and online; root and targets stay offline.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
-from forge.errors import ConfigurationError, ForgeError, UsageError
+from forge.bundle import Digest
+from forge.errors import ConfigurationError, ForgeError, TrustError, UsageError
 from forge.files import write_durably
 from forge.trust import layout
+from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
@@ -41,7 +44,6 @@ __all__ = [
 
 Role = Literal["root", "targets", "bundles", "channels", "online"]
 _MAX_FILE_BYTES: Final = 1024 * 1024
-_MAX_PASSPHRASE_BYTES: Final = 4096
 
 
 class _Document(BaseModel):
@@ -69,7 +71,7 @@ class KeyEntry(_Document):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")
     role: Role
     uri: str = Field(pattern=r"^[a-z0-9+-]+:.+$")
-    keyid: str = Field(pattern=r"^[0-9a-f]{64}$")
+    keyid: Digest
     keytype: str
     scheme: str
     public: str
@@ -189,6 +191,29 @@ class Keyring:
         name = layout.target_name(path, canonical.sha256(data)).removeprefix("tuf/")
         write_durably(self.folder / name, data)
 
+    def proof_keys(self) -> ProofKeys:
+        """The proof keys that the newest targets metadata of this folder lists, newest first.
+
+        Raises:
+            TrustError: there is no such metadata, or it or the list is damaged.
+            UsageError: the list is missing.
+        """
+        documents = self.documents("targets")
+        hint = "restore metadata/*.targets.json and targets/ of the folder"
+        if not documents:
+            raise TrustError(f"{self.folder} has no targets metadata", hint=hint)
+        path = layout.PROOF_KEYS_PATH
+        try:
+            signed = json.loads(documents[max(documents)])["signed"]
+            digest = str(signed["targets"][path]["hashes"]["sha256"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            what = f"The targets metadata in {self.folder} is not valid"
+            raise TrustError(what, why=f"{type(error).__name__}: {error}", hint=hint) from None
+        data = self.target(path, digest)
+        if canonical.sha256(data) != digest:
+            raise TrustError(f"The list of proof keys in {self.folder} is damaged", hint=hint)
+        return parse_proof_keys(data)
+
     def save(self, file: KeysFile) -> None:
         """Replace keys.json."""
         write_durably(self.folder / "keys.json", file.encode())
@@ -211,7 +236,7 @@ def read_keys(folder: Path) -> KeysFile:
     """`keys.json` of a folder. Raises UsageError, ConfigurationError."""
     path = folder / "keys.json"
     if not path.is_file():
-        hint = f"forge keys init {folder}"
+        hint = f"forge keys init --keys {folder}"
         raise UsageError(f"There are no keys in {folder}", why=f"no {path.name}", hint=hint)
     try:
         return KeysFile.model_validate_json(read_capped(path))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from forge.errors import UsageError
 from forge.files import fsync_directory, write_durably
 from forge.release.keyring import Expiry, Keyring, KeysFile, Role
+from forge.store.disk import disk_errors
 
 if TYPE_CHECKING:
     from forge.store.objects import Objects
@@ -51,7 +52,25 @@ def init(
 
     Raises:
         UsageError: keys are there already, the place is bad, or the numbers are.
+        StoreError: the disk is full, read-only or refuses.
     """
+    with disk_errors(f"The keys folder {folder} cannot be made", folder):
+        return _init(
+            folder, passphrase=passphrase, now=now, root_keys=root_keys, threshold=threshold,
+            expiry=expiry or Expiry(), store_url=store_url,
+        )  # fmt: skip
+
+
+def _init(
+    folder: Path,
+    *,
+    passphrase: str,
+    now: datetime,
+    root_keys: int,
+    threshold: int,
+    expiry: Expiry,
+    store_url: str | None,
+) -> KeysFile:
     from forge.release import ceremony
     from forge.release.private_keys import check_folder, generate, generate_model_key
 
@@ -59,7 +78,7 @@ def init(
         raise UsageError(
             f"{folder} is not empty",
             why="keys are never overwritten",
-            hint=f"'forge keys status {folder}' shows what is there, or choose another folder",
+            hint=f"see it with 'forge keys status --keys {folder}', or choose another folder",
         )
     if not 1 <= threshold <= root_keys <= _MAX_ROOT_KEYS:
         raise UsageError(f"{threshold} of {root_keys} root keys is not a threshold")
@@ -76,7 +95,7 @@ def init(
         model = generate_model_key(building, "model", secret)
         file = KeysFile(
             created=f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            expiry_days=expiry or Expiry(),
+            expiry_days=expiry,
             keys=entries,
         )
         write_durably(building / "keys.json", file.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from forge.errors import ForgeError, UsageError
 from forge.files import write_durably
 from forge.release.keyring import KeyEntry, Role, read_capped
+from forge.store.location import local_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -108,8 +110,8 @@ def check_folder(folder: Path, store_url: str | None = None) -> None:
         UsageError: with a better place in its hint.
     """
     resolved = folder.resolve()
-    store = Path(store_url.removeprefix("file://")) if store_url else None
-    if store_url and store and "://" not in str(store) and _inside(resolved, store.resolve()):
+    store = local_folder(store_url) if store_url else None
+    if store is not None and _inside(resolved, store.resolve()):
         raise UsageError(
             f"Keys must not lie in the store: {folder}",
             why="everything in a store is readable by every device",
@@ -131,14 +133,26 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def _git_would_track(folder: Path, path: Path) -> bool:
-    command = ["git", "-C", str(folder), "check-ignore", "--quiet", "--", str(path)]
+    # A checkout of another owner is one too: without this git answers 128, as for no checkout.
+    command = ["git", "-c", "safe.directory=*", "-C", str(folder)]
+    command += ["check-ignore", "--quiet", "--", str(path)]
+    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        result = subprocess.run(command, check=False, capture_output=True, timeout=_GIT_TIMEOUT_S)
+        result = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment,
+            timeout=_GIT_TIMEOUT_S,
+        )  # fmt: skip
     except FileNotFoundError:
         return False  # no git on this machine: nothing can be tracked from here
     except subprocess.TimeoutExpired:
         raise ForgeError(f"git did not answer in {_GIT_TIMEOUT_S} s", why=str(folder)) from None
-    # git-check-ignore(1): 0 is ignored, 1 is not ignored, 128 is no repository.
+    # git-check-ignore(1): 0 is ignored, 1 is not ignored, 128 is an error.
+    if result.returncode not in {0, 1} and "not a git repository" not in result.stderr:
+        raise UsageError(
+            f"Cannot find out whether git would track {folder}",
+            why=result.stderr.strip()[-300:] or f"git ended with {result.returncode}",
+            hint="mend that checkout, or choose a folder outside it",
+        )
     return result.returncode == 1
 
 

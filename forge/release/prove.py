@@ -14,13 +14,27 @@ from urllib.parse import quote
 
 from forge import canonical
 from forge.canonical import Json
-from forge.errors import ConfigurationError, UsageError
+from forge.errors import ConfigurationError
 from forge.files import sha256_file, write_durably
 from forge.release.chain import ancestry
 from forge.release.keyring import Keyring
+from forge.release.provers import build_key, model_key
 from forge.steps import Link
-from forge.trust.proofs import MODEL_SIGNATURE, PROVENANCE, SBOM, engine_folder
-from forge.trust.provenance import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, TREE_SUBJECT
+from forge.trust.proof_keys import ProofKeys
+from forge.trust.proofs import (
+    MODEL_SIGNATURE,
+    PROVENANCE,
+    SBOM,
+    engine_folder,
+    verify_model_signature,
+)
+from forge.trust.provenance import (
+    PAYLOAD_TYPE,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    TREE_SUBJECT,
+    verify_provenance,
+)
 
 __all__ = ["prove", "statement"]
 
@@ -51,6 +65,8 @@ def prove(
     Raises:
         ConfigurationError: the chain does not say where the repository came from.
         UsageError: a key is missing.
+        TrustError: the keys folder's list of believed keys is damaged, or a key is not what the
+            list says.
     """
     engine = engine_folder(repository)
     shutil.copyfile(sbom / SBOM, output / SBOM)
@@ -62,8 +78,12 @@ def prove(
         profile=profile,
         sbom_sha256=sha256_file(output / SBOM),
     )
-    write_durably(output / PROVENANCE, _envelope(made, ring))
-    _sign_model(engine, output / MODEL_SIGNATURE, ring)
+    believed = ring.proof_keys()
+    envelope = _envelope(made, ring, believed)
+    verify_provenance(envelope, believed, tree=tree)
+    write_durably(output / PROVENANCE, envelope)
+    _sign_model(engine, output / MODEL_SIGNATURE, ring, believed)
+    verify_model_signature(output, repository, believed)
     return {name: sha256_file(output / name) for name in (SBOM, PROVENANCE, MODEL_SIGNATURE)}
 
 
@@ -154,28 +174,21 @@ def _hashes(repository: Path, engine: Path) -> dict[str, str]:
     }
 
 
-def _envelope(made: Mapping[str, Json], ring: Keyring) -> bytes:
+def _envelope(made: Mapping[str, Json], ring: Keyring, believed: ProofKeys) -> bytes:
     from securesystemslib.dsse import Envelope
 
-    entries = [entry for entry in ring.entries("bundles") if ring.has(entry)]
-    if not entries:
-        raise UsageError(
-            f"{ring.folder} has no build key",
-            why="provenance is signed with the key of the role bundles",
-            hint="bring bundles.pem into the folder",
-        )
     envelope = Envelope(canonical.dumps(made), PAYLOAD_TYPE, {})
-    envelope.sign(ring.signer(entries[-1]))
+    envelope.sign(ring.signer(build_key(ring, believed)))
     return canonical.dumps(envelope.to_dict())
 
 
-def _sign_model(engine: Path, target: Path, ring: Keyring) -> None:
+def _sign_model(engine: Path, target: Path, ring: Keyring, believed: ProofKeys) -> None:
     from model_signing import signing
 
     from forge.release.private_keys import decrypt
     from forge.trust.model import hashing_config
 
-    key = ring.path(ring.file.model_uri)
+    key = model_key(ring, believed)
     decrypt(key, ring.passphrase())  # a wrong passphrase gets our message, not the library's
     config = signing.Config()  # type: ignore[no-untyped-call]  # the library's omission
     config.set_hashing_config(hashing_config())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,8 +24,11 @@ from forge.bundle import (
 from forge.canonical import Json
 from forge.errors import ConflictError, NotInStoreError, UsageError
 from forge.release.catalog import read_manifest
+from forge.release.check import check_proofs
 from forge.release.index import Entry
+from forge.store import leases
 from forge.store.objects import Objects
+from forge.trust.proof_keys import ProofKeys
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -36,7 +37,15 @@ if TYPE_CHECKING:
     from forge.release.manifests import Planned
     from forge.release.repository import Edit
 
-__all__ = ["Outcome", "Published", "ReleaseStore", "VersionTakenError", "promote", "publish"]
+__all__ = [
+    "Outcome",
+    "ProofCheck",
+    "Published",
+    "ReleaseStore",
+    "VersionTakenError",
+    "promote",
+    "publish",
+]
 
 _log = logging.getLogger(__name__)
 _LEASE_TTL_S: Final = 60.0
@@ -64,6 +73,12 @@ class ReleaseStore(Protocol):
 
     def has_tree(self, digest: str) -> bool:
         """Whether a tree is here."""
+
+    def read_file(self, digest: str, path: str, *, max_bytes: int) -> bytes:
+        """One small file of a tree."""
+
+
+ProofCheck = Callable[[ReleaseStore, Manifest, ProofKeys], None]
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ def publish(
     channel: str,
     *,
     now: datetime,
+    check: ProofCheck = check_proofs,
 ) -> Published:
     """Add manifests of one version and point `channel` to it, unless that points to a newer one.
 
@@ -130,12 +146,14 @@ def publish(
         planned: manifests of one name and version.
         channel: the channel to move.
         now: time of the signatures.
+        check: refuses a new manifest whose proofs devices would not believe.
 
     Raises:
         VersionTakenError: a profile of this version was published with other content.
         NotInStoreError: a tree of a manifest is not in the store.
         ConflictError: other publishers were faster each time; run it again.
-        TrustError, StoreError, UsageError: bad metadata, no store, no key.
+        TrustError: bad metadata, or devices would not believe the proofs.
+        StoreError, UsageError: no store, no key.
     """
     from forge.release import repository
 
@@ -144,7 +162,11 @@ def publish(
 
     def change(edit: Edit) -> None:
         parts.clear()
-        parts.extend(_add(store.objects, edit, one) for one in planned)
+        for one in planned:
+            outcome = _add(store.objects, edit, one)
+            if outcome.outcome == "published":
+                check(store, one.manifest, edit.proof_keys())
+            parts.append(outcome)
         current = _points_to(edit, first.name, channel)
         if current is None or version_order(current) <= version_order(first.version):
             _point(store.objects, edit, first.name, channel, first.version)
@@ -309,7 +331,7 @@ def _publishing(store: ReleaseStore, name: str) -> Iterator[None]:
 
     The lease is a courtesy; the conditional write is what keeps two publishers apart.
     """
-    owner = f"publish {name} on {socket.gethostname()}:{os.getpid()}"
+    owner = f"publish {name} on {leases.owner()}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(store.writing(owner))
         try:

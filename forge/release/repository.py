@@ -11,9 +11,10 @@ A publisher signs on top of what it reads, so it verifies all of it, from its ow
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -33,9 +34,11 @@ from tuf.api.metadata import (
 
 from forge.canonical import Json
 from forge.errors import ConflictError, ForgeError, NotInStoreError, TrustError
+from forge.release.index import later_roots
 from forge.store.objects import Objects
 from forge.trust import layout
 from forge.trust.explain import tuf_errors
+from forge.trust.proof_keys import MAX_PROOF_KEYS_BYTES, ProofKeys, parse_proof_keys
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
@@ -83,9 +86,16 @@ class State:
 
 @dataclass
 class Edit:
-    """Changes to the delegated roles, on copies."""
+    """Changes to the delegated roles, on copies.
+
+    Attributes:
+        targets: every target of each role.
+        proof_keys: reads the proof keys that devices believe once this edit is published.
+        files: what the new targets hold, by object name.
+    """
 
     targets: dict[Delegated, dict[str, TargetFile]]
+    proof_keys: Callable[[], ProofKeys]
     files: dict[str, bytes] = field(default_factory=dict)
 
     def put(self, role: Delegated, path: str, data: bytes, custom: dict[str, Json]) -> None:
@@ -124,7 +134,10 @@ def update(
     """
     for attempt in range(_ATTEMPTS):
         state = load(objects, ring)
-        edit = Edit({role: dict(state.roles[role].signed.targets) for role in _DELEGATED})
+        edit = Edit(
+            {role: dict(state.roles[role].signed.targets) for role in _DELEGATED},
+            functools.partial(_proof_keys, objects, ring, state),
+        )
         change(edit)
         writer = _Writer(objects, ring, state, edit, now)
         if not always and not writer.due():
@@ -132,7 +145,8 @@ def update(
         try:
             writer.write()
         except ConflictError:
-            time.sleep(random.uniform(0, _FIRST_PAUSE_S * 2**attempt))  # noqa: S311  no secret
+            if attempt + 1 < _ATTEMPTS:
+                time.sleep(random.uniform(0, _FIRST_PAUSE_S * 2**attempt))  # noqa: S311  no secret
             continue
         return True
     raise ConflictError(
@@ -208,6 +222,20 @@ def sign(document: T, signers: list[Signer], delegator: Root | Targets, role: st
             hint="start a new store for the next releases",
         )
     return data
+
+
+def _proof_keys(objects: Objects, ring: Keyring, state: State) -> ProofKeys:
+    path = layout.PROOF_KEYS_PATH
+    target = state.targets.signed.targets[path]
+    digest = target.hashes["sha256"]
+    if state.new_targets is None:
+        name = layout.target_name(path, digest)
+        data = objects.read(name, max_bytes=min(target.length, MAX_PROOF_KEYS_BYTES)).data
+    else:
+        data = ring.target(path, digest)
+    with tuf_errors(objects.url):
+        target.verify_length_and_hashes(data)
+    return parse_proof_keys(data)
 
 
 class _Writer:
@@ -358,7 +386,8 @@ class _Writer:
             return _meta(version, data)
         raise ConflictError(
             f"{_MAX_LEFT_OVERS} versions of {role} metadata are taken in {self._objects.url}",
-            hint="run 'forge store gc', then run it again",
+            hint=f"delete tuf/metadata/N.{role}.json with N from {start} on: nothing refers to "
+            "them; then run it again",
         )
 
     def _write_once(self, name: str, data: bytes) -> None:
@@ -383,7 +412,7 @@ def _roots(
         newest -= 1
     if newest in folder:
         _check_same_root(objects, newest, folder[newest])
-    later = {} if missing else dict(_later_roots(objects, newest + 1))
+    later = {} if missing else dict(later_roots(objects, newest + 1))
     return _chain(folder | later), dict(sorted(missing.items())), later
 
 
@@ -391,17 +420,6 @@ def _check_same_root(objects: Objects, version: int, data: bytes) -> None:
     name = layout.metadata_name("root", version)
     if objects.read(name, max_bytes=layout.max_metadata_bytes("root")).data != data:
         raise _foreign(name, objects.url)
-
-
-def _later_roots(objects: Objects, version: int) -> Iterator[tuple[int, bytes]]:
-    while True:
-        name = layout.metadata_name("root", version)
-        try:
-            data = objects.read(name, max_bytes=layout.max_metadata_bytes("root")).data
-        except NotInStoreError:
-            return
-        yield version, data
-        version += 1
 
 
 def _chain(known: dict[int, bytes]) -> list[Root]:

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from forge.errors import NotInStoreError, TrustError
-from forge.release.index import read_index
+from forge.errors import TrustError
+from forge.release.index import later_roots, read_index
 from forge.release.keyring import Keyring, Role
 from forge.store.objects import Objects
 from forge.trust import layout
@@ -101,13 +101,9 @@ def _newest_root(objects: Objects, ring: Keyring) -> dict[str, Any]:
     if not documents:
         raise TrustError(f"{ring.folder} has no root metadata", hint="restore metadata/*.root.json")
     version, data = max(documents.items())
-    while True:
-        version += 1
-        try:
-            name = layout.metadata_name("root", version)
-            data = objects.read(name, max_bytes=layout.max_metadata_bytes("root")).data
-        except NotInStoreError:
-            return _signed(data, "root")
+    for _, later in later_roots(objects, version + 1):
+        data = later
+    return _signed(data, "root")
 
 
 def _targets(objects: Objects, ring: Keyring, version: int | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from forge.errors import ConfigurationError
+from forge.files import link_or_copy
 from forge.serving.spec import (
     ENGINE_FILE,
     LOCK_PATH,
@@ -112,13 +112,4 @@ def _link_tree(source: Path, target: Path) -> None:
         here = target / Path(folder).relative_to(source)
         here.mkdir()
         for name in files:
-            _link(Path(folder) / name, here / name)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError as error:
-        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
-            raise
-        shutil.copyfile(source, target)
+            link_or_copy(Path(folder) / name, here / name)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from forge import canonical
-from forge.bundle import TreeReference
+from forge.bundle import Digest, TreeReference
 from forge.errors import UsageError
+from forge.store.layout import ACTIONS, is_digest
 
 __all__ = ["MAX_ACTION_BYTES", "ActionResult", "action_name", "parse"]
 
 MAX_ACTION_BYTES: Final = 1024 * 1024
 _MAX_LOG_BYTES: Final = 16 * 1024
-_KEY = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ActionResult(BaseModel):
@@ -63,9 +61,9 @@ class ActionResult(BaseModel):
 
 def action_name(key: str) -> str:
     """Object name of a key's result. Raises UsageError."""
-    if not _KEY.fullmatch(key):
+    if not is_digest(key):
         raise UsageError(f"{key!r} is not a step's key", hint="a key is 64 hexadecimal digits")
-    return f"actions/{key}.json"
+    return f"{ACTIONS}{key}.json"
 
 
 def parse(data: bytes, key: str, where: str) -> ActionResult | None:

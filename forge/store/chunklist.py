@@ -25,10 +25,25 @@ from typing import Final, Generic, TypeVar
 
 from forge.errors import CorruptedError
 from forge.store.chunks import MAXIMUM, MINIMUM
+from forge.store.layout import MAX_FILE_BYTES
 
-__all__ = ["MAX_PACK_BYTES", "Chunk", "ChunkList", "ChunkListBuilder", "decode", "max_encoded"]
+__all__ = [
+    "MAX_LIST_BYTES",
+    "MAX_PACK_BYTES",
+    "Chunk",
+    "ChunkList",
+    "ChunkListBuilder",
+    "decode",
+    "max_encoded",
+]
 
 MAX_PACK_BYTES: Final = 64 * 1024 * 1024
+MAX_LIST_BYTES: Final = 256 * 1024 * 1024
+"""The longest list that is read without knowing the file's size: of a file of some 400 GB."""
+# A list inflates by a fifth; one of equal chunks (zeros) a thousandfold. So small an object must
+# not take memory by its own word: beyond this a list is believed only for a file of known size.
+_FREE_BYTES: Final = 16 * 1024 * 1024  # 380,000 chunks, 95 GB of zeros
+_MAX_INFLATION: Final = 8
 _MAGIC: Final = b"FORGECL\x01"
 _HEADER: Final = struct.Struct("<8sQII")
 _Pack = TypeVar("_Pack", bound=Hashable)
@@ -121,7 +136,8 @@ def decode(data: bytes, *, size: int | None, name: str) -> ChunkList:
 
     Args:
         data: the object.
-        size: bytes of the file if the caller knows them; else the list's own word is taken.
+        size: bytes of the file if the caller knows them; else the list's own word is taken, within
+            bounds that keep a small object from taking much memory.
         name: for the message.
 
     Raises:
@@ -134,9 +150,12 @@ def decode(data: bytes, *, size: int | None, name: str) -> ChunkList:
         raise _damaged(name, "it does not start as a chunk list of version 1 does")
     if size is not None and stated != size:
         raise _damaged(name, f"it is for a file of {stated} bytes, not {size}")
-    if not 0 < packs <= rows <= _max_chunks(stated):
+    if stated > MAX_FILE_BYTES or not 0 < packs <= rows <= _max_chunks(stated):
         raise _damaged(name, f"{rows} chunks in {packs} packs cannot make {stated} bytes")
-    body = _inflate(data[_HEADER.size :], packs * _DIGEST + rows * _ROW, name)
+    expected = packs * _DIGEST + rows * _ROW
+    if size is None and expected > _FREE_BYTES + _MAX_INFLATION * len(data):
+        raise _damaged(name, f"{len(data)} bytes would inflate to {expected}")
+    body = _inflate(data[_HEADER.size :], expected, name)
     found = _columns(body, stated, rows, packs)
     _check(found, name)
     return found

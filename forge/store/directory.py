@@ -19,7 +19,7 @@ from pathlib import Path
 from forge import canonical
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, StoreError
 from forge.files import check_relative_path, fsync_directory
-from forge.store.disk import disk_error
+from forge.store.disk import disk_error, sweep_folder
 from forge.store.objects import Entry, Stored
 
 __all__ = ["DirectoryObjects"]
@@ -154,16 +154,8 @@ class DirectoryObjects:
 
     def sweep(self, before: float) -> int:
         """See `Objects.sweep`."""
-        swept = 0
         with self._errors(_SCRATCH):
-            if not (self._root / _SCRATCH).is_dir():
-                return 0
-            for path in (self._root / _SCRATCH).iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < before:
-                        path.unlink()
-                        swept += 1
-        return swept
+            return sweep_folder(self._root / _SCRATCH, before)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[Entry]:
         try:

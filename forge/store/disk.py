@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from forge.errors import StoreError
 
-__all__ = ["DiskError", "disk_error", "disk_errors"]
+__all__ = ["DiskError", "disk_error", "disk_errors", "sweep_folder"]
 
 _HINTS: Final = {
     errno.ENOSPC: "free some space there, for a store with 'forge store gc'",
@@ -39,3 +40,19 @@ def disk_errors(what: str, place: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(what, str(error.filename or place), error) from error
+
+
+def sweep_folder(folder: Path, before: float) -> int:
+    """Delete the files of a folder that were last written before a time; how many.
+
+    None where there is no such folder. Raises OSError.
+    """
+    swept = 0
+    if not folder.is_dir():
+        return 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # its writer is done with it
+            if path.stat().st_mtime < before:
+                path.unlink()
+                swept += 1
+    return swept

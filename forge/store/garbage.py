@@ -1,9 +1,10 @@
 """Mark and sweep: delete what no kept tree, recent result or young object needs.
 
-Kept are the given trees; results younger than the grace period, or all of whose outputs are kept
-for another reason; whatever these refer to; whatever is younger than the grace period; and what
-the young refers to. Deleted in the order actions, trees, chunk lists, packs, so that nothing ever
-refers to something deleted, also when the collector is killed.
+Kept are the given trees and results; results younger than the grace period, or all of whose
+outputs are kept for another reason; whatever these refer to; whatever is younger than the grace
+period; and what the young refers to. Deleted in the order actions, trees, chunk lists, packs, so
+that nothing ever refers to something deleted, also when the collector is killed. What Forge did not
+write is left alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from typing import TYPE_CHECKING, Final
 
 from forge.errors import CorruptedError, NotInStoreError
 from forge.store import chunklist
-from forge.store.layout import FILES, PACKS, TREES, files_name, pack_name, tree_name
+from forge.store.actions import action_name
+from forge.store.layout import (
+    ACTIONS,
+    FILES,
+    PACKS,
+    TREES,
+    files_name,
+    is_object,
+    pack_name,
+    tree_name,
+)
 from forge.store.leases import MAX_LEASE_BYTES, live
 from forge.store.objects import Entry
 from forge.store.trees import SMALL
@@ -28,9 +39,8 @@ __all__ = ["Collector", "GarbageReport"]
 
 _DELETERS: Final = 8
 _HOUR_S: Final = 3600.0
-_ACTIONS: Final = "actions/"
 _LEASES: Final = "leases/"
-_KINDS: Final = (_ACTIONS, TREES, FILES, PACKS, _LEASES)
+_KINDS: Final = (ACTIONS, TREES, FILES, PACKS, _LEASES)
 
 
 @dataclass(slots=True)
@@ -48,6 +58,7 @@ class GarbageReport:
         kept_objects: objects that stay.
         missing: kept trees, chunk lists that are not in the store.
         left_overs: half-written files or uploads of killed writers that were removed.
+        foreign: names Forge did not write; they stay.
         dry_run: nothing was deleted.
     """
 
@@ -55,6 +66,7 @@ class GarbageReport:
     kept_objects: int
     missing: tuple[str, ...]
     left_overs: int
+    foreign: tuple[str, ...]
     dry_run: bool
 
     @property
@@ -72,6 +84,7 @@ class GarbageReport:
             "kept_objects": self.kept_objects,
             "missing": list(self.missing),
             "left_overs": self.left_overs,
+            "foreign": list(self.foreign),
             "dry_run": self.dry_run,
         }
 
@@ -116,14 +129,15 @@ class Collector:
         self._check = check
         self._marks = _Marks()
 
-    def run(self, keep_trees: Iterable[str]) -> GarbageReport:
+    def run(self, keep_trees: Iterable[str], keep_actions: Iterable[str]) -> GarbageReport:
         """Mark, then sweep. Raises CorruptedError before anything is deleted."""
         listed = {kind: list(self._objects.entries(kind)) for kind in _KINDS}
+        foreign = _take_foreign(listed)
         self._mark_young(listed)
         digests = set(keep_trees) | {
             _digest(entry.name) for entry in listed[TREES] if self._young(entry)
         }
-        digests |= self._mark_actions(listed[_ACTIONS], digests)
+        digests |= self._mark_actions(listed[ACTIONS], digests, set(keep_actions))
         sizes = self._mark_trees(digests)
         self._mark_files(sizes, listed[FILES])
         self._mark_leases(listed[_LEASES])
@@ -137,6 +151,7 @@ class Collector:
             total - sum(one.objects for one in deleted.values()),
             tuple(sorted(self._marks.missing)),
             left_overs,
+            foreign,
             self._dry_run,
         )
 
@@ -147,8 +162,11 @@ class Collector:
         for entries in listed.values():
             self._marks.names.update(entry.name for entry in entries if self._young(entry))
 
-    def _mark_actions(self, entries: list[Entry], kept: set[str]) -> set[str]:
-        """Mark the results that stay; the trees of the young ones."""
+    def _mark_actions(
+        self, entries: list[Entry], kept: set[str], keep_actions: set[str]
+    ) -> set[str]:
+        """Mark the results that stay; the trees of the young and the named ones."""
+        named = {action_name(key) for key in keep_actions}
         trees: set[str] = set()
         old = []
         for entry in entries:
@@ -156,7 +174,8 @@ class Collector:
             if result is None:
                 continue
             outputs = {tree.digest for tree in result.outputs.values()}
-            if self._young(entry):
+            if self._young(entry) or entry.name in named:
+                self._marks.names.add(entry.name)
                 trees |= outputs
             else:
                 old.append((entry.name, outputs))
@@ -186,15 +205,17 @@ class Collector:
     def _mark_files(self, sizes: dict[str, int], entries: list[Entry]) -> None:
         """Mark the chunk lists of kept files, and the packs of these and of young lists."""
         young = {_digest(entry.name) for entry in entries if self._young(entry)}
-        stored = {_digest(entry.name): entry.size for entry in entries}
+        stored = {_digest(entry.name) for entry in entries}
         for digest in sorted(sizes.keys() | young):
             name = files_name(digest)
             self._marks.names.add(name)
             if digest not in stored:
                 self._marks.missing.append(name)
                 continue
-            data = self._objects.read(name, max_bytes=stored[digest]).data
-            chunks = chunklist.decode(data, size=sizes.get(digest), name=name)
+            size = sizes.get(digest)
+            limit = chunklist.MAX_LIST_BYTES if size is None else chunklist.max_encoded(size)
+            data = self._objects.read(name, max_bytes=limit).data
+            chunks = chunklist.decode(data, size=size, name=name)
             self._marks.names.update(pack_name(pack.hex()) for pack in chunks.packs)
 
     def _mark_leases(self, entries: list[Entry]) -> None:
@@ -218,6 +239,15 @@ class Collector:
     def _delete(self, entry: Entry) -> None:
         self._check()
         self._objects.delete(entry.name)
+
+
+def _take_foreign(listed: dict[str, list[Entry]]) -> tuple[str, ...]:
+    """Take out of the lists what Forge did not write; the names."""
+    foreign = []
+    for kind in (ACTIONS, TREES, FILES, PACKS):
+        foreign += [entry.name for entry in listed[kind] if not is_object(entry.name)]
+        listed[kind] = [entry for entry in listed[kind] if is_object(entry.name)]
+    return tuple(foreign)
 
 
 def _digest(name: str) -> str:

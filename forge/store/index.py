@@ -1,7 +1,8 @@
 """Which chunks the store has, remembered on this machine between runs (SQLite).
 
 A cache: it may be behind the store or ahead of it (after garbage collection), and losing it costs
-re-reading `files/`. So whoever uses a location checks that its pack is still there.
+re-reading `files/`. So whoever uses a location checks that its pack is still there, and a database
+that fails (a damaged page, a full disk) is dropped and the rest of the run goes on in memory.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from forge import canonical
 from forge.errors import CorruptedError, NotInStoreError
 from forge.store import chunklist
-from forge.store.layout import FILES
+from forge.store.layout import FILES, is_object
 from forge.store.objects import Entry, Objects
 
 __all__ = ["ChunkIndex", "Location", "index_path"]
 
+# The size of a list that cannot be read is kept as -1 - bytes of the object, so that it is read
+# again only when it was replaced.
 _SCHEMA: Final = """
 create table if not exists lists (digest text primary key, size integer) without rowid;
 create table if not exists packs (id integer primary key, digest blob unique);
@@ -29,9 +32,12 @@ create table if not exists chunks (
     digest blob primary key, pack integer, start integer, length integer
 ) without rowid;
 """
+_INSERT: Final = "insert or replace into chunks values (?, ?, ?, ?)"
 _VERSION: Final = 1
-_MAX_LIST_BYTES: Final = 256 * 1024 * 1024
 _READERS: Final = 8
+_BATCH_BYTES: Final = 32 * 1024 * 1024  # of lists in memory at once, or one larger list
+_IN_USE: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 Location = tuple[bytes, int, int]  # digest of the pack, offset, length
@@ -42,6 +48,7 @@ class ChunkIndex:
 
     def __init__(self, path: Path | None) -> None:
         """Open the index at `path`; an empty one in memory for None."""
+        self._path = path
         self._database = _open(path) if path else _connect(":memory:")
 
     def __enter__(self) -> Self:
@@ -58,62 +65,85 @@ class ChunkIndex:
             "select p.digest, c.start, c.length from chunks c join packs p on p.id = c.pack"
             " where c.digest = ?"
         )
-        row: Location | None = self._database.execute(query, (chunk,)).fetchone()
+        row: Location | None = self._do(lambda at: at.execute(query, (chunk,)).fetchone())
         return row
 
     def has_size(self, size: int) -> bool:
         """Whether any file with a chunk list has this many bytes."""
         query = "select 1 from lists where size = ? limit 1"
-        return self._database.execute(query, (size,)).fetchone() is not None
+        return self._do(lambda at: at.execute(query, (size,)).fetchone()) is not None
 
-    def add(self, pack: bytes, rows: Iterable[tuple[bytes, int, int]]) -> None:
+    def add(self, pack: bytes, rows: Sequence[tuple[bytes, int, int]]) -> None:
         """Remember (chunk digest, offset, length) rows of a pack that is in the store."""
-        number = self._pack(pack)
-        self._database.executemany(
-            "insert or replace into chunks values (?, ?, ?, ?)",
-            ((digest, number, start, length) for digest, start, length in rows),
-        )
-        self._database.commit()
+
+        def write(database: sqlite3.Connection) -> None:
+            number = _pack(database, pack)
+            database.executemany(_INSERT, ((digest, number, *place) for digest, *place in rows))
+            database.commit()
+
+        self._do(write)
 
     def add_list(self, digest: str, chunks: chunklist.ChunkList) -> None:
         """Remember a file's chunks."""
-        numbers = {pack: self._pack(pack) for pack in chunks.packs}
-        self._database.executemany(
-            "insert or replace into chunks values (?, ?, ?, ?)",
-            ((one.digest, numbers[one.pack], one.offset, one.length) for one in chunks),
-        )
-        self._database.execute("insert or replace into lists values (?, ?)", (digest, chunks.size))
-        self._database.commit()
+
+        def write(database: sqlite3.Connection) -> None:
+            numbers = {pack: _pack(database, pack) for pack in chunks.packs}
+            rows = ((one.digest, numbers[one.pack], one.offset, one.length) for one in chunks)
+            database.executemany(_INSERT, rows)
+            _put_list(database, digest, chunks.size)
+
+        self._do(write)
 
     def forget(self, pack: bytes) -> None:
         """The pack is not in the store any more."""
-        query = "delete from chunks where pack = (select id from packs where digest = ?)"
-        self._database.execute(query, (pack,))
-        self._database.commit()
+
+        def write(database: sqlite3.Connection) -> None:
+            query = "delete from chunks where pack = (select id from packs where digest = ?)"
+            database.execute(query, (pack,))
+            database.commit()
+
+        self._do(write)
 
     def refresh(self, objects: Objects) -> None:
         """Read the chunk lists that came since the last time. Raises StoreError."""
-        stored = {entry.name.removeprefix(FILES): entry for entry in objects.entries(FILES)}
-        known = {row[0] for row in self._database.execute("select digest from lists")}
-        self._database.executemany(
-            "delete from lists where digest = ?", ((one,) for one in known - stored.keys())
-        )
-        self._database.commit()
-        unseen = [stored[one] for one in stored.keys() - known]
+        stored = {
+            entry.name.removeprefix(FILES): entry
+            for entry in objects.entries(FILES)
+            if is_object(entry.name)
+        }
+        known = self._do(lambda at: _known(at, stored))
+        unseen = (entry for digest, entry in stored.items() if digest not in known)
         with ThreadPoolExecutor(_READERS) as pool:
-            for start in range(0, len(unseen), 4 * _READERS):  # bounds what waits in memory
-                batch = unseen[start : start + 4 * _READERS]
-                for entry, found in zip(
-                    batch, pool.map(lambda one: _read(objects, one), batch), strict=True
-                ):
-                    if found is not None:
-                        self.add_list(entry.name.removeprefix(FILES), found)
+            for batch in _batches(unseen):
+                found = pool.map(lambda one: _read(objects, one), batch)
+                for entry, chunks in zip(batch, found, strict=True):
+                    self._remember(entry, chunks)
 
-    def _pack(self, digest: bytes) -> int:
-        self._database.execute("insert or ignore into packs (digest) values (?)", (digest,))
-        query = "select id from packs where digest = ?"
-        number: int = self._database.execute(query, (digest,)).fetchone()[0]
-        return number
+    def _remember(self, entry: Entry, chunks: chunklist.ChunkList | None) -> None:
+        digest = entry.name.removeprefix(FILES)
+        if chunks is not None:
+            self.add_list(digest, chunks)
+        else:
+            self._do(lambda at: _put_list(at, digest, -1 - entry.size))
+
+    def _do(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return work(self._database)
+        except sqlite3.Error as error:
+            if self._path is None:
+                raise
+            self._drop(self._path, error)
+            return work(self._database)
+
+    def _drop(self, path: Path, error: sqlite3.Error) -> None:
+        _log.warning("The chunk index %s failed (%s); what it knew is read again.", path, error)
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
+        code: int = getattr(error, "sqlite_errorcode", 0)  # not on errors of the module itself
+        if code & 0xFF not in _IN_USE:  # the low byte is the primary code
+            _unlink(path)
+        self._path = None
+        self._database = _connect(":memory:")
 
 
 def index_path(cache: Path, url: str) -> Path:
@@ -121,11 +151,49 @@ def index_path(cache: Path, url: str) -> Path:
     return cache / f"chunks-{canonical.sha256(url.encode())[:16]}-{_VERSION}.sqlite"
 
 
+def _known(database: sqlite3.Connection, stored: dict[str, Entry]) -> set[str]:
+    """Lists that need not be read; what the store has no longer is forgotten."""
+    rows = database.execute("select digest, size from lists").fetchall()
+    gone = [(digest,) for digest, _ in rows if digest not in stored]
+    database.executemany("delete from lists where digest = ?", gone)
+    database.commit()
+    return {
+        digest
+        for digest, size in rows
+        if digest in stored and (size >= 0 or size == -1 - stored[digest].size)
+    }
+
+
+def _put_list(database: sqlite3.Connection, digest: str, size: int) -> None:
+    database.execute("insert or replace into lists values (?, ?)", (digest, size))
+    database.commit()
+
+
+def _pack(database: sqlite3.Connection, digest: bytes) -> int:
+    database.execute("insert or ignore into packs (digest) values (?)", (digest,))
+    query = "select id from packs where digest = ?"
+    number: int = database.execute(query, (digest,)).fetchone()[0]
+    return number
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Bounds what is in memory at once."""
+    batch: list[Entry] = []
+    for entry in entries:
+        if batch and sum(one.size for one in batch) + entry.size > _BATCH_BYTES:
+            yield batch
+            batch = []
+        batch.append(entry)
+        if len(batch) == 4 * _READERS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 def _read(objects: Objects, entry: Entry) -> chunklist.ChunkList | None:
-    if entry.size > _MAX_LIST_BYTES:
-        return None
     try:
-        data = objects.read(entry.name, max_bytes=entry.size).data
+        data = objects.read(entry.name, max_bytes=chunklist.MAX_LIST_BYTES).data
         return chunklist.decode(data, size=None, name=entry.name)
     except NotInStoreError:  # deleted since the listing
         return None
@@ -142,11 +210,17 @@ def _open(path: Path) -> sqlite3.Connection:
         if isinstance(error, sqlite3.OperationalError):  # read-only or full disk, or locked
             _log.warning("The chunk index %s is not used: %s", path, error)
             return _connect(":memory:")
-        path.unlink(missing_ok=True)  # damaged: it is only a cache
+        _unlink(path)  # damaged: it is only a cache
         return _connect(str(path))
     except OSError as error:
         _log.warning("The chunk index %s is not used: %s", path, error)
         return _connect(":memory:")
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -7,17 +7,44 @@ from typing import Final
 
 from forge.errors import UsageError
 
-__all__ = ["FILES", "PACKS", "TREES", "check_digest", "files_name", "pack_name", "tree_name"]
+__all__ = [
+    "ACTIONS",
+    "FILES",
+    "MAX_FILE_BYTES",
+    "PACKS",
+    "TREES",
+    "check_digest",
+    "files_name",
+    "is_digest",
+    "is_object",
+    "pack_name",
+    "tree_name",
+]
 
 PACKS: Final = "packs/"
 FILES: Final = "files/"
 TREES: Final = "trees/"
+ACTIONS: Final = "actions/"
+MAX_FILE_BYTES: Final = 1 << 42  # of one file in a tree
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_OBJECT = re.compile(
+    r"packs/[0-9a-f]{2}/[0-9a-f]{64}|files/[0-9a-f]{64}|(trees|actions)/[0-9a-f]{64}\.json"
+)
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is 64 lower-case hexadecimal digits."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def is_object(name: str) -> bool:
+    """Whether Forge could have written `name` below packs/, files/, trees/ or actions/."""
+    return _OBJECT.fullmatch(name) is not None
 
 
 def check_digest(digest: str) -> str:
     """Return `digest` if it is 64 hexadecimal digits, else raise UsageError."""
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise UsageError(f"{digest!r} is not a digest", hint="a digest is 64 hexadecimal digits")
     return digest
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +26,27 @@ from forge import canonical
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, StoreError
 from forge.store.objects import Objects, Stored
 
-__all__ = ["MAX_LEASE_BYTES", "Clock", "Lease", "LeaseRecord", "hold", "live"]
+__all__ = [
+    "MAX_LEASE_BYTES",
+    "Clock",
+    "Lease",
+    "LeaseCancelledError",
+    "LeaseRecord",
+    "Waiting",
+    "hold",
+    "live",
+    "owner",
+]
 
 MAX_LEASE_BYTES: Final = 4096
 _POLL_S: Final = 0.5
 _log = logging.getLogger(__name__)
+
+Waiting = Callable[[str, float], None]  # the holder, and until when (seconds since the epoch)
+
+
+class LeaseCancelledError(StoreError):
+    """Whoever waited for a lease was told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +100,30 @@ class Lease:
                 hint="check the connection to the store and the clock, then run the command again",
             )
 
-    def acquire(self, wait_s: float) -> None:
-        """Take it, waiting at most `wait_s` seconds. Raises ConflictError, StoreError."""
+    def acquire(
+        self,
+        wait_s: float,
+        cancelled: threading.Event | None = None,
+        waiting: Waiting | None = None,
+    ) -> None:
+        """Take it, waiting at most `wait_s` seconds; see `hold` for the rest."""
         deadline = self._clock.now() + wait_s
         while not self._try():
             left = deadline - self._clock.now()
             if left <= 0:
                 raise self._taken()
-            self._clock.sleep(min(_POLL_S, left))
+            if waiting is not None and (record := self._holder()) is not None:
+                waiting(record.owner, record.expires)
+                waiting = None
+            self._pause(min(_POLL_S, left), cancelled)
         self._renewer.start()
+
+    def _pause(self, seconds: float, cancelled: threading.Event | None) -> None:
+        if cancelled is None:
+            self._clock.sleep(seconds)
+        elif cancelled.wait(seconds):
+            what = f"Stopped waiting for the lease {self.name} in {self._objects.url}"
+            raise LeaseCancelledError(what, hint="run the command again to go on")
 
     def release(self) -> None:
         """Give it back. Never raises: a lease that stays expires by itself."""
@@ -106,8 +139,8 @@ class Lease:
     def _try(self) -> bool:
         stored = _read(self._objects, self.name)
         now = self._clock.now()
-        if stored is not None and live(stored.data, now) is not None:
-            return False
+        if stored is not None and (record := live(stored.data, now)) is not None:
+            return self._adopt(stored, record)
         with contextlib.suppress(ConflictError):
             return self._write(stored.etag if stored else None, now)
         return False
@@ -122,19 +155,38 @@ class Lease:
         self._until = until
         return True
 
+    def _adopt(self, stored: Stored, record: LeaseRecord) -> bool:
+        """Whether the stored record is ours: a write of ours arrived though its answer did not."""
+        if record.token != self._token:
+            return False
+        self._etag, self._until = stored.etag, record.expires
+        return True
+
     def _renew(self) -> None:
         while not self._stop.wait(self._ttl_s / 3):
             try:
-                self._write(self._etag, self._clock.now())
+                self._renew_once()
             except ConflictError:
                 self._lost = True
                 return
             except StoreError as error:  # tried again until it expires
                 _log.warning("The lease %s was not renewed: %s", self.name, error.what)
 
-    def _taken(self) -> ConflictError:
+    def _renew_once(self) -> None:
+        try:
+            self._write(self._etag, self._clock.now())
+        except ConflictError:
+            stored = _read(self._objects, self.name)
+            record = live(stored.data, self._clock.now()) if stored else None
+            if stored is None or record is None or not self._adopt(stored, record):
+                raise
+
+    def _holder(self) -> LeaseRecord | None:
         stored = _read(self._objects, self.name)
-        record = live(stored.data, self._clock.now()) if stored else None
+        return live(stored.data, self._clock.now()) if stored else None
+
+    def _taken(self) -> ConflictError:
+        record = self._holder()
         why = "somebody else was faster"
         if record is not None:
             expires = datetime.fromtimestamp(record.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -145,7 +197,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold(
+def hold(  # noqa: PLR0913  each has a default but the first three
     objects: Objects,
     name: str,
     *,
@@ -153,6 +205,8 @@ def hold(
     ttl_s: float = 60.0,
     wait_s: float = 0.0,
     clock: Clock | None = None,
+    cancelled: threading.Event | None = None,
+    waiting: Waiting | None = None,
 ) -> Iterator[Lease]:
     """Hold `leases/<name>` for the body.
 
@@ -163,17 +217,25 @@ def hold(
         ttl_s: seconds after which a holder that died is forgotten; renewed at a third of it.
         wait_s: how long to wait for another holder.
         clock: time and sleep.
+        cancelled: when it is set, waiting ends at once.
+        waiting: called once with the holder and its expiry when there is somebody to wait for.
 
     Raises:
         ConflictError: another one holds it; names the owner and the expiry.
+        LeaseCancelledError: `cancelled` was set while waiting.
         StoreError: the store is out of reach.
     """
     lease = Lease(objects, f"leases/{name}", owner, ttl_s, clock or Clock())
-    lease.acquire(wait_s)
+    lease.acquire(wait_s, cancelled, waiting)
     try:
         yield lease
     finally:
         lease.release()
+
+
+def owner() -> str:
+    """Who this process is: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def live(data: bytes, now: float) -> LeaseRecord | None:

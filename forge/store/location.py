@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, NotInStoreError
 from forge.store.directory import DirectoryObjects
 from forge.store.objects import Objects
 
-__all__ = ["cache_folder", "open_objects"]
+__all__ = ["cache_folder", "check_exists", "local_folder", "open_objects"]
 
 
 def open_objects(url: str, *, environment: Mapping[str, str] | None = None) -> Objects:
@@ -23,17 +23,38 @@ def open_objects(url: str, *, environment: Mapping[str, str] | None = None) -> O
     Raises:
         ConfigurationError: another kind of URL, or an S3 URL without a bucket.
     """
-    if "://" not in url:
-        return DirectoryObjects(Path(url).expanduser().absolute())
+    folder = local_folder(url)
+    if folder is not None:
+        return DirectoryObjects(folder)
     parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
-        return DirectoryObjects(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.hostname and "@" not in parts.netloc:
         from forge.store.s3 import S3Objects
 
         return S3Objects(parts.netloc, parts.path.strip("/"), environment or {})
     hint = "give a folder, file:///path or s3://bucket/prefix; credentials go in the environment"
     raise ConfigurationError(f"{_without_secret(url)!r} is not a store", hint=hint)
+
+
+def local_folder(url: str) -> Path | None:
+    """The folder a URL means, None if it means another kind of place."""
+    if "://" not in url:
+        return Path(url).expanduser().absolute()
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
+        return Path(unquote(parts.path))
+    return None
+
+
+def check_exists(url: str) -> None:
+    """Raise NotInStoreError if the URL means a folder that is not there.
+
+    For who only reads or deletes: the first write would make the folder, and an empty store in the
+    wrong place looks sound. A missing bucket is named by its first use.
+    """
+    folder = local_folder(url)
+    if folder is not None and not folder.is_dir():
+        hint = "check the path given to --store; the first 'forge run' makes a new store"
+        raise NotInStoreError(f"There is no store at {folder}", hint=hint)
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:

@@ -20,7 +20,7 @@ from typing import Final
 
 from forge import canonical
 from forge.errors import ConfigurationError, ConflictError, CorruptedError, NotInStoreError
-from forge.files import fsync_directory
+from forge.files import fsync_directory, link_or_copy
 from forge.store import chunklist
 from forge.store.chunklist import ChunkList
 from forge.store.disk import DiskError, disk_errors
@@ -267,15 +267,15 @@ def _link(source: Path, target: Path, entry: TreeEntry) -> bool:
     """Hard-link a file of a seed, or copy it where that cannot be; whether it worked."""
     try:
         if source.stat().st_mode & 0o777 == entry.mode:
-            with contextlib.suppress(OSError):  # another file system, or too many links
-                os.link(source, target)
-                return True
-        shutil.copyfile(source, target)
+            link_or_copy(source, target)
+        else:
+            shutil.copyfile(source, target)
     except FileNotFoundError:  # the seed went away
         target.unlink(missing_ok=True)
         return False
-    target.chmod(entry.mode)
-    with target.open("rb") as file:
+    if target.stat().st_mode & 0o777 != entry.mode:  # never so for a link: the seed stays as it is
+        target.chmod(entry.mode)
+    with target.open("rb") as file:  # a linked one too: a killed run may have left it in memory
         os.fsync(file.fileno())
     return True
 

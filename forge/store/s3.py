@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import random
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +41,7 @@ from forge.errors import (
     StoreError,
 )
 from forge.files import check_relative_path
-from forge.store.disk import disk_errors
+from forge.store.disk import disk_errors, sweep_folder
 from forge.store.objects import Entry, Stored
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ _T = TypeVar("_T")
 ATTEMPTS: Final = 4  # pauses of at most 0.2, 0.8 and 3.2 s
 _PART_BYTES: Final = 16 * 1024 * 1024
 _CONNECTIONS: Final = 16
+_STALE_S: Final = 24 * 3600.0
 _BROKEN_OFF: Final = (IncompleteReadError, ResponseStreamingError)
 _TRANSIENT: Final = {500, 502, 503, 504, 429}
 _ABSENT: Final = {"NoSuchKey", "404", "NotFound"}
@@ -190,12 +193,24 @@ class S3Objects:
                 return
 
     def scratch(self) -> Path:
-        """See `Objects.scratch`: the system's folder for temporary files (TMPDIR)."""
-        return Path(tempfile.gettempdir())
+        """See `Objects.scratch`: a folder of this user's in the system's one (TMPDIR).
+
+        What killed writers left there a day ago is deleted: up to 256 MiB each.
+        """
+        with disk_errors("No folder for packs", tempfile.gettempdir()):
+            folder = _scratch_folder()
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                hint = "delete it, or set TMPDIR to another folder"
+                raise StoreError(f"{folder} is not this user's own folder", hint=hint)
+            sweep_folder(folder, time.time() - _STALE_S)
+        return folder
 
     def sweep(self, before: float) -> int:
-        """See `Objects.sweep`: multipart uploads that were never completed."""
-        swept = 0
+        """See `Objects.sweep`: multipart uploads that were never completed, packs on this disk."""
+        with disk_errors("The folder for packs cannot be swept", tempfile.gettempdir()):
+            swept = sweep_folder(_scratch_folder(), before)
         pages = self._client.get_paginator("list_multipart_uploads")
 
         def uploads() -> list[Any]:
@@ -314,6 +329,10 @@ class S3Objects:
     def _short(self, name: str) -> CorruptedError:
         message = f"{name} in {self.url} is cut short"
         return CorruptedError(message, hint="run 'forge store verify --repair'")
+
+
+def _scratch_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"forge-packs-{os.getuid()}"
 
 
 def _client(endpoint: str | None, environment: Mapping[str, str], url: str) -> S3Client:

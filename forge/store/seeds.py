@@ -53,12 +53,9 @@ class Seeds:
         for path in self._likely(entry):
             if not wanted:
                 return
-            try:
-                for digest, data in FileCutter(path):
-                    if digest in wanted:
-                        use(digest, data)
-            except OSError:
-                continue  # a seed is a convenience: the store has every chunk
+            for digest, data in _readable(path):
+                if digest in wanted:
+                    use(digest, data)
 
     def _likely(self, entry: TreeEntry) -> list[Path]:
         same = self._by_path.get(entry.path)
@@ -80,6 +77,22 @@ class Seeds:
             with self._lock:
                 self._digests[path] = known
         return known
+
+
+def _readable(path: Path) -> Iterator[tuple[bytes, memoryview]]:
+    """The chunks of a file up to where it cannot be read: the store has every chunk.
+
+    Guards the reading alone: a full disk where they are written must not look like a bad seed.
+    """
+    chunks = iter(FileCutter(path))
+    while True:
+        try:
+            found = next(chunks, None)
+        except OSError:
+            return
+        if found is None:
+            return
+        yield found
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,8 @@ from forge.store import actions, leases, trees, verify, writers
 from forge.store.actions import ActionResult, action_name
 from forge.store.garbage import Collector, GarbageReport
 from forge.store.index import ChunkIndex, index_path
-from forge.store.layout import tree_name
-from forge.store.leases import Clock, Lease
+from forge.store.layout import ACTIONS, is_object, tree_name
+from forge.store.leases import Clock, Lease, Waiting
 from forge.store.location import cache_folder, open_objects
 from forge.store.objects import Objects
 from forge.store.pull import Pull, Transfer
@@ -116,8 +115,19 @@ class Store:
         return trees.parse(data, digest, self.url)
 
     def has_tree(self, digest: str) -> bool:
-        """Whether the tree is there: one cheap look-up."""
-        return self.objects.size(tree_name(digest)) is not None
+        """Whether the tree's document is there and sound: one small read, none of its files."""
+        name = tree_name(digest)
+        try:
+            for _ in range(2):  # read again: it may have been damaged on the way
+                data = self.objects.read(name, max_bytes=trees.MAX_TREE_BYTES).data
+                if canonical.sha256(data) == digest:
+                    return True
+        except NotInStoreError:
+            return False
+        except CorruptedError:
+            pass
+        _log.warning("%s in %s is damaged and not used.", name, self.url)
+        return False
 
     def unpack(
         self,
@@ -179,21 +189,54 @@ class Store:
         """Store a result; replaces an earlier one of the same key."""
         self.objects.write(action_name(result.key), result.encode())
 
+    def forget(self, key: str) -> tuple[str, ...]:
+        """Make a result a miss, so that its step runs again, and its damage with it.
+
+        For who was refused an output: reads the output trees whole and deletes what is damaged in
+        them, which the next `put_tree` would use again, and then the result.
+
+        Returns:
+            Names of what was deleted.
+
+        Raises:
+            ConflictError: garbage is being collected.
+        """
+        result = self.action(key)
+        deleted: list[str] = []
+        with self._as_writer():
+            for tree in result.outputs.values() if result else ():
+                deleted += verify.drop_damaged(self, tree.digest)
+            if self.objects.size(action_name(key)) is not None:
+                self.objects.delete(action_name(key))
+                deleted.append(action_name(key))
+        return tuple(deleted)
+
     def recent_actions(self, limit: int = 200) -> list[ActionResult]:
         """The newest results, newest first. Reads each of them."""
-        entries = sorted(self.objects.entries("actions/"), key=lambda one: -one.modified)
-        keys = [entry.name.removeprefix("actions/").removesuffix(".json") for entry in entries]
-        good = [key for key in keys if len(key) == len(canonical.sha256(b""))][:limit]
+        entries = sorted(self.objects.entries(ACTIONS), key=lambda one: -one.modified)
+        good = [
+            entry.name.removeprefix(ACTIONS).removesuffix(".json")
+            for entry in entries
+            if is_object(entry.name)
+        ][:limit]
         with ThreadPoolExecutor(_READERS) as pool:
             return [result for result in pool.map(self.action, good) if result is not None]
 
     def lease(
-        self, name: str, *, owner: str, ttl_s: float = 60.0, wait_s: float = 0.0
+        self,
+        name: str,
+        *,
+        owner: str,
+        ttl_s: float = 60.0,
+        wait_s: float = 0.0,
+        cancelled: threading.Event | None = None,
+        waiting: Waiting | None = None,
     ) -> AbstractContextManager[Lease]:
         """Hold a name for the body; see `forge.store.leases.hold`."""
         return leases.hold(
-            self.objects, name, owner=owner, ttl_s=ttl_s, wait_s=wait_s, clock=self._clock
-        )
+            self.objects, name, owner=owner, ttl_s=ttl_s, wait_s=wait_s, clock=self._clock,
+            cancelled=cancelled, waiting=waiting,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def writing(self, owner: str) -> Iterator[Lease]:
@@ -210,12 +253,20 @@ class Store:
                 self._writer = before
 
     def collect_garbage(
-        self, *, keep_trees: Iterable[str], grace_s: float, now: float, dry_run: bool = False
+        self,
+        *,
+        keep_trees: Iterable[str],
+        keep_actions: Iterable[str] = (),
+        grace_s: float,
+        now: float,
+        dry_run: bool = False,
     ) -> GarbageReport:
         """Delete what nothing needs; see `forge.store.garbage`.
 
         Args:
-            keep_trees: digests of the trees to keep, beside those of results younger than grace.
+            keep_trees: digests of the trees to keep, beside those of results younger than grace;
+                asked for when it is sure that nobody writes.
+            keep_actions: keys of the results to keep, with their output trees; likewise.
             grace_s: nothing younger than this many seconds is deleted.
             now: seconds since the epoch.
             dry_run: only say what would be deleted.
@@ -224,11 +275,11 @@ class Store:
             ConflictError: somebody writes to the store, or collects already.
             CorruptedError: a tree or chunk list that is to be kept is damaged.
         """
-        with writers.collecting(self.objects, _owner(), self._clock) as lease:
+        with writers.collecting(self.objects, leases.owner(), self._clock) as lease:
             collector = Collector(
                 self, now=now, grace_s=grace_s, dry_run=dry_run, check=lease.check
             )
-            return collector.run(keep_trees)
+            return collector.run(keep_trees, keep_actions)
 
     def verify(
         self,
@@ -258,7 +309,7 @@ class Store:
         if self._writer is not None:
             yield self._writer
         else:
-            with writers.writing(self.objects, _owner(), self._clock) as lease:
+            with writers.writing(self.objects, leases.owner(), self._clock) as lease:
                 yield lease
 
     @contextlib.contextmanager
@@ -277,7 +328,3 @@ class Store:
             if not self._fresh:
                 index.refresh(self.objects)
                 self._fresh = True
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"

@@ -18,15 +18,15 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
-from forge.bundle import TreeReference
+from forge.bundle import Digest, TreeReference
 from forge.errors import ConfigurationError, CorruptedError, TrustError
 from forge.files import check_paths
+from forge.store.layout import MAX_FILE_BYTES
 
 __all__ = ["MAX_TREE_BYTES", "SMALL", "Found", "Tree", "TreeEntry", "parse", "scan"]
 
 MAX_TREE_BYTES: Final = 64 * 1024 * 1024  # some 300,000 files
 SMALL: Final = 16 * 1024  # a file up to this is a pack of its own and has no chunk list
-_MAX_FILE_BYTES: Final = 1 << 42
 
 
 class TreeEntry(BaseModel):
@@ -36,8 +36,8 @@ class TreeEntry(BaseModel):
 
     path: str
     mode: Literal[0o644, 0o755]
-    size: Annotated[int, Field(ge=0, le=_MAX_FILE_BYTES, strict=True)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES, strict=True)]
+    sha256: Digest
 
 
 class Tree(BaseModel):

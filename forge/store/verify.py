@@ -2,11 +2,12 @@
 
 Repairing deletes what is damaged and what cannot be made without it, so that the plan sees no hit
 there and the next build or publication writes it again. Files found in folders are stored again
-first.
+first. What Forge did not write is a problem to look at, and is never deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,16 @@ from forge.files import sha256_file
 from forge.store import chunklist
 from forge.store.actions import MAX_ACTION_BYTES, parse
 from forge.store.chunklist import MAX_PACK_BYTES, ChunkList
-from forge.store.layout import FILES, PACKS, TREES, pack_name
+from forge.store.layout import (
+    ACTIONS,
+    FILES,
+    PACKS,
+    TREES,
+    files_name,
+    is_object,
+    pack_name,
+    tree_name,
+)
 from forge.store.objects import Entry
 from forge.store.put import Progress
 from forge.store.ranges import coalesce, every_piece
@@ -28,18 +38,20 @@ from forge.store.trees import SMALL, Found, TreeEntry
 if TYPE_CHECKING:
     from forge.store.store import Store
 
-__all__ = ["Problem", "Verifier", "VerifyReport", "repair"]
+__all__ = ["Problem", "Verifier", "VerifyReport", "drop_damaged", "repair"]
 
 _BLOCK: Final = 8 * 1024 * 1024
 _ROUNDS: Final = 3
+_KINDS: Final = (PACKS, FILES, TREES, ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One object that is damaged or incomplete."""
+    """One object that is damaged, incomplete, or not Forge's."""
 
     name: str
     reason: str
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +62,15 @@ class VerifyReport:
         objects: objects read.
         bytes: bytes read.
         problems: what is wrong, in the order found.
-        deleted: names that repairing deleted.
+        remaining: of these, what is still wrong after repairing.
+        deleted: names that repairing deleted and that did not come back.
         healed: files that were stored again from a folder.
     """
 
     objects: int
     bytes: int
     problems: tuple[Problem, ...]
+    remaining: tuple[Problem, ...] = ()
     deleted: tuple[str, ...] = ()
     healed: int = 0
 
@@ -72,6 +86,7 @@ class VerifyReport:
             "objects": self.objects,
             "bytes": self.bytes,
             "problems": [{"name": one.name, "reason": one.reason} for one in self.problems],
+            "remaining": [{"name": one.name, "reason": one.reason} for one in self.remaining],
             "deleted": list(self.deleted),
             "healed": self.healed,
         }
@@ -101,13 +116,47 @@ class Verifier:
 
     def run(self) -> VerifyReport:
         """Check packs, chunk lists, trees, actions, in that order. Raises StoreError."""
-        kinds = (PACKS, FILES, TREES, "actions/")
-        listed = {kind: list(self._objects.entries(kind)) for kind in kinds}
+        return self._run({kind: list(self._objects.entries(kind)) for kind in _KINDS})
+
+    def tree(self, digest: str) -> VerifyReport:
+        """Check one tree and all it is made of. Raises StoreError."""
+        listed: dict[str, list[Entry]] = {kind: [] for kind in _KINDS}
+        for kind, names in self._parts(digest).items():
+            found = [self._objects.entry(name) for name in sorted(names)]
+            listed[kind] = [entry for entry in found if entry is not None]
+        return self._run(listed)
+
+    def _parts(self, digest: str) -> dict[str, set[str]]:
+        """Names of what a tree is made of, as far as they can be read."""
+        parts: dict[str, set[str]] = {TREES: {tree_name(digest)}, FILES: set(), PACKS: set()}
+        with contextlib.suppress(CorruptedError, TrustError, NotInStoreError):
+            for entry in self._store.tree(digest).entries:
+                if entry.size > SMALL:
+                    parts[FILES].add(files_name(entry.sha256))
+                    parts[PACKS] |= self._packs_of(entry)
+                elif entry.size:
+                    parts[PACKS].add(pack_name(entry.sha256))
+        return parts
+
+    def _packs_of(self, entry: TreeEntry) -> set[str]:
+        name = files_name(entry.sha256)
+        try:
+            data = self._objects.read(name, max_bytes=chunklist.max_encoded(entry.size)).data
+            packs = chunklist.decode(data, size=entry.size, name=name).packs
+        except (CorruptedError, NotInStoreError):
+            return set()
+        return {pack_name(pack.hex()) for pack in packs}
+
+    def _run(self, listed: dict[str, list[Entry]]) -> VerifyReport:
         self._total = sum(entry.size for entries in listed.values() for entry in entries)
         checks = (self._pack, self._file, self._tree, self._action)
-        for kind, check in zip(kinds, checks, strict=True):
+        for kind, check in zip(_KINDS, checks, strict=True):
             for entry in listed[kind]:
-                self._check(entry, check)
+                if is_object(entry.name):
+                    self._check(entry, check)
+                else:
+                    reason = "Forge did not write it: move it out of the store"
+                    self._problems.append(Problem(entry.name, reason, foreign=True))
         return VerifyReport(self._count, self._bytes, tuple(self._problems))
 
     def _check(self, entry: Entry, check: _Check) -> None:
@@ -140,7 +189,7 @@ class Verifier:
 
     def _file(self, entry: Entry) -> str:
         digest = _name(entry)
-        data = self._objects.read(entry.name, max_bytes=entry.size).data
+        data = self._objects.read(entry.name, max_bytes=chunklist.MAX_LIST_BYTES).data
         chunks = chunklist.decode(data, size=None, name=entry.name)
         for chunk in chunks:
             if chunk.offset + chunk.length > self._seen.packs.get(chunk.pack, 0):
@@ -195,18 +244,34 @@ def repair(store: Store, report: VerifyReport, folders: Sequence[Path]) -> Verif
     latest = report
     for round_number in range(_ROUNDS):
         # Trees last: what their files need may come back from the folders.
-        doomed = [one.name for one in latest.problems if round_number or not _is_tree(one.name)]
+        doomed = [
+            one.name
+            for one in latest.problems
+            if not one.foreign and (round_number or not _is_tree(one.name))
+        ]
         for name in doomed:
             store.objects.delete(name)
         deleted += doomed
         if not round_number:
             healed = _heal(store, [one.name for one in latest.problems], folders)
         latest = Verifier(store, None).run()
-        if latest.ok:
+        if all(one.foreign for one in latest.problems):
             break
-    remaining = {one.name for one in latest.problems}
-    gone = tuple(name for name in deleted if store.objects.size(name) is None or name in remaining)
-    return replace(report, deleted=gone, healed=healed)
+    gone = tuple(name for name in deleted if store.objects.size(name) is None)
+    return replace(report, remaining=latest.problems, deleted=gone, healed=healed)
+
+
+def drop_damaged(store: Store, digest: str) -> list[str]:
+    """Delete what is damaged in one tree, and its document if it is incomplete; the names.
+
+    Args:
+        store: whose; the caller holds its writer mark.
+        digest: of the tree.
+    """
+    names = [one.name for one in Verifier(store, None).tree(digest).problems]
+    for name in names:
+        store.objects.delete(name)
+    return names
 
 
 def _heal(store: Store, names: Sequence[str], folders: Sequence[Path]) -> int:
@@ -237,7 +302,7 @@ def _search(lost: dict[str, TreeEntry], folders: Sequence[Path]) -> Iterator[Fou
 
 
 def _is_tree(name: str) -> bool:
-    return name.startswith(TREES)
+    return name.startswith(TREES) and is_object(name)
 
 
 def _name(entry: Entry) -> str:

@@ -25,7 +25,7 @@ from forge.trust.proof_keys import ProofKeys
 if TYPE_CHECKING:
     from model_signing.hashing import Config as HashingConfig
 
-__all__ = ["MAX_SIGNATURE_BYTES", "hashing_config", "verify_model_signature"]
+__all__ = ["MAX_SIGNATURE_BYTES", "check_signer", "hashing_config", "verify_model_signature"]
 
 MAX_SIGNATURE_BYTES: Final = 64 * 1024 * 1024
 
@@ -66,6 +66,19 @@ def verify_model_signature(signature: bytes, folder: Path, keys: ProofKeys) -> N
     Raises:
         TrustError: not signed by a trusted model key; a file differs, is missing or too many.
     """
+    pem = check_signer(signature, keys)
+    with tempfile.TemporaryDirectory(prefix="forge-model-") as name:
+        place = Path(name)
+        (place / "model.sig").write_bytes(signature)
+        (place / "key.pem").write_text(pem, encoding="ascii")
+        _verify(folder, place / "model.sig", place / "key.pem")
+
+
+def check_signer(signature: bytes, keys: ProofKeys) -> str:
+    """The trusted key (PEM) that a signature names, without the engine at hand.
+
+    Not a verification: whether that key made it is seen only with the engine. Raises TrustError.
+    """
     if len(signature) > MAX_SIGNATURE_BYTES:
         raise TrustError(f"The model signature is larger than {MAX_SIGNATURE_BYTES} bytes")
     hint, payload = _parse(signature)
@@ -73,11 +86,7 @@ def verify_model_signature(signature: bytes, folder: Path, keys: ProofKeys) -> N
     if pem is None:
         raise _refused("no trusted model key signed it")
     _check_statement(payload)
-    with tempfile.TemporaryDirectory(prefix="forge-model-") as name:
-        place = Path(name)
-        (place / "model.sig").write_bytes(signature)
-        (place / "key.pem").write_text(pem, encoding="ascii")
-        _verify(folder, place / "model.sig", place / "key.pem")
+    return pem
 
 
 def hashing_config() -> HashingConfig:

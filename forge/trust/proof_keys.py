@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
+from forge.bundle import Digest
 from forge.errors import TrustError
 
 __all__ = ["MAX_PROOF_KEYS_BYTES", "BuildKey", "ProofKeys", "parse_proof_keys"]
@@ -25,7 +26,7 @@ class _Document(BaseModel):
 class BuildKey(_Document):
     """A key that signs provenance, as TUF writes keys."""
 
-    keyid: str = Field(pattern=r"^[0-9a-f]{64}$")
+    keyid: Digest
     keytype: str
     scheme: str
     public: str

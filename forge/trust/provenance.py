@@ -6,10 +6,11 @@ Specifications: in-toto attestation v1, SLSA provenance v1, DSSE v1.0 (secure-sy
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from forge.bundle import Digest
 from forge.errors import TrustError
 from forge.trust.proof_keys import ProofKeys
 
@@ -36,7 +37,7 @@ class _Part(BaseModel):
 
 
 class _Digest(_Part):
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Digest
 
 
 class _Subject(_Part):

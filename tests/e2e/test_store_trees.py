@@ -21,7 +21,8 @@ from forge.errors import (
     UsageError,
 )
 from forge.store import Store, open_store
-from forge.store.layout import tree_name
+from forge.store.chunklist import decode
+from forge.store.layout import files_name, pack_name, tree_name
 from tests.support.seaweed import Seaweed
 from tests.support.stores import action, fill, noise, packs, snapshot
 
@@ -256,14 +257,14 @@ def test_one_of_8_machines_gets_the_lease(store: Store) -> None:
     inside: list[int] = []
 
     def build(number: int) -> bool:
-        together.wait()
+        together.wait(60)
         try:
             with store.lease("key", owner=f"machine-{number}", ttl_s=30):
                 inside.append(number)
-                together.wait()
+                together.wait(60)
         except ConflictError as error:
             assert "machine-" in str(error)  # noqa: PT017  runs in a thread
-            together.wait()
+            together.wait(60)
             return False
         return True
 
@@ -296,6 +297,77 @@ def test_garbage_collection_keeps_what_is_named_and_deletes_the_rest(
     assert store.verify().ok
     store.unpack(kept.digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "kept")
+
+
+def test_garbage_collection_keeps_named_results_and_what_they_made(
+    store: Store, tmp_path: Path
+) -> None:
+    """So that the newest release can be repeated without building anything."""
+    made = store.put_tree(fill(tmp_path / "made", seed=1))
+    dead = store.put_tree(fill(tmp_path / "dead", seed=2))
+    store.put_action(action(made, key="a" * 64))
+    store.put_action(action(dead, key="b" * 64))
+    later = time.time() + 2 * DAY_S
+    store.collect_garbage(keep_trees=[], keep_actions=["a" * 64], grace_s=DAY_S, now=later)
+    assert store.action("a" * 64) is not None
+    assert store.action("b" * 64) is None
+    assert store.has_tree(made.digest)
+    assert not store.has_tree(dead.digest)
+    assert store.verify().ok
+    store.unpack(made.digest, tmp_path / "out")
+
+
+@pytest.mark.parametrize("stray", ["trees/note.json~", "packs/ab/x", "files/x", "actions/x.json"])
+def test_stray_object_is_named_and_left_alone(store: Store, tmp_path: Path, stray: str) -> None:
+    kept = store.put_tree(fill(tmp_path / "kept", seed=1))
+    dead = store.put_tree(fill(tmp_path / "dead", seed=2))
+    store.objects.write(stray, b"somebody's note")
+    later = time.time() + 2 * DAY_S
+    report = store.collect_garbage(keep_trees=[kept.digest], grace_s=DAY_S, now=later)
+    assert report.foreign == (stray,)
+    found = store.verify(repair=True)
+    assert [one.name for one in found.problems] == [stray]
+    assert found.remaining == found.problems
+    assert "move it out of the store" in found.problems[0].reason
+    assert found.deleted == ()
+    assert store.objects.read(stray, max_bytes=99).data == b"somebody's note"
+    assert not store.has_tree(dead.digest)
+    assert store.has_tree(kept.digest)
+    store.put_tree(fill(tmp_path / "more", seed=3))
+    store.unpack(kept.digest, tmp_path / "out")
+
+
+def test_forgotten_result_takes_its_damage_along(store: Store, tmp_path: Path) -> None:
+    """The hook of the scheduler: a step whose output cannot be unpacked runs again."""
+    folder, other = fill(tmp_path / "in", seed=1), fill(tmp_path / "other", seed=2)
+    made, sound = store.put_tree(folder), store.put_tree(other)
+    store.put_action(action(made, key="a" * 64))
+    store.put_action(action(sound, key="b" * 64))
+    pack = _pack_of(store, made.digest)
+    _damage(store, pack, 1000)
+    with pytest.raises(CorruptedError) as caught:
+        store.unpack(made.digest, tmp_path / "out")
+    assert caught.value.exit_code == 9
+    deleted = store.forget("a" * 64)
+    assert pack in deleted
+    assert f"actions/{'a' * 64}.json" in deleted
+    assert store.action("a" * 64) is None
+    assert not store.has_tree(made.digest)
+    assert store.put_tree(folder) == made  # the step ran again
+    store.unpack(made.digest, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(folder)
+    assert store.action("b" * 64) is not None
+    store.unpack(sound.digest, tmp_path / "out other")
+    assert store.verify().ok
+
+
+def test_forgetting_a_sound_result_keeps_its_tree(store: Store, tmp_path: Path) -> None:
+    made = store.put_tree(fill(tmp_path / "in"))
+    store.put_action(action(made, key="a" * 64))
+    assert store.forget("a" * 64) == (f"actions/{'a' * 64}.json",)
+    assert store.forget("a" * 64) == ()
+    assert store.has_tree(made.digest)
+    assert store.verify().ok
 
 
 def test_garbage_collection_deletes_nothing_young(store: Store, tmp_path: Path) -> None:
@@ -361,9 +433,12 @@ def test_damaged_tree_is_refused_and_healed_by_the_next_put(store: Store, tmp_pa
     store.objects.write(tree_name(digest), data.replace(b"run.sh", b"rum.sh"))
     with pytest.raises(CorruptedError, match=digest) as caught:
         store.unpack(digest, tmp_path / "out")
+    assert caught.value.exit_code == 9
     assert "forge store verify --repair" in str(caught.value)
     assert not (tmp_path / "out").exists()
+    assert not store.has_tree(digest)  # so that the plan builds it again
     store.put_tree(folder)
+    assert store.has_tree(digest)
     store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
 
@@ -387,6 +462,13 @@ def test_action_of_another_key_is_a_miss(store: Store, tmp_path: Path) -> None:
     assert store.action("c" * 64) is None
 
 
+def _pack_of(store: Store, digest: str) -> str:
+    """The pack of a tree's largest file."""
+    largest = max(store.tree(digest).entries, key=lambda entry: entry.size)
+    data = store.objects.read(files_name(largest.sha256), max_bytes=MIB).data
+    return pack_name(decode(data, size=largest.size, name="x").packs[0].hex())
+
+
 def _damage(store: Store, name: str, at: int) -> None:
     size = store.objects.size(name)
     assert size is not None
@@ -404,6 +486,7 @@ def test_damaged_chunk_is_never_served_and_healed_by_repair_and_put(
     _damage(store, pack, 1_000_000)
     with pytest.raises(CorruptedError, match=r"chunk [0-9a-f]{64}") as caught:
         store.unpack(digest, tmp_path / "out")
+    assert caught.value.exit_code == 9
     assert pack in str(caught.value)
     assert "forge store verify --repair" in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -446,8 +529,9 @@ def test_any_lost_object_is_found_refused_and_healed(
     folder = fill(tmp_path / "in")
     digest = store.put_tree(folder).digest
     store.objects.delete(next(iter(store.objects.entries(kind))).name)
-    with pytest.raises((CorruptedError, NotInStoreError)):
+    with pytest.raises((CorruptedError, NotInStoreError)) as caught:
         store.unpack(digest, tmp_path / "out")
+    assert caught.value.exit_code == 9
     assert not (tmp_path / "out").exists()
     store.put_tree(folder)
     assert store.verify().ok
@@ -455,13 +539,21 @@ def test_any_lost_object_is_found_refused_and_healed(
 
 
 def test_damaged_small_file_is_never_served(store: Store, tmp_path: Path) -> None:
-    digest = store.put_tree(fill(tmp_path / "in")).digest
+    folder = fill(tmp_path / "in")
+    digest = store.put_tree(folder).digest
     smallest = list(packs(store))[-1]
     _damage(store, smallest, 0)
-    with pytest.raises(CorruptedError, match=smallest):
+    with pytest.raises(CorruptedError, match=smallest) as caught:
         store.unpack(digest, tmp_path / "out")
-    assert store.verify(repair=True).deleted
+    assert caught.value.exit_code == 9
+    assert not (tmp_path / "out").exists()
+    report = store.verify(repair=True)
+    assert smallest in report.deleted
+    assert report.remaining == ()
     assert store.verify().ok
+    store.put_tree(folder)
+    store.unpack(digest, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(folder)
 
 
 def test_damaged_chunk_list_is_refused_and_healed(store: Store, tmp_path: Path) -> None:
@@ -469,8 +561,11 @@ def test_damaged_chunk_list_is_refused_and_healed(store: Store, tmp_path: Path) 
     digest = store.put_tree(folder).digest
     for entry in list(store.objects.entries("files/")):
         _damage(store, entry.name, entry.size // 2)
-    with pytest.raises(CorruptedError, match="files/"):
+    with pytest.raises(CorruptedError, match="files/") as caught:
         store.unpack(digest, tmp_path / "out")
+    assert caught.value.exit_code == 9
+    assert "forge store verify --repair" in str(caught.value)
+    assert not (tmp_path / "out").exists()
     store.put_tree(folder)
     assert store.verify().ok
     store.unpack(digest, tmp_path / "out")

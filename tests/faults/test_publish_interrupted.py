@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from forge.bundle import Manifest
+from forge.canonical import digest
 from forge.errors import ConflictError, NotInStoreError, TrustError, UsageError
-from forge.release import publish, repository
+from forge.files import write_durably
+from forge.release import keyring, private_keys, publish, repository
 from forge.release.catalog import Catalog, live_trees
 from forge.release.keyring import Keyring
+from forge.release.manifests import Planned
 from forge.release.publish import VersionTakenError
+from forge.release.status import status
 from forge.store import leases
-from tests.unit.release.world import World, Wrapped, manifest, publish_at_once
+from forge.trust.proofs import verify_model_signature, verify_provenance
+from tests.unit.release.world import NOW, World, Wrapped, manifest, publish_at_once
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +122,109 @@ def test_rotation_killed_anywhere_is_finished_by_refresh(tmp_path: Path, role: s
     assert on_canary(world) == "1.1.0"
 
 
+def killed_before_each_key_write(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+) -> Iterator[int]:
+    """Run `act` again and again, killed before its first, second, … write to the keys folder."""
+    for last in range(100):
+        left = last
+
+        def write(path: Path, data: bytes, mode: int = 0o644) -> None:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            write_durably(path, data, mode)
+
+        with monkeypatch.context() as patch:
+            for module in (keyring, private_keys):
+                patch.setattr(module, "write_durably", write)
+            try:
+                act()
+            except Killed:
+                killed = True
+            else:
+                killed = False
+        if not killed:
+            return
+        yield last
+    pytest.fail("it never ended")
+
+
+def installs(world: World, made: Manifest, client: str) -> None:
+    """What a device does: read the manifest, unpack, and believe both proofs."""
+    trusted = world.client(client)
+    trusted.refresh()
+    assert trusted.manifest("demo", made.version, "development") == made
+    place = world.folder / client
+    world.store.unpack(made.tree.digest, place / "tree")
+    world.store.unpack(made.proofs.digest, place / "proofs")
+    believed = trusted.proof_keys()
+    verify_provenance(place / "proofs", made, believed)
+    verify_model_signature(place / "proofs", place / "tree", believed)
+
+
+@pytest.mark.parametrize("revoke", [False, True], ids=["rotate", "revoke"])
+@pytest.mark.parametrize("role", ["online", "targets", "bundles", "channels", "model"])
+def test_rotation_killed_anywhere_in_the_keys_folder_leaves_releases_installable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, *, revoke: bool
+) -> None:
+    """Proofs are signed with keys that devices are told to believe, whatever lies in the folder."""
+    world = World(tmp_path)
+    installs(world, world.release("1.0.0"), "first")
+    deaths = 0
+    for deaths, _ in enumerate(
+        killed_before_each_key_write(monkeypatch, lambda: world.rotate(role, revoke=revoke)), 1
+    ):
+        assert on_canary(world) == f"1.{deaths - 1}.0"
+        if role in {"online", "targets"}:
+            world.refresh()  # publishing says so where it is needed; see below
+        installs(world, world.release(f"1.{deaths}.0"), f"device {deaths}")
+        assert on_canary(world) == f"1.{deaths}.0"
+    assert deaths >= 3
+    installs(world, world.release("2.0.0"), "last")
+
+
+def test_machine_that_missed_a_revocation_publishes_nothing_devices_would_refuse(
+    tmp_path: Path,
+) -> None:
+    world, other = World(tmp_path), World(tmp_path / "other")
+    world.release("1.0.0")
+    other.objects = world.objects
+    _share_keys(other, world)
+    world.rotate("model", revoke=True)
+    before = {entry.name for entry in world.objects.entries("tuf/")}
+    with pytest.raises(TrustError, match=r"Devices would refuse demo 1.1.0") as caught:
+        other.release("1.1.0")
+    assert caught.value.exit_code == 7
+    assert "no trusted model key signed it" in caught.value.why
+    assert "forge keys refresh" in caught.value.hint
+    assert {entry.name for entry in world.objects.entries("tuf/")} == before
+    other.refresh()  # takes over the newest list of keys
+    with pytest.raises(UsageError, match="no model key that devices believe"):
+        other.release("1.1.0")
+    assert on_canary(world) == "1.0.0"
+    for name in ("model-2.pem", "model-2.pub.pem"):
+        (other.keys / name).write_bytes((world.keys / name).read_bytes())
+    installs(world, other.release("1.1.0"), "new")
+    assert on_canary(world) == "1.1.0"
+
+
+def test_proofs_of_another_bundle_are_refused_before_anything_is_signed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    made = world.release("1.0.0")
+    forged = manifest("1.1.0", "development").model_copy(update={"proofs": made.proofs})
+    world.planned("1.1.0")
+    planned = [Planned(forged, digest([forged.identity()]))]
+    before = {entry.name for entry in world.objects.entries("tuf/")}
+    with pytest.raises(TrustError, match=r"Devices would refuse demo 1.1.0") as caught:
+        publish.publish(world.store, world.ring(), planned, "canary", now=world.now)
+    assert caught.value.exit_code == 7
+    assert "it is about tree" in caught.value.why
+    assert {entry.name for entry in world.objects.entries("tuf/")} == before
+    assert on_canary(world) == "1.0.0"
+
+
 @pytest.mark.parametrize("role", ["online", "targets"])
 def test_publishing_after_a_killed_rotation_finishes_it(tmp_path: Path, role: str) -> None:
     world = World(tmp_path)
@@ -126,6 +235,21 @@ def test_publishing_after_a_killed_rotation_finishes_it(tmp_path: Path, role: st
         state = repository.load(world.objects, world.ring())
         assert not state.new_roots
         assert not state.stale
+
+
+def test_store_with_roots_without_end_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.publish("1.0.0")
+    for version in range(2, 260):
+        world.objects.write(f"tuf/metadata/{version}.root.json", b"{}")
+    for use in (lambda: world.publish("1.1.0"), lambda: status(world.objects, world.ring(), NOW)):
+        with pytest.raises(TrustError, match="more than 256 roots after root 1") as caught:
+            use()
+        assert caught.value.exit_code == 7
+    for version in range(2, 260):
+        world.objects.delete(f"tuf/metadata/{version}.root.json")
+    world.publish("1.1.0")
+    assert on_canary(world) == "1.1.0"
 
 
 def test_left_over_numbers_of_dead_publishers_are_stepped_over(tmp_path: Path) -> None:
@@ -177,7 +301,8 @@ def test_many_publishers_at_once_all_end_up_published(tmp_path: Path) -> None:
 def test_publisher_who_is_always_late_is_told_to_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "_FIRST_PAUSE_S", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr("forge.release.repository.time.sleep", pauses.append)
     world = World(tmp_path)
     world.publish("1.0.0")
     honest = world.objects
@@ -192,6 +317,7 @@ def test_publisher_who_is_always_late_is_told_to_run_again(
         world.publish("1.1.0")
     assert caught.value.exit_code == 9
     assert "run it again" in caught.value.hint
+    assert len(pauses) == 7  # none after the last
     world.objects = honest
     assert on_canary(world) == "1.0.0"
     world.publish("1.1.0")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from forge.errors import NotInStoreError, StoreError
+from forge.errors import CorruptedError, NotInStoreError, StoreError
 from forge.store import open_store
 from tests.support.stores import action, fill, snapshot
 
@@ -161,6 +165,65 @@ def test_index_that_is_damaged_or_cannot_be_written_does_no_harm(
     assert (again.new_bytes, again.reference.digest) == (0, digest)
 
 
+def test_cache_disk_that_is_full_does_no_harm(mount: Mount, tmp_path: Path) -> None:
+    full = mount("full", "size=160k")
+    store = open_store(str(tmp_path / "store"), cache=full / "cache")
+    folder = fill(tmp_path / "in", large=64 * MIB)
+    digest = store.put_tree(folder).digest
+    assert not list((full / "cache").glob("*.sqlite"))  # it gave its space back
+    store.unpack(digest, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(folder)
+    again = open_store(str(tmp_path / "store"), cache=full / "cache").put(folder)
+    assert (again.new_bytes, again.reference.digest) == (0, digest)
+
+
+def test_disk_that_fills_up_while_a_seed_is_copied_leaves_nothing_half_made(
+    mount: Mount, tmp_path: Path
+) -> None:
+    """A full disk must not be taken for a seed that cannot be read."""
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    folder = fill(tmp_path / "in", large=20 * MIB)
+    digest = store.put_tree(folder).digest
+    shutil.copytree(folder, tmp_path / "seed")
+    with (tmp_path / "seed/engine/1/model.bin").open("r+b") as file:
+        file.write(b"another beginning")  # so that it is copied chunk by chunk
+    disk = mount("disk", "size=32m")
+
+    def eat(done: int, _size: int) -> None:
+        if done > MIB and not (disk / "eaten").exists():
+            (disk / "eaten").write_bytes(b"x" * 20 * MIB)
+
+    with pytest.raises(StoreError, match="No space left") as caught:
+        store.unpack(digest, disk / "b", seeds=[tmp_path / "seed"], progress=eat)
+    assert caught.value.exit_code == 9
+    assert not isinstance(caught.value, CorruptedError)
+    assert "free some space" in str(caught.value)
+    assert [path.name for path in disk.iterdir()] == ["eaten"]
+    (disk / "eaten").unlink()
+    store.unpack(digest, disk / "b", seeds=[tmp_path / "seed"])
+    assert snapshot(disk / "b") == snapshot(folder)
+
+
+def test_every_file_is_made_durable_also_one_linked_from_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    folder = fill(tmp_path / "in")
+    digest = store.put_tree(folder).digest
+    durable, fsync = set[int](), os.fsync
+
+    def note(descriptor: int) -> None:
+        durable.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.unpack(digest, tmp_path / "out", seeds=[folder])
+    linked = tmp_path / "out/engine/1/model.bin"
+    assert linked.samefile(folder / "engine/1/model.bin")
+    made = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.stat().st_ino for path in made} <= durable
+
+
 def test_seed_that_is_deleted_meanwhile_is_replaced_by_the_store(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
     folder = fill(tmp_path / "in")
@@ -173,3 +236,89 @@ def test_seed_that_is_deleted_meanwhile_is_replaced_by_the_store(tmp_path: Path)
         progress=lambda _done, _size: shutil.rmtree(tmp_path / "seed", ignore_errors=True),
     )
     assert snapshot(tmp_path / "out") == snapshot(folder)
+
+
+# The same through the command line
+
+
+def _project(tmp_path: Path) -> Path:
+    """A project whose pipeline writes one file of some megabytes, and can take its store away."""
+    project = tmp_path / "project"
+    (project / "profiles").mkdir(parents=True)
+    (project / "pipelines").mkdir()
+    (project / "pipelines" / "hello.py").write_text(
+        textwrap.dedent(
+            """
+            from forge.plan import Plan
+            from forge.steps import Step
+
+            def hello(*, size: int = 1, then: str = "true") -> Plan:
+                script = f"head -c {size} /dev/urandom > ${{outputs.out}}/file; {then}"
+                step = Step(id="hello", argv=("sh", "-ceu", script), inputs={}, outputs=("out",))
+                return Plan.of("hello", [], [step])
+            """
+        )
+    )
+    return project
+
+
+def _forge(project: Path, *arguments: str, fails: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "forge", *arguments],
+        cwd=project,
+        env={**os.environ, "FORGE_CACHE": str(project / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == fails, f"{arguments}: {done.returncode} {done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def _hits(project: Path, *arguments: str) -> None:
+    """What was stored before is used, and sound."""
+    (step,) = json.loads(_forge(project, "plan", "hello", *arguments, "--json").stdout)
+    assert step["status"] == "hit"
+    _forge(project, "store", "verify", *arguments)
+
+
+def test_commands_on_a_read_only_store_read_it_and_refuse_to_write(
+    mount: Mount, tmp_path: Path
+) -> None:
+    project, root = _project(tmp_path), mount("store", "size=32m")
+    at = ("--store", str(root))
+    _forge(project, "run", "hello", *at)
+    mount("store", "ro")
+    done = _forge(project, "run", "hello", "--size", "2", *at, fails=9)
+    assert "Read-only file system" in done.stderr
+    assert "mount it writable" in done.stderr
+    assert json.loads(_forge(project, "bundle", "list", *at, "--json").stdout) == []
+    _hits(project, *at)
+
+
+def test_run_on_a_full_store_keeps_what_it_has(mount: Mount, tmp_path: Path) -> None:
+    project, root = _project(tmp_path), mount("store", "size=4m")
+    at = ("--store", str(root))
+    _forge(project, "run", "hello", *at)
+    done = _forge(project, "run", "hello", "--size", str(9 * MIB), *at, fails=9)
+    assert "No space left" in done.stderr
+    assert "forge store gc" in done.stderr
+    _hits(project, *at)
+    mount("store", "size=64m")
+    _forge(project, "run", "hello", "--size", str(9 * MIB), *at)
+    _hits(project, *at)
+
+
+def test_run_whose_store_goes_away_does_not_make_another(tmp_path: Path) -> None:
+    project, root = _project(tmp_path), tmp_path / "store"
+    at = ("--store", str(root))
+    _forge(project, "run", "hello", *at)
+    unplug = f"mv {root} {tmp_path}/elsewhere"
+    done = _forge(project, "run", "hello", "--then", unplug, *at, fails=9)
+    assert f"The store {root} is gone" in done.stderr
+    assert "mount or restore it" in done.stderr
+    assert not root.exists()
+    (tmp_path / "elsewhere").rename(root)
+    _hits(project, *at)

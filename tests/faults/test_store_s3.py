@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,10 +51,49 @@ def test_missing_credentials_are_named(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     environment = {"FORGE_S3_ENDPOINT": seaweedfs.endpoint}
-    store = open_store(f"s3://{seaweedfs.bucket()}", environment=environment)
-    with pytest.raises(StoreError, match="No credentials") as caught:
-        store.put_tree(folder)
-    assert "set AWS_ACCESS_KEY_ID" in str(caught.value)
+    url = f"s3://{seaweedfs.bucket()}"
+    good = open_store(url, environment=seaweedfs.environment, cache=tmp_path / "cache")
+    digest = good.put_tree(folder).digest
+    store = open_store(url, environment=environment)
+    for use in (lambda: store.put_tree(folder), lambda: store.unpack(digest, tmp_path / "out")):
+        with pytest.raises(StoreError, match="No credentials") as caught:
+            use()
+        assert caught.value.exit_code == 9
+        assert "set AWS_ACCESS_KEY_ID" in str(caught.value)
+        assert not (tmp_path / "out").exists()
+    good.unpack(digest, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(folder)
+
+
+def test_packs_of_a_killed_writer_do_not_fill_the_disk(
+    seaweedfs: Seaweed, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    url = f"s3://{seaweedfs.bucket()}/forge"
+    store = open_store(url, environment=seaweedfs.environment, cache=tmp_path / "cache")
+    scratch = store.objects.scratch()
+    assert scratch.stat().st_mode & 0o777 == 0o700
+    now = time.time()
+    for name, age in (("pack-now", 0), ("pack-hours", 7200), ("pack-days", 200_000)):
+        (scratch / name).write_bytes(b"half a pack")
+        os.utime(scratch / name, (now - age,) * 2)
+    store.put_tree(folder)
+    assert sorted(path.name for path in scratch.iterdir()) == ["pack-hours", "pack-now"]
+    assert store.objects.sweep(now - 3600) == 1
+    assert [path.name for path in scratch.iterdir()] == ["pack-now"]
+
+
+def test_scratch_folder_of_another_is_refused(
+    seaweedfs: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = open_store("s3://bucket/forge", environment=seaweedfs.environment)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"forge-packs-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="is not this user's own folder") as caught:
+        store.objects.scratch()
+    assert caught.value.exit_code == 9
+    assert "TMPDIR" in str(caught.value)
 
 
 def test_missing_bucket_is_named(seaweedfs: Seaweed, folder: Path) -> None:
@@ -207,8 +249,10 @@ def test_server_killed_during_unpack_costs_only_what_was_not_fetched(
         if done > size // 2:
             own_seaweedfs.stop()
 
-    with pytest.raises(StoreError, match="out of reach"):
+    with pytest.raises(StoreError, match="out of reach") as caught:
         store.unpack(digest, tmp_path / "out", progress=kill)
+    assert caught.value.exit_code == 9
+    assert own_seaweedfs.endpoint in str(caught.value)
     assert not (tmp_path / "out").exists()
     own_seaweedfs.start()
     transfer = store.unpack(digest, tmp_path / "out")

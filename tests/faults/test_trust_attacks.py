@@ -23,6 +23,7 @@ from forge.trust import layout
 from forge.trust.client import TrustedStore
 from tests.unit.release.world import NOW, PASSPHRASE, World, manifest
 
+EXIT_CODES = {TrustError: 7, StoreError: 9, NotInStoreError: 9}
 LONG = Expiry(root=900, targets=900, bundles=900, channels=900, snapshot=900, timestamp=900)
 
 
@@ -64,7 +65,7 @@ def refused(
         for one in (client, world.client()):  # in memory, and started again on the kept state
             with pytest.raises(kind, match=message) as caught:
                 read_all(one)
-            assert caught.value.exit_code == kind.exit_code
+            assert caught.value.exit_code == EXIT_CODES[kind]
             assert caught.value.hint
     if online_key_stolen:
         world.rotate("online")
@@ -193,6 +194,7 @@ def test_expired_role_is_refused_until_it_is_signed_anew(
     world.later(days=11)
     with pytest.raises(TrustError, match="has expired") as caught:
         read_all(world.client())
+    assert caught.value.exit_code == 7
     assert phrase in caught.value.why
     assert "forge keys refresh" in caught.value.hint
     world.refresh()
@@ -202,6 +204,7 @@ def test_expired_role_is_refused_until_it_is_signed_anew(
 def test_clock_of_1970_is_refused_and_named(world: World) -> None:
     with pytest.raises(TrustError, match="clock is behind") as caught:
         read_all(world.client(now=datetime(1970, 1, 1, tzinfo=UTC)))
+    assert caught.value.exit_code == 7
     assert "timedatectl" in caught.value.hint
     assert read_all(world.client()) == "1.1.0"
 
@@ -218,8 +221,10 @@ def test_mixed_metadata_is_refused(world: World, role: str) -> None:
     world.publish("1.2.0")
     with world.tampered() as tuf:
         shutil.copy(tuf / f"metadata/1.{role}.json", newest(tuf, role))
-        with pytest.raises(TrustError, match="mixed or altered"):
+        with pytest.raises(TrustError, match="mixed or altered") as caught:
             read_all(client)
+        assert caught.value.exit_code == 7
+        assert "nothing was changed here" in caught.value.hint
     assert read_all(client) == "1.2.0"
 
 
@@ -288,8 +293,9 @@ def test_altered_target_is_refused(world: World) -> None:
     with world.tampered() as tuf:
         for path in (tuf / "targets/bundles/demo/1.1.0").iterdir():
             edit(path, lambda doc: doc.update(profile="evil"))
-        with pytest.raises(TrustError, match="is not what was signed"):
+        with pytest.raises(TrustError, match="is not what was signed") as caught:
             read_all(world.client())
+        assert caught.value.exit_code == 7
     assert read_all(world.client()) == "1.1.0"
 
 
@@ -387,8 +393,9 @@ def test_client_with_another_root_refuses(world: World, tmp_path: Path) -> None:
     keys.init(tmp_path / "strange", passphrase=PASSPHRASE, now=NOW)
     other = (tmp_path / "strange/root.json").read_bytes()
     client = TrustedStore(world.objects, tmp_path / "state", other, now=NOW)
-    with pytest.raises(TrustError, match="not signed by enough trusted keys"):
+    with pytest.raises(TrustError, match="not signed by enough trusted keys") as caught:
         client.refresh()
+    assert caught.value.exit_code == 7
     assert read_all(world.client()) == "1.1.0"
 
 

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 ACCESS_KEY = "forge-test"
 SECRET_KEY = "forge-test-secret"
 START_S = 60.0
+START_TRIES = 3
 # What docs/ci.md lets each role of the workflows do, in a bucket of their own below `forge/`.
 ROLES_BUCKET = "forge-roles"
 _READ = (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}")
@@ -32,6 +33,10 @@ ROLES = {
     "publish": (*_READ, f"Write:{ROLES_BUCKET}/forge/*"),
     "promote": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{one}/*" for one in ("tuf", "leases"))),
 }
+
+
+class NotStartedError(Exception):
+    """The server does not answer."""
 
 
 @dataclass
@@ -115,7 +120,7 @@ class Seaweed:
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     log = (self.folder / "log").read_text(errors="replace")[-3000:]
-                    pytest.fail(f"weed does not answer: {error}\n{log}")
+                    raise NotStartedError(f"weed does not answer: {error}\n{log}") from error
                 time.sleep(0.1)
             else:
                 return
@@ -148,24 +153,37 @@ def _identities() -> dict[str, object]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, below those the kernel gives to outgoing connections."""
+    """Ports nobody listens on now, below those the kernel gives to outgoing connections.
+
+    All are held until the last is drawn, so that none is drawn twice.
+    """
     found: list[int] = []
-    while len(found) < count:
-        port = random.randint(15_000, 32_000)  # noqa: S311  not for secrets
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            found.append(port)
+    with contextlib.ExitStack() as held:
+        while len(found) < count:
+            port = random.randint(15_000, 32_000)  # noqa: S311  not for secrets
+            one = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
     return found
 
 
 def run(folder: Path) -> Iterator[Seaweed]:
-    ports = free_ports(8)
-    server = Seaweed(folder, ports[7], ports=ports)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    for left in reversed(range(START_TRIES)):
+        ports = free_ports(8)
+        server = Seaweed(folder, ports[7], ports=ports)
+        try:
+            server.start()
+        except NotStartedError as error:  # another process may have taken a port meanwhile
+            server.stop()
+            if not left:
+                pytest.fail(str(error))
+            continue
+        try:
+            yield server
+        finally:
+            server.stop()
+        return
 
 
 @pytest.fixture(scope="session")

@@ -91,8 +91,11 @@ def test_gate_stops_a_release_whose_model_answers_wrongly(world: World) -> None:
 
 
 def test_version_published_again_with_other_bytes_is_refused(world: World) -> None:
+    before = world.channels()
     said = world.release("1.0.0", "--set", "serving.default_max_tokens=77", fails=9)
     assert "1.0.0" in said
+    assert "is published with other content" in said
+    assert world.channels() == before
     (manifest,) = world.json("bundle", "show", "1.0.0")
     store = open_store(str(world.project / "artifacts"))
     assert store.has_tree(manifest["tree"]["digest"])
@@ -132,6 +135,8 @@ def test_garbage_collection_keeps_what_channels_need(world: World) -> None:
     store = open_store(str(world.project / "artifacts"))
     store.unpack(manifest["tree"]["digest"], world.project / "after-gc")
     world.forge("store", "verify")
+    steps = world.json("run", *RELEASE, "--version", "1.0.0")  # the live release is still known
+    assert {step["status"] for step in steps if step["step"] != "publish"} == {"hit"}
 
 
 def test_keys_status_is_quiet_when_nothing_is_due(world: World) -> None:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from forge.store import open_store
+from forge.store.chunklist import decode
+from forge.store.layout import files_name, pack_name
 from tests.e2e.chain.world import RELEASE, ROOT, World
 from tests.support.seaweed import Seaweed
 
@@ -41,18 +44,25 @@ def test_damaged_pack_is_never_served_and_is_healed_by_a_repair_and_a_run(
     world: World, tmp_path: Path
 ) -> None:
     store = str(world.project / "artifacts")
-    largest = max((world.project / "artifacts/packs").glob("*/*"), key=lambda p: p.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 1
-    largest.chmod(0o644)
-    largest.write_bytes(data)
+    opened = open_store(store)
+    (manifest,) = world.json("bundle", "show", "1.0.0")
+    entries = opened.tree(manifest["tree"]["digest"]).entries
+    largest = max(entries, key=lambda entry: entry.size)
+    encoded = opened.objects.read(files_name(largest.sha256), max_bytes=10_000_000).data
+    chunk = next(iter(decode(encoded, size=largest.size, name="largest")))
+    pack = world.project / "artifacts" / pack_name(chunk.pack.hex())
+    data = bytearray(pack.read_bytes())
+    data[chunk.offset + chunk.length // 2] ^= 1
+    pack.chmod(0o644)
+    pack.write_bytes(data)
     run = a_device(world, tmp_path / "device", store, {})
 
     refused = world.forge(*run, fails=9)
     assert "forge store verify --repair" in refused.stderr
     assert not (tmp_path / "device" / "current").exists()
-    assert largest.name in world.forge("store", "verify", fails=9).stdout
+    assert pack.name in world.forge("store", "verify", fails=9).stdout
 
-    world.forge("store", "verify", "--repair")
+    said = world.forge("store", "verify", "--repair").stdout
+    assert "smollm2 1.0.0 for development can no longer be installed" in said
     world.release("1.0.0")
     assert "committed: slot a holds smollm2 1.0.0" in world.forge(*run).stderr

@@ -31,7 +31,8 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     planned = made.planned("1.0.0")
     request = request_digest("demo", "1.0.0", PART, DIGESTS)
-    publish(made.store, made.ring(), [Planned(planned.manifest, request)], "canary", now=NOW)
+    answer = [Planned(planned.manifest, request)]
+    publish(made.store, made.ring(), answer, "canary", now=NOW, check=lambda *_: None)
     return made
 
 

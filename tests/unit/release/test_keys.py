@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tuf.api.metadata import Metadata, Root, Targets
 
-from forge.errors import ConfigurationError, UsageError
+from forge.errors import ConfigurationError, StoreError, UsageError
 from forge.release import ceremony, keys
 from forge.release.keyring import Expiry, Keyring
 from forge.release.private_keys import passphrase_source
@@ -87,8 +87,10 @@ def test_init_that_fails_half_way_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ceremony, "first_targets", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match="No space left") as caught:
         keys.init(tmp_path / "keys", passphrase=PASSPHRASE, now=NOW)
+    assert caught.value.exit_code == 9
+    assert str(tmp_path / "keys") in caught.value.what
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,6 +137,32 @@ def test_keys_that_git_would_track_are_refused_and_ignored_ones_are_not(tmp_path
     (tmp_path / ".gitignore").write_text("/deep/\n")
     keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
     assert (tmp_path / "deep/keys/keys.json").is_file()
+
+
+def test_checkout_of_another_owner_is_a_checkout_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True, timeout=30)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # what git's own tests use
+    said = subprocess.run(
+        ["git", "-C", str(tmp_path), "check-ignore", "x"], check=False, capture_output=True,
+        text=True, timeout=30,
+    )  # fmt: skip
+    assert "dubious ownership" in said.stderr
+    with pytest.raises(UsageError, match="must not be tracked by git") as caught:
+        keys.init(tmp_path / "keys", passphrase=PASSPHRASE, now=NOW)
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "keys").exists()
+
+
+def test_checkout_git_cannot_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True, timeout=30)
+    (tmp_path / ".git/config").write_text("[broken")
+    with pytest.raises(UsageError, match="Cannot find out whether git would track") as caught:
+        keys.init(tmp_path / "keys", passphrase=PASSPHRASE, now=NOW)
+    assert caught.value.exit_code == 2
+    assert "config" in caught.value.why
+    assert not (tmp_path / "keys").exists()
 
 
 def test_folder_without_keys_says_how_to_make_them(tmp_path: Path) -> None:

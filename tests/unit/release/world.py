@@ -19,7 +19,9 @@ from forge.profiles import Match, Power, Thermal
 from forge.release import keys
 from forge.release.keyring import Expiry, Keyring
 from forge.release.manifests import Planned
+from forge.release.prove import prove
 from forge.release.publish import Published, promote, publish
+from forge.steps import Link
 from forge.store import Store, Tree, TreeEntry
 from forge.store.directory import DirectoryObjects
 from forge.store.objects import Entry, Objects, Stored
@@ -115,7 +117,34 @@ class World:
         self, version: str, *profiles: str, channel: str = "canary", tree: str = ""
     ) -> Published:
         planned = [self.planned(version, one, tree=tree) for one in profiles or ("development",)]
-        return publish(self.store, self.ring(), planned, channel, now=self.now)
+        return publish(
+            self.store, self.ring(), planned, channel, now=self.now, check=lambda *_: None
+        )
+
+    def release(self, version: str) -> Manifest:
+        """Publish a version with proofs as a real release has them; its manifest."""
+        work = Path(mkdtemp(dir=self.folder, prefix=f"release-{version}-"))
+        (work / "tree/models/m/1/engine").mkdir(parents=True)
+        (work / "tree/models/m/1/engine/engine.bin").write_text(f"engine of {version}")
+        (work / "tree/serving.json").write_text('{"repository": "models", "model": "m"}')
+        tree = self.store.put_tree(work / "tree")
+        (work / "proofs").mkdir()
+        (work / "sbom.cdx.json").write_text("{}")
+        link = Link("r", "0" * 64, {}, {"r": tree.digest}, 1.0, "2026-11-24T00:00:00Z", "local")
+        prove(
+            repository=work / "tree",
+            sbom=work,
+            digests={"repository": tree.digest},
+            links=[link],
+            ring=self.ring(),
+            output=work / "proofs",
+            profile="development",
+        )
+        proofs = self.store.put_tree(work / "proofs")
+        made = manifest(version, "development").model_copy(update={"tree": tree, "proofs": proofs})
+        planned = Planned(made, digest([made.identity()]))
+        publish(self.store, self.ring(), [planned], "canary", now=self.now)
+        return made
 
     def promote(self, version: str, channel: str, *, force: bool = False) -> str | None:
         return promote(self.store, self.ring(), "demo", version, channel, now=self.now, force=force)

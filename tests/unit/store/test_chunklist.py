@@ -51,3 +51,28 @@ def test_counts_beyond_the_file_are_refused_before_memory_is_taken() -> None:
     head = struct.pack("<8sQII", b"FORGECL\x01", 50_000, 2**32 - 1, 1)
     with pytest.raises(CorruptedError, match="cannot make 50000 bytes"):
         decode(head, size=50_000, name="x")
+
+
+def _repeated(count: int) -> ChunkList:
+    columns = (array("I", [MAXIMUM] * count), array("I", [0] * count), array("I", [0] * count))
+    return ChunkList(MAXIMUM * count, (b"p" * 32,), b"d" * 32 * count, *columns)
+
+
+def test_small_list_that_would_inflate_to_much_is_refused_unless_the_size_is_known() -> None:
+    made = _repeated(1_000_000)
+    data = made.encode()
+    assert len(data) < 500_000
+    with pytest.raises(CorruptedError, match="would inflate to 44000032"):
+        decode(data, size=None, name="x")
+    assert len(decode(data, size=made.size, name="x")) == 1_000_000
+
+
+def test_list_of_many_gigabytes_of_zeros_is_read_without_knowing_the_size() -> None:
+    made = _repeated(300_000)  # 75 GiB
+    assert decode(made.encode(), size=None, name="x") == made
+
+
+def test_size_that_no_file_can_have_is_refused() -> None:
+    head = struct.pack("<8sQII", b"FORGECL\x01", 2**63, 10, 1)
+    with pytest.raises(CorruptedError, match="cannot make 9223372036854775808 bytes"):
+        decode(head, size=None, name="x")

@@ -46,7 +46,7 @@ def keys(world: World) -> ProofKeys:
 
 def signature(world: World, engine: Path) -> bytes:
     target = world.folder / "model.sig"
-    _sign_model(engine, target, world.ring())
+    _sign_model(engine, target, world.ring(), world.ring().proof_keys())
     return target.read_bytes()
 
 
