@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 ACCESS_KEY = "forge-test"
 SECRET_KEY = "forge-test-secret"
 START_S = 60.0
+START_TRIES = 3
 # What docs/ci.md lets each role of the workflows do, in a bucket of their own below `forge/`.
 ROLES_BUCKET = "forge-roles"
 _READ = (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}")
@@ -32,7 +33,6 @@ ROLES = {
     "publish": (*_READ, f"Write:{ROLES_BUCKET}/forge/*"),
     "promote": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{one}/*" for one in ("tuf", "leases"))),
 }
-START_TRIES = 3
 
 
 class NotStartedError(Exception):
