@@ -86,6 +86,7 @@ def running(script: Script) -> Iterator[Gateway]:
     live.set(SERVING)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen()
     port = listening.getsockname()[1]
     config = uvicorn.Config(create_app(live, script, Machine), log_level="error", lifespan="off")
     server = uvicorn.Server(config)
