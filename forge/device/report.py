@@ -132,6 +132,8 @@ class DeviceStatus(_Model):
     candidate: Release | None
     agent: AgentReport | None
     bad: tuple[Verdict, ...]
+    held: Verdict | None
+    previous: Release | None
     rollbacks: tuple[Verdict, ...]
 
 
