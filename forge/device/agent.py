@@ -44,6 +44,7 @@ from forge.errors import (
     ConfigurationError,
     ForgeError,
     LoadFailedError,
+    RolledBackError,
     StoreError,
     UsageError,
 )
@@ -158,8 +159,10 @@ class Agent:
         self._error = None
         self._say(f"going back to {self._journal.previous}: {reason}")
         self._drive(GoBackAsked(reason, self._now()))
-        if self._error:
+        if isinstance(self._error, RolledBackError):
             raise self._error
+        if self._error:
+            raise rolled_back(self._error, self._journal.active)
 
     def lift_hold(self) -> None:
         """Let the release that was gone back from be installed again. Raises UsageError."""

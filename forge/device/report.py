@@ -136,6 +136,11 @@ class DeviceStatus(_Model):
     previous: Release | None
     rollbacks: tuple[Verdict, ...]
 
+    @property
+    def look(self) -> Look | None:
+        """What the running agent saw last."""
+        return self.agent.look if self.agent else None
+
 
 def write_agent(home: Home, report: AgentReport) -> None:
     """Leave the report for `forge device status`. Raises OSError."""

@@ -25,7 +25,7 @@ from forge.errors import (
     StepFailedError,
 )
 from forge.serving.ports import HOST, Ports, choose_ports, port_taken
-from forge.serving.processes import Usage, usage
+from forge.serving.processes import Usage, listens, usage
 from forge.serving.spec import Spec
 
 __all__ = ["Ports", "TritonServer", "command_line", "last_reasons", "started"]
@@ -129,8 +129,12 @@ class TritonServer:
         return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
 
     def is_ready(self) -> bool:
-        """Whether the model's own ready URL answers 200 and its process lives."""
+        """Whether the model's own ready URL answers 200 and its process lives.
+
+        Triton opens its port for metrics last and ends if that is taken, so it must have that too.
+        """
         ready = _get(self.ports.http, f"/v2/models/{self.spec.model}/ready") == http.client.OK
+        ready = ready and (self._was_ready or listens(self.pid, self.ports.metrics))
         self._was_ready |= ready
         return ready and self.alive
 
