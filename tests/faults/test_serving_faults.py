@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import forge.serving.server
-from forge.errors import LoadFailedError, PortTakenError, StepFailedError
+from forge.errors import ForgeError, LoadFailedError, PortTakenError, StepFailedError
 from forge.serving.client import Ask, Timeouts, answer, stream
 from forge.serving.events import Finished, Token
 from forge.serving.ports import Ports, choose_ports
@@ -269,7 +269,7 @@ def test_an_answer_that_cannot_be_decoded_is_the_only_one_that_fails(tmp_path: P
     with running(faulty(tmp_path, SEQUENCE_FAULT), tmp_path / "work") as server:
         other = stream(Ask(server.url, "llm", "Count to a hundred in words.", 60))
         next(other)  # it is in the engine while the next one fails
-        with pytest.raises(StepFailedError, match="this one cannot be decoded"):
+        with pytest.raises(ForgeError, match="this one cannot be decoded"):
             list(stream(Ask(server.url, "llm", "Tell a story.", 60)))
         assert isinstance(list(other)[-1], Finished)
         assert "Paris" in _text(server, "What is the capital of France?")
@@ -288,7 +288,7 @@ def test_a_client_that_cannot_be_told_of_its_failure_ends_nobody_else(tmp_path: 
 def test_an_engine_that_always_fails_ends_the_model_and_is_seen(tmp_path: Path) -> None:
     with running(faulty(tmp_path, ENGINE_FAULT), tmp_path / "work") as server:
         for _ in range(3):
-            with pytest.raises(StepFailedError):
+            with pytest.raises(ForgeError, match="the engine is broken"):
                 list(stream(Ask(server.url, "llm", "Tell a story.", 60)))
         deadline = time.monotonic() + 30
         while server.alive and time.monotonic() < deadline:

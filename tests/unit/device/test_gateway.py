@@ -252,6 +252,9 @@ def test_an_error_inside_a_stream_is_an_error_event() -> None:
     error = StepFailedError("Triton ended", why="out of memory")
     with running(Script(error=error)) as gateway:
         response = gateway.ask(prompt="a", stream=True)
+        numbers = gateway.client.get("/metrics")
+    assert "forge_device_stream_errors_total 1\n" in numbers.text
+    assert 'forge_device_requests_total{code="200"} 1\n' in numbers.text
     assert response.status_code == 200
     assert events(response.text)[-1] == (
         "error",
