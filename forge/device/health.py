@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from forge.device.journal import Release, SlotName
 from forge.device.slots import Home
@@ -28,9 +29,16 @@ class Damage:
         return f"{self.path} {self.what}"
 
 
+_UNKNOWN: Final = Damage("tree.json", "is lost, so what belongs in the slot is not known here")
+
+
 def by_size(home: Home, slot: SlotName, release: Release) -> tuple[Damage, ...]:
-    """Files that are missing, of another length, or too many: one stat for each. Raises OSError."""
-    return _check(home, slot, release, lambda _entry, _path: "")
+    """Files that are missing, of another length, or too many: one stat for each. Raises OSError.
+
+    Where the tree's document is lost, only their number and sum are known, from the manifest.
+    """
+    found = _check(home, slot, release, lambda _entry, _path: "")
+    return _totals(home, slot) if found == (_UNKNOWN,) else found
 
 
 def by_digest(home: Home, slot: SlotName, release: Release) -> tuple[Damage, ...]:
@@ -54,13 +62,22 @@ def _check(
         return (Damage("manifest.json", f"is not that of {release}"),)
     tree = kept_tree(home, slot, manifest.tree.digest)
     if tree is None:
-        return (Damage("tree.json", "is lost, so what belongs in the slot is not known here"),)
+        return (_UNKNOWN,)
     folder = home.tree(slot)
     checked = ((entry.path, _file(folder, entry, content)) for entry in tree.entries)
     found = [Damage(path, what) for path, what in checked if what]
     known = {entry.path for entry in tree.entries}
     found += [Damage(path, "does not belong here") for path in _files(folder) - known]
     return tuple(sorted(found, key=lambda one: one.path))
+
+
+def _totals(home: Home, slot: SlotName) -> tuple[Damage, ...]:
+    manifest, folder = home.manifest(slot), home.tree(slot)
+    paths = _files(folder)
+    size = sum((folder / path).lstat().st_size for path in paths)
+    if manifest and (len(paths), size) == (manifest.tree.files, manifest.tree.size):
+        return ()
+    return (_UNKNOWN, Damage("tree/", f"has {len(paths)} files of {size} bytes, not what it had"))
 
 
 def _file(folder: Path, entry: TreeEntry, content: Callable[[TreeEntry, Path], str]) -> str:

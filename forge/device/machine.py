@@ -43,34 +43,7 @@ from forge.device.moves import (
 )
 from forge.errors import ForgeError
 
-__all__ = [
-    "MAX_ATTEMPTS",
-    "MAX_CRASHES",
-    "STEADY_S",
-    "Action",
-    "Activate",
-    "Crashed",
-    "Event",
-    "Failed",
-    "Fetch",
-    "Fetched",
-    "GoBack",
-    "GoBackAsked",
-    "HoldLifted",
-    "Prepare",
-    "Prepared",
-    "Probe",
-    "Probed",
-    "Ready",
-    "Serve",
-    "Started",
-    "Switch",
-    "Switched",
-    "UpdateFound",
-    "Wait",
-    "WentBack",
-    "next_state",
-]
+__all__ = ["MAX_ATTEMPTS", "MAX_CRASHES", "STEADY_S", "next_state"]
 
 MAX_ATTEMPTS: Final = 3  # starts of the agent during one activation before it counts as failed
 MAX_CRASHES: Final = 3  # in a row, each within STEADY_S of its start

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import forge.environments
 import forge.serving.server
+from forge.bundle import ChannelProfile
 from forge.device.slots import Home
 from forge.errors import (
     ConfigurationError,
@@ -23,6 +25,7 @@ from forge.errors import (
     StoreError,
     TrustError,
 )
+from forge.profiles import Match
 from forge.serving.ports import Ports, choose_ports
 from tests.e2e.device_world import Device, Says, World, answers, refused
 
@@ -56,13 +59,12 @@ def test_a_machine_without_the_right_python_is_put_right_and_tries_again(
     world: World,
     device: Device,
     monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    function: Any,
+    lacks: tuple[str, Callable[..., Path]],
     said: str,
 ) -> None:
     world.publish("1.1.0", Says(words="Paris"))
     with monkeypatch.context() as lacking:
-        lacking.setattr(forge.environments, name, function)
+        lacking.setattr(forge.environments, *lacks)
         with refused(device, ConfigurationError, said):
             device.once()
     installs(device)
@@ -138,9 +140,7 @@ def test_an_error_of_the_disk_ends_no_agent_that_serves(world: World, device: De
         shutil.rmtree(device.home.tuf)
         device.home.tuf.write_bytes(b"no folder")
         world.publish("1.1.0", Says(words="Paris"))
-        agent.wait(
-            lambda status: bool(status.agent and status.agent.look and status.agent.look.error)
-        )
+        agent.wait(lambda status: bool(status.look and status.look.error))
         assert agent.ask() == "The capital is Paris"
         device.home.tuf.unlink()
         agent.wait_ready("1.1.0")
@@ -166,7 +166,7 @@ def test_a_signed_channel_with_a_path_in_it_is_refused(
     world: World, device: Device, changes: dict[str, Any]
 ) -> None:
     if "profiles" in changes:
-        anyone = {"platform": "linux/amd64", "match": {}}
+        anyone = ChannelProfile(platform="linux/amd64", match=Match.model_validate({}))
         changes = {"profiles": dict.fromkeys(changes["profiles"], anyone)}
     world.point(**changes)
     with refused(device, TrustError, r"The channel is not valid: .*\.\."):

@@ -109,6 +109,9 @@ def test_a_bundle_without_proofs_is_refused(world: World, device: Device) -> Non
     world.publish("1.1.0", Says(words="Paris"), tamper="provenance.dsse.json")
     with refused(device, RolledBackError, "provenance"):
         device.once()
+    # Proofs come first: nothing of the bundle itself was downloaded.
+    assert not device.home.tree("b").exists()
+    assert list(device.home.slot("b").glob(".tree*")) == []
 
 
 def test_a_channel_that_is_not_published_is_named(world: World, device: Device) -> None:

@@ -82,6 +82,13 @@ def test_a_lost_or_damaged_document_is_damage(home: Home, name: str) -> None:
     path = home.slot("a") / name
     for damage in (path.read_bytes()[:-3], b""):
         path.write_bytes(damage)
-        assert [one.path for one in by_size(home, "a", wanted)] == [name]
+        assert [one.path for one in by_digest(home, "a", wanted)] == [name]
     path.unlink()
-    assert [one.path for one in by_size(home, "a", wanted)] == [name]
+    assert [one.path for one in by_digest(home, "a", wanted)] == [name]
+
+
+def test_a_slot_of_an_older_forge_that_kept_no_tree_is_served_by_its_totals(home: Home) -> None:
+    (home.slot("a") / "tree.json").unlink()
+    assert by_size(home, "a", release(home)) == ()
+    (home.tree("a") / "weights.bin").write_bytes(bytes(99_999))
+    assert [one.path for one in by_size(home, "a", release(home))] == ["tree.json", "tree/"]

@@ -8,10 +8,8 @@ from typing import get_args
 import pytest
 
 from forge.device.journal import Journal, Release, SlotName, State, other
-from forge.device.machine import (
-    MAX_ATTEMPTS,
-    MAX_CRASHES,
-    STEADY_S,
+from forge.device.machine import MAX_ATTEMPTS, MAX_CRASHES, STEADY_S, next_state
+from forge.device.moves import (
     Action,
     Activate,
     Crashed,
@@ -34,7 +32,6 @@ from forge.device.machine import (
     UpdateFound,
     Wait,
     WentBack,
-    next_state,
 )
 from forge.errors import ForgeError
 
