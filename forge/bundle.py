@@ -202,8 +202,16 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def parse_channel(data: bytes) -> Channel:
-    """A channel from its bytes. Raises TrustError."""
-    return _parse(Channel, data, "channel")
+    """A channel from its bytes, fit to make paths of. Raises TrustError."""
+    found = _parse(Channel, data, "channel")
+    try:
+        check_version(found.version)
+        for profile in found.profiles:
+            check_name(profile, "Profile")
+    except UsageError as error:
+        hint = "do not use this bundle; report its publisher"
+        raise TrustError("The channel is not valid", why=error.what, hint=hint) from None
+    return found
 
 
 def _parse(model: type[_T], data: bytes, what: str) -> _T:

@@ -3,8 +3,11 @@
     ForgeError                 1
      ├─ UsageError             2   the command line asks for something that cannot be
      ├─ ConfigurationError     3   a profile, pipeline, lock or checkpoint is wrong
+     │   └─ BundleError        3   a bundle's own files are not what they must be
      ├─ NoRunnerError          4   nothing here can run this step
      ├─ StepFailedError        5   a step's command failed
+     │   ├─ LoadFailedError    5   a server's model did not load
+     │   └─ PortTakenError     5   somebody else listens where a server was to
      ├─ SmokeGateError         6   measured worse than the profile allows
      ├─ TrustError             7   a signature, digest or expiry does not hold
      ├─ FitError               8   the bundle does not fit this device
@@ -22,13 +25,16 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "BundleError",
     "ConfigurationError",
     "ConflictError",
     "CorruptedError",
     "FitError",
     "ForgeError",
+    "LoadFailedError",
     "NoRunnerError",
     "NotInStoreError",
+    "PortTakenError",
     "RolledBackError",
     "SmokeGateError",
     "StepFailedError",
@@ -73,6 +79,10 @@ class ConfigurationError(ForgeError):
     exit_code = 3
 
 
+class BundleError(ConfigurationError):
+    """A bundle's own files are not what they must be: no machine could serve them."""
+
+
 class NoRunnerError(ForgeError):
     """Nothing here can run this step."""
 
@@ -83,6 +93,14 @@ class StepFailedError(ForgeError):
     """A step's command failed."""
 
     exit_code = 5
+
+
+class LoadFailedError(StepFailedError):
+    """A server started and its model did not load, or not in time."""
+
+
+class PortTakenError(StepFailedError):
+    """Somebody else listens where a server was to."""
 
 
 class SmokeGateError(ForgeError):

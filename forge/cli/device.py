@@ -1,16 +1,19 @@
-"""`forge device provision|run|status|detect|power`."""
+"""`forge device provision|run|status|detect|power|rollback|history|verify`."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
-from forge.errors import ConfigurationError, StepFailedError
+from forge.errors import ConfigurationError, StepFailedError, UsageError
 
 if TYPE_CHECKING:
+    from forge.device.events import Tell
     from forge.device.power import PowerReport
     from forge.profiles import Profile
 
@@ -46,8 +49,16 @@ def device() -> None:
 @click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
 @_profile_option
 @_state_option
+@json_option
 def provision(
-    store_url: str, root: Path, name: str, channel: str, profile: str | None, state: Path
+    store_url: str,
+    root: Path,
+    name: str,
+    channel: str,
+    profile: str | None,
+    state: Path,
+    *,
+    as_json: bool,
 ) -> None:
     """Write down where updates come from and whom to trust. May be repeated.
 
@@ -57,6 +68,9 @@ def provision(
     from forge.device import commands
 
     made = commands.provision(state, store_url, root.read_bytes(), name, channel, profile)
+    if as_json:
+        print_json({"state": str(state), **made.model_dump(mode="json")})
+        return
     click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
     click.echo(f"next: forge device run --state {state}")
 
@@ -78,20 +92,45 @@ def provision(
     show_default=True,
     help="Seconds between two looks at the channel.",
 )
+@click.option("--events", help="Write every event as a line of JSON to this file; - for stdout.")
 @_profile_option
 @_state_option
+@json_option
 def run(
-    host: str, port: int, poll_s: float, profile: str | None, state: Path, *, once: bool
+    host: str,
+    port: int,
+    poll_s: float,
+    events: str | None,
+    profile: str | None,
+    state: Path,
+    *,
+    once: bool,
+    as_json: bool,
 ) -> None:
     """Be the device's agent: update, prove, serve, go back if it is bad.
 
     \b
     forge device run
     forge device run --once          # for cron
+    forge device run --events -      # JSON lines on standard output
     """  # noqa: D301
     from forge.device import commands
 
-    commands.run(state, once=once, profile=profile, host=host, port=port, poll_s=poll_s)
+    if as_json and not once:
+        hint = "events as JSON lines: forge device run --events -"
+        raise UsageError("--json prints a result, and only --once ends with one", hint=hint)
+    with contextlib.ExitStack() as opened:
+        commands.run(
+            state,
+            once=once,
+            profile=profile,
+            host=host,
+            port=port,
+            poll_s=poll_s,
+            events=_listener(events, opened) if events else None,
+        )
+    if as_json:
+        print_json(commands.status(state).model_dump(mode="json"))
 
 
 @device.command()
@@ -123,6 +162,10 @@ def status(state: Path, *, as_json: bool) -> None:
         rows += [("does not fit", refusal) for refusal in look.refusals]
         rows += [("warning", warning) for warning in look.warnings]
     rows += [("went back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
+    if found.previous:
+        rows.append(("can go back to", str(found.previous)))
+    if found.held:
+        rows.append(("held back", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)
 
 
@@ -218,3 +261,96 @@ def _profiles(project_dir: Path | None) -> dict[str, Profile]:
     except ConfigurationError:
         folder = origin("profiles")  # a device has no project; the wheel brings the profiles
     return {name: profiles.load(name, folder).profile for name in profiles.names(folder)}
+
+
+@device.command()
+@click.option("--release", is_flag=True, help="Let what was gone back from be installed again.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Is kept.")
+@_state_option
+@json_option
+def rollback(reason: str, state: Path, *, release: bool, as_json: bool) -> None:
+    """Go back to what served before the last update, if it still answers as it should.
+
+    What is gone back from is held: it is not installed again until a newer one comes, or until
+    --release.
+
+    \b
+    forge device rollback --reason "answers are too slow"
+    forge device rollback --release
+    """  # noqa: D301
+    from forge.device import upkeep
+
+    lift, back = upkeep.release, upkeep.rollback
+    found = lift(state, say=_say) if release else back(state, reason, say=_say)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    click.echo(f"{state} has {found.release} in slot {found.slot}")
+    if found.held:
+        click.echo(f"held back: {found.held.release}; forge device rollback --release lifts that")
+
+
+@device.command()
+@_state_option
+@json_option
+def history(state: Path, *, as_json: bool) -> None:
+    """Say what was installed, kept, gone back from and repaired, and why. The newest is last.
+
+    \b
+    forge device history
+    forge device history --json
+    """  # noqa: D301
+    from forge.device import upkeep
+
+    found = upkeep.history(state)
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    rows = [
+        (one.at, one.event, str(one.release or ""), one.slot or "", one.reason) for one in found
+    ]
+    print_table(("when", "what", "release", "slot", "why"), rows)
+
+
+@device.command()
+@click.option("--repair", is_flag=True, help="Fetch what is damaged; no agent may run.")
+@_state_option
+@json_option
+def verify(state: Path, *, repair: bool, as_json: bool) -> None:
+    """Read every byte of both slots and compare it with what was verified when it was fetched.
+
+    \b
+    forge device verify
+    forge device verify --repair
+    """  # noqa: D301
+    from forge.device import upkeep
+
+    found = upkeep.verify(state, repair=repair, say=_say)
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    rows = [
+        (
+            one.slot,
+            str(one.release),
+            "repaired" if one.repaired else "whole",
+            "; ".join(one.damages),
+        )
+        for one in found
+    ]
+    print_table(("slot", "release", "is", "was damaged"), rows)
+
+
+def _listener(target: str, opened: contextlib.ExitStack) -> Tell:
+    from forge.device.events import stream
+
+    if target == "-":
+        return stream(sys.stdout.buffer)
+    try:
+        return stream(opened.enter_context(Path(target).open("ab")))
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written", why=str(error)) from None
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

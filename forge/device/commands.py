@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,11 +13,14 @@ from typing import Final
 from forge.bundle import check_name
 from forge.device import detection
 from forge.device.agent import Agent, timestamp
+from forge.device.asked import obey
+from forge.device.events import Happened, History, Tell
 from forge.device.facts import Run, collect
 from forge.device.hardware import parse
 from forge.device.heat import HeatGuard
 from forge.device.limit import Limit
 from forge.device.live import Live
+from forge.device.metrics import Metrics
 from forge.device.operation import Operation
 from forge.device.power_control import PowerControl
 from forge.device.report import Detected, DeviceStatus, PowerStatus, read_agent
@@ -27,9 +31,8 @@ from forge.device.updater import Updater
 from forge.errors import ConfigurationError
 from forge.profiles import Power, Profile
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_STATE", "detect", "power", "provision", "run", "status"]
+__all__ = ["DEFAULT_PORT", "detect", "power", "provision", "run", "status"]
 
-DEFAULT_STATE: Final = Path("/var/lib/forge")
 DEFAULT_PORT: Final = 8080
 _MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
 
@@ -71,7 +74,7 @@ def provision(
 
     Args:
         state: the state folder.
-        store_url: directory, `file:`, `s3:` or `https:` URL of the store.
+        store_url: folder, `file:` or `s3:` URL of the store; need not be in reach now.
         root_bytes: TUF root metadata from a source that is trusted.
         name: bundle name.
         channel: channel of that bundle.
@@ -79,11 +82,15 @@ def provision(
 
     Raises:
         UsageError: a bad name, or an agent runs in this folder.
-        ConfigurationError: `root_bytes` is no root metadata, or the folder cannot be written.
+        ConfigurationError: `root_bytes` is no root metadata, `store_url` no store's, or the folder
+            cannot be written.
     """
+    from forge.store.location import open_objects
+
+    open_objects(store_url, environment=os.environ)
     _check_root(root_bytes)
     device = Provisioned(
-        store_url=store_url if ":" in store_url else str(Path(store_url).absolute()),
+        store_url=store_url if "://" in store_url else _folder(store_url),
         name=check_name(name, "Bundle"),
         channel=check_name(channel, "Channel"),
         profile=check_name(profile, "Profile") if profile is not None else None,
@@ -92,6 +99,10 @@ def provision(
     with home.locked():
         home.provision(device, root_bytes)
     return device
+
+
+def _folder(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def status(state: Path) -> DeviceStatus:
@@ -109,6 +120,8 @@ def status(state: Path) -> DeviceStatus:
         candidate=journal.candidate,
         agent=read_agent(home),
         bad=journal.bad,
+        held=journal.held,
+        previous=journal.previous,
         rollbacks=journal.rollbacks,
     )
 
@@ -148,7 +161,7 @@ def power(
     return PowerStatus(wanted_by=by, power=report)
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of one command
     state: Path,
     *,
     once: bool = False,
@@ -157,6 +170,7 @@ def run(
     port: int = DEFAULT_PORT,
     poll_s: float = 60.0,
     say: Say | None = None,
+    events: Tell | None = None,
 ) -> None:
     """Be the device's agent until SIGTERM or SIGINT; with `once`, until the channel is installed.
 
@@ -168,6 +182,7 @@ def run(
         port: 0 means any free one; `status` shows it.
         poll_s: seconds between two looks at the channel (10 % jitter, so that a fleet spreads).
         say: gets one line per event; standard error by default.
+        events: gets every event, as the history does.
 
     Raises:
         UsageError: another agent runs here, or the port is taken.
@@ -186,14 +201,18 @@ def run(
         updater = Updater(home, device, root_bytes, hardware, profile)
         # An engine compiled here is bound to the libraries and to the release of the board.
         runtime = hardware.runtime | ({"l4t": hardware.l4t} if hardware.l4t else {})
-        agent = Agent(home, updater, live, speak, runtime=runtime, serves=not once)
+        metrics = Metrics()
+        tell = _telling(home, metrics, events, speak)
+        agent = Agent(home, updater, live, speak, runtime=runtime, serves=not once, tell=tell)
         try:
             agent.enter = operation.enter
             if once:
                 agent.start()
-                agent.update()
+                if not obey(home, agent):
+                    agent.update()
             else:
-                Service(home, agent, live, operation, hardware, speak).run(host, port, poll_s)
+                service = Service(home, agent, live, operation, hardware, speak, metrics)
+                service.run(host, port, poll_s)
         except StopAskedError:
             speak("stopping")
         finally:
@@ -205,11 +224,25 @@ def _active_power(home: Home) -> Power | None:
     try:
         active = home.journal().active
         manifest = home.manifest(active) if active else None
-    except OSError as error:
+    except (OSError, ConfigurationError) as error:
         message = f"The state folder {home.path} cannot be read"
         hint = "be root, or name a profile with --profile"
         raise ConfigurationError(message, why=str(error), hint=hint) from None
     return manifest.operating.power if manifest and manifest.operating else None
+
+
+def _telling(home: Home, metrics: Metrics, events: Tell | None, say: Say) -> Tell:
+    """Tells an event to everybody; a disk or pipe that fails must not end what serves."""
+    history = History(home.path)
+
+    def tell(happened: Happened) -> None:
+        for listener in (metrics.tell, history.append, *([events] if events else [])):
+            try:
+                listener(happened)
+            except OSError as error:
+                say(f"the event {happened.event!r} could not be written: {error}")
+
+    return tell
 
 
 def _check_root(data: bytes) -> None:

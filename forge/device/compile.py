@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from forge import canonical
-from forge.errors import ConfigurationError, StepFailedError
+from forge.errors import BundleError, StepFailedError
 from forge.files import fsync_directory, write_durably
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Compiler:
             meanwhile: called now and then, says in how many seconds again.
 
         Raises:
-            ConfigurationError: the compiler failed, took too long or wrote no engine: the bundle's
+            BundleError: the compiler failed, took too long or wrote no engine: the bundle's
                 fault, as far as anyone can tell.
             StepFailedError: no compiler here, too little memory or disk: another try may work.
         """
@@ -181,7 +181,7 @@ class Compiler:
         ended = f"was stopped after {seconds:.0f} s" if code is None else f"ended with code {code}"
         hint = f"its log: {self._log}; publish a bundle this device can compile"
         why = _tail(self._log)
-        raise ConfigurationError(f"{job.wanted.tool} {ended}", why=why, hint=hint)
+        raise BundleError(f"{job.wanted.tool} {ended}", why=why, hint=hint)
 
     def _watch(
         self, child: subprocess.Popen[bytes], deadline: float, meanwhile: Callable[[], float]
@@ -208,7 +208,7 @@ class Compiler:
         wanted = job.wanted
         if missing := [name for name in wanted.produces if not (work / name).is_file()]:
             message = f"{wanted.tool} ended well and did not write {', '.join(missing)}"
-            raise ConfigurationError(message, why=_tail(self._log), hint=f"its log: {self._log}")
+            raise BundleError(message, why=_tail(self._log), hint=f"its log: {self._log}")
         for path in work.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:

@@ -25,14 +25,14 @@ class Refusal:
 
 
 def check(
-    fit: Fit, hardware: Hardware, free_disk_mib: int, bundle_size: int
+    fit: Fit, hardware: Hardware, free_disk_mib: int | None, bundle_size: int
 ) -> tuple[Refusal, ...]:
     """Every reason against it; empty means it fits. Pure.
 
     Args:
         fit: what the bundle asks for.
         hardware: what the machine is.
-        free_disk_mib: free space where the slots are.
+        free_disk_mib: free space where the slots are; None if it is installed there already.
         bundle_size: bytes of the bundle that must be stored, at most.
     """
     return (
@@ -115,9 +115,9 @@ def _memory(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
         yield Refusal(what, "choose a profile with a smaller model")
 
 
-def _disk(fit: Fit, free_disk_mib: int, bundle_size: int) -> Iterator[Refusal]:
+def _disk(fit: Fit, free_disk_mib: int | None, bundle_size: int) -> Iterator[Refusal]:
     needed = fit.free_disk_mib + -(-bundle_size // 2**20)
-    if free_disk_mib < needed:
+    if free_disk_mib is not None and free_disk_mib < needed:
         what = f"it needs {needed} MiB of free disk, here are {free_disk_mib} MiB"
         yield Refusal(what, f"free {needed - free_disk_mib} MiB or move the state folder")
 

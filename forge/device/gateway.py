@@ -4,6 +4,7 @@
     GET  /v1/hardware    what this machine is, which profile, does its bundle fit, versions, slot
     GET  /health/live    200 while the process answers
     GET  /health/ready   200 while a committed slot serves, else 503 with the reason
+    GET  /metrics        for Prometheus
 
 A streamed answer is Server-Sent Events: `token` {"text"}, then one `done` {"finish_reason",
 "usage"} or one `error` {"error"}: a stream that ends without either was cut off.
@@ -23,12 +24,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forge.canonical import Json
 from forge.device.answers import Answers
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
+from forge.device.metrics import CONTENT_TYPE, Metrics
 from forge.errors import ForgeError, StepFailedError, UsageError
 from forge.serving.events import Event, Finished, Token
 
@@ -81,7 +83,11 @@ class _Places:
 
 
 def create_app(
-    live: Live, answers: Answers, hardware: Callable[[], BaseModel], limit: Limit
+    live: Live,
+    answers: Answers,
+    hardware: Callable[[], BaseModel],
+    limit: Limit,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -90,20 +96,27 @@ def create_app(
         answers: asks Triton.
         hardware: the document of /v1/hardware.
         limit: how many requests may be in Triton at once.
+        metrics: gets what is counted here, and is what /metrics shows.
     """
     places = _Places(limit)
+    metrics = metrics or Metrics()
     app = FastAPI(title="Forge device", docs_url=None, redoc_url=None)
     app.add_middleware(_LimitBody)
+    app.add_middleware(_Count, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ForgeError, _failed)
 
     @app.post("/v1/inference", response_model=None)
     async def inference(body: InferenceRequest, request: Request) -> Response:
-        return await _inference(live, places, answers, body, request)
+        return await _inference(live, places, answers, metrics, body, request)
 
     @app.get("/v1/hardware")
     def describe() -> Response:
         return Response(hardware().model_dump_json(), media_type="application/json")
+
+    @app.get("/metrics")
+    def numbers() -> Response:
+        return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     @app.get("/health/live")
     async def alive() -> dict[str, str]:
@@ -121,7 +134,12 @@ def create_app(
 
 
 async def _inference(
-    live: Live, places: _Places, answers: Answers, body: InferenceRequest, request: Request
+    live: Live,
+    places: _Places,
+    answers: Answers,
+    metrics: Metrics,
+    body: InferenceRequest,
+    request: Request,
 ) -> Response:
     serving, reason = live.get()
     if serving is None:
@@ -137,7 +155,7 @@ async def _inference(
     first = await anext(events)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
-        _server_sent(first, events), media_type="text/event-stream", headers=headers
+        _server_sent(first, events, metrics), media_type="text/event-stream", headers=headers
     )
 
 
@@ -166,13 +184,16 @@ async def _whole(events: AsyncGenerator[Event], serving: Serving) -> Response:
     return JSONResponse({"text": "".join(text), "release": release, **end})
 
 
-async def _server_sent(first: Event, rest: AsyncGenerator[Event]) -> AsyncIterator[bytes]:
+async def _server_sent(
+    first: Event, rest: AsyncGenerator[Event], metrics: Metrics
+) -> AsyncIterator[bytes]:
     async with contextlib.aclosing(rest):
         try:
             yield _event(first)
             async for answer in rest:
                 yield _event(answer)
         except ForgeError as error:  # too late for a status: the stream itself must say it
+            metrics.add("forge_device_stream_errors_total")
             yield _line("error", _explain(error))
 
 
@@ -239,6 +260,23 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     ]
     hint = 'send {"prompt": "...", "max_tokens": 64, "stream": false} as application/json'
     return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems), hint)
+
+
+class _Count:
+    """Counts requests for an answer by the status they get."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.add("forge_device_requests_total", code=str(message["status"]))
+            await send(message)
+
+        asked = scope["type"] == "http" and scope["method"] == "POST"
+        await self._app(scope, receive, counting if asked else send)
 
 
 class _LimitBody:

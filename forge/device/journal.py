@@ -64,7 +64,10 @@ class Journal(_Document):
         candidate: the release that is put there.
         slots: what each slot holds, verified.
         attempts: starts of the agent during this activation.
+        previous: what the other slot holds, if it served once: there the device can go back to.
+        crashes: how often in a row the active slot's server ended soon after it began.
         bad: releases not to be tried again.
+        held: the release that was gone back from by hand; not installed again by itself.
         rollbacks: why the device went back, or did not install; the newest last.
     """
 
@@ -75,7 +78,10 @@ class Journal(_Document):
     candidate: Release | None = None
     slots: dict[SlotName, Release] = {}
     attempts: int = Field(default=0, ge=0)
+    previous: Release | None = None
+    crashes: int = Field(default=0, ge=0)
     bad: tuple[Verdict, ...] = ()
+    held: Verdict | None = None
     rollbacks: tuple[Verdict, ...] = ()
 
     @model_validator(mode="after")
@@ -96,6 +102,11 @@ class Journal(_Document):
         """The verdict on this very release, if there is one."""
         found = (entry for entry in self.bad if entry.release.manifest == release.manifest)
         return next(found, None)
+
+    def is_held(self, release: Release) -> Verdict | None:
+        """Why this very release was gone back from by hand, if it was."""
+        held = self.held
+        return held if held and held.release.manifest == release.manifest else None
 
 
 def other(slot: SlotName | None) -> SlotName:

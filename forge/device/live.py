@@ -63,6 +63,12 @@ class Live:
                 self._requests -= 1
                 self._changed.notify_all()
 
+    @property
+    def under_way(self) -> int:
+        """Requests that have not ended."""
+        with self._changed:
+            return self._requests
+
     def drain(self, timeout_s: float) -> int:
         """Wait until no request is under way; returns how many still are after the time."""
         until = time.monotonic() + timeout_s

@@ -4,6 +4,8 @@
         committed ─Switched→ idle
     fetching, staged      ─Failed→ idle                the active slot has never stopped serving
     activating, probing   ─Failed→ rolling-back ─WentBack→ idle
+    idle                  ─Crashed, the third in a row, or GoBackAsked→ activating the other slot,
+                           if that served once
     any state             ─Started→ goes on, or goes back (a restart after a kill or power cut)
 
 The journal is written, durably, before its action is done; so every action may be done twice.
@@ -12,160 +14,41 @@ The journal is written, durably, before its action is done; so every action may 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from forge.device.journal import Journal, Release, SlotName, State, Verdict, other
+from forge.device.moves import (
+    Action,
+    Activate,
+    Crashed,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    GoBack,
+    GoBackAsked,
+    HoldLifted,
+    Prepare,
+    Prepared,
+    Probe,
+    Probed,
+    Ready,
+    Serve,
+    Started,
+    Switch,
+    Switched,
+    UpdateFound,
+    Wait,
+    WentBack,
+)
 from forge.errors import ForgeError
 
-__all__ = [
-    "MAX_ATTEMPTS",
-    "Action",
-    "Activate",
-    "Event",
-    "Failed",
-    "Fetch",
-    "Fetched",
-    "GoBack",
-    "Prepare",
-    "Prepared",
-    "Probe",
-    "Probed",
-    "Ready",
-    "Serve",
-    "Started",
-    "Switch",
-    "Switched",
-    "UpdateFound",
-    "Wait",
-    "WentBack",
-    "next_state",
-]
+__all__ = ["MAX_ATTEMPTS", "MAX_CRASHES", "STEADY_S", "next_state"]
 
 MAX_ATTEMPTS: Final = 3  # starts of the agent during one activation before it counts as failed
+MAX_CRASHES: Final = 3  # in a row, each within STEADY_S of its start
+STEADY_S: Final = 300.0  # a server that lived this long did not end for the reason of the last one
 _KEPT_VERDICTS: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The agent's process has just begun."""
-
-    at: str
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateFound:
-    """The channel names this release, and it fits."""
-
-    release: Release
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The target slot holds the whole candidate, verified and durable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The environment that serves the target slot is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The model of the target slot is loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The target slot answered every golden prompt as it should."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The step under way did not work.
-
-    Attributes:
-        reason: for people, kept and shown.
-        at: when, RFC 3339.
-        blame: the release itself is at fault; not so for a broken network or a full disk.
-    """
-
-    reason: str
-    at: str
-    blame: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Switched:
-    """`current` points to the active slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class WentBack:
-    """Nothing of the candidate runs any more."""
-
-
-Event: TypeAlias = (
-    Started | UpdateFound | Fetched | Prepared | Ready | Probed | Failed | Switched | WentBack
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do until the next look at the channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """See that this slot serves; it may already."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Put this release into this slot and verify it."""
-
-    release: Release
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Make the environment that serves this slot."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Activate:
-    """Stop what serves, start this slot, wait until its model is loaded."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Ask this slot its golden prompts."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """Point `current` to this slot."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True, slots=True)
-class GoBack:
-    """Stop the candidate; the slot that served before serves again, if there is one."""
-
-    slot: SlotName | None
-
-
-Action: TypeAlias = Wait | Serve | Fetch | Prepare | Activate | Probe | Switch | GoBack
 
 
 def next_state(journal: Journal, event: Event) -> tuple[Journal, Action]:
@@ -178,8 +61,8 @@ def next_state(journal: Journal, event: Event) -> tuple[Journal, Action]:
         return _resume(journal, event.at)
     if isinstance(event, Failed):
         return _fail(journal, event)
-    if isinstance(event, UpdateFound) and journal.state == "idle":
-        return _begin(journal, event.release)
+    if journal.state == "idle" and (begun := _idle(journal, event)):
+        return begun
     step = _STEPS.get((journal.state, type(event)))
     if step is None:
         name = type(event).__name__
@@ -191,13 +74,57 @@ def next_state(journal: Journal, event: Event) -> tuple[Journal, Action]:
     return step(journal)
 
 
+def _idle(journal: Journal, event: Event) -> tuple[Journal, Action] | None:
+    match event:
+        case UpdateFound(release):
+            return _begin(journal, release)
+        case Crashed():
+            return _crash(journal, event)
+        case GoBackAsked():
+            return _leave(journal, event)
+        case HoldLifted():
+            return _to(journal, held=None), _serve(journal.active)
+        case _:
+            return None
+
+
 def _begin(journal: Journal, release: Release) -> tuple[Journal, Action]:
-    if journal.is_bad(release) or release == journal.active_release:
+    unwanted = journal.is_bad(release) or journal.is_held(release)
+    if unwanted or release == journal.active_release:
         return journal, Wait()
     target = other(journal.active)
     slots = {slot: held for slot, held in journal.slots.items() if slot != target}
     begun = _to(journal, state="fetching", target=target, candidate=release, slots=slots)
-    return begun, Fetch(release, target)
+    return _to(begun, previous=None), Fetch(release, target)
+
+
+def _crash(journal: Journal, event: Crashed) -> tuple[Journal, Action]:
+    if journal.active is None or journal.active_release is None:
+        return journal, Wait()
+    crashes = 1 if event.lived_s > STEADY_S else journal.crashes + 1
+    counted = _to(journal, crashes=crashes)
+    if crashes < MAX_CRASHES or journal.previous is None:
+        return counted, Serve(journal.active)
+    reason = f"its server ended {crashes} times in a row: {event.reason}"[:8192]
+    verdict = Verdict(release=journal.active_release, reason=reason, at=event.at)
+    noted = _to(counted, rollbacks=_with(journal.rollbacks, verdict))
+    if event.blame:
+        noted = _to(noted, bad=_with(journal.bad, verdict))
+    return _return(noted, journal.previous)
+
+
+def _leave(journal: Journal, event: GoBackAsked) -> tuple[Journal, Action]:
+    if journal.active_release is None or journal.previous is None:
+        return journal, Wait()
+    held = Verdict(release=journal.active_release, reason=event.reason[:8192], at=event.at)
+    return _return(_to(journal, held=held), journal.previous)
+
+
+def _return(journal: Journal, previous: Release) -> tuple[Journal, Action]:
+    """Activate what served before; it is probed like any other release."""
+    target = other(journal.active)
+    begun = _to(journal, state="activating", target=target, candidate=previous, attempts=1)
+    return begun, Activate(target)
 
 
 def _staged(journal: Journal) -> tuple[Journal, Action]:
@@ -216,8 +143,19 @@ def _probe(journal: Journal) -> tuple[Journal, Action]:
 
 
 def _commit(journal: Journal) -> tuple[Journal, Action]:
-    slot, _ = _candidate(journal)
-    return _to(_rest(journal), state="committed", active=slot), Switch(slot)
+    slot, release = _candidate(journal)
+    left = journal.active_release
+    committed = _to(_rest(journal), state="committed", active=slot, crashes=0)
+    if release != journal.previous:
+        kept = left if left and not journal.is_bad(left) else None
+        return _to(committed, previous=kept, held=None), Switch(slot)
+    # Gone back. What was left by hand may be returned to by hand, what was bad may not.
+    if left is None or journal.is_bad(left):
+        return _to(committed, previous=None), Switch(slot)
+    if held := journal.is_held(left):
+        committed = _to(committed, rollbacks=_with(journal.rollbacks, held))
+        return _to(committed, previous=left), Switch(slot)
+    return _to(committed, previous=None), Switch(slot)  # left because its files are damaged
 
 
 def _finish(journal: Journal) -> tuple[Journal, Action]:
@@ -249,13 +187,19 @@ def _fail(journal: Journal, event: Failed) -> tuple[Journal, Action]:
     tried = journal.state in {"activating", "probing"}
     noted = journal
     if event.blame or tried:  # a store out of reach is no verdict on the release
-        noted = _to(noted, rollbacks=(*journal.rollbacks, verdict)[-_KEPT_VERDICTS:])
+        noted = _to(noted, rollbacks=_with(journal.rollbacks, verdict))
     # With nothing to go back to, the same bundle is tried again: better than a device that is dead.
     if event.blame and journal.active is not None:
-        noted = _to(noted, bad=(*journal.bad, verdict)[-_KEPT_VERDICTS:])
+        noted = _to(noted, bad=_with(journal.bad, verdict))
+    if journal.candidate == journal.previous:  # it was on its way back
+        noted = _to(noted, held=None, previous=None if event.blame else journal.previous)
     if tried:
         return _to(noted, state="rolling-back"), GoBack(journal.active)
     return _finish(noted)
+
+
+def _with(kept: tuple[Verdict, ...], verdict: Verdict) -> tuple[Verdict, ...]:
+    return (*kept, verdict)[-_KEPT_VERDICTS:]
 
 
 def _rest(journal: Journal) -> Journal:

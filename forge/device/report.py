@@ -151,7 +151,14 @@ class DeviceStatus(_Model):
     candidate: Release | None
     agent: AgentReport | None
     bad: tuple[Verdict, ...]
+    held: Verdict | None
+    previous: Release | None
     rollbacks: tuple[Verdict, ...]
+
+    @property
+    def look(self) -> Look | None:
+        """What the running agent saw last."""
+        return self.agent.look if self.agent else None
 
 
 def write_agent(home: Home, report: AgentReport) -> None:

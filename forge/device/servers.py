@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 from forge.device.journal import Release, SlotName
 from forge.device.live import Serving
 from forge.device.slots import Home
-from forge.errors import ConfigurationError, StoreError
+from forge.errors import BundleError, ConfigurationError, StoreError, TrustError
 
 if TYPE_CHECKING:
     from forge.environments import Installed
@@ -60,20 +62,17 @@ class SlotServer:
             meanwhile: called now and then while it takes long, says in how many seconds again.
 
         Raises:
-            ConfigurationError: the bundle's lock or serving.json is wrong; its engine does not
-                compile.
+            BundleError: the bundle's serving.json is wrong; its engine does not compile.
+            ConfigurationError: the machine lacks that Python or its shared library, or the package
+                index serves other packages than the lock names.
             StepFailedError: the package index is out of reach, the disk is full, no compiler.
         """
         from forge import environments
 
         spec = self.spec(slot)
-        if spec.environment is None or spec.lock is None:
-            message = f"The bundle in slot {slot} is served from a container"
-            hint = "this version of Forge serves bundles of an environment only"
-            raise ConfigurationError(message, why=f"image {spec.image}", hint=hint)
-        lock = self._home.tree(slot) / spec.lock
+        name, lock = self._environment(slot, spec)
         cache = self._home.environments
-        root = environments.ensure(spec.environment, lock, python=spec.python, cache=cache)
+        root = environments.ensure(name, lock, python=spec.python, cache=cache)
         if spec.compile_on_device is not None:
             self._compile(slot, spec, spec.compile_on_device, root, meanwhile)
         return environments.inspect(root)
@@ -98,33 +97,54 @@ class SlotServer:
         job = Job(wanted, engine / wanted.source, self._runtime, path)
         place(compiler.ensure(job, meanwhile), target)
 
+    def prune(self, slots: Iterable[SlotName]) -> None:
+        """Remove every environment that none of these slots uses.
+
+        A folder that is a link is somebody else's too, and left alone. Raises as `spec`, OSError.
+        """
+        from forge.environments import environment_path
+
+        cache = self._home.environments
+        if cache.is_symlink():
+            return
+        used = set()
+        for slot in slots:
+            spec = self.spec(slot)
+            name, lock = self._environment(slot, spec)
+            used.add(environment_path(name, lock, python=spec.python, cache=cache).name)
+        for left in cache.iterdir():
+            if left.name.removeprefix(".").removesuffix(".lock") not in used:
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+
     def start(self, slot: SlotName) -> float:
         """Start the Triton of a slot and wait for its model; returns the seconds waited.
 
         Raises:
-            ConfigurationError: the bundle's lock or serving.json is wrong.
-            StepFailedError: it ended, or its model was not ready in time; why stands in its log.
-            NoRunnerError: it is served from a container.
+            BundleError, ConfigurationError: as `prepare`; what serves now is not stopped for it.
+            LoadFailedError: it ended, or its model was not ready in time; why stands in its log.
+            StepFailedError: it could not be started.
             StoreError: the disk.
         """
-        from forge.serving.server import TritonServer
+        from forge.serving.server import TritonServer, started
 
-        self.stop()
         installed, spec = self.prepare(slot), self.spec(slot)
+        self.stop()
         tree, work = self._home.tree(slot).resolve(), self._home.logs / f"slot-{slot}"
         try:
             compiled = self._home.compiled(slot) if spec.compile_on_device else None
-            server = TritonServer.start(tree, spec, installed, work=work, engine=compiled)
+            server, seconds = started(
+                lambda: TritonServer.start(tree, spec, installed, work=work, engine=compiled),
+                spec.start_timeout_s,
+            )
         except OSError as error:
             message = f"Triton's log and links cannot be written to {work}"
             hint = f"{self._home.free_mib()} MiB are free there: make room"
             raise StoreError(message, why=str(error), hint=hint) from None
         self._running = _Running(slot, server)
-        try:
-            return server.wait_ready(spec.start_timeout_s)
-        except BaseException:
-            self.stop()
-            raise
+        return seconds
 
     def probe(self) -> None:
         """Ask the golden prompts. Raises SmokeGateError with the answer that was wrong."""
@@ -149,10 +169,6 @@ class SlotServer:
             max_seq_len=server.spec.max_seq_len,
         )
 
-    def log(self) -> Path | None:
-        """Log of the running Triton."""
-        return self._running.server.log if self._running else None
-
     def reasons(self) -> str:
         """What the Triton that ended logged last."""
         return self._running.server.reasons() if self._running else ""
@@ -164,10 +180,28 @@ class SlotServer:
             running.server.stop()
 
     def spec(self, slot: SlotName) -> Spec:
-        """The serving.json of a slot. Raises ConfigurationError."""
-        from forge.serving.spec import read_spec
+        """The serving.json of a slot. Raises BundleError, or OSError if the disk fails."""
+        from forge.serving.spec import SPEC_FILE, read_spec
 
-        return read_spec(self._home.tree(slot))
+        tree = self._home.tree(slot)
+        with contextlib.suppress(FileNotFoundError), (tree / SPEC_FILE).open("rb") as file:
+            file.read(1)  # a disk that fails is not the bundle's fault
+        try:
+            return read_spec(tree)
+        except (ConfigurationError, TrustError) as error:
+            raise BundleError(error.what, why=error.why, hint=error.hint) from None
+
+    def _environment(self, slot: SlotName, spec: Spec) -> tuple[str, Path]:
+        """Name and lock of the environment that serves a slot. Raises BundleError."""
+        if spec.environment is None or spec.lock is None:
+            message = f"The bundle in slot {slot} is served from a container"
+            hint = "this version of Forge serves bundles of an environment only"
+            raise BundleError(message, why=f"image {spec.image}", hint=hint)
+        lock = self._home.tree(slot) / spec.lock
+        if not lock.is_file():
+            hint = "publish a bundle that has it"
+            raise BundleError(f"The bundle in slot {slot} has no {spec.lock}", hint=hint)
+        return spec.environment, lock
 
     def _server(self) -> TritonServer:
         if self._running is None:

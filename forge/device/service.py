@@ -9,24 +9,30 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from forge.device.agent import Agent, timestamp
+from forge.device.asked import obey
 from forge.device.hardware import Hardware
-from forge.device.limit import Limit
 from forge.device.live import Live
+from forge.device.metrics import Metrics, Sample, of_device
 from forge.device.operation import Operation
 from forge.device.report import AgentReport, HardwareReport, write_agent
 from forge.device.signals import no_signals
 from forge.device.slots import Home
-from forge.errors import ForgeError, UsageError
+from forge.errors import ForgeError, StepFailedError, UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 __all__ = ["Service"]
 
 _JITTER: Final = 0.1
 _GRACE_S: Final = 5
+_BACKLOG: Final = 2048  # uvicorn's own
+_TURN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,41 +45,75 @@ class Service:
     operation: Operation
     hardware: Hardware
     say: Callable[[str], None]
+    metrics: Metrics
+    began: float = field(default_factory=time.monotonic)
 
     def run(self, host: str, port: int, poll_s: float) -> None:
-        """Serve and look until a signal comes. Raises UsageError if the port is taken."""
+        """Serve and look until a signal comes.
+
+        Raises:
+            UsageError: the port is taken.
+            StepFailedError: the gateway ended by itself.
+        """
+        from forge.device.answers import Triton
+        from forge.device.gateway import create_app
+
         listening = _listen(host, port)
         url = f"http://{host}:{listening.getsockname()[1]}"
         started = timestamp(datetime.now(UTC))
         guard = self.operation.guard
-        with guard.running(), _gateway(listening, self.live, self.describe, guard.limit):
+        self.metrics.gauges = self.gauges
+        self.agent.looked = lambda: self._report(url, started)
+        app = create_app(self.live, Triton(), self.describe, guard.limit, self.metrics)
+        with guard.running(), _gateway(listening, app) as thread:
             self.say(f"listening on {url}")
             self._report(url, started)
             self._tell(self.agent.start)
             while True:
                 self._tell(self.agent.update)
                 self.operation.refresh()
-                self._report(url, started)
                 # Jitter spreads a fleet that was switched on by one fuse.
-                self._wait(poll_s * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no key
+                pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
+                self._wait(pause, thread)
 
     def describe(self) -> HardwareReport:
         """The document of /v1/hardware."""
         serving, _ = self.live.get()
         condition = self.operation.power(), self.operation.heat()
-        look = self.agent.look
-        return HardwareReport.of(self.hardware, self.home.journal(), look, serving, condition)
+        journal, look = self.agent.journal, self.agent.look
+        return HardwareReport.of(self.hardware, journal, look, serving, condition)
+
+    def gauges(self) -> tuple[Sample, ...]:
+        """What /metrics shows of the device."""
+        return of_device(self.agent.journal, self.live, time.monotonic() - self.began)
 
     def _tell(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except ForgeError as error:
+        except (ForgeError, OSError) as error:
             self.say(str(error))
 
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, self.agent.tend()))
+    def _wait(self, seconds: float, gateway: threading.Thread) -> None:
+        """Look after what serves until the next look at the channel is due."""
+        until, due = time.monotonic() + seconds, 0.0
+        while (now := time.monotonic()) < until:
+            if not gateway.is_alive():
+                hint = "what it logged last is above; systemd starts the agent again"
+                raise StepFailedError("The gateway ended by itself", hint=hint)
+            if self._obey():
+                return
+            if now >= due:
+                due = now + self.agent.tend()
+            time.sleep(max(0.0, min(until - now, due - now, _TURN_S)))
+
+    def _obey(self) -> bool:
+        """Do what somebody asked for; whether the channel is to be looked at now."""
+        try:
+            asked = obey(self.home, self.agent)
+        except (ForgeError, OSError) as error:
+            self.say(str(error))
+            return False
+        return asked is not None and asked.what == "release"
 
     def _report(self, url: str, started: str) -> None:
         report = AgentReport(
@@ -88,16 +128,11 @@ class Service:
 
 
 @contextlib.contextmanager
-def _gateway(
-    listening: socket.socket, live: Live, describe: Callable[[], HardwareReport], limit: Limit
-) -> Iterator[None]:
+def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[threading.Thread]:
     import uvicorn
 
-    from forge.device.answers import Triton
-    from forge.device.gateway import create_app
-
     config = uvicorn.Config(
-        create_app(live, Triton(), describe, limit),
+        app,
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -110,7 +145,7 @@ def _gateway(
     )
     thread.start()
     try:
-        yield
+        yield thread
     finally:
         with no_signals():
             server.should_exit = True
@@ -123,6 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(_BACKLOG)  # now, so that a second agent learns of it here
     except OSError as error:
         listening.close()
         message = f"The gateway cannot listen on {host}:{port}"

@@ -3,12 +3,15 @@
 device.json                what this device was provisioned with
 root.json                  the root metadata all trust starts from
 state.json                 the journal (forge.device.journal)
-slots/a, slots/b           tree/ (the bundle), proofs/, manifest.json; engine/ if compiled here
+slots/a, slots/b           tree/ (the bundle), tree.json (its digests), proofs/, manifest.json;
+                           engine/ if it was compiled here
 engines/                   engines compiled here, by key (forge.device.compile)
 current                    link to the slot that passed its probe last
 tuf/                       trusted metadata
 environments/              virtual environments made from the slots' locks
 tmp/                       emptied at every start
+history.jsonl              what happened, the newest last
+asked.json                 what somebody asked the running agent to do
 lock                       held by the one agent; its process id
 """
 
@@ -16,8 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from forge import canonical
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
+from forge.device import lock
 from forge.device.journal import SLOTS, Journal, Release, SlotName
-from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError, UsageError
+from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError
 from forge.files import fsync_directory, write_durably
+from forge.store.trees import MAX_TREE_BYTES
 
 __all__ = ["Home", "Provisioned"]
 
@@ -105,7 +108,8 @@ class Home:
 
     def provisioned(self) -> tuple[Provisioned, bytes]:
         """What `provision` wrote: the device and its root metadata. Raises ConfigurationError."""
-        hint = f"forge device provision STORE --state {self.path} --root root.json"
+        command = "forge device provision --store URL --root root.json --name NAME"
+        hint = f"{command} --state {self.path}"
         try:
             device = Provisioned.model_validate_json((self.path / "device.json").read_bytes())
             return device, (self.path / "root.json").read_bytes()
@@ -117,12 +121,19 @@ class Home:
             raise ConfigurationError(message, why=str(error), hint=hint) from None
 
     def journal(self) -> Journal:
-        """The journal, or a new one made from `current` if it is lost or damaged."""
+        """The journal, or a new one made from `current` if it is lost or damaged.
+
+        Raises:
+            ConfigurationError: nobody may read it.
+            StoreError: the disk fails.
+        """
         try:
             with (self.path / "state.json").open("rb") as file:
                 return Journal.model_validate_json(file.read(_MAX_STATE_BYTES))
         except (FileNotFoundError, ValidationError):
             return self._recovered()
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     def write_journal(self, journal: Journal) -> None:
         """Durable when it returns. Raises StoreError for a full disk, else ConfigurationError."""
@@ -161,9 +172,45 @@ class Home:
         except (FileNotFoundError, TrustError):
             return None
 
-    def seal(self, slot: SlotName, manifest: Manifest) -> None:
-        """Declare a slot complete; what is in it must be durable already."""
+    def tree_document(self, slot: SlotName) -> bytes:
+        """What `seal` kept of the tree's digests; empty if it is lost. Raises OSError."""
+        try:
+            with (self.slot(slot) / "tree.json").open("rb") as file:
+                return file.read(MAX_TREE_BYTES + 1)
+        except FileNotFoundError:
+            return b""
+
+    def seal(self, slot: SlotName, manifest: Manifest, tree: bytes = b"") -> None:
+        """Declare a slot complete; what is in it must be durable already.
+
+        Args:
+            slot: which.
+            manifest: of its bundle.
+            tree: the tree's document, to check the slot by later.
+        """
+        write_durably(self.slot(slot) / "tree.json", tree)
         write_durably(self.slot(slot) / "manifest.json", manifest.encode())
+
+    def replacement(self, slot: SlotName) -> Path:
+        """Where a tree is made that is to replace the slot's; `adopt` does it."""
+        return self.slot(slot) / "tree-new"
+
+    def adopt(self, slot: SlotName) -> None:
+        """Put a replacement in the place of the slot's tree, if there is one.
+
+        A replacement is there only once it is whole and durable, so this is done to its end after a
+        kill, too. Raises OSError.
+        """
+        if not self.replacement(slot).is_dir():
+            return
+        old = self.tmp / f"damaged-{slot}"
+        shutil.rmtree(old, ignore_errors=True)
+        self.tmp.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.tree(slot).rename(old)
+        self.replacement(slot).rename(self.tree(slot))
+        fsync_directory(self.slot(slot))
+        shutil.rmtree(old, ignore_errors=True)
 
     def empty(self, slot: SlotName) -> tuple[Path, ...]:
         """Make a slot empty; returns folders with its old content, good only as seeds.
@@ -174,8 +221,8 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifest.json").unlink(missing_ok=True)
         fsync_directory(folder)
-        for old in (self.proofs(slot), self.compiled(slot)):
-            shutil.rmtree(old, ignore_errors=True)
+        for left in (self.proofs(slot), self.compiled(slot), *folder.glob("*tree-new*")):
+            shutil.rmtree(left, ignore_errors=True)
         seed = self.tmp / f"seed-{slot}"
         shutil.rmtree(seed, ignore_errors=True)
         self.tmp.mkdir(parents=True, exist_ok=True)
@@ -200,45 +247,35 @@ class Home:
                 left.unlink(missing_ok=True)
             for name in ("slots", "tmp", "tuf", "environments", "engines", "logs"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+            for slot in SLOTS:
+                self.adopt(slot)
         except OSError as error:
             raise self._unwritable(error) from None
 
     def free_mib(self) -> int:
-        """Free disk for the state folder, MiB."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.path).free // 2**20
+        """Free disk for the state folder, MiB; 0 of a disk that cannot be asked."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return shutil.disk_usage(self.path).free // 2**20
+        except OSError:
+            return 0
 
     def holder(self) -> int | None:
-        """Process id of the running agent, None if there is none."""
+        """Process id of the running agent, None if there is none. Raises as `journal`."""
         try:
-            with (self.path / "lock").open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return int(file.read(20) or 0)
-        except (FileNotFoundError, ValueError):
-            return None
-        return None
+            return lock.holder(self.path / "lock")
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only agent of this folder. Raises UsageError that names the other one."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+b")
-        except OSError as error:
-            raise self._unwritable(error) from None
-        with file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                pid = file.read(20).decode(errors="replace") or "unknown"
-                message = f"Another agent runs this device in {self.path} (process {pid})"
-                raise UsageError(message, hint=f"stop it first: kill {pid}") from None
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
-            file.flush()
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock.hold(self.path / "lock"))
+            except OSError as error:
+                raise self._unwritable(error) from None
             yield
 
     def _recovered(self) -> Journal:
@@ -254,3 +291,10 @@ class Home:
         message = f"The device's state folder {self.path} cannot be written"
         hint = "free disk space" if full else "fix the folder's rights"
         return kind(message, why=str(error), hint=f"{hint}; the active slot is untouched")
+
+    def _unreadable(self, error: OSError) -> ForgeError:
+        kind = StoreError if error.errno == errno.EIO else ConfigurationError
+        message = f"The device's state folder {self.path} cannot be read"
+        denied = error.errno in {errno.EACCES, errno.EPERM}
+        hint = "be root or the agent's user" if denied else "see what dmesg says of the disk"
+        return kind(message, why=str(error), hint=f"{hint}; nothing was changed")

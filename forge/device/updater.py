@@ -16,7 +16,7 @@ from forge.device import detection, fit
 from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
-from forge.device.journal import Release, SlotName
+from forge.device.journal import Release, SlotName, other
 from forge.device.slots import Home, Provisioned
 from forge.errors import StoreError, TrustError
 
@@ -28,19 +28,25 @@ if TYPE_CHECKING:
 __all__ = ["Offer", "Updater"]
 
 _LEAST_FREE_MIB: Final = 64
-# Names in a bundle's tree of proofs.
-_PROVENANCE: Final = "provenance.dsse.json"
-_MODEL_SIGNATURE: Final = "model.sig"
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the channel has for this machine."""
+    """What the channel has for this machine.
+
+    Attributes:
+        manifest: of the bundle.
+        release: the same, by digest.
+        detection: which profile this machine has.
+        refusals: why it may not run here.
+        keys: that its proofs must be made with.
+    """
 
     manifest: Manifest
     release: Release
     detection: Detection
     refusals: tuple[Refusal, ...]
+    keys: ProofKeys
 
     def require_fit(self) -> None:
         """Raise FitError that lists every refusal."""
@@ -73,8 +79,11 @@ class Updater:
         self._profile = profile or device.profile
         self._opened: tuple[Store, TrustedStore] | None = None
 
-    def look(self) -> Offer:
+    def look(self, installed: Release | None = None) -> Offer:
         """Read what the channel points to. Downloads metadata only.
+
+        Args:
+            installed: what serves now; its disk space is its own already.
 
         Raises:
             TrustError: a signature, expiry or version of the metadata does not hold.
@@ -87,24 +96,27 @@ class Updater:
         channel = trusted.channel(self._device.name, self._device.channel)
         found = detection.match(self._hardware, detection.candidates(channel), self._profile)
         manifest = trusted.manifest(channel.name, channel.version, found.profile)
+        release = Release.of(manifest)
         size = manifest.tree.size + manifest.proofs.size
+        free_mib = None if release == installed else self._home.free_mib()
         refusals = (
-            *fit.check(manifest.fit, self._hardware, self._home.free_mib(), size),
+            *fit.check(manifest.fit, self._hardware, free_mib, size),
             *fit.check_serving(manifest.serving),
         )
-        return Offer(manifest, Release.of(manifest), found, refusals)
+        # Read here: keys that are damaged are the store's fault and not this release's.
+        return Offer(manifest, release, found, refusals, trusted.proof_keys())
 
-    def fetch(self, manifest: Manifest, slot: SlotName, active: SlotName | None) -> Transfer:
+    def fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
         """Fill a slot with a bundle: only chunks that no slot holds are downloaded.
 
         When it returns, the slot is complete, verified and durable.
 
         Raises:
-            TrustError: a proof does not hold; nothing of this bundle may run.
+            TrustError: a proof or a path in the tree is wrong; nothing of this bundle may run.
             StoreError: the store is out of reach or damaged, or the disk is full.
         """
         try:
-            return self._fetch(manifest, slot, active)
+            return self._fetch(offer, slot, active)
         except (OSError, StoreError) as error:
             # Half a bundle is worth keeping, but not a disk so full that nothing can be noted.
             if self._home.free_mib() < _LEAST_FREE_MIB:
@@ -113,14 +125,49 @@ class Updater:
                 raise self._disk(error) from None
             raise
 
-    def _fetch(self, manifest: Manifest, slot: SlotName, active: SlotName | None) -> Transfer:
-        store, trusted = self._open()
-        tree, proofs = self._home.tree(slot), self._home.proofs(slot)
+    def heal(self, slot: SlotName, release: Release) -> Transfer:
+        """Make a slot's tree whole again: only chunks that are damaged or missing are downloaded.
+
+        Raises:
+            TrustError: the release is not what was signed.
+            StoreError: the store is out of reach or damaged, or the disk is full.
+        """
+        try:
+            store, _ = self._open()
+            manifest = self._home.manifest(slot)
+            if manifest is None or Release.of(manifest) != release:
+                manifest = self._published(release)
+            document = store.tree(manifest.tree.digest).encode()
+            seeds = [self._home.tree(name) for name in (slot, other(slot))]
+            new = self._home.replacement(slot)
+            moved = store.unpack(manifest.tree.digest, new, seeds=seeds)
+            self._home.adopt(slot)
+            self._home.seal(slot, manifest, document)
+        except OSError as error:
+            raise self._disk(error) from None
+        return moved
+
+    def _published(self, release: Release) -> Manifest:
+        _, trusted = self._open()
+        trusted.refresh()
+        manifest = trusted.manifest(release.name, release.version, release.profile)
+        if Release.of(manifest) != release:
+            message = f"The manifest of {release} is another one now"
+            raise TrustError(message, hint="install what the channel offers: forge device run")
+        return manifest
+
+    def _fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
+        from forge.trust import proofs
+
+        store, _ = self._open()
+        manifest, tree, folder = offer.manifest, self._home.tree(slot), self._home.proofs(slot)
         seeds = [*([self._home.tree(active)] if active else []), *self._home.empty(slot)]
-        store.unpack(manifest.proofs.digest, proofs)
+        store.unpack(manifest.proofs.digest, folder)
+        proofs.verify_provenance(folder, manifest, offer.keys)  # before the bundle's bytes move
+        document = store.tree(manifest.tree.digest).encode()
         moved = store.unpack(manifest.tree.digest, tree, seeds=seeds)
-        _prove(manifest, tree, proofs, trusted.proof_keys())
-        self._home.seal(slot, manifest)
+        proofs.verify_model_signature(folder, tree, offer.keys)
+        self._home.seal(slot, manifest, document)
         for seed in self._home.tmp.glob("seed-*"):
             shutil.rmtree(seed, ignore_errors=True)
         return moved
@@ -132,6 +179,7 @@ class Updater:
 
             cache = self._home.tmp
             store = open_store(self._device.store_url, environment=os.environ, cache=cache)
+            _require_folder(store)
             self._opened = store, TrustedStore(store.objects, self._home.tuf, self._root)
         return self._opened
 
@@ -142,23 +190,11 @@ class Updater:
         return StoreError(message, why=str(error), hint=hint)
 
 
-def _prove(manifest: Manifest, tree: Path, proofs: Path, keys: ProofKeys) -> None:
-    from forge.serving.spec import read_spec
-    from forge.trust.model import MAX_SIGNATURE_BYTES, verify_model_signature
-    from forge.trust.provenance import MAX_PROVENANCE_BYTES, verify_provenance
+def _require_folder(store: Store) -> None:
+    """A folder that is not there is a disk that is not mounted, not a store without metadata."""
+    from forge.store.directory import DirectoryObjects
 
-    provenance = _read_proof(proofs / _PROVENANCE, MAX_PROVENANCE_BYTES)
-    verify_provenance(provenance, keys, tree=manifest.tree.digest)
-    spec = read_spec(tree)
-    engine = tree / spec.repository / spec.model / "1" / "engine"
-    signature = _read_proof(proofs / _MODEL_SIGNATURE, MAX_SIGNATURE_BYTES)
-    verify_model_signature(signature, engine, keys)
-
-
-def _read_proof(path: Path, max_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
-    except FileNotFoundError:
-        message = f"The bundle has no {path.name}"
-        raise TrustError(message, hint="do not use this bundle; report its publisher") from None
+    if isinstance(store.objects, DirectoryObjects) and not Path(store.url).is_dir():
+        message = f"There is no store at {store.url}"
+        hint = "mount it, or name another: forge device provision --store URL …"
+        raise StoreError(message, hint=hint)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "listener", "usage"]
+__all__ = ["Usage", "listener", "listens", "usage"]
 
 _LISTEN = "0A"  # include/net/tcp_states.h
 
@@ -55,6 +55,23 @@ def _peak_kib(entry: Path) -> int:
 
 def listener(port: int, proc: Path = Path("/proc")) -> str:
     """Who listens on a TCP port: "name (pid 12)", or "" if that cannot be seen."""
+    pid = _listening(port, proc)
+    try:
+        return f"{(proc / str(pid) / 'comm').read_text().strip()} (pid {pid})" if pid else ""
+    except OSError:
+        return ""
+
+
+def listens(session: int, port: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process of this session listens on a TCP port."""
+    pid = _listening(port, proc)
+    try:
+        return pid is not None and os.getsid(pid) == session
+    except ProcessLookupError:
+        return False
+
+
+def _listening(port: int, proc: Path) -> int | None:
     inodes = set()
     for table in ("net/tcp", "net/tcp6"):
         with contextlib.suppress(OSError):
@@ -63,10 +80,15 @@ def listener(port: int, proc: Path = Path("/proc")) -> str:
                 if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
                     inodes.add(f"socket:[{fields[9]}]")
     for entry in proc.iterdir() if inodes else ():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):
-            for descriptor in (entry / "fd").iterdir():
+        if entry.name.isdecimal() and _holds(entry, inodes):
+            return int(entry.name)
+    return None
+
+
+def _holds(entry: Path, inodes: set[str]) -> bool:
+    with contextlib.suppress(OSError):
+        for descriptor in (entry / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed since it was listed
                 if str(descriptor.readlink()) in inodes:
-                    return f"{(entry / 'comm').read_text().strip()} (pid {entry.name})"
-    return ""
+                    return True
+    return False

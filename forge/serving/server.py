@@ -8,29 +8,34 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from forge.environments import Installed
-from forge.errors import ConfigurationError, NoRunnerError, StepFailedError
-from forge.serving.processes import Usage, listener, usage
+from forge.errors import (
+    ConfigurationError,
+    LoadFailedError,
+    NoRunnerError,
+    PortTakenError,
+    StepFailedError,
+)
+from forge.serving.ports import HOST, Ports, choose_ports, port_taken
+from forge.serving.processes import Usage, listens, usage
 from forge.serving.spec import Spec
 
-__all__ = ["Ports", "TritonServer", "command_line", "last_reasons"]
+__all__ = ["Ports", "TritonServer", "command_line", "last_reasons", "started"]
 
-HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.1
 _REQUEST_TIMEOUT_S: Final = 5.0
 _GRACE_S: Final = 10.0
 _STUB_FAILED_S: Final = 10.0
 _TRITON_AND_MODEL: Final = 2  # processes
+_PORT_TRIES: Final = 4
 # What a server may see of its starter's environment: no credentials, no PYTHON… settings.
 _KEPT = re.compile(
     "PATH|HOME|TMPDIR|LANG|LC_.*|TZ|LD_LIBRARY_PATH|(CUDA|NVIDIA|OMP|OPENVINO|OV)_.*"
@@ -42,14 +47,6 @@ _TRITON_ERROR = re.compile(r'^[EF]\d{4} .*?\] "?(.*?)"?$')
 _STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
 _OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
 _WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """TCP ports of one server on 127.0.0.1; 0 means any free one."""
-
-    http: int = 0
-    metrics: int = 0
 
 
 class TritonServer:
@@ -88,14 +85,15 @@ class TritonServer:
         Raises:
             NoRunnerError: the spec asks for a container.
             ConfigurationError: the environment holds no Triton for its Python.
-            StepFailedError: a port is taken, or the process cannot be started.
+            PortTakenError: a port is taken.
+            StepFailedError: the process cannot be started.
         """
         if spec.server != "environment":
             message = f"Model {spec.model!r} is served from a container, which Forge cannot do yet"
             raise NoRunnerError(message, hint=f"start it by hand: {spec.image}")
         work = work.absolute()
         work.mkdir(parents=True, exist_ok=True)
-        chosen = _choose_ports(ports or Ports())
+        chosen = choose_ports(ports or Ports())
         backends = _link_backends(installed, work / "backends")
         repository = _link_repository((tree / spec.repository).resolve(), work / "models")
         if engine is not None:
@@ -143,19 +141,27 @@ class TritonServer:
         return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
 
     def is_ready(self) -> bool:
-        """Whether the model's own ready URL answers 200 and its process lives."""
+        """Whether the model's own ready URL answers 200 and its process lives.
+
+        Triton opens its port for metrics last and ends if that is taken, so it must have that too.
+        """
         ready = _get(self.ports.http, f"/v2/models/{self.spec.model}/ready") == http.client.OK
+        ready = ready and (self._was_ready or listens(self.pid, self.ports.metrics))
         self._was_ready |= ready
         return ready and self.alive
 
     def wait_ready(self, timeout_s: float) -> float:
-        """Wait for the model; returns the seconds waited. Raises StepFailedError."""
+        """Wait for the model; returns the seconds waited.
+
+        Raises:
+            PortTakenError: somebody took a port before Triton could.
+            LoadFailedError: it ended or was not ready in time; why stands in its log.
+        """
         begin = time.monotonic()
         end, stub_failed = begin + timeout_s, False
         while time.monotonic() < end:
             if not self.alive:
-                message = f"Triton ended with code {self._process.returncode} before it was ready"
-                raise StepFailedError(message, why=self.reasons(), hint=f"its log: {self.log}")
+                raise self._ended()
             if self.is_ready():
                 return time.monotonic() - begin
             if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
@@ -164,7 +170,16 @@ class TritonServer:
             time.sleep(_POLL_S)
         message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
         hint = f"its log: {self.log}; or raise serving.start_timeout_s"
-        raise StepFailedError(message, why=self.reasons(), hint=hint)
+        raise LoadFailedError(message, why=self.reasons(), hint=hint)
+
+    def _ended(self) -> StepFailedError:
+        hint = f"its log: {self.log}"
+        if taken := port_taken(_tail(self.log)):
+            ports = f"{self.ports.http} and {self.ports.metrics}"
+            message = f"One of Triton's ports {ports} was taken before Triton could listen"
+            return PortTakenError(message, why=taken, hint=hint)
+        message = f"Triton ended with code {self._process.returncode} before it was ready"
+        return LoadFailedError(message, why=self.reasons(), hint=hint)
 
     def reasons(self) -> str:
         """The log's last lines that say something."""
@@ -200,6 +215,32 @@ class TritonServer:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def started(start: Callable[[], TritonServer], timeout_s: float) -> tuple[TritonServer, float]:
+    """A server whose model is ready, and the seconds that took; nothing is left of a failed one.
+
+    Between the choice of a free port and Triton's bind, anybody may take it: then once more.
+
+    Args:
+        start: starts it, on ports that are free by then.
+        timeout_s: until the model must be ready, at each try.
+
+    Raises:
+        As `TritonServer.start` and `TritonServer.wait_ready`.
+    """
+    for last in (*(False,) * (_PORT_TRIES - 1), True):
+        server = start()
+        try:
+            return server, server.wait_ready(timeout_s)
+        except PortTakenError:
+            server.stop()
+            if last:
+                raise
+        except BaseException:
+            server.stop()
+            raise
+    raise AssertionError
 
 
 def command_line(
@@ -296,27 +337,6 @@ def _link_repository(source: Path, folder: Path) -> Path:
         for item in path.iterdir():
             (target / item.name).symlink_to(item)
     return folder
-
-
-def _choose_ports(wanted: Ports) -> Ports:
-    with contextlib.ExitStack() as held:
-        http_port = _reserve(wanted.http, "http", held)
-        return Ports(http_port, _reserve(wanted.metrics, "metrics", held))
-
-
-def _reserve(port: int, use: str, held: contextlib.ExitStack) -> int:
-    """A port that can be bound now; held until both are known, so that they differ."""
-    listening = held.enter_context(socket.socket())
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((HOST, port))
-    except OSError as error:
-        who = listener(port)
-        message = f"Port {port} for Triton's {use} is taken"
-        why = f"{who} listens on it" if who else str(error)
-        hint = f"stop that process, or choose another port (see: ss -ltnp 'sport = :{port}')"
-        raise StepFailedError(message, why=why, hint=hint) from None
-    return int(listening.getsockname()[1])
 
 
 def _get(port: int, path: str) -> int | None:

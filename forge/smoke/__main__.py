@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from forge.bundle import SmokeSummary
 from forge.errors import ForgeError
@@ -18,6 +20,7 @@ from forge.smoke.result import RESULT_FILE, Result
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         if arguments.command == "benchmark":
             _benchmark(arguments)
@@ -30,6 +33,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"Error: A file could not be read or written: {error}\n")
         return 5
     return 0
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """End through every `finally`: Triton is stopped and its folder removed."""
+    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

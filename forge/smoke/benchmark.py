@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from forge.files import write_durably
 from forge.serving.client import Ask, stream
 from forge.serving.events import Finished
 from forge.serving.probe import ask_golden, check
-from forge.serving.server import TritonServer
+from forge.serving.server import TritonServer, started
 from forge.serving.spec import Spec, read_spec
 from forge.smoke import machine
 from forge.smoke.metrics import RequestTimes, summarise
@@ -67,7 +68,7 @@ def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output
         tree: a rendered model repository; only read.
         environment: the virtual environment that holds Triton.
         settings: what to measure.
-        output: folder for the result and Triton's log.
+        output: folder for the result; Triton's log of a failure is in `output`-triton beside it.
 
     Raises:
         SmokeGateError: a golden prompt got a wrong answer.
@@ -79,10 +80,11 @@ def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output
     spec = read_spec(tree)
     installed = environments.inspect(environment)
     timeout = settings.serving.start_timeout_s or spec.start_timeout_s
-    with tempfile.TemporaryDirectory(prefix="forge-smoke-") as folder:
-        server = TritonServer.start(tree, spec, installed, work=Path(folder))
+    with _kept_if_it_fails(output.with_name(f"{output.name}-triton")) as work:
+        server, ready = started(
+            lambda: TritonServer.start(tree, spec, installed, work=work), timeout
+        )
         with server:
-            ready = server.wait_ready(timeout)
             _say(f"Triton {server.version()} is ready after {ready:.1f} s")
             result = _measure_all(server, spec, settings.smoke, ready)
     data = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True)
@@ -121,6 +123,21 @@ def _check_power(wanted: _Power, here: Machine) -> None:
                 why=f"its power.{field} is {want}, in force here is {have}",
                 hint="sudo forge device power --apply --profile NAME, on this machine",
             )
+
+
+@contextmanager
+def _kept_if_it_fails(folder: Path) -> Iterator[Path]:
+    """A folder for the body; a failure's message names the log in it, so then it stays."""
+    shutil.rmtree(folder, ignore_errors=True)
+    failed = False
+    try:
+        yield folder
+    except ForgeError:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measure_all(server: TritonServer, spec: Spec, smoke: SmokeSettings, ready: float) -> Result:

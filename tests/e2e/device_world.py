@@ -22,19 +22,24 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
+
 from forge import canonical, device
 from forge.bundle import (
+    Channel,
     Fit,
     Manifest,
     Operating,
     ServingSettings,
     SmokeSummary,
     TreeReference,
+    channel_path,
 )
 from forge.device.report import DeviceStatus
 from forge.device.slots import Home
+from forge.errors import ForgeError
 from forge.profiles import Golden, Match
-from forge.release import keys
+from forge.release import keys, repository
 from forge.release.check import check_proofs
 from forge.release.keyring import Keyring
 from forge.release.manifests import Planned
@@ -43,7 +48,8 @@ from forge.release.publish import ProofCheck, publish
 from forge.serving.render import config_pbtxt
 from forge.serving.spec import CompileOnDevice, write_spec
 from forge.steps import Link
-from forge.store import open_store
+from forge.store import Tree, TreeEntry, open_store
+from forge.store.layout import tree_name
 from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
@@ -71,9 +77,11 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             sender = request.get_response_sender()
-            threading.Thread(target=self.say, args=(sender,)).start()
+            prompt = triton.get_input_tensor_by_name(request, "text_input").as_numpy()
+            name = prompt.reshape(-1)[0].decode().replace("?", "").replace(" ", "-")[-40:]
+            threading.Thread(target=self.say, args=(sender, name)).start()
 
-    def say(self, sender):
+    def say(self, sender, request_id):
         words = self.answer["words"].split(" ")
         said = 0
         for word in words:
@@ -87,7 +95,10 @@ class TritonPythonModel:
             text("finish_reason", "stop" if said == len(words) else "cancelled"),
         ]
         if self.answer["log"] and said < len(words):
-            Path(self.answer["log"]).write_text(str(said))
+            # A file of its own for each request that was cancelled, whole when it has its name.
+            done = Path(self.answer["log"]) / f"{request_id}.tmp"
+            done.write_text(str(said))
+            done.rename(done.with_suffix(""))
         final = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         sender.send(triton.InferenceResponse(outputs), flags=final)
 
@@ -144,6 +155,7 @@ class World:
         proofs: TreeReference | None = None,
         tamper: str = "",
         operating: Operating | None = None,
+        escape: str = "",
         **fit: Any,
     ) -> Manifest:
         """Build, prove and publish a version of the bundle `llm` for `development`.
@@ -155,12 +167,13 @@ class World:
             proofs: of another bundle, instead of its own.
             tamper: proof file whose content is changed after it was signed.
             operating: power and temperatures; None as in bundles from before there were any.
+            escape: path of one file more in the tree's document, which nothing checks.
             fit: fields of the manifest's fit.
         """
         work = self.folder / f"work-{version}"
         tree = _tree(work / "tree", says or Says())
         changes = {"fit": _fit(fit), "operating": operating}
-        manifest = self._store(version, tree, work, tamper).model_copy(
+        manifest = self._store(version, tree, work, tamper, escape).model_copy(
             update={**changes, **({"proofs": proofs} if proofs else {})}
         )
         planned = Planned(manifest, canonical.digest([manifest.identity()]))
@@ -182,9 +195,26 @@ class World:
             device.provision(state, self.store_url, self.root, "llm", "stable", **options)
         return Device(state)
 
-    def _store(self, version: str, tree: Path, work: Path, tamper: str) -> Manifest:
+    def point(self, **changes: Any) -> None:
+        """Sign a document for the channel `stable` that no publisher of ours would."""
+
+        def change(edit: repository.Edit) -> None:
+            channel = Channel(name="llm", channel="stable", version="1.0.0", profiles={})
+            data = channel.model_copy(update=changes).encode()
+            edit.put("channels", channel_path("llm", "stable"), data, {})
+
+        objects = open_store(self.store_url, environment={}).objects
+        repository.update(objects, self.ring(), change, now=self.clock())
+
+    def _store(self, version: str, tree: Path, work: Path, tamper: str, escape: str) -> Manifest:
         store = open_store(self.store_url, environment={})
         stored = store.put_tree(tree)
+        if escape:
+            entries = store.tree(stored.digest).entries
+            more = TreeEntry(path=escape, mode=0o644, size=0, sha256=canonical.sha256(b""))
+            bad = Tree(entries=tuple(sorted((*entries, more), key=lambda one: one.path)))
+            stored = bad.reference()
+            store.objects.write(tree_name(stored.digest), bad.encode())
         (work / "sbom").mkdir()
         (work / "sbom" / "sbom.cdx.json").write_text("{}")
         (work / "proofs").mkdir()
@@ -336,6 +366,25 @@ class Device:
         finally:
             if process.poll() is None:
                 agent.stop()
+
+
+@contextmanager
+def refused(device: Device, kind: type[ForgeError], said: str) -> Iterator[None]:
+    """The body raises this; the slot that served is as it was, and serves."""
+    before = device.status
+    with pytest.raises(kind, match=said) as caught:
+        yield
+    assert caught.value.exit_code == kind.exit_code
+    assert device.home.current() == "a"
+    assert device.status.state == "idle"
+    assert device.status.release == before.release
+    assert not [path for path in device.home.tmp.rglob("*") if path.is_file()]
+
+
+def answers(device: Device) -> str:
+    with device.running(poll_s=600) as agent:
+        agent.wait_ready("1.0.0")
+        return agent.ask()
 
 
 @lru_cache(maxsize=1)

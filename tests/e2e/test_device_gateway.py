@@ -30,8 +30,8 @@ OPERATING = Operating(
 
 @pytest.fixture(scope="module")
 def cancelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the model writes how many words it had said when it was cancelled."""
-    return tmp_path_factory.mktemp("log") / "cancelled"
+    """Folder with a file for each cancelled request: how many words it had said by then."""
+    return tmp_path_factory.mktemp("cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:
 
 
 @contextmanager
-def stream(agent: Agent) -> Iterator[Iterator[str]]:
+def stream(agent: Agent, prompt: str = "France?") -> Iterator[Iterator[str]]:
     """Lines of a streamed answer; the client is gone after the body."""
-    body = {"prompt": "France?", "stream": True}
+    body = {"prompt": prompt, "stream": True}
     with (
         httpx.Client(trust_env=False, timeout=30) as client,
         client.stream("POST", f"{agent.url}/v1/inference", json=body) as response,
@@ -91,16 +91,16 @@ def test_no_more_than_the_bundle_decodes_together_reach_triton(agent: Agent) -> 
 
 @pytest.mark.parametrize("mode", ["whole", "stream"])
 def test_a_client_that_goes_away_stops_the_model(agent: Agent, cancelled: Path, mode: str) -> None:
-    cancelled.unlink(missing_ok=True)
+    name = f"request-{mode}"
     if mode == "stream":
-        with stream(agent) as lines:
+        with stream(agent, name) as lines:
             next(lines)
     else:
-        body = {"prompt": "France?"}
+        body = {"prompt": name}
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{agent.url}/v1/inference", json=body, timeout=1, trust_env=False)
-    wait_for(cancelled.exists)
-    assert int(cancelled.read_text()) < len(WORDS.split())
+    wait_for((cancelled / name).exists)
+    assert int((cancelled / name).read_text()) < len(WORDS.split())
 
 
 def test_a_server_that_dies_ends_the_stream_with_an_error_and_is_started_again(

@@ -26,6 +26,9 @@ def test_a_device_installs_serves_and_stops_without_a_trace(world: World) -> Non
     device = world.device()
     with device.running() as agent:
         agent.wait_ready("1.0.0")
+        look = device.status.look
+        assert look is not None
+        assert look.fetched_bytes > 0  # known as soon as it serves
         assert agent.ask() == "The capital is Paris"
         hardware = httpx.get(f"{agent.url}/v1/hardware", trust_env=False).json()
         assert hardware["profile"] == "development"
@@ -119,16 +122,22 @@ def test_a_bundle_that_does_not_fit_is_refused_before_any_download(world: World)
 
 
 def test_an_answer_under_way_is_finished_before_the_server_is_replaced(world: World) -> None:
-    slow = Says(words="Paris " + "and " * 30 + "so on", pause_s=0.1)
+    slow = Says(words="Paris " + "and " * 70 + "so on", pause_s=0.1)
     world.publish("1.0.0", slow)
     device = world.device()
     with device.running() as agent:
         agent.wait_ready("1.0.0")
-        world.publish("1.1.0", Says(words="Paris, quickly"))
         body = {"prompt": "France?", "stream": True}
-        answer = httpx.post(f"{agent.url}/v1/inference", json=body, trust_env=False, timeout=60)
-        assert "event: done" in answer.text
-        assert "event: error" not in answer.text
+        with (
+            httpx.Client(trust_env=False, timeout=60) as client,
+            client.stream("POST", f"{agent.url}/v1/inference", json=body) as response,
+        ):
+            lines = response.iter_lines()
+            assert next(lines) == "event: token"  # it is under way before there is an update
+            world.publish("1.1.0", Says(words="Paris, quickly"))
+            rest = list(lines)
+        assert "event: done" in rest
+        assert "event: error" not in rest
         agent.wait_ready("1.1.0")
         assert agent.ask() == "Paris, quickly"
 

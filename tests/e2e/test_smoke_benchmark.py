@@ -1,8 +1,12 @@
 """The smoke benchmark as its step runs it, and the gate on what it wrote."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import pytest
 
 from forge.serving.spec import read_document
 from forge.smoke.result import Result, summary
-from tests.support.serving import environment, tree
+from tests.support.serving import environment, session_processes, tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -105,3 +109,48 @@ def test_benchmark_ends_with_6_when_the_answer_is_wrong(tmp_path: Path) -> None:
     assert "The capital of France is Paris." in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_does_not_load_leaves_the_log_its_message_names(tmp_path: Path) -> None:
+    made = tree(tmp_path / "tree")
+    engine = made / "models" / "llm" / "1" / "engine" / "openvino_tokenizer.bin"
+    engine.unlink()
+    argv = ("--repository", made, "--environment", environment("triton-openvino"))
+    done = smoke("benchmark", *argv, "--settings", settings(tmp_path), "--output", tmp_path / "out")
+    assert done.returncode == 5
+    named = re.search(r"its log: (\S+triton\.log)", done.stderr)
+    assert named is not None, done.stderr
+    log = Path(named.group(1))
+    assert log.is_relative_to(tmp_path)
+    assert "openvino_tokenizer.bin" in log.read_text()
+
+
+def test_an_interrupted_benchmark_leaves_neither_folder_nor_process(tmp_path: Path) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("forge-smoke-*"))
+    argv: list[str | Path] = ["--repository", tree(tmp_path / "tree"), "--environment"]
+    argv += [environment("triton-openvino"), "--settings", settings(tmp_path)]
+    argv += ["--output", tmp_path / "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "forge.smoke", "benchmark", *map(str, argv)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    until = time.monotonic() + 120
+    while not (session := _triton_session(process.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert session_processes(session) == []
+    assert not (tmp_path / "out-triton").exists()
+    assert set(Path(tempfile.gettempdir()).glob("forge-smoke-*")) == before
+
+
+def _triton_session(parent: int) -> int:
+    """The supervisor that this process started, which leads Triton's session; 0 before that."""
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    for child in children.read_text().split():
+        if b"supervisor.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    return 0

@@ -63,7 +63,12 @@ def check_tidy(device: Device) -> None:
     assert list(device.home.tmp.iterdir()) == []
     assert list(device.state.glob(".*")) == []
     for slot in (device.state / "slots").iterdir():
-        assert {path.name for path in slot.iterdir()} <= {"tree", "proofs", "manifest.json"}
+        assert {path.name for path in slot.iterdir()} <= {
+            "tree",
+            "tree.json",
+            "proofs",
+            "manifest.json",
+        }
 
 
 @pytest.fixture(scope="module")

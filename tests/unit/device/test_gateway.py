@@ -89,6 +89,7 @@ def running(script: Script) -> Iterator[Gateway]:
     live.set(SERVING)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen()
     port = listening.getsockname()[1]
     app = create_app(live, script, Machine, limit)
     config = uvicorn.Config(app, log_level="error", lifespan="off")
@@ -255,6 +256,9 @@ def test_an_error_inside_a_stream_is_an_error_event() -> None:
     error = StepFailedError("Triton ended", why="out of memory")
     with running(Script(error=error)) as gateway:
         response = gateway.ask(prompt="a", stream=True)
+        numbers = gateway.client.get("/metrics")
+    assert "forge_device_stream_errors_total 1\n" in numbers.text
+    assert 'forge_device_requests_total{code="200"} 1\n' in numbers.text
     assert response.status_code == 200
     assert events(response.text)[-1] == (
         "error",

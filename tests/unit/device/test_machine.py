@@ -7,16 +7,19 @@ from typing import get_args
 
 import pytest
 
-from forge.device.journal import Journal, Release, SlotName, State
-from forge.device.machine import (
-    MAX_ATTEMPTS,
+from forge.device.journal import Journal, Release, SlotName, State, other
+from forge.device.machine import MAX_ATTEMPTS, MAX_CRASHES, STEADY_S, next_state
+from forge.device.moves import (
     Action,
     Activate,
+    Crashed,
     Event,
     Failed,
     Fetch,
     Fetched,
     GoBack,
+    GoBackAsked,
+    HoldLifted,
     Prepare,
     Prepared,
     Probe,
@@ -29,7 +32,6 @@ from forge.device.machine import (
     UpdateFound,
     Wait,
     WentBack,
-    next_state,
 )
 from forge.errors import ForgeError
 
@@ -47,9 +49,13 @@ STARTED = Started(AT)
 BLAMED = Failed("answered Berlin", AT, blame=True)
 UNBLAMED = Failed("the store is gone", AT, blame=False)
 FOUND = UpdateFound(NEW)
+CRASHED = Crashed("it ran out of memory", AT, 3.0, blame=True)
+DAMAGED = Crashed("slot a is damaged", AT, 0.0, blame=False)
+ASKED = GoBackAsked("too slow", AT)
+LIFTED = HoldLifted()
 EVENTS: tuple[Event, ...] = (
     STARTED, FOUND, Fetched(), Prepared(), Ready(), Probed(), Switched(), WentBack(), BLAMED,
-    UNBLAMED,
+    UNBLAMED, CRASHED, DAMAGED, ASKED, LIFTED,
 )  # fmt: skip
 
 
@@ -75,6 +81,10 @@ EXPECTED: dict[tuple[State, Event], tuple[State, Action]] = {
     ("idle", FOUND): ("fetching", Fetch(NEW, "b")),
     ("idle", BLAMED): ("rolling-back", GoBack("a")),
     ("idle", UNBLAMED): ("rolling-back", GoBack("a")),
+    ("idle", CRASHED): ("idle", Serve("a")),
+    ("idle", DAMAGED): ("idle", Serve("a")),
+    ("idle", ASKED): ("idle", Wait()),  # nothing to go back to
+    ("idle", LIFTED): ("idle", Serve("a")),
     ("fetching", STARTED): ("idle", Serve("a")),
     ("fetching", Fetched()): ("staged", Prepare("b")),
     ("fetching", BLAMED): ("idle", Serve("a")),
@@ -172,6 +182,7 @@ def test_the_active_slot_changes_by_a_probe_that_passed_and_by_nothing_else() ->
     dice = random.Random(20261124)  # noqa: S311 - reproducible, not secret
     for _ in range(300):
         current, version, passed = Journal(), 0, None
+        served: list[Release | None] = []
         for _ in range(40):
             before = current
             event = dice.choice(EVENTS)
@@ -184,6 +195,135 @@ def test_the_active_slot_changes_by_a_probe_that_passed_and_by_nothing_else() ->
                 continue
             if isinstance(event, Probed):
                 passed = before.candidate
+                served.append(passed)
             assert current.active_release == passed
+            assert current.previous is None or current.previous in served
+            if current.previous is not None and current.state == "idle":
+                assert current.slots[other(current.active)] == current.previous
             assert current.target is None or current.target != current.active
             Journal.model_validate_json(current.model_dump_json())
+
+
+def updated() -> Journal:
+    """A device that was updated from OLD in slot a to NEW in slot b."""
+    current = journal("probing")
+    for event in (Probed(), Switched()):
+        current, _ = next_state(current, event)
+    assert (current.active_release, current.previous) == (NEW, OLD)
+    return current
+
+
+def walk(current: Journal, *events: Event) -> tuple[Journal, Action]:
+    action: Action = Wait()
+    for event in events:
+        current, action = next_state(current, event)
+    return current, action
+
+
+def test_the_third_crash_in_a_row_goes_back_and_the_release_counts_as_bad() -> None:
+    current, action = walk(updated(), *[CRASHED] * (MAX_CRASHES - 1))
+    assert (current.state, action) == ("idle", Serve("b"))
+    current, action = next_state(current, CRASHED)
+    assert (current.state, action) == ("activating", Activate("a"))
+    current, action = walk(current, Ready(), Probed(), Switched())
+    assert (current.active_release, action) == (OLD, Serve("a"))
+    verdict = current.is_bad(NEW)
+    assert verdict is not None
+    assert verdict.reason == "its server ended 3 times in a row: it ran out of memory"
+    assert current.rollbacks == (verdict,)
+    assert current.crashes == 0
+    assert current.previous is None  # not to the bad one again
+    assert next_state(current, UpdateFound(NEW)) == (current, Wait())
+    assert next_state(current, UpdateFound(NEXT))[1] == Fetch(NEXT, "b")
+
+
+def test_crashes_far_apart_are_not_in_a_row() -> None:
+    late = Crashed("it ran out of memory", AT, STEADY_S + 1, blame=True)
+    current, action = walk(updated(), CRASHED, CRASHED, late, CRASHED)
+    assert (current.state, current.crashes, action) == ("idle", 2, Serve("b"))
+
+
+def test_crashes_survive_a_restart_of_the_agent() -> None:
+    current, _ = walk(updated(), CRASHED, CRASHED)
+    again = Journal.model_validate_json(current.model_dump_json())
+    assert walk(again, STARTED, CRASHED)[1] == Activate("a")
+
+
+def test_crashes_without_another_slot_are_borne() -> None:
+    current, action = walk(journal("idle"), *[CRASHED] * 10)
+    assert (current.state, action, current.bad) == ("idle", Serve("a"), ())
+
+
+def test_a_slot_that_never_served_is_not_gone_back_to() -> None:
+    # NEW was tried and failed through no fault of its own: slot b holds it, unproved.
+    current, _ = walk(journal("probing"), UNBLAMED, WentBack(), CRASHED, CRASHED, CRASHED)
+    assert current.slots == {"a": OLD, "b": NEW}
+    assert (current.state, current.active) == ("idle", "a")
+
+
+def test_a_damaged_slot_is_left_without_blame_and_its_release_comes_again() -> None:
+    current, _ = walk(updated(), *[DAMAGED] * MAX_CRASHES, Ready(), Probed(), Switched())
+    assert (current.active_release, current.bad) == (OLD, ())
+    assert [verdict.release for verdict in current.rollbacks] == [NEW]
+    assert next_state(current, UpdateFound(NEW))[1] == Fetch(NEW, "b")
+
+
+def test_going_back_that_fails_leaves_what_serves() -> None:
+    current, action = walk(updated(), *[CRASHED] * MAX_CRASHES, Ready(), BLAMED, WentBack())
+    assert (current.active_release, action) == (NEW, Serve("b"))
+    assert current.is_bad(OLD)
+    assert current.previous is None
+    assert walk(current, *[CRASHED] * 5)[0].state == "idle"
+
+
+def test_going_back_by_hand_is_probed_and_holds_what_was_left() -> None:
+    current, action = next_state(updated(), ASKED)
+    assert (current.state, action) == ("activating", Activate("a"))
+    current, action = walk(current, Ready(), Probed(), Switched())
+    assert (current.active_release, action) == (OLD, Serve("a"))
+    assert [(one.release, one.reason) for one in current.rollbacks] == [(NEW, "too slow")]
+    assert current.bad == ()
+    assert next_state(current, UpdateFound(NEW)) == (current, Wait())
+    assert next_state(current, UpdateFound(NEXT))[1] == Fetch(NEXT, "b")
+
+
+def test_a_newer_release_ends_the_hold() -> None:
+    current, _ = walk(updated(), ASKED, Ready(), Probed(), Switched(), UpdateFound(NEXT))
+    current, _ = walk(current, Fetched(), Prepared(), Ready(), Probed(), Switched())
+    assert (current.active_release, current.held) == (NEXT, None)
+    assert next_state(current, UpdateFound(NEW))[1] == Fetch(NEW, "a")
+
+
+def test_a_hold_that_is_lifted_lets_the_release_in() -> None:
+    current, _ = walk(updated(), ASKED, Ready(), Probed(), Switched(), LIFTED)
+    assert next_state(current, UpdateFound(NEW))[1] == Fetch(NEW, "b")
+
+
+def test_going_back_twice_by_hand_returns_to_the_newer_one() -> None:
+    current, _ = walk(updated(), ASKED, Ready(), Probed(), Switched())
+    current, _ = walk(current, ASKED, Ready(), Probed(), Switched())
+    assert current.active_release == NEW
+    assert current.is_held(OLD)
+    assert current.is_held(NEW) is None
+
+
+def test_going_back_by_hand_that_fails_holds_nothing() -> None:
+    current, _ = walk(updated(), ASKED, BLAMED, WentBack())
+    assert (current.active_release, current.held) == (NEW, None)
+    kept, _ = walk(updated(), ASKED, UNBLAMED, WentBack())
+    assert kept.previous == OLD  # nobody's fault: it may be tried again
+
+
+def test_a_restart_in_the_middle_of_going_back_goes_on() -> None:
+    current, _ = next_state(updated(), ASKED)
+    current, action = next_state(current, STARTED)
+    assert action == Activate("a")
+    current, _ = walk(current, Ready(), Probed(), Switched())
+    assert current.active_release == OLD
+    assert current.is_held(NEW)
+
+
+def test_an_update_that_overwrote_the_other_slot_leaves_nothing_to_go_back_to() -> None:
+    current, _ = walk(updated(), UpdateFound(NEXT), UNBLAMED)
+    assert current.previous is None
+    assert next_state(current, ASKED) == (current, Wait())

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary, TreeReference
+from forge.cli.device import provision
 from forge.device.journal import Journal, Release
 from forge.device.slots import Home, Provisioned
-from forge.errors import ConfigurationError, UsageError
+from forge.errors import ConfigurationError, StoreError, UsageError
 from forge.profiles import Match
 
 HOLD = """
@@ -87,6 +91,42 @@ def test_a_damaged_journal_is_made_again_from_current(home: Home, damage: bytes)
     assert recovered.active_release == Release.of(manifest("1.0.0"))
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
+def test_a_journal_that_cannot_be_read_is_an_error_and_not_a_new_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    home.write_journal(Journal(active="b", slots={"b": Release.of(manifest("1.0.0"))}))
+    real = Path.open
+
+    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "state.json":
+            raise OSError(error, os.strerror(error))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    kind = StoreError if error == errno.EIO else ConfigurationError
+    with pytest.raises(kind, match="cannot be read") as caught:
+        home.journal()
+    assert "nothing was changed" in caught.value.hint
+
+
+@pytest.mark.parametrize("moment", ["made", "moved away"])
+def test_a_replacement_that_a_kill_left_is_adopted_at_the_next_start(
+    home: Home, moment: str
+) -> None:
+    home.empty("a")
+    home.tree("a").mkdir()
+    (home.tree("a") / "file").write_bytes(b"damaged")
+    home.replacement("a").mkdir()
+    (home.replacement("a") / "file").write_bytes(b"whole")
+    if moment == "moved away":
+        shutil.rmtree(home.tree("a"))
+    home.clean()
+    assert (home.tree("a") / "file").read_bytes() == b"whole"
+    assert not home.replacement("a").exists()
+    assert not list(home.tmp.iterdir())
+
+
 def test_current_never_names_a_slot_that_is_not_sealed_after_recovery(home: Home) -> None:
     home.empty("a")
     home.switch("a")
@@ -147,9 +187,11 @@ def test_a_second_agent_is_refused_and_told_who_the_first_is(home: Home) -> None
 
 
 def test_a_device_that_is_not_set_up_says_how(home: Home) -> None:
-    with pytest.raises(ConfigurationError, match="forge device provision") as caught:
+    with pytest.raises(ConfigurationError, match="is not set up") as caught:
         home.provisioned()
     assert caught.value.exit_code == 3
+    needed = {option.opts[0] for option in provision.params if option.required}
+    assert {*needed, "--state"} <= set(caught.value.hint.split())
 
 
 def test_provisioned_comes_back_as_written(home: Home) -> None:

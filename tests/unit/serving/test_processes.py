@@ -2,15 +2,16 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
-from forge.serving.processes import listener, usage
+from forge.serving.processes import listener, listens, usage
 
 BUSY = """
 import subprocess, sys, time
-block = bytearray(64 * 1024 * 1024)
+block = bytearray(b"x" * (64 * 1024 * 1024))
 child = subprocess.Popen([sys.executable, "-c", '''
 import time
-end = time.process_time() + 0.3
+end = time.process_time() + 0.4  # the kernel counts in ticks, each value rounded down
 while time.process_time() < end: pass
 print("done", flush=True)
 time.sleep(60)
@@ -32,7 +33,7 @@ def test_usage_counts_children_and_leaves_the_leader_out() -> None:
     )
     try:
         assert leader.stdout is not None
-        leader.stdout.readline()
+        assert leader.stdout.readline() == b"done\n"
         found = usage(leader.pid)
         assert found.processes == 2
         assert found.cpu_seconds >= 0.3
@@ -40,7 +41,20 @@ def test_usage_counts_children_and_leaves_the_leader_out() -> None:
     finally:
         os.killpg(leader.pid, 9)
         leader.communicate()
+    until = time.monotonic() + 60  # a killed process takes its time to end
+    while usage(leader.pid).processes and time.monotonic() < until:
+        time.sleep(0.05)
     assert usage(leader.pid).processes == 0
+
+
+def test_listens_tells_ones_own_session_from_another() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        assert not listens(os.getsid(0), port)
+        listening.listen()
+        assert listens(os.getsid(0), port)
+        assert not listens(os.getsid(0) + 1, port)
 
 
 def test_listener_names_the_process() -> None:

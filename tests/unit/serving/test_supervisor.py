@@ -1,5 +1,6 @@
 """The supervisor with real processes: whatever happens to its starter, nothing is left."""
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -75,11 +76,12 @@ def test_exit_code_is_the_programs_and_its_orphans_are_ended() -> None:
 
 
 def test_shared_memory_of_that_prefix_is_removed() -> None:
-    ours, other = (SHARED / name for name in ("forge-test-aa-1", "forge-test-bb-1"))
+    token = f"forge-test-{secrets.token_hex(8)}"
+    ours, other = SHARED / f"{token}-aa-1", SHARED / f"{token}-bb-1"
     ours.write_bytes(b"x")
     other.write_bytes(b"x")
     try:
-        supervise(sys.executable, "-c", "pass", shared="forge-test-aa").communicate(timeout=30)
+        supervise(sys.executable, "-c", "pass", shared=f"{token}-aa").communicate(timeout=30)
         assert not ours.exists()
         assert other.exists()
     finally:

@@ -2,7 +2,9 @@
 """Triton model that serves OpenVINO IR with continuous batching.
 
 Requests wait in a queue; one thread owns the pipeline, adds what waits, makes one step for all
-sequences, and sends each its new text. A client that is gone stops its own sequence only.
+sequences, and sends each its new text. A client that is gone stops its own sequence only, and so
+does a sequence that cannot be decoded or sent. An engine that fails again and again, or a thread
+that ends, ends the process: Triton would go on to call the model ready.
 All values come from config.pbtxt's parameters; nothing is written into this file.
 """
 
@@ -17,6 +19,8 @@ site.addsitedir(os.environ["FORGE_SITE_PACKAGES"])
 import json
 import queue
 import threading
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,7 @@ MAX_WAITING = 1024
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_TEMPERATURE = 2.0
 IDLE_S = 0.5
+MAX_FAILURES = 3  # steps of the engine in a row
 REPLACEMENT = "\ufffd"  # what half of a UTF-8 character decodes to
 
 
@@ -155,6 +160,15 @@ class TritonPythonModel:
         return config
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            if not self.stopping.is_set():
+                traceback.print_exc()
+                os._exit(1)
+
+    def _serve(self) -> None:
+        failures = 0
         while not self.stopping.is_set():
             try:
                 self._admit()
@@ -162,9 +176,13 @@ class TritonPythonModel:
                 # Also after the last one is cancelled: a step frees its blocks of the KV cache.
                 if self.pipeline.has_non_finished_requests():
                     self.pipeline.step()
+                    failures = 0
                     self._send_new_text()
-            except Exception as error:  # noqa: BLE001 - told to every client, and Triton goes on
+            except Exception as error:
                 self._fail_all(f"The engine failed: {error}")
+                failures += 1
+                if failures == MAX_FAILURES:
+                    raise
         self._fail_all("The server is stopping")
 
     def _admit(self) -> None:
@@ -187,26 +205,36 @@ class TritonPythonModel:
             self.next_id += 1
 
     def _drop_cancelled(self) -> None:
-        for number, sequence in list(self.active.items()):
-            if sequence.sender.is_cancelled():
-                sequence.handle.cancel()
-                sequence.finish_reason = "cancelled"
-                self._finish(number, "")
+        self._each(self._drop_if_cancelled)
 
     def _send_new_text(self) -> None:
+        self._each(self._send)
+
+    def _each(self, work: Callable[[int, Sequence], None]) -> None:
         for number, sequence in list(self.active.items()):
-            finished = False
-            while sequence.handle.can_read():
-                for output in sequence.handle.read().values():
-                    sequence.tokens.extend(output.generated_ids)
-                    if output.finish_reason == genai.GenerationFinishReason.LENGTH:
-                        sequence.finish_reason = "length"
-            finished = sequence.handle.get_status() != genai.GenerationStatus.RUNNING
-            text = self._new_text(sequence, last=finished)
-            if finished:
-                self._finish(number, text)
-            elif text:
-                sequence.sender.send(triton.InferenceResponse([strings("text_output", text)]))
+            try:
+                work(number, sequence)
+            except Exception as error:  # noqa: BLE001 - one sequence must not end the others
+                self._fail_one(number, sequence, f"This answer failed: {error}")
+
+    def _drop_if_cancelled(self, number: int, sequence: Sequence) -> None:
+        if sequence.sender.is_cancelled():
+            sequence.handle.cancel()
+            sequence.finish_reason = "cancelled"
+            self._finish(number, "")
+
+    def _send(self, number: int, sequence: Sequence) -> None:
+        while sequence.handle.can_read():
+            for output in sequence.handle.read().values():
+                sequence.tokens.extend(output.generated_ids)
+                if output.finish_reason == genai.GenerationFinishReason.LENGTH:
+                    sequence.finish_reason = "length"
+        finished = sequence.handle.get_status() != genai.GenerationStatus.RUNNING
+        text = self._new_text(sequence, last=finished)
+        if finished:
+            self._finish(number, text)
+        elif text:
+            sequence.sender.send(triton.InferenceResponse([strings("text_output", text)]))
 
     def _new_text(self, sequence: Sequence, *, last: bool) -> str:
         """Text of the tokens since the last call; half a character is held back."""
@@ -232,13 +260,22 @@ class TritonPythonModel:
         )
 
     def _fail_all(self, message: str) -> None:
-        for sequence in self.active.values():
-            sequence.handle.cancel()
+        for number, sequence in list(self.active.items()):
+            self._fail_one(number, sequence, message)
+        while self.stopping.is_set() and not self.waiting.empty():
+            self._fail_one(-1, self.waiting.get_nowait(), message)
+
+    def _fail_one(self, number: int, sequence: Sequence, message: str) -> None:
+        self.active.pop(number, None)
+        try:
+            if sequence.handle is not None:
+                sequence.handle.cancel()
+        except Exception:  # noqa: BLE001 - the client must hear of it all the same
+            traceback.print_exc()
+        try:
             fail(sequence.sender, message)
-        self.active.clear()
-        if self.stopping.is_set():
-            while not self.waiting.empty():
-                fail(self.waiting.get_nowait().sender, message)
+        except Exception:  # noqa: BLE001 - nothing can be told to a client that is gone
+            traceback.print_exc()
 
 
 def scheduler(limits: Limits) -> Any:

@@ -1,0 +1,196 @@
+"""What can happen to a device, and what it can do about it: the words of its state machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from forge.device.journal import Release, SlotName
+
+__all__ = [
+    "Action",
+    "Activate",
+    "Crashed",
+    "Event",
+    "Failed",
+    "Fetch",
+    "Fetched",
+    "GoBack",
+    "GoBackAsked",
+    "HoldLifted",
+    "Prepare",
+    "Prepared",
+    "Probe",
+    "Probed",
+    "Ready",
+    "Serve",
+    "Started",
+    "Switch",
+    "Switched",
+    "UpdateFound",
+    "Wait",
+    "WentBack",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The agent's process has just begun."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFound:
+    """The channel names this release, and it fits."""
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The target slot holds the whole candidate, verified and durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The environment that serves the target slot is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model of the target slot is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The target slot answered every golden prompt as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step under way did not work.
+
+    Attributes:
+        reason: for people, kept and shown.
+        at: when, RFC 3339.
+        blame: the release itself is at fault; not so for a broken network or a full disk.
+    """
+
+    reason: str
+    at: str
+    blame: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The server of the active slot ended by itself, or did not load.
+
+    Attributes:
+        reason: for people, kept and shown.
+        at: when, RFC 3339.
+        lived_s: seconds it had served.
+        blame: the release is at fault; not so if the slot's files are damaged.
+    """
+
+    reason: str
+    at: str
+    lived_s: float
+    blame: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GoBackAsked:
+    """Somebody wants the release that served before this one."""
+
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLifted:
+    """The release that was gone back from by hand may be installed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """`current` points to the active slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class WentBack:
+    """Nothing of the candidate runs any more."""
+
+
+Event: TypeAlias = (
+    Started
+    | UpdateFound
+    | Fetched
+    | Prepared
+    | Ready
+    | Probed
+    | Failed
+    | Crashed
+    | GoBackAsked
+    | HoldLifted
+    | Switched
+    | WentBack
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until the next look at the channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """See that this slot serves; it may already."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Put this release into this slot and verify it."""
+
+    release: Release
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make the environment that serves this slot."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Stop what serves, start this slot, wait until its model is loaded."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask this slot its golden prompts."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Point `current` to this slot."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class GoBack:
+    """Stop the candidate; the slot that served before serves again, if there is one."""
+
+    slot: SlotName | None
+
+
+Action: TypeAlias = Wait | Serve | Fetch | Prepare | Activate | Probe | Switch | GoBack

@@ -1,0 +1,54 @@
+"""The TCP ports of one server."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from forge.errors import PortTakenError
+from forge.serving.processes import listener
+
+__all__ = ["HOST", "Ports", "choose_ports", "port_taken"]
+
+HOST: Final = "127.0.0.1"
+# Triton 2.51 says either, by which of its servers it was.
+_TAKEN = re.compile(r"Socket '[^']*' already in use|Address already in use", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports of one server on 127.0.0.1; 0 means any free one."""
+
+    http: int = 0
+    metrics: int = 0
+
+
+def choose_ports(wanted: Ports) -> Ports:
+    """Ports that are free now. Raises PortTakenError that names who has one."""
+    with contextlib.ExitStack() as held:
+        http_port = _reserve(wanted.http, "http", held)
+        return Ports(http_port, _reserve(wanted.metrics, "metrics", held))
+
+
+def _reserve(port: int, use: str, held: contextlib.ExitStack) -> int:
+    """A port that can be bound now; held until both are known, so that they differ."""
+    listening = held.enter_context(socket.socket())
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        who = listener(port)
+        message = f"Port {port} for Triton's {use} is taken"
+        why = f"{who} listens on it" if who else str(error)
+        hint = f"stop that process, or choose another port (see: ss -ltnp 'sport = :{port}')"
+        raise PortTakenError(message, why=why, hint=hint) from None
+    return int(listening.getsockname()[1])
+
+
+def port_taken(log: str) -> str:
+    """What a server's log says of a port that was taken before it could bind it, else ""."""
+    found = _TAKEN.search(log)
+    return found.group(0) if found else ""

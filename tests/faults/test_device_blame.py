@@ -1,0 +1,183 @@
+"""What is not a release's fault is not held against it: once the machine is right, it installs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import forge.environments
+import forge.serving.server
+from forge.bundle import ChannelProfile
+from forge.device.slots import Home
+from forge.errors import (
+    ConfigurationError,
+    PortTakenError,
+    RolledBackError,
+    StepFailedError,
+    StoreError,
+    TrustError,
+)
+from forge.profiles import Match
+from forge.serving.ports import Ports, choose_ports
+from tests.e2e.device_world import Device, Says, World, answers, refused
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+
+def installs(device: Device) -> None:
+    """The release that failed is not known to be bad, and gets through now."""
+    assert device.status.bad == ()
+    device.once()
+    assert device.home.current() == "b"
+
+
+def missing_library(_interpreter: Path) -> Path:
+    hint = "apt-get install libpython3.11"
+    raise ConfigurationError("Python 3.11 has no shared library", hint=hint)
+
+
+def missing_python(*_arguments: Any, **_options: Any) -> Path:
+    raise ConfigurationError("Environment could not be made", why="no interpreter found")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        (("libpython_folder", missing_library), "apt-get install libpython3.11"),
+        (("ensure", missing_python), "no interpreter found"),
+    ],
+)
+def test_a_machine_without_the_right_python_is_put_right_and_tries_again(
+    world: World,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    lacks: tuple[str, Callable[..., Path]],
+    said: str,
+) -> None:
+    world.publish("1.1.0", Says(words="Paris"))
+    with monkeypatch.context() as lacking:
+        lacking.setattr(forge.environments, *lacks)
+        with refused(device, ConfigurationError, said):
+            device.once()
+    installs(device)
+
+
+def test_a_mirror_with_damaged_keys_of_proofs_blames_no_release(
+    world: World, device: Device
+) -> None:
+    world.publish("1.1.0", Says(words="Paris"))
+    [keys] = (world.folder / "store" / "tuf" / "targets").rglob("*.proofs.json")
+    good = keys.read_bytes()
+    keys.chmod(0o644)
+    keys.write_bytes(good.replace(b"a", b"b", 1))
+    shutil.rmtree(device.home.tuf / "targets")
+    with refused(device, TrustError, "is not what was signed"):
+        device.once()
+    keys.write_bytes(good)
+    installs(device)
+
+
+def test_ports_that_are_taken_each_time_blame_no_release(
+    world: World, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("1.1.0", Says(words="Paris"))
+    with socket.socket() as taken, monkeypatch.context() as unlucky:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = Ports(taken.getsockname()[1], choose_ports(Ports()).metrics)
+        unlucky.setattr(forge.serving.server, "choose_ports", lambda _wanted: ports)
+        with refused(device, PortTakenError, "was taken before Triton could listen"):
+            device.once()
+    installs(device)
+
+
+def test_a_fork_that_fails_blames_no_release(
+    world: World, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("1.1.0", Says(words="Paris"))
+    real = subprocess.Popen
+
+    def fail(argv: Any, *arguments: Any, **options: Any) -> Any:
+        if "supervisor.py" in str(argv):
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return real(argv, *arguments, **options)
+
+    with monkeypatch.context() as out_of_processes:
+        out_of_processes.setattr(subprocess, "Popen", fail)
+        with refused(device, StepFailedError, "could not be started"):
+            device.once()
+    installs(device)
+
+
+def test_a_disk_that_fails_in_the_middle_blames_no_release(
+    world: World, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("1.1.0", Says(words="Paris"))
+
+    def fail(_home: Home, _slot: str, *_more: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for method in ("seal", "empty"):
+        with monkeypatch.context() as failing:
+            failing.setattr(Home, method, fail)
+            with refused(device, StoreError, "Input/output error"):
+                device.once()
+    installs(device)
+
+
+def test_an_error_of_the_disk_ends_no_agent_that_serves(world: World, device: Device) -> None:
+    # In the agent's process: its metadata cannot be read any more while it serves.
+    with device.running(poll_s=1) as agent:
+        agent.wait_ready("1.0.0")
+        shutil.rmtree(device.home.tuf)
+        device.home.tuf.write_bytes(b"no folder")
+        world.publish("1.1.0", Says(words="Paris"))
+        agent.wait(lambda status: bool(status.look and status.look.error))
+        assert agent.ask() == "The capital is Paris"
+        device.home.tuf.unlink()
+        agent.wait_ready("1.1.0")
+
+
+def test_a_tree_with_a_path_out_of_its_slot_is_refused(
+    world: World, device: Device, tmp_path: Path
+) -> None:
+    before = set(device.state.parent.rglob("evil*"))
+    world.publish("1.1.0", Says(words="Paris"), escape="../../evil")
+    with refused(device, RolledBackError, r"Unsafe path '../../evil'"):
+        device.once()
+    assert set(tmp_path.rglob("evil*")) == before
+    assert [verdict.release.version for verdict in device.status.bad] == ["1.1.0"]
+    assert answers(device) == "The capital is Paris"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": "../../1.0.0"}, {"version": "1.0.0/.."}, {"profiles": {"../development": {}}}],
+)
+def test_a_signed_channel_with_a_path_in_it_is_refused(
+    world: World, device: Device, changes: dict[str, Any]
+) -> None:
+    if "profiles" in changes:
+        anyone = ChannelProfile(platform="linux/amd64", match=Match.model_validate({}))
+        changes = {"profiles": dict.fromkeys(changes["profiles"], anyone)}
+    world.point(**changes)
+    with refused(device, TrustError, r"The channel is not valid: .*\.\."):
+        device.once()
+    assert answers(device) == "The capital is Paris"
+
+
+def test_a_release_that_is_at_fault_is_refused_for_good(world: World, device: Device) -> None:
+    world.publish("1.1.0", Says(fails=True))
+    with refused(device, RolledBackError, "the engine does not load"):
+        device.once()
+    assert [verdict.release.version for verdict in device.status.bad] == ["1.1.0"]
+    device.once()
+    assert len(device.status.rollbacks) == 1

@@ -1,0 +1,72 @@
+"""Provisioning: what cannot be a store is refused then, not at the first look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forge.cli import main
+from forge.device import commands
+from forge.device.slots import Home
+from forge.errors import ConfigurationError
+
+ROOT_JSON = b'{"signed": {"_type": "root"}}'
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/store", "htps://host", "s3://", "file://host/path", "s3://key:secret@b/p"]
+)
+def test_a_url_that_is_no_store_is_refused_and_nothing_is_written(tmp_path: Path, url: str) -> None:
+    state = tmp_path / "state"
+    with pytest.raises(ConfigurationError, match="is not a store") as caught:
+        commands.provision(state, url, ROOT_JSON, "llm", "stable")
+    assert caught.value.exit_code == 3
+    assert "secret" not in str(caught.value)
+    assert not state.exists()
+
+
+def test_a_store_that_is_not_there_yet_may_be_named(tmp_path: Path) -> None:
+    made = commands.provision(
+        tmp_path / "state", str(tmp_path / "later"), ROOT_JSON, "llm", "canary"
+    )
+    assert made.store_url == str(tmp_path / "later")
+    assert Home(tmp_path / "state").provisioned() == (made, ROOT_JSON)
+
+
+def test_a_relative_folder_is_kept_as_an_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = commands.provision(tmp_path / "state", "a:b", ROOT_JSON, "llm", "stable")
+    assert made.store_url == str(tmp_path / "a:b")
+
+
+def test_provision_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "root.json").write_bytes(ROOT_JSON)
+    argv = ["device", "provision", "--store", "s3://bundles/prod", "--name", "llm", "--json"]
+    argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
+    assert main(argv) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["store_url"] == "s3://bundles/prod"
+    assert (shown["name"], shown["channel"]) == ("llm", "stable")
+
+
+def test_run_on_a_store_that_is_not_there_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, store = tmp_path / "state", tmp_path / "gone"
+    commands.provision(state, str(store), ROOT_JSON, "llm", "stable")
+    assert main(["device", "run", "--once", "--state", str(state)]) == 9
+    shown = capsys.readouterr().err
+    assert f"There is no store at {store}" in shown
+    assert "forge device provision --store" in shown
+    assert "keys refresh" not in shown
+
+
+def test_json_of_an_agent_that_never_ends_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["device", "run", "--json", "--state", str(tmp_path)]) == 2
+    assert "--events -" in capsys.readouterr().err

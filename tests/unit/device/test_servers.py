@@ -1,0 +1,78 @@
+"""Which environments a device keeps, and whose fault a wrong serving.json is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forge.device.journal import SlotName
+from forge.device.servers import SlotServer
+from forge.device.slots import Home
+from forge.environments import environment_path
+from forge.errors import BundleError
+from forge.serving.spec import write_spec
+from tests.support.spec import a_spec
+
+LOCK = "runtime/requirements.lock"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "state")
+    made.clean()
+    return made
+
+
+def fill(home: Home, slot: SlotName, lock: str) -> Path:
+    """A slot whose bundle has this lock; returns where its environment is, which is made."""
+    tree = home.tree(slot)
+    (tree / LOCK).parent.mkdir(parents=True, exist_ok=True)
+    (tree / LOCK).write_text(lock)
+    spec = a_spec()
+    write_spec(tree, spec)
+    assert spec.environment is not None
+    path = environment_path(
+        spec.environment, tree / LOCK, python=spec.python, cache=home.environments
+    )
+    (path / "bin").mkdir(parents=True, exist_ok=True)
+    (home.environments / f".{path.name}.lock").write_bytes(b"")
+    return path
+
+
+def test_environments_that_no_slot_uses_are_removed(home: Home) -> None:
+    old = fill(home, "a", "one==1")
+    kept = {fill(home, "a", "two==2"), fill(home, "b", "three==3")}
+    half = home.environments / f".{old.name}.tmp-x1"
+    half.mkdir()
+    SlotServer(home, {}, print).prune(("a", "b"))
+    assert {path for path in home.environments.iterdir() if path.is_dir()} == kept
+    assert not (home.environments / f".{old.name}.lock").exists()
+    assert all((home.environments / f".{path.name}.lock").exists() for path in kept)
+
+
+def test_an_environments_folder_that_is_shared_is_left_alone(home: Home, tmp_path: Path) -> None:
+    fill(home, "a", "one==1")
+    others = tmp_path / "shared" / "somebody-elses"
+    others.mkdir(parents=True)
+    home.environments.rename(tmp_path / "away")
+    home.environments.symlink_to(tmp_path / "shared")
+    SlotServer(home, {}, print).prune(("a",))
+    assert others.is_dir()
+
+
+@pytest.mark.parametrize("damage", ["{", '{"model": 7}', "missing", "no lock", "escape"])
+def test_a_bundle_whose_own_files_are_wrong_is_at_fault(home: Home, damage: str) -> None:
+    fill(home, "a", "one==1")
+    document = home.tree("a") / "serving.json"
+    if damage == "missing":
+        document.unlink()
+    elif damage == "no lock":
+        (home.tree("a") / LOCK).unlink()
+    elif damage == "escape":
+        document.write_text(document.read_text().replace('"models"', '"../models"'))
+    else:
+        document.write_text(damage)
+    with pytest.raises(BundleError) as caught:
+        SlotServer(home, {}, print).prepare("a")
+    assert caught.value.exit_code == 3
