@@ -101,6 +101,7 @@ class Step:
         image: container image the command runs in; None: its environments are enough.
         platform: `linux/amd64`, `linux/arm64`, or None where the result is the same on any.
         labels: what a runner must offer beside the platform, e.g. `gpu-sm120`.
+        programs: what must be on the machine that runs the command, e.g. `buildah`.
         secrets: names of environment variables handed through, never in the key nor in a log.
         effect: acts on the outside (publish, promote): never taken from the cache.
         exclusive: measures; nothing else runs beside it.
@@ -121,6 +122,7 @@ class Step:
     image: str | None = None
     platform: str | None = None
     labels: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     effect: bool = False
     exclusive: bool = False
