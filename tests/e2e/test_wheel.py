@@ -33,3 +33,6 @@ def test_wheel_writes_a_project_that_plans(tmp_path: Path) -> None:
     forge("init", str(made))
     plan = forge("plan", "release", "--profile", "development", "--project", str(made))
     assert "engine@development" in plan
+    # The device image installs Forge's own lock, which the wheel must bring.
+    plan = forge("plan", "images", "--profile", "development", "--project", str(made))
+    assert "image@device-arm64" in plan
