@@ -35,6 +35,12 @@ storage: {{filesystem: {{rootdirectory: "{folder}"}}}}
 http: {{addr: "127.0.0.1:{port}", secret: tests}}
 log: {{level: warn, accesslog: {{disabled: true}}}}
 """
+_STORAGE = """\
+[storage]
+driver = "overlay"
+graphroot = "{root}"
+runroot = "{run}"
+"""
 _LOOPBACK_UP = """\
 import fcntl, os, socket, struct, sys
 with socket.socket() as one:
@@ -94,6 +100,22 @@ class Registry:
 
 
 @contextlib.contextmanager
+def storage(folder: Path) -> Iterator[None]:
+    """Images and containers of the tests' own, so that the machine's are left alone."""
+    file = folder / "storage.conf"
+    file.write_text(_STORAGE.format(root=folder / "storage", run=folder / "run"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CONTAINERS_STORAGE_CONF", str(file))
+            yield
+    finally:
+        # buildah leaves it mounted on itself, and a mounted folder cannot be removed.
+        overlay = folder / "storage" / "overlay"
+        if os.path.ismount(overlay):
+            run("umount", "--lazy", str(overlay))
+
+
+@contextlib.contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
     """Start one, wait until it answers, kill it afterwards."""
     (port,) = free_ports(1)
@@ -127,32 +149,15 @@ def push_base(server: Registry, folder: Path, name: str) -> str:
     here; what the shipped bases get from configuring is added by hand.
     """
     reference = f"{server.host}/{name}:1"
-    with _storage_image() as made:
-        for platform in PLATFORMS:
-            archive = folder / f"base-{platform.partition('/')[2]}.tar"
-            _bootstrap(platform, archive)
-            made.append(_commit(platform, archive))
-            archive.unlink()
-        manifest = run("buildah", "manifest", "create", f"localhost/forge-test-{server.port}")
-        made.append(manifest.strip())
-        for image in made[:-1]:
-            run("buildah", "manifest", "add", made[-1], image)
-        push = ("buildah", "manifest", "push", "--all", "--tls-verify=false", made[-1])
-        run(*push, f"docker://{reference}")
+    manifest = run("buildah", "manifest", "create", "localhost/forge-test-base").strip()
+    for platform in PLATFORMS:
+        archive = folder / f"base-{platform.partition('/')[2]}.tar"
+        _bootstrap(platform, archive)
+        run("buildah", "manifest", "add", manifest, _commit(platform, archive))
+        archive.unlink()
+    push = ("buildah", "manifest", "push", "--all", "--tls-verify=false", manifest)
+    run(*push, f"docker://{reference}")
     return reference
-
-
-@contextlib.contextmanager
-def _storage_image() -> Iterator[list[str]]:
-    """Images of buildah's storage that are removed afterwards, the last one first."""
-    made: list[str] = []
-    try:
-        yield made
-    finally:
-        for image in reversed(made):
-            subprocess.run(
-                ("buildah", "rmi", "--force", image), capture_output=True, timeout=60, check=False
-            )
 
 
 def _bootstrap(platform: Platform, archive: Path) -> None:
@@ -181,18 +186,14 @@ def _commit(platform: Platform, archive: Path) -> str:
 
 @contextlib.contextmanager
 def container(reference: str, platform: Platform) -> Iterator[str]:
-    """A container of one platform's image, removed with its image afterwards."""
+    """A container of one platform's image, removed afterwards."""
     architecture = platform.partition("/")[2]
     pull = ("buildah", "from", "--arch", architecture, "--tls-verify=false")
     name = run(*pull, f"docker://{reference}", timeout=LONG_S).strip().splitlines()[-1]
-    image = run("buildah", "inspect", "--format", "{{.FromImageID}}", name).strip()
     try:
         yield name
     finally:
         run("buildah", "rm", name)
-        subprocess.run(
-            ("buildah", "rmi", "--force", image), capture_output=True, timeout=60, check=False
-        )
 
 
 def start_argv(name: str, command: list[str], *, volumes: dict[Path, str]) -> list[str]:
