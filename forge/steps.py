@@ -32,6 +32,7 @@ from forge.errors import ConfigurationError
 from forge.files import sha256_file
 
 __all__ = [
+    "WARNING",
     "Artifact",
     "Environment",
     "Key",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 KEY_VERSION: Final = 1
+WARNING: Final = "forge warning: "  # begins a line of a command that its user must see
 _STEP_ID = re.compile(r"[a-z0-9][a-z0-9_.-]*(@[a-z0-9][a-z0-9_.-]*)?")
 _PLACEHOLDER = re.compile(r"\$\{([a-z]+)(?:\.([A-Za-z0-9_.-]+))?\}")
 

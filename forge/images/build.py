@@ -31,6 +31,7 @@ from forge.images.plan import BUILD_ENVIRONMENT, Build, build_argv, pinned
 from forge.images.platforms import Platform, check_can_run
 from forge.images.programs import QUICK_S, call
 from forge.images.sbom import encode
+from forge.steps import WARNING
 
 __all__ = ["BuildSettings", "Sources", "build", "own_lock"]
 
@@ -68,7 +69,7 @@ def build(settings: BuildSettings, sources: Sources, layout: Path, image: Path) 
     pinned(settings.image, settings.base)
     warning = check_can_run(settings.platform)
     if warning:
-        sys.stderr.write(f"warning: {warning}\n")
+        sys.stderr.write(f"{WARNING}{warning}\n")
     with tempfile.TemporaryDirectory(prefix="forge-image-") as name:
         _build(settings, sources, Path(name), layout)
     content = read_content(layout)

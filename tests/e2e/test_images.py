@@ -106,7 +106,7 @@ def test_one_index_names_both_platforms_by_digest(pushed: Pushed) -> None:
 
 
 def test_emulation_is_warned_about_with_what_it_costs(pushed: Pushed) -> None:
-    warnings = [line for line in pushed.said.splitlines() if "warning: building linux/" in line]
+    warnings = [line for line in pushed.said.splitlines() if ": building linux/" in line]
     assert len(warnings) == 1
     assert "under emulation" in warnings[0]
     assert "--runners" in warnings[0]
@@ -116,7 +116,7 @@ def test_second_run_builds_nothing_and_pushing_again_changes_nothing(pushed: Pus
     before = pushed.registry.manifest("forge/device", "latest").content
     push = pushed.images("--push", "true", "--only", "push@device")
     rows = {row["step"]: row["status"] for row in pushed.world.json("run", *push)}
-    assert rows == {
+    assert {step: status for step, status in rows.items() if status != "skipped"} == {
         "image@device-amd64": "hit",
         "image@device-arm64": "hit",
         "index@device": "hit",
@@ -175,8 +175,13 @@ def test_sbom_of_each_platform_says_what_lies_in_its_image(pushed: Pushed) -> No
 
 def test_image_built_twice_has_the_same_digest(pushed: Pushed) -> None:
     one = "image@huggingface-amd64"
-    first = pushed.world.json("run", *pushed.images("--only", one))
+
+    def build() -> Any:
+        rows = pushed.world.json("run", *pushed.images("--only", one))
+        (row,) = [row for row in rows if row["step"] == one]
+        assert row["status"] == "run"
+        return row["outputs"]
+
+    first = build()
     shutil.rmtree(pushed.world.project / "artifacts" / "actions")
-    second = pushed.world.json("run", *pushed.images("--only", one))
-    assert first[0]["status"] == second[0]["status"] == "run"
-    assert first[0]["outputs"] == second[0]["outputs"]
+    assert build() == first
