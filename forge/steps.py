@@ -32,6 +32,7 @@ from forge.errors import ConfigurationError
 from forge.files import sha256_file
 
 __all__ = [
+    "WARNING",
     "Artifact",
     "Environment",
     "Key",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 KEY_VERSION: Final = 1
+WARNING: Final = "forge warning: "  # begins a line of a command that its user must see
 _STEP_ID = re.compile(r"[a-z0-9][a-z0-9_.-]*(@[a-z0-9][a-z0-9_.-]*)?")
 _PLACEHOLDER = re.compile(r"\$\{([a-z]+)(?:\.([A-Za-z0-9_.-]+))?\}")
 
@@ -102,6 +104,7 @@ class Step:
         platform: `linux/amd64`, `linux/arm64`, or None where the result is the same on any.
         labels: what a runner must offer beside the platform, e.g. `gpu-sm120`. Part of the key of
             an exclusive step: a measurement holds for the kind of machine it was made on.
+        programs: what must be on the machine that runs the command, e.g. `buildah`.
         secrets: names of environment variables handed through, never in the key nor in a log.
         effect: acts on the outside (publish, promote): never taken from the cache.
         exclusive: measures; nothing else runs beside it.
@@ -123,6 +126,7 @@ class Step:
     image: str | None = None
     platform: str | None = None
     labels: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     effect: bool = False
     exclusive: bool = False

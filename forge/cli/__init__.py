@@ -29,6 +29,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("pipeline", "Run a pipeline: what the store lacks, and nothing else."),
     "why": ("pipeline", "Say why a step will run, field by field."),
     "matrix": ("pipeline", "List the jobs for native runners, for GitHub Actions."),
+    "images": ("images", "List container images, pin their bases by digest."),
     "keys": ("keys", "Make, check, rotate and refresh the signing keys."),
     "promote": ("bundle", "Point a channel at a published version."),
     "channels": ("bundle", "List channels and the versions they point to."),

@@ -44,6 +44,8 @@ def checks(which: Callable[[str], str | None], environment: Mapping[str, str]) -
         docker or "not found",
         "apt-get install podman and the NVIDIA container toolkit",
     )
+    yield _program(which, "images", "buildah", "apt-get install buildah")
+    yield _program(which, "images --push, images update", "skopeo", "apt-get install skopeo")
     has_keys = "FORGE_PASSPHRASE" in environment or "FORGE_PASSPHRASE_FILE" in environment
     yield Check(
         "publish, promote",

@@ -6,6 +6,7 @@ or object that satisfies this Protocol and knows only how to run a command.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,4 +90,15 @@ def refuse(runner: Runner, step: Step) -> str:
         return f"it needs a runner with the label {', '.join(missing)}"
     if step.image is not None and not runner.containers:
         return f"it runs in the image {step.image}, and this runner runs no containers"
+    return _refuse_programs(runner, step.programs)
+
+
+def _refuse_programs(runner: Runner, programs: tuple[str, ...]) -> str:
+    names = " and ".join(programs)
+    if programs and runner.containers:
+        return f"it uses {names} of the machine itself, and this runner runs containers"
+    absent = [program for program in programs if shutil.which(program) is None]
+    if absent:
+        packages = " ".join(absent)  # Debian's packages have the programs' names
+        return f"it needs {' and '.join(absent)} on this machine: apt-get install {packages}"
     return ""

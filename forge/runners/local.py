@@ -26,7 +26,7 @@ from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.runners.base import Execution, Job, go_on
 from forge.serving import supervisor
-from forge.steps import substitute
+from forge.steps import WARNING, substitute
 
 __all__ = ["LocalRunner", "host_platform"]
 
@@ -203,7 +203,10 @@ def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path)
 
 def _show(job: Job, data: bytes) -> None:
     for line in data.decode(errors="replace").splitlines():
-        job.view.line(job.step.id, line)
+        if line.startswith(WARNING):  # of Forge's own commands: shown without --verbose, too
+            job.view.note(job.step.id, line.removeprefix(WARNING))
+        else:
+            job.view.line(job.step.id, line)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -64,6 +64,8 @@ def test_project_of_the_wheel_passes_its_check_with_the_wheel_alone(
     site = str(tmp_path / "site")
     shown = run(forge, cwd=project, PYTHONPATH=site, FORGE_CACHE=str(tmp_path / "cache"))
     assert "pipeline release for development" in shown
+    # The device image installs Forge's own lock, which the wheel must bring.
+    assert "pipeline images for development" in shown
 
 
 def test_device_without_a_project_knows_the_profiles_of_the_wheel(

@@ -1,5 +1,6 @@
 """The scheduler with the real local runner, real commands and a real store."""
 
+import io
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from forge.plan import Plan, Status, select
 from forge.runners.local import LocalRunner
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import PlainView
-from forge.steps import Artifact, Step
+from forge.steps import WARNING, Artifact, Step
 from forge.store import Store, open_store
 
 
@@ -425,3 +426,21 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in a minute"
         time.sleep(0.05)
+
+
+def test_warning_of_a_command_is_shown_without_verbose(store: Store, tmp_path: Path) -> None:
+    step = shell("first", f"echo hidden; echo '{WARNING}slow here'; echo x > ${{outputs.out}}/text")
+    shown = io.StringIO()
+    scheduler = Scheduler(
+        store=store,
+        runner=LocalRunner(cache=tmp_path, environment={"PATH": os.environ["PATH"]}),
+        view=PlainView(shown),
+        work=tmp_path / ".forge",
+        keys=tmp_path / "keys",
+        owner="test:1",
+    )
+    plan = Plan.of("test", [], [step])
+    scheduler.run(plan, select(plan))
+    lines = shown.getvalue().splitlines()
+    assert "  first: slow here" in lines
+    assert not [line for line in lines if line.strip().endswith("| hidden")]

@@ -1,0 +1,85 @@
+"""`forge images list|update`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.files import write_durably
+from forge.images.bases import FILE, Base, read_bases, rewrite
+from forge.images.plan import Image, discover
+
+__all__ = ["images"]
+
+
+@click.group()
+def images() -> None:
+    """List container images, pin their bases by digest."""
+
+
+@images.command("list")
+@project_option
+@json_option
+def list_images(project_dir: Path | None, *, as_json: bool) -> None:
+    """List the project's images with their bases, and say what keeps one from being built here.
+
+    \b
+    forge images list
+    forge run images --only 'index@device'
+    """  # noqa: D301
+    folder = open_project(project_dir).root / "dockerfiles"
+    bases = read_bases(folder)
+    rows = [_row(image, bases.get(image.base)) for image in discover(folder, bases)]
+    if as_json:
+        print_json(rows)
+        return
+    header = ("image", "base", "platforms", "state")
+    print_table(header, [tuple(row[name] for name in header) for row in rows])
+
+
+@images.command()
+@click.argument("names", nargs=-1)
+@project_option
+@json_option
+def update(names: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -> None:
+    """Ask the registries what the bases' tags mean now and write the digests to bases.yaml.
+
+    \b
+    forge images update              # all of them
+    forge images update python-3.11
+    """  # noqa: D301
+    from forge.images.registry import resolve
+
+    folder = open_project(project_dir).root / "dockerfiles"
+    bases = read_bases(folder)
+    asked = {name: bases.get(name) for name in names or bases.by_name}
+    found = {name: resolve(base) for name, base in asked.items()}
+    path = folder / FILE
+    write_durably(path, rewrite(path.read_text(encoding="utf-8"), found).encode())
+    rows = [(name, bases.get(name).digest or "none", digest) for name, digest in found.items()]
+    if as_json:
+        print_json([{"base": name, "before": before, "digest": now} for name, before, now in rows])
+        return
+    print_table(("base", "before", "now"), rows)
+
+
+def _row(image: Image, base: Base) -> dict[str, str]:
+    return {
+        "image": image.name,
+        "base": image.base,
+        "digest": base.digest or "",
+        "platforms": " ".join(image.platforms),
+        "dockerfile": f"{image.dockerfile.parent.name}/{image.dockerfile.name}",
+        "state": _state(base),
+    }
+
+
+def _state(base: Base) -> str:
+    if base.digest is None:
+        return f"{base.tagged} has no digest yet: forge images update"
+    if shutil.which("buildah") is None:
+        return "buildah is not on this machine: apt-get install buildah"
+    return "can be built here"
