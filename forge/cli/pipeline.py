@@ -26,8 +26,8 @@ from forge.errors import UsageError
 from forge.plan import Plan, Planned, Status, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
-from forge.runners.base import refuse
-from forge.runners.local import LocalRunner
+from forge.runners.base import Runner, refuse
+from forge.runners.choice import RUNNERS, open_runner
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import choose
 from forge.store import Store
@@ -44,6 +44,7 @@ class _Call:
     keys: Path
     plan: Plan
     chosen: Mapping[str, bool]
+    runner: Runner
 
 
 _Body = Callable[..., int | None]
@@ -126,6 +127,15 @@ def _common_parameters() -> list[click.Parameter]:
             ["--only"], multiple=True, metavar="GLOB", help="These steps and what they need."
         ),
         click.Option(["--skip"], multiple=True, metavar="GLOB", help="Not these steps."),
+        click.Option(
+            ["--runner", "runner_name"],
+            type=click.Choice(RUNNERS),
+            default="local",
+            envvar="FORGE_RUNNER",
+            show_envvar=True,
+            show_default=True,
+            help="What carries out the steps; see docs/runners.md.",
+        ),
     ]
 
 
@@ -154,22 +164,14 @@ def _resolve_call(
     given = {"profiles": resolved, "catalog": Catalog(store.objects), "keys": keys}
     made = pipeline.plan(given, own)
     chosen = select(made, values.pop("only"), values.pop("skip"))
-    return _Call(project, store, keys, made, chosen)
-
-
-def _runner(call: _Call) -> LocalRunner:
-    labels = os.environ.get("FORGE_RUNNER_LABELS", "")
-    return LocalRunner(
-        cache=call.project.work / "environments",
-        environment=dict(os.environ),
-        labels=frozenset(label for label in labels.split(",") if label),
-    )
+    runner = open_runner(values.pop("runner_name"), project.root, project.work, os.environ)
+    return _Call(project, store, keys, made, chosen, runner)
 
 
 def _scheduler(call: _Call, *, jobs: int, verbose: bool) -> Scheduler:
     return Scheduler(
         store=call.store,
-        runner=_runner(call),
+        runner=call.runner,
         view=choose(sys.stderr, os.environ, verbose=verbose),
         work=call.project.work,
         keys=call.keys,
@@ -184,7 +186,7 @@ def _rows(call: _Call) -> tuple[Planned, ...]:
 
 
 def _plan(call: _Call, *, as_json: bool) -> None:
-    runner = _runner(call)
+    runner = call.runner
     rows = []
     for row in _rows(call):
         refusal = refuse(runner, row.step) if row.status is not Status.HIT else ""

@@ -1,0 +1,117 @@
+"""The dagger runner: each step a container on a Dagger engine.
+
+The scheduler has looked the step up before it asks for it, so an engine is contacted for what is
+left to do and for nothing else. What signs, publishes or reads this machine's files runs beside the
+scheduler, by the local runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import shlex
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from forge.errors import NoRunnerError
+from forge.runners.base import Cancelled, Execution, Job, refuse
+from forge.runners.dagger_container import ContainerPlan, container_plan, stays_here
+from forge.runners.dagger_session import find_cli, session
+from forge.runners.dagger_settings import DaggerSettings
+from forge.runners.local import LocalRunner, host_platform, write_documents
+
+__all__ = ["DaggerRunner"]
+
+_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class DaggerRunner:
+    """Runs commands in containers.
+
+    Attributes:
+        settings: engines by platform, base image, labels.
+        environment: the caller's environment variables.
+        beside: runs what stays on this machine.
+    """
+
+    settings: DaggerSettings
+    environment: Mapping[str, str]
+    beside: LocalRunner
+
+    @property
+    def name(self) -> str:
+        """`dagger linux/amd64 linux/arm64`."""
+        return " ".join(("dagger", *sorted(self.platforms)))
+
+    @property
+    def platforms(self) -> frozenset[str]:
+        """The platforms an engine is named for."""
+        return frozenset(self.settings.engines)
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """What the engines offer."""
+        return self.settings.labels
+
+    @property
+    def containers(self) -> bool:
+        """It runs a step in the image the step names."""
+        return True
+
+    def execute(self, job: Job) -> Execution:
+        """Run the command in its container, its output to `log.txt` in the job's folder.
+
+        Raises:
+            NoRunnerError: no CLI, no engine, or versions that do not go together.
+            StepFailedError: the image, an environment or the export failed, not the command.
+            Cancelled: somebody pressed Ctrl-C; the container has ended.
+        """
+        reason = stays_here(job.step)
+        if reason:
+            refusal = refuse(self.beside, job.step)
+            if refusal:
+                why = f"{reason}, so it runs beside the scheduler, and {refusal}"
+                raise NoRunnerError(f"Step {job.step.id} cannot run here", why=why)
+            return dataclasses.replace(self.beside.execute(job), runner=self.beside.name)
+        plan = self._plan(job)
+        return asyncio.run(_until_cancelled(job, plan, self.environment))
+
+    def _plan(self, job: Job) -> ContainerPlan:
+        documents = job.folder / "documents"
+        documents.mkdir()
+        write_documents(job, documents)
+        # The store is the only cache of results: Dagger's would give an old failure or an old
+        # measurement for a new one. A file that is never the same keeps the exec out of it, and
+        # leaves images and environments in.
+        (documents / "run").write_text(uuid.uuid4().hex)
+        return container_plan(job, documents, self.settings, self.environment, host_platform())
+
+
+async def _until_cancelled(
+    job: Job, plan: ContainerPlan, environment: Mapping[str, str]
+) -> Execution:
+    running = asyncio.create_task(_execute(job, plan, environment))
+    while not (await asyncio.wait({running}, timeout=_POLL_S))[0]:
+        if job.cancelled.is_set():
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            raise Cancelled
+    return running.result()
+
+
+async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]) -> Execution:
+    from forge.runners import dagger_exec
+
+    cli = find_cli(environment)
+    job.view.started(job.step.id, f"[{plan.platform} {plan.image}] {shlex.join(plan.argv)}")
+
+    def line(text: str) -> None:
+        job.view.line(job.step.id, text)
+
+    async with session(cli, plan.engine, environment, line) as client:
+        return await dagger_exec.run(client, plan, job)
