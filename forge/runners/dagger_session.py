@@ -26,7 +26,7 @@ from forge.runners.dagger_settings import RUNNER_HOST
 if TYPE_CHECKING:
     import dagger
 
-__all__ = ["VERSION", "find_cli", "mismatch", "probe", "session"]
+__all__ = ["VERSION", "engine_version", "find_cli", "mismatch", "probe", "session"]
 
 VERSION: Final = "0.21.8"  # of SDK, CLI and engine; pyproject.toml pins the SDK to it
 _CLI: Final = "_EXPERIMENTAL_DAGGER_CLI_BIN"
@@ -124,6 +124,12 @@ async def session(
             yield client
     finally:
         await _end(process, reader)
+
+
+async def engine_version(cli: str, address: str | None, environment: Mapping[str, str]) -> str:
+    """The version of the engine at `address`, `v0.21.8`. Raises NoRunnerError as `session` does."""
+    async with session(cli, address, environment, lambda _line: None) as client:
+        return await client.version()
 
 
 async def _parameters(

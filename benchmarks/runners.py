@@ -1,0 +1,178 @@
+"""Each runner on one chain of equal steps, beside a plain Dagger script and buildah's layers.
+
+    .venv/bin/python benchmarks/runners.py [--steps 8] [--write docs/results/runners.md]
+
+Every step copies its input, 1 MB, and adds a line. All are whole processes. Needs a Dagger engine
+(docs/runners.md), a base image for it (FORGE_DAGGER_BASE) and buildah with the same base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import describe
+
+FORGE = Path(sys.executable).parent / "forge"
+RUNS = 5
+SIZE = 1_000_000
+_WHOLE = "Whole processes, Python's start included; images and environments were there already."
+STEP = "cat {before} > {out}; echo {index} >> {out}"
+
+PIPELINE = '''
+"""A chain of equal steps."""
+from forge.plan import Plan
+from forge.steps import Step
+
+
+def chain(*, steps: int = 8, salt: str = "") -> Plan:
+    """N steps, each on the output of the one before."""
+    first = ": " + salt + "; head -c 1000000 /dev/zero > ${outputs.out}/data"
+    step = Step(id="step0", argv=("sh", "-ceu", first), outputs=("out",))
+    for index in range(1, steps):
+        script = (f"cat ${{inputs.a}}/data > ${{outputs.out}}/data; "
+                  f"echo {index} >> ${{outputs.out}}/data")
+        step = Step(id=f"step{index}", argv=("sh", "-ceu", script), inputs={"a": step["out"]},
+                    outputs=("out",))
+    return Plan.of("chain", [], [step])
+'''
+
+SCRIPT = """
+import sys, anyio, dagger
+from dagger import dag
+
+async def main(base, steps, salt, out):
+    async with dagger.connection():
+        step = dag.container().from_(base).with_directory("/out", dag.directory()).with_exec(
+            ["sh", "-ceu", f": {salt}; head -c 1000000 /dev/zero > /out/data"])
+        for index in range(1, steps):
+            before = step.directory("/out")
+            step = (dag.container().from_(base).with_mounted_directory("/in", before)
+                    .with_directory("/out", dag.directory())
+                    .with_exec(["sh", "-ceu",
+                                f"cat /in/data > /out/data; echo {index} >> /out/data"]))
+        await step.directory("/out").export(out)
+
+anyio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one tool took, in seconds."""
+
+    name: str
+    built: list[float]
+    nothing: list[float]
+
+
+def main() -> int:
+    """Measure all and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--write", type=Path, help="write the table there as Markdown")
+    arguments = parser.parse_args()
+    base = os.environ.get("FORGE_DAGGER_BASE", "").format(python="3.11")
+    if not base:
+        sys.exit("set FORGE_DAGGER_BASE, the image that Dagger and buildah start from")
+    with tempfile.TemporaryDirectory() as name:
+        rows = _measure(Path(name), arguments.steps, base)
+    text = _table(rows, arguments.steps)
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _measure(work: Path, steps: int, base: str) -> list[Row]:
+    project = _project(work)
+    script = work / "plain.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+
+    def forge(runner: str, salt: str) -> list[str]:
+        store = str(work / f"store-{runner}")
+        return [str(FORGE), "run", "chain", "--project", str(project), "--store", store,
+                "--runner", runner, "--jobs", "1",
+                "--steps", str(steps), "--salt", salt]  # fmt: skip
+
+    def plain(salt: str) -> list[str]:
+        return [sys.executable, str(script), base, str(steps), salt, str(work / "out")]
+
+    def buildah(salt: str) -> list[str]:
+        _containerfile(work / "layers" / "Containerfile", steps, base, salt)
+        return ["buildah", "build", "--layers", "--quiet", "--isolation", "chroot",
+                "--tls-verify=false", "--tag", "forge-benchmark", str(work / "layers")]  # fmt: skip
+
+    return [
+        _row("Forge, local runner", lambda salt: forge("local", salt)),
+        _row("Forge, dagger runner", lambda salt: forge("dagger", salt)),
+        _row("plain Dagger script", plain),
+        _row("`buildah build --layers`", buildah),
+    ]
+
+
+def _project(work: Path) -> Path:
+    project = work / "project"
+    for folder in ("pipelines", "profiles"):
+        (project / folder).mkdir(parents=True)
+    (project / "pipelines" / "chain.py").write_text(PIPELINE, encoding="utf-8")
+    return project
+
+
+def _containerfile(path: Path, steps: int, base: str, salt: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    lines = [f"FROM {base}", f"RUN : {salt}; head -c {SIZE} /dev/zero > /data0"]
+    for index in range(1, steps):
+        command = STEP.format(before=f"/data{index - 1}", out=f"/data{index}", index=index)
+        lines.append(f"RUN {command}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(name: str, command: Callable[[str], list[str]]) -> Row:
+    """Built anew under a new salt each time, then again with nothing to do."""
+    _time(command("warm-up"))  # images, environments: not what is measured here
+    built, nothing = [], []
+    for run in range(RUNS):
+        argv = command(f"run{run}-{time.time_ns()}")
+        built.append(_time(argv))
+        nothing.append(_time(argv))
+    return Row(name, built, nothing)
+
+
+def _time(argv: list[str]) -> float:
+    started = time.perf_counter()
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{argv}: {done.stderr}")
+    return time.perf_counter() - started
+
+
+def _table(rows: list[Row], steps: int) -> str:
+    lines = [
+        "# Runners",
+        "",
+        f"{describe()}.",
+        f"A chain of {steps} equal steps, one at a time, {RUNS} runs each, median (worst). {_WHOLE}",
+        "",
+        "| what | all steps to do, s | one step of it, s | nothing to do, s |",
+        "|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        built, nothing = statistics.median(row.built), statistics.median(row.nothing)
+        lines.append(
+            f"| {row.name} | {built:.2f} ({max(row.built):.2f}) | {(built - nothing) / steps:.2f} "
+            f"| {nothing:.2f} ({max(row.nothing):.2f}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
