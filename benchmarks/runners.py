@@ -1,15 +1,18 @@
 """Each runner on one chain of equal steps, beside a plain Dagger script and buildah's layers.
 
-    .venv/bin/python benchmarks/runners.py [--steps 8] [--write docs/results/runners.md]
+    .venv/bin/python benchmarks/runners.py [--steps 6] [--write docs/results/runners.md]
 
-Every step copies its input, 1 MB, and adds a line. All are whole processes. Needs a Dagger engine
-(docs/runners.md), a base image for it (FORGE_DAGGER_BASE) and buildah with the same base.
+Every step copies its input, 1 MB, and adds a line. Then this repository's own release for the
+development profile: cold (the engine's cache is emptied, also for others who use that engine), with
+the environments there, and with nothing to do. Needs a Dagger engine (docs/runners.md), a base
+image for it (FORGE_DAGGER_BASE) and buildah.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,8 +24,9 @@ from pathlib import Path
 
 from machine import describe
 
+ROOT = Path(__file__).resolve().parent.parent
 FORGE = Path(sys.executable).parent / "forge"
-RUNS = 5
+RUNS = 3
 SIZE = 1_000_000
 _WHOLE = "Whole processes, Python's start included; images and environments were there already."
 STEP = "cat {before} > {out}; echo {index} >> {out}"
@@ -77,15 +81,18 @@ class Row:
 def main() -> int:
     """Measure all and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--write", type=Path, help="write the table there as Markdown")
     arguments = parser.parse_args()
     base = os.environ.get("FORGE_DAGGER_BASE", "").format(python="3.11")
     if not base:
         sys.exit("set FORGE_DAGGER_BASE, the image that Dagger and buildah start from")
     with tempfile.TemporaryDirectory() as name:
+        before = os.getloadavg()[0]
         rows = _measure(Path(name), arguments.steps, base)
-    text = _table(rows, arguments.steps)
+        release = _release(Path(name) / "release")
+    text = _table(rows, arguments.steps) + _release_table(release)
+    text += f"\nLoad average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}.\n"
     print(text)
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")
@@ -147,9 +154,56 @@ def _row(name: str, command: Callable[[str], list[str]]) -> Row:
     return Row(name, built, nothing)
 
 
+PRUNE = """
+import anyio, dagger
+from dagger import dag
+
+async def main():
+    async with dagger.connection():
+        await dag.engine().local_cache().prune()
+
+anyio.run(main)
+"""
+
+
+def _release(project: Path) -> list[tuple[str, float, float, float]]:
+    """Seconds of a release by each runner: cold, environments there, nothing to do."""
+    for name in ("pipelines", "stages", "profiles", "dockerfiles"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    _time([str(FORGE), "keys", "init", "--project", str(project)])
+    rows = []
+    for runner in ("local", "dagger"):
+        if runner == "dagger":
+            _time([sys.executable, "-c", PRUNE])
+        cold = _time(_release_command(project, runner, f"{runner}-cold"))
+        warm = _time(_release_command(project, runner, f"{runner}-warm"))
+        nothing = _time(_release_command(project, runner, f"{runner}-warm"))
+        rows.append((f"Forge, {runner} runner", cold, warm, nothing))
+    return rows
+
+
+def _release_command(project: Path, runner: str, store: str) -> list[str]:
+    release = ["run", "release", "--profile", "development", "--version", "1.0.0"]
+    where = ["--project", str(project), "--store", str(project / store), "--runner", runner]
+    return [str(FORGE), *release, *where]
+
+
+def _release_table(rows: list[tuple[str, float, float, float]]) -> str:
+    lines = [
+        "",
+        "The release of this repository for the profile `development`, once each:",
+        "",
+        "| what | nothing there, s | environments there, s | nothing to do, s |",
+        "|---|---:|---:|---:|",
+        *(f"| {name} | {cold:.0f} | {warm:.0f} | {done:.1f} |" for name, cold, warm, done in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _time(argv: list[str]) -> float:
     started = time.perf_counter()
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    environment = {"FORGE_PASSPHRASE": "words of the benchmark"} | os.environ
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         sys.exit(f"{argv}: {done.stderr}")
     return time.perf_counter() - started
@@ -160,7 +214,7 @@ def _table(rows: list[Row], steps: int) -> str:
         "# Runners",
         "",
         f"{describe()}.",
-        f"A chain of {steps} equal steps, one at a time, {RUNS} runs each, median (worst). {_WHOLE}",
+        f"A chain of {steps} equal steps, one at a time, {RUNS} runs, median (worst). {_WHOLE}",
         "",
         "| what | all steps to do, s | one step of it, s | nothing to do, s |",
         "|---|---:|---:|---:|",

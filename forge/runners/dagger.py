@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 import shlex
 import uuid
 from collections.abc import Mapping
@@ -19,13 +20,15 @@ from typing import Final
 from forge.errors import NoRunnerError
 from forge.runners.base import Cancelled, Execution, Job, refuse
 from forge.runners.dagger_container import ContainerPlan, container_plan, stays_here
-from forge.runners.dagger_session import find_cli, session
+from forge.runners.dagger_session import find_cli, probe, session
 from forge.runners.dagger_settings import DaggerSettings
 from forge.runners.local import LocalRunner, host_platform, write_documents
 
 __all__ = ["DaggerRunner"]
 
 _POLL_S: Final = 0.05
+# What the CLI says itself between the containers' lines: headings, its log, blank lines.
+_OWN_LINES: Final = re.compile(r"▼ |\d\d:\d\d:\d\d [A-Z]{3} |$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +108,15 @@ async def _until_cancelled(
 
 
 async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]) -> Execution:
-    from forge.runners import dagger_exec
-
     cli = find_cli(environment)
+    probe(plan.engine)
+    from forge.runners import dagger_exec  # the SDK takes a second to import: not for an error
+
     job.view.started(job.step.id, f"[{plan.platform} {plan.image}] {shlex.join(plan.argv)}")
 
     def line(text: str) -> None:
-        job.view.line(job.step.id, text)
+        if not _OWN_LINES.match(text):
+            job.view.line(job.step.id, text)
 
     async with session(cli, plan.engine, environment, line) as client:
         return await dagger_exec.run(client, plan, job)

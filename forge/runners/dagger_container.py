@@ -31,6 +31,8 @@ __all__ = ["ContainerPlan", "Mount", "ToolImage", "container_plan", "stays_here"
 FORGE: Final = "forge"
 _ROOT: Final = "/forge"
 _DEFAULT_PYTHON: Final = "3.11"
+# The image's own certificates, its own Python, and copies out of a cache on another disk.
+UV: Final = {"UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy"}
 # Where pip and hubs are found; handed over as secrets because such a URL may hold a password.
 NETWORK: Final = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HF_ENDPOINT"),
@@ -143,7 +145,7 @@ def container_plan(
         folders=tuple(folders),
         files=_files(step),
         outputs={f"{_ROOT}/outputs/{name}": path for name, path in job.outputs.items()},
-        env={**step.env, "PYTHONUNBUFFERED": "1", "UV_NATIVE_TLS": "1"},
+        env={**UV, **step.env, "PYTHONUNBUFFERED": "1"},
         secrets={
             name: value
             for name, value in environment.items()

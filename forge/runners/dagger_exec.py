@@ -14,6 +14,7 @@ from forge.runners.base import Execution, Job
 from forge.runners.dagger_container import (
     FORGE,
     NETWORK,
+    UV,
     ContainerPlan,
     ToolImage,
     forge_lock,
@@ -24,6 +25,8 @@ __all__ = ["run"]
 
 _UV: Final = "/opt/uv"
 _CACHES: Final = {"/root/.cache/uv": "forge-uv", "/root/.cache/pip": "forge-pip"}
+# Two pipes would tell an error's line before the lines that led to it.
+_ONE_STREAM: Final = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 _LAST_LINES: Final = 20
 
 
@@ -35,7 +38,8 @@ async def run(client: dagger.Client, plan: ContainerPlan, job: Job) -> Execution
     container = await _prepared(client, plan, job)
     started = time.monotonic()
     try:
-        done = await container.with_exec(list(plan.argv), expect=dagger.ReturnType.ANY).sync()
+        argv = [*_ONE_STREAM, *plan.argv]
+        done = await container.with_exec(argv, expect=dagger.ReturnType.ANY).sync()
         seconds = time.monotonic() - started
         code = await done.exit_code()
         log = job.folder / "log.txt"
@@ -115,9 +119,8 @@ def _with_uv(
     """`base` with the uv of Forge's own lock, the caches, and nothing else installed."""
     lock = locked_lines(forge_lock().read_text(), "uv")
     container = _with_caches(client, base)
-    container = container.with_env_variable("UV_NATIVE_TLS", "1")
-    container = container.with_env_variable("UV_PYTHON_DOWNLOADS", "never")
-    container = container.with_env_variable("UV_LINK_MODE", "copy")
+    for name, value in UV.items():
+        container = container.with_env_variable(name, value)
     network = {name: value for name, value in plan.secrets.items() if name.upper() in NETWORK}
     container = _with_secrets(client, container, network)
     container = container.with_new_file("/forge/uv.lock", lock)
