@@ -24,6 +24,9 @@ from pathlib import Path
 
 from machine import describe
 
+from forge.runners.dagger_settings import RUNNER_HOST, load
+from forge.runners.local import host_platform
+
 ROOT = Path(__file__).resolve().parent.parent
 FORGE = Path(sys.executable).parent / "forge"
 RUNS = 3
@@ -203,6 +206,8 @@ def _release_table(rows: list[tuple[str, float, float, float]]) -> str:
 def _time(argv: list[str]) -> float:
     started = time.perf_counter()
     environment = {"FORGE_PASSPHRASE": "words of the benchmark"} | os.environ
+    _, engine = load(ROOT, os.environ, host=host_platform()).engine(None, host_platform())
+    environment |= {RUNNER_HOST: engine} if engine else {}  # for the plain script
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         sys.exit(f"{argv}: {done.stderr}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import re
 import shlex
 import uuid
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from forge.errors import NoRunnerError
+from forge.runners import dagger_again
 from forge.runners.base import Cancelled, Execution, Job, refuse
 from forge.runners.dagger_container import ContainerPlan, container_plan, stays_here
 from forge.runners.dagger_session import find_cli, probe, session
@@ -112,11 +114,16 @@ async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]
     probe(plan.engine)
     from forge.runners import dagger_exec  # the SDK takes a second to import: not for an error
 
-    job.view.started(job.step.id, f"[{plan.platform} {plan.image}] {shlex.join(plan.argv)}")
+    dagger_again.write(plan, cli, job.folder / "reproduce.sh")
+    name = f"dagger {plan.platform}"
+    job.view.started(job.step.id, f"[{name} {plan.image}] {shlex.join(plan.argv)}")
 
     def line(text: str) -> None:
         if not _OWN_LINES.match(text):
             job.view.line(job.step.id, text)
 
     async with session(cli, plan.engine, environment, line) as client:
-        return await dagger_exec.run(client, plan, job)
+        ended = await dagger_exec.run(client, plan, functools.partial(job.view.note, job.step.id))
+    log = job.folder / "log.txt"
+    log.write_text(ended.output, encoding="utf-8", errors="replace")
+    return Execution(ended.exit_code, ended.seconds, log, name)

@@ -70,6 +70,7 @@ class ContainerPlan:
     """One step's container.
 
     Attributes:
+        step: the step's id.
         platform: `linux/arm64`.
         engine: address of the engine; None for Dagger's own default.
         image: what container and tool environments start from.
@@ -83,6 +84,7 @@ class ContainerPlan:
         gpu: whether it needs the engine's GPUs.
     """
 
+    step: str
     platform: str
     engine: str | None
     image: str
@@ -138,6 +140,7 @@ def container_plan(
         tools.append(ToolImage(FORGE, forge_lock(), f">={_DEFAULT_PYTHON}", f"{_ROOT}/source"))
         folders.append(Mount(Path(forge.__file__).parent, f"{_ROOT}/source/forge"))
     return ContainerPlan(
+        step=step.id,
         platform=platform,
         engine=engine,
         image=step.image or settings.base.format(python=_one_python(step)),

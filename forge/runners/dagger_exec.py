@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import dagger
 
 from forge.errors import StepFailedError
-from forge.files import write_durably
-from forge.runners.base import Execution, Job
 from forge.runners.dagger_container import (
     FORGE,
     NETWORK,
@@ -21,7 +20,7 @@ from forge.runners.dagger_container import (
     locked_lines,
 )
 
-__all__ = ["run"]
+__all__ = ["Ended", "run"]
 
 _UV: Final = "/opt/uv"
 _CACHES: Final = {"/root/.cache/uv": "forge-uv", "/root/.cache/pip": "forge-pip"}
@@ -30,42 +29,56 @@ _ONE_STREAM: Final = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 _LAST_LINES: Final = 20
 
 
-async def run(client: dagger.Client, plan: ContainerPlan, job: Job) -> Execution:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: exit code, wall seconds of the command alone, all it printed."""
+
+    exit_code: int
+    seconds: float
+    output: str
+
+
+async def run(client: dagger.Client, plan: ContainerPlan, note: Callable[[str], None]) -> Ended:
     """Run the command to its end and export what it wrote if it succeeded.
+
+    Args:
+        client: an open session.
+        plan: the container.
+        note: called with a line before each thing that may take long.
 
     Raises StepFailedError if an image, an environment or an export failed.
     """
-    container = await _prepared(client, plan, job)
+    container = await _prepared(client, plan, note)
     started = time.monotonic()
     try:
         argv = [*_ONE_STREAM, *plan.argv]
         done = await container.with_exec(argv, expect=dagger.ReturnType.ANY).sync()
         seconds = time.monotonic() - started
-        code = await done.exit_code()
-        log = job.folder / "log.txt"
-        write_durably(log, (await done.combined_output()).encode(errors="replace"))
+        code, output = await done.exit_code(), await done.combined_output()
         if code == 0:
             for path, folder in plan.outputs.items():
                 await done.directory(path).export(str(folder))
     except dagger.DaggerError as error:
-        raise _failed(job, "could not be run by Dagger", error) from None
-    return Execution(code, seconds, log, f"dagger {plan.platform}")
+        raise _failed(plan, "could not be run by Dagger", error) from None
+    return Ended(code, seconds, output)
 
 
-async def _prepared(client: dagger.Client, plan: ContainerPlan, job: Job) -> dagger.Container:
+async def _prepared(
+    client: dagger.Client, plan: ContainerPlan, note: Callable[[str], None]
+) -> dagger.Container:
     """Everything but the command: image, environments, inputs, secrets."""
     base = client.container(platform=dagger.Platform(plan.platform)).from_(plan.image)
     try:
         await base.sync()
     except dagger.DaggerError as error:
-        raise _failed(job, f"has no image {plan.image}", error) from None
+        raise _failed(plan, f"has no image {plan.image}", error) from None
     container = base
     for tool in plan.tools:
-        job.view.note(job.step.id, f"environment {tool.name} from its lock, if it is not there yet")
+        note(f"environment {tool.name} from its lock, if the engine has it not yet")
         try:
             made = await _environment(client, base, tool, plan).sync()
         except dagger.DaggerError as error:
-            raise _failed(job, f"has no environment {tool.name}", error) from None
+            raise _failed(plan, f"has no environment {tool.name}", error) from None
         container = container.with_mounted_directory(f"/opt/{tool.name}", made)
     container = _with_files(client, container, plan)
     for name, value in plan.env.items():
@@ -143,10 +156,10 @@ def _with_secrets(
     return container
 
 
-def _failed(job: Job, what: str, error: dagger.DaggerError) -> StepFailedError:
+def _failed(plan: ContainerPlan, what: str, error: dagger.DaggerError) -> StepFailedError:
     """Dagger's own words, and the end of what the command in question printed."""
     printed = f"{error.stdout}\n{error.stderr}" if isinstance(error, dagger.ExecError) else ""
     lines = [line for line in printed.splitlines() if line.strip()][-_LAST_LINES:]
     why = "\n".join([str(error), *(f"  | {line}" for line in lines)])
     hint = "docs/runners.md says what an image must bring; or use --runner local"
-    return StepFailedError(f"Step {job.step.id} {what}", why=why, hint=hint)
+    return StepFailedError(f"Step {plan.step} {what}", why=why, hint=hint)

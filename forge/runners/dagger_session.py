@@ -26,10 +26,10 @@ from forge.runners.dagger_settings import RUNNER_HOST
 if TYPE_CHECKING:
     import dagger
 
-__all__ = ["VERSION", "engine_version", "find_cli", "mismatch", "probe", "session"]
+__all__ = ["CLI", "VERSION", "engine_version", "find_cli", "mismatch", "probe", "session"]
 
 VERSION: Final = "0.21.8"  # of SDK, CLI and engine; pyproject.toml pins the SDK to it
-_CLI: Final = "_EXPERIMENTAL_DAGGER_CLI_BIN"
+CLI: Final = "_EXPERIMENTAL_DAGGER_CLI_BIN"
 _PROBE_S: Final = 5.0
 _START_S: Final = 60.0
 _START_DEFAULT_S: Final = 600.0  # Dagger's own default pulls an engine image first
@@ -47,10 +47,10 @@ def find_cli(environment: Mapping[str, str]) -> str:
     except metadata.PackageNotFoundError:
         what = "The dagger runner needs the Python package dagger-io"
         raise NoRunnerError(what, why="it is not installed", hint=hint) from None
-    path = environment.get(_CLI) or shutil.which("dagger", path=environment.get("PATH"))
+    path = environment.get(CLI) or shutil.which("dagger", path=environment.get("PATH"))
     if path is None or not os.access(path, os.X_OK):
         what = "The dagger runner needs the program dagger"
-        why = f"{path} is no program" if path else f"it is not on PATH and {_CLI} is not set"
+        why = f"{path} is no program" if path else f"it is not on PATH and {CLI} is not set"
         raise NoRunnerError(what, why=why, hint=hint)
     return path
 
@@ -103,7 +103,6 @@ async def session(
 
     Raises NoRunnerError: the engine does not answer, or is of a version that does not go with ours.
     """
-    probe(address)
     own = dict(environment) | {"DAGGER_PROGRESS": "logs", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
     if address is not None:
         own[RUNNER_HOST] = address
@@ -128,6 +127,7 @@ async def session(
 
 async def engine_version(cli: str, address: str | None, environment: Mapping[str, str]) -> str:
     """The version of the engine at `address`, `v0.21.8`. Raises NoRunnerError as `session` does."""
+    probe(address)
     async with session(cli, address, environment, lambda _line: None) as client:
         return await client.version()
 

@@ -192,6 +192,27 @@ def test_failed_step_keeps_its_whole_log_and_its_exit_code(
     assert store.recent_actions() == []
 
 
+def test_failed_step_leaves_a_script_that_runs_it_by_hand_in_the_same_container(
+    dagger: Engine, run: Run, tmp_path: Path
+) -> None:
+    before = shell("before", "echo input > ${outputs.out}/x")
+    script = "cat ${inputs.a}/x; hostname; test ${#TOKEN} = 17; exit 17"
+    step = shell("engine@a", script, inputs={"a": before["out"]}, secrets=("TOKEN",))
+    with pytest.raises(StepFailedError) as caught:
+        run(dagger.runner(tmp_path, TOKEN="hunter2-is-secret"), step)
+    (by_hand,) = (tmp_path / ".forge" / "failed").glob("engine@a-*/reproduce.sh")
+    assert str(by_hand) in caught.value.hint
+    assert "hunter2" not in by_hand.read_text()
+    bare = {name: value for name, value in os.environ.items() if name != "TOKEN"}
+    refused = subprocess.run([by_hand], env=bare, capture_output=True, text=True, check=False)
+    assert "set it first" in refused.stderr
+    again = subprocess.run(
+        [by_hand], env=bare | {"TOKEN": "seventeen letters"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (again.returncode, again.stdout.splitlines()[0]) == (17, "input"), again.stderr
+
+
 def test_failed_step_is_run_again_and_not_remembered_by_the_engine(
     dagger: Engine, run: Run, tmp_path: Path
 ) -> None:
