@@ -90,11 +90,11 @@ def main() -> int:
     base = os.environ.get("FORGE_DAGGER_BASE", "").format(python="3.11")
     if not base:
         sys.exit("set FORGE_DAGGER_BASE, the image that Dagger and buildah start from")
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
-        before = os.getloadavg()[0]
-        rows = _measure(Path(name), arguments.steps, base)
-        release = _release(Path(name) / "release")
-    text = _table(rows, arguments.steps) + _release_table(release)
+        text = _table(_measure(Path(name), arguments.steps, base), arguments.steps)
+        print(text, flush=True)
+        text += _release_table(_release(Path(name) / "release"))
     text += f"\nLoad average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}.\n"
     print(text)
     if arguments.write:
@@ -173,7 +173,7 @@ def _release(project: Path) -> list[tuple[str, float, float, float]]:
     """Seconds of a release by each runner: cold, environments there, nothing to do."""
     for name in ("pipelines", "stages", "profiles", "dockerfiles"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    _time([str(FORGE), "keys", "init", "--project", str(project)])
+    _time([str(FORGE), "keys", "init"], project)
     rows = []
     for runner in ("local", "dagger"):
         if runner == "dagger":
@@ -203,12 +203,14 @@ def _release_table(rows: list[tuple[str, float, float, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _time(argv: list[str]) -> float:
+def _time(argv: list[str], folder: Path = ROOT) -> float:
     started = time.perf_counter()
     environment = {"FORGE_PASSPHRASE": "words of the benchmark"} | os.environ
     _, engine = load(ROOT, os.environ, host=host_platform()).engine(None, host_platform())
     environment |= {RUNNER_HOST: engine} if engine else {}  # for the plain script
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, env=environment, cwd=folder
+    )
     if done.returncode:
         sys.exit(f"{argv}: {done.stderr}")
     return time.perf_counter() - started

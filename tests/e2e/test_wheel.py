@@ -19,6 +19,8 @@ def test_wheel_writes_a_project_that_plans(tmp_path: Path) -> None:
         archive.extractall(site)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".forge/"))]
 
+    assert "forge/requirements.lock" in names  # the dagger runner makes Forge's image from it
+
     environment = os.environ | {"PYTHONPATH": str(site), "FORGE_CACHE": str(tmp_path / "cache")}
     made = tmp_path / "project"
 
