@@ -42,7 +42,8 @@ from forge.steps import Step
 
 def chain(*, steps: int = 8, salt: str = "") -> Plan:
     """N steps, each on the output of the one before."""
-    first = ": " + salt + "; head -c 1000000 /dev/zero > ${outputs.out}/data"
+    first = (f"echo {salt} > ${{outputs.out}}/data; "
+             f"head -c 1000000 /dev/zero >> ${{outputs.out}}/data")
     step = Step(id="step0", argv=("sh", "-ceu", first), outputs=("out",))
     for index in range(1, steps):
         script = (f"cat ${{inputs.a}}/data > ${{outputs.out}}/data; "
@@ -59,7 +60,7 @@ from dagger import dag
 async def main(base, steps, salt, out):
     async with dagger.connection():
         step = dag.container().from_(base).with_directory("/out", dag.directory()).with_exec(
-            ["sh", "-ceu", f": {salt}; head -c 1000000 /dev/zero > /out/data"])
+            ["sh", "-ceu", f"echo {salt} > /out/data; head -c 1000000 /dev/zero >> /out/data"])
         for index in range(1, steps):
             before = step.directory("/out")
             step = (dag.container().from_(base).with_mounted_directory("/in", before)
@@ -139,7 +140,7 @@ def _project(work: Path) -> Path:
 
 def _containerfile(path: Path, steps: int, base: str, salt: str) -> None:
     path.parent.mkdir(exist_ok=True)
-    lines = [f"FROM {base}", f"RUN : {salt}; head -c {SIZE} /dev/zero > /data0"]
+    lines = [f"FROM {base}", f"RUN echo {salt} > /data0; head -c {SIZE} /dev/zero >> /data0"]
     for index in range(1, steps):
         command = STEP.format(before=f"/data{index - 1}", out=f"/data{index}", index=index)
         lines.append(f"RUN {command}")

@@ -7,7 +7,6 @@ scheduler, by the local runner.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -19,10 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from forge.errors import NoRunnerError
-from forge.runners import dagger_again
 from forge.runners.base import Cancelled, Execution, Job, refuse
 from forge.runners.dagger_container import ContainerPlan, container_plan, stays_here
-from forge.runners.dagger_session import find_cli, probe, session
 from forge.runners.dagger_settings import DaggerSettings
 from forge.runners.local import LocalRunner, host_platform, write_documents
 
@@ -82,6 +79,8 @@ class DaggerRunner:
                 why = f"{reason}, so it runs beside the scheduler, and {refusal}"
                 raise NoRunnerError(f"Step {job.step.id} cannot run here", why=why)
             return dataclasses.replace(self.beside.execute(job), runner=self.beside.name)
+        import asyncio  # like the rest of what an engine needs: not for a plan that is all hits
+
         plan = self._plan(job)
         return asyncio.run(_until_cancelled(job, plan, self.environment))
 
@@ -99,6 +98,8 @@ class DaggerRunner:
 async def _until_cancelled(
     job: Job, plan: ContainerPlan, environment: Mapping[str, str]
 ) -> Execution:
+    import asyncio
+
     running = asyncio.create_task(_execute(job, plan, environment))
     while not (await asyncio.wait({running}, timeout=_POLL_S))[0]:
         if job.cancelled.is_set():
@@ -110,6 +111,9 @@ async def _until_cancelled(
 
 
 async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]) -> Execution:
+    from forge.runners import dagger_again
+    from forge.runners.dagger_session import find_cli, probe, session
+
     cli = find_cli(environment)
     probe(plan.engine)
     from forge.runners import dagger_exec  # the SDK takes a second to import: not for an error

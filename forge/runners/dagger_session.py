@@ -35,6 +35,7 @@ _START_S: Final = 60.0
 _START_DEFAULT_S: Final = 600.0  # Dagger's own default pulls an engine image first
 _END_S: Final = 30.0
 _KEPT_LINES: Final = 20
+_CHUNK: Final = 64 * 1024
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -110,7 +111,7 @@ async def session(
         cli, "session", "--label", "dagger.io/sdk.name:python",
         "--label", f"dagger.io/sdk.version:{VERSION}",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=own, start_new_session=True, limit=1 << 20,
+        env=own, start_new_session=True,
     )  # fmt: skip
     said: list[str] = []
     reader = asyncio.create_task(_read(process, said, line))
@@ -191,8 +192,11 @@ async def _read(
 ) -> None:
     """Pass on what the CLI prints; its last lines are kept for an error."""
     assert process.stderr is not None  # noqa: S101  it is a pipe
-    with contextlib.suppress(ValueError):  # a line longer than the limit: only the view loses it
-        async for raw in process.stderr:
+    rest = b""
+    while chunk := await process.stderr.read(_CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[-_CHUNK:]  # a line without an end must not fill the memory
+        for raw in lines:
             text = _ANSI.sub("", raw.decode(errors="replace")).rstrip()
             del said[:-_KEPT_LINES]
             said.append(text)

@@ -1,5 +1,6 @@
 """--runner and FORGE_RUNNER: which runner, and that Forge never needs Dagger to say so."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,15 @@ def test_run_without_an_engine_ends_with_exit_code_4_and_says_what_to_do(project
     assert done.returncode == 4
     assert "No Dagger engine answers at unix:///nowhere/" in done.stderr
     assert "--runner local" in done.stderr
+
+
+def test_doctor_says_where_no_engine_answers_and_what_to_install(project: Path) -> None:
+    engines = {"FORGE_DAGGER_ENGINES": '{"linux/amd64": "unix:///nowhere/a"}'}
+    done = forge(project, "doctor", "--json", _EXPERIMENTAL_DAGGER_CLI_BIN="/bin/true", **engines)
+    (row,) = [row for row in json.loads(done.stdout) if row["needed_by"] == "dagger runner"]
+    assert not row["ok"]
+    assert "unix:///nowhere/a" in row["found"]
+    assert "engine v0.21.8" in row["fix"]
 
 
 def test_runner_is_there_without_the_sdk() -> None:

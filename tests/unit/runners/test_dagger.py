@@ -1,5 +1,6 @@
 """The dagger runner up to the moment it needs an engine, and the words when it finds none."""
 
+import asyncio
 import importlib.metadata
 import socket
 import threading
@@ -12,7 +13,7 @@ from forge.errors import NoRunnerError
 from forge.plan import Plan, Status, select
 from forge.runners.base import Runner
 from forge.runners.dagger import DaggerRunner
-from forge.runners.dagger_session import VERSION, find_cli, mismatch, probe
+from forge.runners.dagger_session import VERSION, _read, find_cli, mismatch, probe
 from forge.runners.dagger_settings import DaggerSettings
 from forge.runners.local import LocalRunner, host_platform
 from forge.runners.schedule import Done, Scheduler
@@ -157,6 +158,20 @@ def test_engine_of_the_sdks_version_or_a_later_patch_goes_with_it(version: str) 
 @pytest.mark.parametrize("version", ["v0.21.7", "v0.22.0", "v0.18.2", "v1.0.0", "dev", ""])
 def test_engine_of_another_version_is_explained(version: str) -> None:
     assert mismatch(version) == f"the engine is {version} and the SDK v0.21.8"
+
+
+def test_line_that_never_ends_does_not_stop_the_reading() -> None:
+    """The CLI blocks, and with it the step, when nobody reads what it prints."""
+    script = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo the end >&2"
+    lines: list[str] = []
+
+    async def read() -> None:
+        process = await asyncio.create_subprocess_exec("sh", "-c", script, stderr=-1)
+        await _read(process, [], lines.append)
+        await process.wait()
+
+    asyncio.run(asyncio.wait_for(read(), 60))
+    assert lines[-1] == "the end"
 
 
 def test_pinned_sdk_is_the_version_that_is_asked_for() -> None:
