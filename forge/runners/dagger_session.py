@@ -25,6 +25,7 @@ from forge.runners.dagger_settings import RUNNER_HOST
 
 if TYPE_CHECKING:
     import dagger
+    import graphql
 
 __all__ = ["CLI", "VERSION", "engine_version", "find_cli", "mismatch", "probe", "session"]
 
@@ -36,6 +37,8 @@ _START_DEFAULT_S: Final = 600.0  # Dagger's own default pulls an engine image fi
 _END_S: Final = 30.0
 _KEPT_LINES: Final = 20
 _CHUNK: Final = 64 * 1024
+# An engine's API by its address: asking for it takes longer than all else in opening a session.
+_SCHEMAS: Final[dict[str | None, graphql.GraphQLSchema]] = {}
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -105,6 +108,7 @@ async def session(
     Raises NoRunnerError: the engine does not answer, or is of a version that does not go with ours.
     """
     own = dict(environment) | {"DAGGER_PROGRESS": "logs", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
+    own["DAGGER_NO_UPDATE_CHECK"] = "1"
     if address is not None:
         own[RUNNER_HOST] = address
     process = await asyncio.create_subprocess_exec(
@@ -117,7 +121,7 @@ async def session(
     reader = asyncio.create_task(_read(process, said, line))
     try:
         port, token = await _parameters(process, reader, said, address)
-        async with _client(port, token) as client:
+        async with _client(port, token, address) as client:
             problem = mismatch(await client.version())
             if problem:
                 raise _mismatched(address, problem)
@@ -159,16 +163,24 @@ async def _parameters(
 
 
 @contextlib.asynccontextmanager
-async def _client(port: int, token: str) -> AsyncIterator[dagger.Client]:
+async def _client(port: int, token: str, address: str | None) -> AsyncIterator[dagger.Client]:
     import dagger
     from dagger.client._config import ConnectConfig
     from dagger.client._session import ConnectParams, SingleConnection
+    from gql import Client
 
     # No retries: a query that is sent again would run its command again.
     config = ConnectConfig(timeout=dagger.Timeout(None, connect=10.0), retry=None)
     connection = SingleConnection(ConnectParams(port=port, session_token=token), config)
+    asker = connection.session.client
+    assert isinstance(asker, Client)  # noqa: S101  it is, where nothing is retried
+    if address in _SCHEMAS:
+        asker.schema = _SCHEMAS[address]
+        asker.fetch_schema_from_transport = False
     try:
         await connection.connect()
+        if asker.schema is not None:
+            _SCHEMAS[address] = asker.schema
         yield dagger.Client.from_connection(connection)
     finally:
         await connection.close()
