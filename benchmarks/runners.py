@@ -95,7 +95,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         text = _table(_measure(Path(name), arguments.steps, base), arguments.steps)
         print(text, flush=True)
-        text += _release_table(_release(Path(name) / "release"))
+        text += _release_table(_release(Path(name) / "release")) + _NOTES
     text += f"\nLoad average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}.\n"
     print(text)
     if arguments.write:
@@ -157,6 +157,12 @@ def _row(name: str, command: Callable[[str], list[str]]) -> Row:
         nothing.append(_time(argv))
     return Row(name, built, nothing)
 
+
+_NOTES = """
+"Nothing there": no result in the store and no tool environment; for Dagger the engine's cache was
+pruned. Downloaded packages may still have been in uv's cache. "Environments there": a new, empty
+store. Both runners publish in every row, because publishing is never taken from the store.
+"""
 
 PRUNE = """
 import anyio, dagger
