@@ -33,7 +33,7 @@ schema: .venv/.dev ## Write artifacts/schema/ anew from the code
 
 locks: .venv/.dev ## Pin every requirements file anew
 	$(LOCK) pyproject.toml --group build -o requirements.lock
-	$(LOCK) pyproject.toml --group build --group dev -o requirements-dev.lock
+	$(LOCK) pyproject.toml --extra dagger --group build --group dev -o requirements-dev.lock
 	@for in in dockerfiles/*/requirements.in benchmarks/requirements.in; do \
 		echo "$$in"; $(LOCK) $$in -o $${in%.in}.lock; done
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, NoRunnerError
 
 __all__ = ["doctor"]
 
@@ -28,7 +28,9 @@ class Check:
     fix: str = ""
 
 
-def checks(which: Callable[[str], str | None], environment: Mapping[str, str]) -> Iterator[Check]:
+def checks(
+    which: Callable[[str], str | None], environment: Mapping[str, str], root: Path
+) -> Iterator[Check]:
     """Everything this version of Forge can use, looked up on this machine."""
     yield _python()
     yield _program(which, "everything", "git", "apt-get install git")
@@ -46,6 +48,7 @@ def checks(which: Callable[[str], str | None], environment: Mapping[str, str]) -
     )
     yield _program(which, "images", "buildah", "apt-get install buildah")
     yield _program(which, "images --push, images update", "skopeo", "apt-get install skopeo")
+    yield _dagger(environment, root)
     has_keys = "FORGE_PASSPHRASE" in environment or "FORGE_PASSPHRASE_FILE" in environment
     yield Check(
         "publish, promote",
@@ -89,6 +92,31 @@ def _libpython() -> Check:
     return Check("builder openvino, device", "libpython", ok=True, found=found)
 
 
+def _dagger(environment: Mapping[str, str], root: Path) -> Check:
+    """Asks each named engine for its version; Dagger's own default is not started for that."""
+    import asyncio
+
+    from forge.runners.dagger_session import VERSION, engine_version, find_cli
+    from forge.runners.dagger_settings import load
+    from forge.runners.local import host_platform
+
+    what = f"Dagger v{VERSION}"
+    try:
+        engines = load(root, environment, host=host_platform()).engines
+        cli = find_cli(environment)
+        found = [
+            f"{platform} {asyncio.run(engine_version(cli, address, environment))}"
+            for platform, address in engines.items()
+            if address is not None
+        ]
+    except (NoRunnerError, ConfigurationError) as error:
+        return Check("dagger runner", what, ok=False, found=f"{error.what}: {error.why}",
+                     fix=error.hint)  # fmt: skip
+    return Check(
+        "dagger runner", what, ok=True, found=", ".join(found) or f"{cli}, no engine named"
+    )
+
+
 def _space(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
     return Check(
@@ -109,8 +137,8 @@ def doctor(project_dir: Path | None, *, as_json: bool) -> None:
     \b
     forge doctor
     """  # noqa: D301
-    open_project(project_dir)
-    found = list(checks(shutil.which, os.environ))
+    project = open_project(project_dir)
+    found = list(checks(shutil.which, os.environ, project.root))
     if as_json:
         print_json([asdict(one) for one in found])
         return

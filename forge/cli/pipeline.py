@@ -30,8 +30,8 @@ from forge.matrix import cut
 from forge.plan import Plan, Planned, Status, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
-from forge.runners.base import refuse
-from forge.runners.local import LocalRunner
+from forge.runners.base import Runner, refuse
+from forge.runners.choice import RUNNERS, open_runner
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import choose
 from forge.store import Store
@@ -49,6 +49,7 @@ class _Call:
     plan: Plan
     chosen: Mapping[str, bool]
     environment: Mapping[str, str]
+    runner_name: str
 
 
 _Body = Callable[..., int | None]
@@ -149,6 +150,15 @@ def _common_parameters() -> list[click.Parameter]:
             ["--only"], multiple=True, metavar="GLOB[,…]", help="These steps and what they need."
         ),
         click.Option(["--skip"], multiple=True, metavar="GLOB[,…]", help="Not these steps."),
+        click.Option(
+            ["--runner", "runner_name"],
+            type=click.Choice(RUNNERS),
+            default="local",
+            envvar="FORGE_RUNNER",
+            show_envvar=True,
+            show_default=True,
+            help="What carries out the steps; see docs/runners.md.",
+        ),
     ]
 
 
@@ -177,7 +187,8 @@ def _resolve_call(
     given = {"profiles": resolved, "catalog": Catalog(store.objects), "keys": keys}
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
-    return _Call(project, store, keys, made, chosen, dict(os.environ))
+    runner_name = values.pop("runner_name")
+    return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name)
 
 
 def _words(values: Sequence[str]) -> list[str]:
@@ -185,13 +196,8 @@ def _words(values: Sequence[str]) -> list[str]:
     return [word.strip() for value in values for word in value.split(",")]
 
 
-def _runner(call: _Call) -> LocalRunner:
-    labels = call.environment.get("FORGE_RUNNER_LABELS", "")
-    return LocalRunner(
-        cache=call.project.work / "environments",
-        environment=call.environment,
-        labels=frozenset(label for label in labels.split(",") if label),
-    )
+def _runner(call: _Call) -> Runner:
+    return open_runner(call.runner_name, call.project.root, call.project.work, call.environment)
 
 
 def _scheduler(call: _Call, *, jobs: int, verbose: bool) -> Scheduler:

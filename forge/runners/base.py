@@ -47,11 +47,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a command ended. `log` is the file that holds all it printed."""
+    """How a command ended. `log` is the file that holds all it printed.
+
+    `runner` is the name to record where it is not the runner's own: a step that ran beside it.
+    """
 
     exit_code: int
     seconds: float
     log: Path
+    runner: str = ""
 
 
 class Runner(Protocol):

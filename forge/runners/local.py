@@ -28,7 +28,7 @@ from forge.runners.base import Execution, Job, go_on
 from forge.serving import supervisor
 from forge.steps import WARNING, substitute
 
-__all__ = ["LocalRunner", "host_platform"]
+__all__ = ["LocalRunner", "host_platform", "write_documents"]
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _GRACE_S: Final = 10.0
@@ -113,7 +113,7 @@ class LocalRunner:
         }
         locks = {environment.name: environment.lock for environment in job.step.locks}
         sources = {source.name: source.path for source in job.step.sources}
-        documents = _write_documents(job)
+        documents = write_documents(job, job.folder)
         folders: dict[str, Mapping[str, Path]] = {
             "inputs": job.inputs,
             "outputs": job.outputs,
@@ -146,7 +146,8 @@ def _about_networks(name: str) -> bool:
     return name.upper().startswith(_PASSED_PREFIXES)
 
 
-def _write_documents(job: Job) -> dict[str, Path]:
+def write_documents(job: Job, folder: Path) -> dict[str, Path]:
+    """Write the JSON files of `${settings}`, `${digests}` and `${chain}`; path by name."""
     documents = {
         "settings": canonical.dumps(dict(job.step.settings)),
         "digests": canonical.dumps(dict(job.digests)),
@@ -154,7 +155,7 @@ def _write_documents(job: Job) -> dict[str, Path]:
     }
     paths = {}
     for name, data in documents.items():
-        paths[name] = job.folder / f"{name}.json"
+        paths[name] = folder / f"{name}.json"
         paths[name].write_bytes(data)
     return paths
 

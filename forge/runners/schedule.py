@@ -320,7 +320,7 @@ class Scheduler:
             log_tail=_tail(execution.log),
             seconds=round(execution.seconds, 3),
             started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            runner=self.runner.name,
+            runner=execution.runner or self.runner.name,
         )
         if not step.effect:
             self.store.put_action(result)

@@ -49,6 +49,7 @@ def test_wheel_holds_nothing_of_the_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".forge/"))]
+    assert "forge/template/requirements.lock" in names  # images of Forge itself
 
 
 def test_wheel_writes_the_project_that_a_checkout_writes(project: Path, tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""A ContainerPlan carried out through the SDK: environments, command, log, outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import dagger
+
+from forge.errors import StepFailedError
+from forge.images.build import own_lock
+from forge.runners.dagger_container import (
+    FORGE,
+    NETWORK,
+    UV,
+    ContainerPlan,
+    ToolImage,
+    locked_lines,
+)
+
+__all__ = ["Ended", "run"]
+
+_UV: Final = "/opt/uv"
+_CACHES: Final = {"/root/.cache/uv": "forge-uv", "/root/.cache/pip": "forge-pip"}
+# Two pipes would tell an error's line before the lines that led to it.
+_ONE_STREAM: Final = ("sh", "-c", 'exec "$@" 2>&1', "sh")
+_LAST_LINES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: exit code, wall seconds of the command alone, all it printed."""
+
+    exit_code: int
+    seconds: float
+    output: str
+
+
+async def run(client: dagger.Client, plan: ContainerPlan, note: Callable[[str], None]) -> Ended:
+    """Run the command to its end and export what it wrote if it succeeded.
+
+    Args:
+        client: an open session.
+        plan: the container.
+        note: called with a line before each thing that may take long.
+
+    Raises StepFailedError if an image, an environment or an export failed.
+    """
+    container = await _prepared(client, plan, note)
+    started = time.monotonic()
+    try:
+        argv = [*_ONE_STREAM, *plan.argv]
+        done = await container.with_exec(argv, expect=dagger.ReturnType.ANY).sync()
+        seconds = time.monotonic() - started
+        code, output = await done.exit_code(), await done.combined_output()
+        if code == 0:
+            for path, folder in plan.outputs.items():
+                await done.directory(path).export(str(folder))
+    except dagger.DaggerError as error:
+        raise _failed(plan, "could not be run by Dagger", error) from None
+    return Ended(code, seconds, output)
+
+
+async def _prepared(
+    client: dagger.Client, plan: ContainerPlan, note: Callable[[str], None]
+) -> dagger.Container:
+    """Everything but the command: image, environments, inputs, secrets."""
+    base = client.container(platform=dagger.Platform(plan.platform)).from_(plan.image)
+    try:
+        await base.sync()
+    except dagger.DaggerError as error:
+        raise _failed(plan, f"has no image {plan.image}", error) from None
+    container = base
+    for tool in plan.tools:
+        note(f"environment {tool.name} from its lock, if the engine has it not yet")
+        try:
+            made = await _environment(client, base, tool, plan).sync()
+        except dagger.DaggerError as error:
+            raise _failed(plan, f"has no environment {tool.name}", error) from None
+        container = container.with_mounted_directory(f"/opt/{tool.name}", made)
+    container = _with_files(client, container, plan)
+    for name, value in plan.env.items():
+        container = container.with_env_variable(name, value)
+    container = _with_secrets(client, container, plan.secrets)
+    if plan.gpu:
+        container = container.experimental_with_all_gp_us()
+    return container.with_workdir("/forge")
+
+
+def _with_files(
+    client: dagger.Client, container: dagger.Container, plan: ContainerPlan
+) -> dagger.Container:
+    if any(tool.name == FORGE for tool in plan.tools):
+        container = _with_caches(client, container)  # `forge.checkpoint` installs from PyPI
+    host = client.host()
+    for mount in plan.folders:
+        folder = host.directory(str(mount.host), exclude=["**/__pycache__"])
+        container = container.with_mounted_directory(mount.path, folder)
+    for mount in plan.files:
+        container = container.with_mounted_file(mount.path, host.file(str(mount.host)))
+    for path in plan.outputs:
+        container = container.with_directory(path, client.directory())
+    return container
+
+
+def _environment(
+    client: dagger.Client, base: dagger.Container, tool: ToolImage, plan: ContainerPlan
+) -> dagger.Directory:
+    """The folder /opt/<name>, made with the same uv and the same options as on a bare machine."""
+    target = f"/opt/{tool.name}"
+    container = _with_uv(client, base, plan).with_new_file("/forge/lock", tool.lock.read_text())
+    container = container.with_exec([f"{_UV}/bin/uv", "venv", "--python", tool.python, target])
+    container = container.with_exec(
+        [f"{_UV}/bin/uv", "pip", "sync", "--require-hashes", "--compile-bytecode",
+         "--only-binary", ":all:", "--python", f"{target}/bin/python", "/forge/lock"]
+    )  # fmt: skip
+    if tool.packages_path is not None:
+        script = (
+            "import pathlib, sysconfig; "
+            f"pathlib.Path(sysconfig.get_path('purelib'), 'forge.pth').write_text("
+            f"{tool.packages_path + chr(10)!r})"
+        )
+        container = container.with_exec([f"{target}/bin/python", "-c", script])
+    return container.directory(target)
+
+
+def _with_uv(
+    client: dagger.Client, base: dagger.Container, plan: ContainerPlan
+) -> dagger.Container:
+    """`base` with the uv of Forge's own lock, the caches, and nothing else installed."""
+    lock = locked_lines(own_lock().read_text(), "uv")
+    container = _with_caches(client, base)
+    for name, value in UV.items():
+        container = container.with_env_variable(name, value)
+    network = {name: value for name, value in plan.secrets.items() if name.upper() in NETWORK}
+    container = _with_secrets(client, container, network)
+    container = container.with_new_file("/forge/uv.lock", lock)
+    container = container.with_exec(["python3", "-m", "venv", _UV])
+    install = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", "/forge/uv.lock"]
+    return container.with_exec([f"{_UV}/bin/python", "-m", *install])
+
+
+def _with_caches(client: dagger.Client, container: dagger.Container) -> dagger.Container:
+    for path, key in _CACHES.items():
+        container = container.with_mounted_cache(path, client.cache_volume(key))
+    return container
+
+
+def _with_secrets(
+    client: dagger.Client, container: dagger.Container, secrets: Mapping[str, str]
+) -> dagger.Container:
+    for name, value in secrets.items():
+        container = container.with_secret_variable(name, client.set_secret(name, value))
+    return container
+
+
+def _failed(plan: ContainerPlan, what: str, error: dagger.DaggerError) -> StepFailedError:
+    """Dagger's own words, and the end of what the command in question printed."""
+    printed = f"{error.stdout}\n{error.stderr}" if isinstance(error, dagger.ExecError) else ""
+    lines = [line for line in printed.splitlines() if line.strip()][-_LAST_LINES:]
+    why = "\n".join([str(error), *(f"  | {line}" for line in lines)])
+    hint = "docs/runners.md says what an image must bring; or use --runner local"
+    return StepFailedError(f"Step {plan.step} {what}", why=why, hint=hint)

@@ -1,0 +1,228 @@
+"""One Dagger session: the CLI's `session` process, found and started here, and the SDK's client.
+
+The SDK would start the CLI itself, but with this process's environment, no timeout and no way to
+choose an engine for one session of several; it would also download a CLI that it does not find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from forge.errors import NoRunnerError
+from forge.runners.dagger_settings import RUNNER_HOST
+
+if TYPE_CHECKING:
+    import dagger
+    import graphql
+
+__all__ = ["CLI", "VERSION", "engine_version", "find_cli", "mismatch", "probe", "session"]
+
+VERSION: Final = "0.21.8"  # of SDK, CLI and engine; pyproject.toml pins the SDK to it
+CLI: Final = "_EXPERIMENTAL_DAGGER_CLI_BIN"
+_PROBE_S: Final = 5.0
+_START_S: Final = 60.0
+_START_DEFAULT_S: Final = 600.0  # Dagger's own default pulls an engine image first
+_END_S: Final = 30.0
+_KEPT_LINES: Final = 20
+_CHUNK: Final = 64 * 1024
+# An engine's API by its address: asking for it takes longer than all else in opening a session.
+_SCHEMAS: Final[dict[str | None, graphql.GraphQLSchema]] = {}
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+_ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def find_cli(environment: Mapping[str, str]) -> str:
+    """Path of the dagger program. Raises NoRunnerError that says how to get SDK or program."""
+    hint = f"pip install 'forge-release[dagger]', and Dagger's CLI and engine v{VERSION}"
+    try:
+        metadata.version("dagger-io")
+    except metadata.PackageNotFoundError:
+        what = "The dagger runner needs the Python package dagger-io"
+        raise NoRunnerError(what, why="it is not installed", hint=hint) from None
+    path = environment.get(CLI) or shutil.which("dagger", path=environment.get("PATH"))
+    if path is None or not os.access(path, os.X_OK):
+        what = "The dagger runner needs the program dagger"
+        why = f"{path} is no program" if path else f"it is not on PATH and {CLI} is not set"
+        raise NoRunnerError(what, why=why, hint=hint)
+    return path
+
+
+def probe(address: str | None) -> None:
+    """Raise NoRunnerError if nothing listens at an engine's address; None cannot be probed."""
+    if address is None:
+        return
+    parts = urlsplit(address)
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as unix:
+                unix.settimeout(_PROBE_S)
+                unix.connect(parts.path)
+        else:
+            socket.create_connection((parts.hostname or "", parts.port or 0), _PROBE_S).close()
+    except (OSError, ValueError) as error:
+        raise NoRunnerError(
+            f"No Dagger engine answers at {address}",
+            why=str(error),
+            hint=f"start an engine v{VERSION} there, set FORGE_DAGGER_ENGINES to where one is, "
+            "or use --runner local",
+        ) from None
+
+
+def mismatch(engine: str) -> str:
+    """Why an engine of this version does not go with the SDK; empty when it does.
+
+    Same MAJOR.MINOR as the SDK, and not older: the SDK asks for all that its version had.
+    """
+    wanted = tuple(map(int, VERSION.split(".")))
+    match = _VERSION.match(engine)
+    found = tuple(map(int, match.groups())) if match else ()
+    if found[:2] != wanted[:2] or found < wanted:
+        return f"the engine is {engine} and the SDK v{VERSION}"
+    return ""
+
+
+@contextlib.asynccontextmanager
+async def session(
+    cli: str, address: str | None, environment: Mapping[str, str], line: Callable[[str], None]
+) -> AsyncIterator[dagger.Client]:
+    """A client of the engine at `address`, for as long as the body runs.
+
+    Args:
+        cli: path of the dagger program.
+        address: `unix:///run/dagger/engine.sock`; None leaves the choice to Dagger.
+        environment: the program's environment variables.
+        line: called with each line the containers print, as it is printed.
+
+    Raises NoRunnerError: the engine does not answer, or is of a version that does not go with ours.
+    """
+    own = dict(environment) | {"DAGGER_PROGRESS": "logs", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
+    own["DAGGER_NO_UPDATE_CHECK"] = "1"
+    if address is not None:
+        own[RUNNER_HOST] = address
+    process = await asyncio.create_subprocess_exec(
+        cli, "session", "--label", "dagger.io/sdk.name:python",
+        "--label", f"dagger.io/sdk.version:{VERSION}",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=own, start_new_session=True,
+    )  # fmt: skip
+    said: list[str] = []
+    reader = asyncio.create_task(_read(process, said, line))
+    try:
+        port, token = await _parameters(process, reader, said, address)
+        async with _client(port, token, address) as client:
+            problem = mismatch(await client.version())
+            if problem:
+                raise _mismatched(address, problem)
+            yield client
+    finally:
+        await _end(process, reader)
+
+
+async def engine_version(cli: str, address: str | None, environment: Mapping[str, str]) -> str:
+    """The version of the engine at `address`, `v0.21.8`. Raises NoRunnerError as `session` does."""
+    probe(address)
+    async with session(cli, address, environment, lambda _line: None) as client:
+        return await client.version()
+
+
+async def _parameters(
+    process: asyncio.subprocess.Process,
+    reader: asyncio.Task[None],
+    said: list[str],
+    address: str | None,
+) -> tuple[int, str]:
+    """Port and token the CLI prints when it has an engine."""
+    assert process.stdout is not None  # noqa: S101  it is a pipe
+    limit = _START_DEFAULT_S if address is None else _START_S
+    first = b""
+    with contextlib.suppress(TimeoutError):
+        first = await asyncio.wait_for(process.stdout.readline(), limit)
+    if first:
+        found = json.loads(first)
+        return int(found["port"]), str(found["session_token"])
+    with contextlib.suppress(TimeoutError, ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        await asyncio.wait_for(asyncio.shield(reader), _END_S)
+    text = "\n".join(said).strip() or f"it said nothing in {limit:.0f} s"
+    if "incompatible" in text:
+        raise _mismatched(address, text)
+    hint = f"is that an engine v{VERSION}? `dagger core version` asks it; or use --runner local"
+    raise NoRunnerError(f"Dagger has no engine at {_named(address)}", why=text, hint=hint)
+
+
+@contextlib.asynccontextmanager
+async def _client(port: int, token: str, address: str | None) -> AsyncIterator[dagger.Client]:
+    import dagger
+    from dagger.client._config import ConnectConfig
+    from dagger.client._session import ConnectParams, SingleConnection
+    from gql import Client
+
+    # No retries: a query that is sent again would run its command again.
+    config = ConnectConfig(timeout=dagger.Timeout(None, connect=10.0), retry=None)
+    connection = SingleConnection(ConnectParams(port=port, session_token=token), config)
+    asker = connection.session.client
+    assert isinstance(asker, Client)  # noqa: S101  it is, where nothing is retried
+    if address in _SCHEMAS:
+        asker.schema = _SCHEMAS[address]
+        asker.fetch_schema_from_transport = False
+    try:
+        await connection.connect()
+        if asker.schema is not None:
+            _SCHEMAS[address] = asker.schema
+        yield dagger.Client.from_connection(connection)
+    finally:
+        await connection.close()
+
+
+def _mismatched(address: str | None, why: str) -> NoRunnerError:
+    return NoRunnerError(
+        f"The Dagger engine at {_named(address)} and this Forge do not go together",
+        why=why,
+        hint=f"install CLI and engine v{VERSION} (image registry.dagger.io/engine:v{VERSION}), "
+        "or use --runner local",
+    )
+
+
+def _named(address: str | None) -> str:
+    return address or "Dagger's own default"
+
+
+async def _read(
+    process: asyncio.subprocess.Process, said: list[str], line: Callable[[str], None]
+) -> None:
+    """Pass on what the CLI prints; its last lines are kept for an error."""
+    assert process.stderr is not None  # noqa: S101  it is a pipe
+    rest = b""
+    while chunk := await process.stderr.read(_CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[-_CHUNK:]  # a line without an end must not fill the memory
+        for raw in lines:
+            text = _ANSI.sub("", raw.decode(errors="replace")).rstrip()
+            del said[:-_KEPT_LINES]
+            said.append(text)
+            line(text)
+
+
+async def _end(process: asyncio.subprocess.Process, reader: asyncio.Task[None]) -> None:
+    """Close the session, which ends every container in it; kill a CLI that does not go."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), _END_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    await reader

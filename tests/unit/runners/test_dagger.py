@@ -1,0 +1,178 @@
+"""The dagger runner up to the moment it needs an engine, and the words when it finds none."""
+
+import asyncio
+import importlib.metadata
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forge.errors import NoRunnerError
+from forge.plan import Plan, Status, select
+from forge.runners.base import Runner
+from forge.runners.dagger import DaggerRunner
+from forge.runners.dagger_session import VERSION, _read, find_cli, mismatch, probe
+from forge.runners.dagger_settings import DaggerSettings
+from forge.runners.local import LocalRunner, host_platform
+from forge.runners.schedule import Done, Scheduler
+from forge.runners.view import PlainView
+from forge.steps import Step
+from forge.store import Store, open_store
+
+
+class Listener:
+    """A unix socket that counts who comes."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = f"unix://{path}"
+        self.contacts = 0
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+
+    def _count(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.contacts += 1
+            connection.close()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Listener]:
+    listener = Listener(tmp_path / "e.sock")
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+
+
+def local(tmp_path: Path) -> LocalRunner:
+    return LocalRunner(cache=tmp_path / "environments", environment={"PATH": "/usr/bin:/bin"})
+
+
+def dagger(tmp_path: Path, address: str, **environment: str) -> DaggerRunner:
+    settings = DaggerSettings(engines={host_platform(): address})
+    return DaggerRunner(settings, {"PATH": "/usr/bin:/bin"} | environment, local(tmp_path))
+
+
+def run(runner: Runner, store: Store, tmp_path: Path, *ends: Step) -> dict[str, Done]:
+    plan = Plan.of("test", [], ends)
+    with (tmp_path / "view.txt").open("a") as out:
+        scheduler = Scheduler(
+            store=store, runner=runner, view=PlainView(out), work=tmp_path / ".forge",
+            keys=tmp_path / "keys", owner="test:1",
+        )  # fmt: skip
+        done = scheduler.run(plan, select(plan))
+    return {one.step.id: one for one in done}
+
+
+def a_release() -> tuple[Step, Step]:
+    engine = Step(id="engine", argv=("sh", "-c", "echo 1 > ${outputs.out}/x"), outputs=("out",))
+    publish = Step(id="publish", argv=("sh", "-c", "cat ${digests}"), inputs={"a": engine["out"]},
+                   references=frozenset({"a"}), effect=True)  # fmt: skip
+    return engine, publish
+
+
+def test_release_that_is_all_in_the_store_contacts_no_engine(
+    tmp_path: Path, store: Store, engine: Listener
+) -> None:
+    run(local(tmp_path), store, tmp_path, *a_release())
+    done = run(dagger(tmp_path, engine.address), store, tmp_path, *a_release())
+    assert (done["engine"].status, done["publish"].status) == (Status.HIT, Status.EFFECT)
+    assert engine.contacts == 0
+
+
+def test_step_that_is_not_in_the_store_does_contact_it(
+    tmp_path: Path, store: Store, engine: Listener
+) -> None:
+    cli = {"_EXPERIMENTAL_DAGGER_CLI_BIN": "/bin/false"}
+    with pytest.raises(NoRunnerError, match="has no engine"):
+        run(dagger(tmp_path, engine.address, **cli), store, tmp_path, *a_release())
+    assert engine.contacts == 1
+
+
+def test_what_runs_beside_is_recorded_as_run_here(tmp_path: Path, store: Store) -> None:
+    step = Step(id="proofs", argv=("sh", "-c", "echo ${keys} > ${outputs.out}/x"), outputs=("out",))
+    done = run(dagger(tmp_path, "unix:///nowhere"), store, tmp_path, step)["proofs"]
+    assert done.result is not None
+    assert done.result.runner == f"local {host_platform()}"
+
+
+def test_step_that_must_stay_and_needs_another_platform_is_refused(
+    tmp_path: Path, store: Store
+) -> None:
+    settings = DaggerSettings(engines={"linux/riscv64": "unix:///nowhere"})
+    runner = DaggerRunner(settings, {}, local(tmp_path))
+    step = Step(id="proofs", argv=("sign", "${keys}"), platform="linux/riscv64")
+    with pytest.raises(NoRunnerError, match="keys stay on this machine") as caught:
+        run(runner, store, tmp_path, step)
+    assert "needs linux/riscv64" in caught.value.why
+
+
+@pytest.mark.parametrize("address", ["unix:///nowhere/e.sock", "tcp://127.0.0.1:1"])
+def test_engine_out_of_reach_is_named_with_what_to_do(address: str) -> None:
+    with pytest.raises(NoRunnerError) as caught:
+        probe(address)
+    assert caught.value.exit_code == 4
+    assert address in caught.value.what
+    assert f"v{VERSION}" in caught.value.hint
+    assert "--runner local" in caught.value.hint
+
+
+def test_missing_program_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NoRunnerError, match="program dagger") as caught:
+        find_cli({"PATH": str(tmp_path)})
+    assert f"v{VERSION}" in caught.value.hint
+
+
+def test_missing_sdk_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(NoRunnerError, match="dagger-io") as caught:
+        find_cli({})
+    assert "forge-release[dagger]" in caught.value.hint
+
+
+@pytest.mark.parametrize("version", ["v0.21.8", "0.21.8", "v0.21.9"])
+def test_engine_of_the_sdks_version_or_a_later_patch_goes_with_it(version: str) -> None:
+    assert mismatch(version) == ""
+
+
+@pytest.mark.parametrize("version", ["v0.21.7", "v0.22.0", "v0.18.2", "v1.0.0", "dev", ""])
+def test_engine_of_another_version_is_explained(version: str) -> None:
+    assert mismatch(version) == f"the engine is {version} and the SDK v0.21.8"
+
+
+def test_line_that_never_ends_does_not_stop_the_reading() -> None:
+    """The CLI blocks, and with it the step, when nobody reads what it prints."""
+    script = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo the end >&2"
+    lines: list[str] = []
+
+    async def read() -> None:
+        process = await asyncio.create_subprocess_exec("sh", "-c", script, stderr=-1)
+        await _read(process, [], lines.append)
+        await process.wait()
+
+    asyncio.run(asyncio.wait_for(read(), 60))
+    assert lines[-1] == "the end"
+
+
+def test_pinned_sdk_is_the_version_that_is_asked_for() -> None:
+    assert importlib.metadata.version("dagger-io") == VERSION
