@@ -105,7 +105,7 @@ class Step:
         effect: acts on the outside (publish, promote): never taken from the cache.
         exclusive: measures; nothing else runs beside it.
         planned_only: why no runner can run this yet; empty when one can.
-        instead: another way to the same end, told where no runner here can run this.
+        alternative: what else leads there, for who has no such runner.
     """
 
     id: str
@@ -126,7 +126,7 @@ class Step:
     effect: bool = False
     exclusive: bool = False
     planned_only: str = ""
-    instead: str = ""
+    alternative: str = ""
 
     def __post_init__(self) -> None:
         if not _STEP_ID.fullmatch(self.id):

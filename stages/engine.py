@@ -8,7 +8,7 @@ from forge.steps import Artifact
 from stages import DOCKERFILES
 
 # What to do where no runner can compile for a profile: told with the refusal.
-INSTEAD = {
+ALTERNATIVES = {
     "rtx-pro-4000": "--profile rtx-pro-4000-aot compiles for the same GPU on any amd64 machine",
 }
 
@@ -18,5 +18,5 @@ def compile(profile: Profile, weights: Weights) -> Artifact:  # noqa: A001
     builder = builder_of(profile)
     check(profile, builder, weights.architecture)
     engine = builder.compile(profile, weights, DOCKERFILES)
-    instead = engine.step.instead or INSTEAD.get(profile.name, "")
-    return dataclasses.replace(engine.step, instead=instead)[engine.output]
+    alternative = engine.step.alternative or ALTERNATIVES.get(profile.name, "")
+    return dataclasses.replace(engine.step, alternative=alternative)[engine.output]

@@ -188,7 +188,7 @@ def _plan(call: _Call, *, as_json: bool) -> None:
     rows = []
     for row in _rows(call):
         refusal = refuse(runner, row.step) if row.status is not Status.HIT else ""
-        reasons = (refusal, row.step.instead) if refusal else (row.reason,)
+        reasons = (refusal, row.step.alternative) if refusal else (row.reason,)
         where = "—" if row.status in {Status.HIT, Status.SKIPPED} else runner.name
         rows.append(
             {

@@ -104,7 +104,7 @@ class Scheduler:
             reason = refused[row.step.id]
             if reason and row.status in {Status.RUN, Status.WAITS, Status.EFFECT}:
                 there = f"run it there against this store: --only '{row.step.id}'"
-                ways = (there, row.step.instead, f"leave it out: --skip '{row.step.id}'")
+                ways = (there, row.step.alternative, f"leave it out: --skip '{row.step.id}'")
                 hint = "; or ".join(filter(None, ways))
                 raise NoRunnerError(f"Step {row.step.id} cannot run here", why=reason, hint=hint)
 
