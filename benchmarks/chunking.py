@@ -56,7 +56,7 @@ def _speeds(folder: Path) -> list[tuple[str, float]]:
         for _ in FileCutter(path):
             pass
 
-    def blocks() -> None:
+    def fixed() -> None:
         whole = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(BLOCK):
@@ -65,7 +65,7 @@ def _speeds(folder: Path) -> list[tuple[str, float]]:
 
     return [
         ("Forge: FastCDC, digest of each chunk and of the file", _rate(chunks)),
-        ("fixed 1 MiB blocks, digest of each block and of the file", _rate(blocks)),
+        ("fixed 1 MiB blocks, digest of each block and of the file", _rate(fixed)),
     ]
 
 
@@ -89,20 +89,22 @@ def _stored(folder: Path) -> list[tuple[str, int, int, int, int]]:
     rows = []
     for name, changed in (("second build", _second_build(data)), ("fine-tune", _fine_tune(data))):
         store = open_store(str(folder / name), cache=folder / f"{name}-cache")
-        _put(store, folder / f"{name}-1", data)
-        new = _put(store, folder / f"{name}-2", changed)
-        blocks = sum(map(len, set(_blocks(changed)) - set(_blocks(data))))
-        rows.append((name, len(changed), new, blocks, len(changed)))
+        put(store, folder / f"{name}-1", data)
+        new = put(store, folder / f"{name}-2", changed)
+        fixed = sum(map(len, set(blocks(changed)) - set(blocks(data))))
+        rows.append((name, len(changed), new, fixed, len(changed)))
     return rows
 
 
-def _put(store: Store, folder: Path, data: bytes) -> int:
+def put(store: Store, folder: Path, data: bytes) -> int:
+    """Bytes newly stored for one file."""
     folder.mkdir()
     (folder / "engine.bin").write_bytes(data)
     return store.put(folder).new_bytes
 
 
-def _blocks(data: bytes) -> Iterator[bytes]:
+def blocks(data: bytes) -> Iterator[bytes]:
+    """Fixed blocks of 1 MiB."""
     return (data[at : at + BLOCK] for at in range(0, len(data), BLOCK))
 
 

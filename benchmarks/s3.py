@@ -16,12 +16,11 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine import describe
+from machine import describe, measure
 from peers import program
 
 from tests.support.seaweed import Seaweed, run
@@ -29,13 +28,6 @@ from tests.support.seaweed import Seaweed, run
 ROOT = Path(__file__).resolve().parent.parent
 FILE_BYTES = 128 << 20
 FILES = 8
-MEASURE = """
-import resource, subprocess, sys, time
-started = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)
-seconds = time.perf_counter() - started
-print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-"""
 PUT = """
 import os, sys
 from pathlib import Path
@@ -122,22 +114,10 @@ def _measure(
         ("s5cmd", "pull"): [*s5, f"s3://{buckets[0]}/*", f"{pulled[1]}/"],
         ("boto3", "pull"): [*python, BOTO, "down", buckets[1], str(pulled[2]), str(FILES)],
     }
-    rows = [Row(*what, *_run(command, environment)) for what, command in commands.items()]
+    rows = [Row(*what, *measure(command, environment)) for what, command in commands.items()]
     again = [*python, GET, store, str(pulled[3]), index, digest, str(pulled[0])]
     done = subprocess.run(again, env=environment, check=True, capture_output=True, text=True)
     return rows, done.stderr.strip().splitlines()[-1]
-
-
-def _run(command: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
-    """Wall seconds and peak MiB of a command and its children."""
-    os.sync()
-    time.sleep(1)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *command],
-        env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    seconds, peak = done.stdout.split()
-    return float(seconds), float(peak)
 
 
 def _page(rows: list[Row], unchanged: str) -> str:

@@ -10,14 +10,15 @@ The digest is the file's own SHA-256 when one file arrives, else the SHA-256 of 
 `<sha256>  <path>` (what `sha256sum` prints), so it can be checked without Forge.
 
 Behind the digest `&architecture=llama` may say what the model is (`model_type` of a Hugging Face
-config.json, `general.architecture` of a GGUF file). Planning refuses a builder that does not know
-it, and the fetch refuses weights that are something else.
+config.json, `general.architecture` of a GGUF file, `-` written `_`). Planning refuses a builder
+that does not know it, and the fetch refuses weights that are something else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
+import json
 import os
 import re
 import shutil
@@ -34,12 +35,14 @@ from forge.canonical import sha256
 from forge.errors import ConfigurationError, ForgeError
 from forge.files import check_relative_path, sha256_file
 
-__all__ = ["Checkpoint", "digest_of", "fetch", "main", "parse"]
+__all__ = ["Checkpoint", "architecture_of", "digest_of", "fetch", "main", "parse"]
 
 _PIN: Final = re.compile(r"sha256=([0-9a-f]{64})(?:&architecture=([a-z0-9_]{1,64}))?")
 _PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
 _HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+_NO_NAME: Final = re.compile(r"[^a-z0-9_]")
 _TIMEOUT_S: Final = 4 * 3600
+_MAX_CONFIG_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,47 @@ def digest_of(folder: Path) -> str:
     return sha256("".join(sorted(lines, key=lambda line: line[66:])).encode())
 
 
+def architecture_of(folder: Path) -> str | None:
+    """What a fetched checkpoint says it is: `llama`; None where it says nothing.
+
+    Only headers are read. Raises ConfigurationError for a damaged config.json or GGUF header.
+    """
+    config, gguf = folder / "config.json", next(iter(sorted(folder.rglob("*.gguf"))), None)
+    if config.is_file():
+        found = _model_type(config)
+    elif gguf is not None:
+        found = _gguf_architecture(gguf)
+    else:
+        return None
+    return _NO_NAME.sub("_", found.lower()) or None
+
+
+def _model_type(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigurationError(f"config.json is larger than {_MAX_CONFIG_BYTES} bytes")
+        return str(json.loads(path.read_bytes()).get("model_type", ""))
+    except (ValueError, AttributeError) as error:
+        raise ConfigurationError("config.json is not a model's", why=str(error)) from None
+
+
+def _gguf_architecture(path: Path) -> str:
+    from forge.builders.tools.openvino_compile import CheckpointError, Reader, read_metadata
+
+    try:
+        with path.open("rb") as file:
+            _, values = read_metadata(Reader(file, path.stat().st_size, path.name))
+    except CheckpointError as error:
+        raise ConfigurationError("The checkpoint is damaged", why=str(error)) from None
+    return str(values.get("general.architecture", ""))
+
+
 def fetch(
     url: str, output: Path, *, environment: Mapping[str, str], hf_tool: Path | None = None
 ) -> str:
     """Bring a checkpoint into the empty folder `output` and return its digest.
 
-    Nothing is left in `output` when the digest is not the pinned one.
+    Nothing is left in `output` when the digest or the architecture is not the pinned one.
 
     Args:
         url: a checkpoint URL.
@@ -115,7 +153,8 @@ def fetch(
         hf_tool: the `hf` program of huggingface_hub, for hf: sources.
 
     Raises:
-        ConfigurationError: the source does not exist, or what came has another digest.
+        ConfigurationError: the source does not exist, or what came has another digest or is
+            another architecture.
         StoreError: S3 is out of reach.
     """
     checkpoint = parse(url)
@@ -131,13 +170,31 @@ def fetch(
             case _:
                 folder = Path(checkpoint.source)
         _take(folder, checkpoint.paths, output, url)
-    found = digest_of(output)
-    if checkpoint.sha256 is not None and found != checkpoint.sha256:
+    try:
+        return _believe(checkpoint, output, url.partition("#")[0])
+    except ConfigurationError:
         _clear(output)
+        raise
+
+
+def _believe(checkpoint: Checkpoint, folder: Path, url: str) -> str:
+    """The digest of what came, if it is what the URL says."""
+    found = digest_of(folder)
+    if checkpoint.sha256 is not None and found != checkpoint.sha256:
         raise ConfigurationError(
-            f"Checkpoint {url.partition('#')[0]} is not what was pinned",
+            f"Checkpoint {url} is not what was pinned",
             why=f"its sha256 is {found}, pinned is {checkpoint.sha256}",
             hint="find out why the source changed; if you trust it, pin the new digest",
+        )
+    if checkpoint.architecture is None:
+        return found
+    architecture = architecture_of(folder)
+    # A checkpoint that does not say what it is is checked when it is converted.
+    if architecture is not None and architecture != checkpoint.architecture:
+        raise ConfigurationError(
+            f"Checkpoint {url} is another model than its URL says",
+            why=f"it is {architecture!r}, the URL says architecture={checkpoint.architecture}",
+            hint=f"forge checkpoint pin '{url}' prints the right one",
         )
     return found
 

@@ -99,7 +99,7 @@ class Thermal(_Section):
 class Engine(_Section):
     """How the engine is compiled. Every field here is part of the engine's key."""
 
-    builder: Literal["openvino", "tensorrt-rtx", "tensorrt-llm", "edge-llm"]
+    builder: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="see docs/builders.md")
     precision: Literal["as-is", "fp16", "bf16", "fp8", "int8", "int4", "nvfp4"]
     max_batch_size: int = Field(ge=1, le=1024, description="sequences decoded together")
     max_input_len: int = Field(ge=1, description="longest prompt, tokens")
@@ -165,7 +165,7 @@ class Smoke(_Section):
 
 
 class RunnerLabels(_Section):
-    """Which runner compiles and measures."""
+    """Which runner measures, and compiles where the builder needs the device."""
 
     labels: tuple[str, ...] = Field(description="labels of a GitHub runner; all must be offered")
 

@@ -33,7 +33,8 @@ def fetch(url: str) -> Weights:
         secrets=(*STORE_SECRETS, "HF_TOKEN"),
     )
     original = step["checkpoint"]
-    return Weights(original, _as_huggingface(original, parsed.architecture), parsed.architecture)
+    huggingface = _as_huggingface(original, parsed.architecture)
+    return Weights(original, huggingface, parsed.architecture, _as_onnx(huggingface))
 
 
 def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:
@@ -51,3 +52,26 @@ def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:
         sources=(source(TOOLS / "to_huggingface.py"),),
     )
     return step["checkpoint"]
+
+
+def _as_onnx(huggingface: Artifact) -> Artifact:
+    step = Step(
+        id="onnx",
+        argv=(
+            "${tools.onnx}/bin/python",
+            "${source.to_onnx}",
+            "--checkpoint",
+            "${inputs.checkpoint}",
+            "--settings",
+            "${settings}",
+            "--output",
+            "${outputs.onnx}",
+        ),
+        inputs={"checkpoint": huggingface},
+        outputs=("onnx",),
+        settings={"precision": "fp16"},
+        env={"HF_HUB_OFFLINE": "1"},
+        environments=(locked(DOCKERFILES / "onnx"),),
+        sources=(source(TOOLS / "to_onnx.py"),),
+    )
+    return step["onnx"]

@@ -1,28 +1,24 @@
 """Builders compile engines: one module each, all held to one Protocol.
 
-A builder is a module. It only plans: `compile` returns the artifact whose step holds the command,
-the environments and the profile fields that decide the engine.
+A builder is a module of this package; profiles name it with '-' for '_'. It only plans: `compile`
+returns the artifact whose step holds the command, the environments and the profile fields that
+decide the engine.
 """
 
 from __future__ import annotations
 
+import difflib
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 from forge.errors import ConfigurationError
 from forge.profiles import Profile
 from forge.steps import Artifact
 
-__all__ = ["Builder", "Weights", "builder_of", "check"]
-
-_MODULES: Final = {
-    "openvino": "openvino",
-    "tensorrt-rtx": "tensorrt_rtx",
-    "tensorrt-llm": "tensorrt_llm",
-    "edge-llm": "edge_llm",
-}
+__all__ = ["Builder", "Weights", "builder_of", "check", "names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +29,13 @@ class Weights:
         original: the checkpoint as it came: a GGUF file or a Hugging Face folder.
         huggingface: the same as a Hugging Face folder (safetensors, tokenizer), fp16.
         architecture: what the model is, e.g. `llama`; None where nobody said.
+        onnx: the same as an ONNX graph with a KV cache, fp16, its tokenizer beside it.
     """
 
     original: Artifact
     huggingface: Artifact
     architecture: str | None
+    onnx: Artifact
 
 
 class Builder(Protocol):
@@ -65,11 +63,25 @@ class Builder(Protocol):
         """
 
 
+def names() -> list[str]:
+    """Builders there are, as profiles name them: each module of this package is one."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+
+
 def builder_of(profile: Profile) -> Builder:
-    """The builder module a profile names."""
+    """The builder module a profile names. Raises ConfigurationError if there is none."""
     from importlib import import_module
 
-    module: ModuleType = import_module(f"forge.builders.{_MODULES[profile.engine.builder]}")
+    name = profile.engine.builder
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        raise ConfigurationError(
+            f"Profile {profile.name!r} names a builder {name!r} that does not exist",
+            why=f"there are {', '.join(names())}",
+            hint=f"did you mean {near[0]!r}?" if near else "a new one: docs/adding-a-builder.md",
+        )
+    module: ModuleType = import_module(f"forge.builders.{name.replace('-', '_')}")
     return cast("Builder", module)
 
 

@@ -180,6 +180,7 @@ def _alternative(profile: Profile) -> str:
     return (
         "engine.mode: llmapi with precision fp16 needs no GPU to build, and builder tensorrt-rtx"
         f" compiles for sm_{str(profile.hardware.compute_capability).replace('.', '')} without one"
+        " (as --profile rtx-pro-4000-aot does)"
     )
 
 

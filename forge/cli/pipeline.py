@@ -222,6 +222,7 @@ def _plan(call: _Call, *, as_json: bool) -> None:
     rows = []
     for row in _rows(call):
         refusal = refuse(runner, row.step) if row.status is not Status.HIT else ""
+        reasons = (refusal, row.step.alternative) if refusal else (row.reason,)
         where = "—" if row.status in {Status.HIT, Status.SKIPPED} else runner.name
         rows.append(
             {
@@ -229,7 +230,7 @@ def _plan(call: _Call, *, as_json: bool) -> None:
                 "status": row.status.value,
                 "runner": "none here" if refusal else where,
                 "key": row.key.digest if row.key else None,
-                "reason": refusal or row.reason,
+                "reason": "; or ".join(filter(None, reasons)),
             }
         )
     header = ("step", "status", "runner", "key", "reason")

@@ -89,9 +89,11 @@ def refuse(runner: Runner, step: Step) -> str:
         offered = ", ".join(sorted(runner.platforms))
         labels = f" (labels {', '.join(step.labels)})" if step.labels else ""
         return f"it needs {step.platform}{labels} and this runner is {offered}"
-    missing = sorted(set(step.labels) - runner.labels)
-    if missing:
-        return f"it needs a runner with the label {', '.join(missing)}"
+    if not runner.labels.issuperset(step.labels):
+        word = "label" if len(step.labels) == 1 else "labels"
+        offers = ", ".join(sorted(runner.labels)) or "none"
+        wanted = ", ".join(step.labels)
+        return f"it needs a runner with the {word} {wanted}; {runner.name} offers {offers}"
     if step.image is not None and not runner.containers:
         return f"it runs in the image {step.image}, and this runner runs no containers"
     return _refuse_programs(runner, step.programs)

@@ -142,9 +142,9 @@ class Scheduler:
         for row in resolve(plan, self.look_up, chosen):
             reason = refused[row.step.id]
             if reason and row.status in {Status.RUN, Status.WAITS, Status.EFFECT}:
-                hint = f"run it on such a runner, or leave it out: --skip '{row.step.id}'"
-                if row.step.alternative:
-                    hint = f"{hint}; or else: {row.step.alternative}"
+                there = f"run it there against this store: --only '{row.step.id}'"
+                ways = (there, row.step.alternative, f"leave it out: --skip '{row.step.id}'")
+                hint = "; or ".join(filter(None, ways))
                 raise NoRunnerError(f"Step {row.step.id} cannot run here", why=reason, hint=hint)
 
     def look_up(self, key: str) -> ActionResult | None:

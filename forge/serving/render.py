@@ -22,20 +22,24 @@ from forge.serving.spec import (
     write_spec,
 )
 
-__all__ = ["TEMPLATES", "config_pbtxt", "make_spec", "render"]
+__all__ = ["config_pbtxt", "make_spec", "render", "templates"]
 
-TEMPLATES: Final = ("openvino", "edge-llm", "tensorrt-llm")
-# Builders whose model.py imports the shared queue and streaming.
-_STREAMING: Final = ("edge-llm", "tensorrt-llm")
+_SHARED: Final = "shared"  # what every template's model.py imports
 _IMAGE = re.compile(r"[\w./:-]+@sha256:[0-9a-f]{64}")
+
+
+def templates() -> list[str]:
+    """Builders whose engines can be served: each folder of templates/ with a model.py is one."""
+    folders = (resources.files("forge.serving") / "templates").iterdir()
+    return sorted(folder.name for folder in folders if (folder / "model.py").is_file())
 
 
 def make_spec(settings: RenderSettings, engine: EngineFacts) -> Spec:
     """What `serving.json` says. Raises ConfigurationError for settings that contradict."""
     limits, serving = settings.engine, settings.serving
-    if engine.builder not in TEMPLATES:
+    if engine.builder not in templates():
         message = f"No model repository can be rendered for builder {engine.builder!r} yet"
-        raise ConfigurationError(message, hint=f"known: {', '.join(TEMPLATES)}")
+        raise ConfigurationError(message, hint=f"known: {', '.join(templates())}")
     if limits.max_input_len >= limits.max_seq_len:
         message = "engine.max_input_len leaves no room for an answer"
         why = f"max_input_len {limits.max_input_len}, max_seq_len {limits.max_seq_len}"
@@ -105,11 +109,10 @@ def render(engine: Path, settings: RenderSettings, lock: Path | None, output: Pa
     version = output / spec.repository / spec.model / "1"
     version.mkdir(parents=True, exist_ok=True)
     _link_tree(engine, version / "engine")
-    templates = resources.files("forge.serving") / "templates"
-    (version / "model.py").write_bytes((templates / spec.builder / "model.py").read_bytes())
-    if spec.builder in _STREAMING:
-        shared = templates / "shared" / "streaming.py"
-        (version / "streaming.py").write_bytes(shared.read_bytes())
+    for folder in (_SHARED, spec.builder):
+        for source in (resources.files("forge.serving") / "templates" / folder).iterdir():
+            if source.name.endswith(".py"):
+                (version / source.name).write_bytes(source.read_bytes())
     serving = settings.serving
     text = config_pbtxt(spec, serving.kv_cache_mib, serving.kv_cache_fraction)
     (version.parent / "config.pbtxt").write_text(text, encoding="utf-8")

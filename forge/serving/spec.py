@@ -2,7 +2,7 @@
 
     TREE/serving.json
     TREE/models/<model>/config.pbtxt
-    TREE/models/<model>/1/model.py
+    TREE/models/<model>/1/model.py         and what it imports: Triton puts this folder on its path
     TREE/models/<model>/1/engine/…         the engine, hard-linked from the builder's output
     TREE/runtime/requirements.lock         what the server's environment is made from
 

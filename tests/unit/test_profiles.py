@@ -78,7 +78,7 @@ def test_a_24_gb_card_is_recognised_below_24576_mib() -> None:
 def test_values_remember_the_file_they_came_from(folder: Path) -> None:
     origins = profiles.load("rtx-pro-4000-aot", folder).origins
     assert origins["engine.builder"].where.endswith("/rtx-pro-4000-aot.yaml")
-    assert origins["serving.image"].source is Source.PARENT
+    assert origins["requires.driver_min"].source is Source.PARENT
     assert origins["serving.model"].source is Source.DEFAULT
 
 

@@ -67,9 +67,21 @@ def test_every_shipped_profile_plans_the_whole_chain(tmp_path: Path, name: str) 
     assert {"engine", "repository", "smoke", "gate", "sbom", "proofs"} < set(stages)
 
 
-def test_checkpoint_is_one_step_for_all_profiles(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", ["checkpoint", "huggingface", "onnx"])
+def test_forms_of_the_weights_are_one_step_for_all_profiles(tmp_path: Path, shared: str) -> None:
     plan = release(tmp_path, *SHIPPED)
-    assert [step.id for step in plan.steps].count("checkpoint") == 1
+    assert [step.id for step in plan.steps].count(shared) == 1
+
+
+def test_form_of_the_weights_that_nobody_takes_is_not_made(tmp_path: Path) -> None:
+    steps = {step.id for step in release(tmp_path, "development").steps}
+    assert steps.isdisjoint({"huggingface", "onnx"})
+
+
+def test_compiling_ahead_of_time_needs_no_gpu_and_measuring_does(tmp_path: Path) -> None:
+    plan = release(tmp_path, "rtx-pro-4000-aot")
+    assert plan.step("engine@rtx-pro-4000-aot").labels == ()
+    assert "gpu-sm120" in plan.step("smoke@rtx-pro-4000-aot").labels
 
 
 def test_sku_independent_steps_have_equal_keys_for_equal_inputs(tmp_path: Path) -> None:

@@ -180,18 +180,26 @@ def find_weights(checkpoint: Path) -> Path:
 def read_gguf(file: BinaryIO, size: int, name: str) -> Gguf:
     """Walk the header and hold every tensor against the file's size. Raises CheckpointError."""
     reader = Reader(file, size, name)
+    tensors, values = read_metadata(reader)
+    return check_tensors(reader, tensors, values)
+
+
+def read_metadata(reader: Reader) -> tuple[int, dict[str, Any]]:
+    """Number of tensors, and the metadata before the tensor table. Raises CheckpointError."""
     if reader.take(4) != b"GGUF":
-        raise CheckpointError(f"{name} is no GGUF file: it does not begin with 'GGUF'")
+        raise CheckpointError(f"{reader.name} is no GGUF file: it does not begin with 'GGUF'")
     version = reader.scalar(4)
     if version not in (2, 3):
-        raise CheckpointError(f"{name} is GGUF version {version}; versions 2 and 3 are known")
+        raise CheckpointError(
+            f"{reader.name} is GGUF version {version}; versions 2 and 3 are known"
+        )
     tensors = reader.count(10, MAX_COUNT, "tensors")
     entries = reader.count(10, MAX_COUNT, "metadata entries")
     values: dict[str, Any] = {}
     for _ in range(entries):
         key = reader.string()
         values[key] = reader.value(reader.scalar(4))
-    return check_tensors(reader, tensors, values)
+    return tensors, values
 
 
 def check_tensors(reader: Reader, tensors: int, values: dict[str, Any]) -> Gguf:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,3 +46,17 @@ class World:
     def channels(self) -> dict[str, str]:
         """Version by channel."""
         return {row["channel"]: row["version"] for row in self.json("channels")}
+
+
+def copy_project(folder: Path) -> World:
+    """This repository's own project, copied, with an empty store.
+
+    Tool environments are this checkout's own, so they are installed once.
+    """
+    for name in ("pipelines", "stages", "profiles", "dockerfiles"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    environments = ROOT / ".forge" / "environments"
+    environments.mkdir(parents=True, exist_ok=True)
+    (folder / ".forge").mkdir()
+    (folder / ".forge" / "environments").symlink_to(environments)
+    return World(folder)

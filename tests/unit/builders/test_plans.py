@@ -31,7 +31,9 @@ def weights(architecture: str | None = "llama") -> Weights:
         inputs={"checkpoint": original["checkpoint"]},
         outputs=("checkpoint",),
     )
-    return Weights(original["checkpoint"], converted["checkpoint"], architecture)
+    checkpoint = converted["checkpoint"]
+    onnx = Step(id="onnx", argv=("export",), inputs={"checkpoint": checkpoint}, outputs=("onnx",))
+    return Weights(original["checkpoint"], checkpoint, architecture, onnx["onnx"])
 
 
 def plan(name: str, *overrides: str, architecture: str | None = "llama") -> dict[str, Step]:

@@ -1,5 +1,6 @@
 """The command line: help with examples, errors with exit codes, JSON."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from forge.cli import _COMMANDS, cli, main
+from tests.support.gguf import gguf
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -137,6 +139,42 @@ def test_engine_that_wants_another_runner_exits_4_and_names_it_and_the_way_round
     assert wanted in done.stderr
     assert alternative in done.stderr
     assert not list((project / "artifacts").glob("actions/*"))
+
+
+def test_refusal_names_the_labels_what_this_runner_offers_and_another_way(project: Path) -> None:
+    rows = {
+        row["step"]: row for row in json.loads(forge(project, "plan", "release", "--json").stdout)
+    }
+    reason = rows["smoke@rtx-pro-4000-aot"]["reason"]
+    assert "labels self-hosted, linux, x64, gpu-sm120; local linux/amd64 offers none" in reason
+    assert rows["engine@rtx-pro-4000-aot"]["runner"] == "local linux/amd64"
+    assert "--profile rtx-pro-4000-aot" in rows["engine@rtx-pro-4000"]["reason"]
+
+
+def test_run_without_the_gpu_exits_4_and_names_the_profile_that_needs_none(project: Path) -> None:
+    done = forge(project, "run", "release", "--profile", "rtx-pro-4000")
+    assert done.returncode == 4
+    for way in ("--only 'engine@rtx-pro-4000'", "rtx-pro-4000-aot", "--skip 'engine@rtx-pro-4000'"):
+        assert way in done.stderr
+    assert not (project / ".forge" / "running").exists()
+
+
+def test_architecture_no_builder_knows_exits_3_with_those_it_knows_and_fetches_nothing(
+    project: Path,
+) -> None:
+    model = f"file:/nowhere#sha256={'0' * 64}&architecture=gpt2"
+    done = forge(project, "run", "release", "--profile", "development", "--model", model)
+    assert done.returncode == 3
+    assert "knows no 'gpt2' models: it knows llama, qwen2, qwen3" in done.stderr
+    assert not (project / ".forge" / "running").exists()
+
+
+def test_pin_prints_the_url_with_digest_and_architecture(project: Path) -> None:
+    (project / "tiny.gguf").write_bytes(gguf(architecture="qwen2"))
+    done = forge(project, "checkpoint", "pin", f"file:{project}/tiny.gguf")
+    digest = hashlib.sha256(gguf(architecture="qwen2")).hexdigest()
+    url = f"file:{project}/tiny.gguf#sha256={digest}&architecture=qwen2"
+    assert done.stdout.strip() == url, done.stderr
 
 
 def test_mistyped_pipeline_exits_2_with_a_suggestion(project: Path) -> None:

@@ -67,6 +67,7 @@ def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) 
         "serving.json",
         "runtime/requirements.lock",
         "models/llm/config.pbtxt",
+        "models/llm/1/batching.py",
         "models/llm/1/model.py",
         "models/llm/1/engine/engine.json",
         "models/llm/1/engine/openvino_model.bin",
@@ -75,6 +76,21 @@ def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) 
     assert read_spec(output) == spec
     assert spec.runtime == {"openvino-genai": "2026.4.1.0"}
     assert spec.golden[0].expect == ("Paris",)
+
+
+@pytest.mark.parametrize(
+    ("builder", "beside"),
+    [("openvino", set()), ("tensorrt-rtx", {"generation.py", "gpu.py", "text.py"})],
+)
+def test_every_template_brings_what_its_model_imports(
+    builder: str, beside: set[str], engine: Path, lock: Path, tmp_path: Path
+) -> None:
+    facts = EngineFacts(builder=builder, runtime={builder: "1.2.3"})
+    (engine / "engine.json").write_text(facts.model_dump_json())
+    spec = render(engine, settings(), lock, tmp_path / "tree")
+    found = {path.name for path in (tmp_path / "tree/models/llm/1").glob("*.py")}
+    assert found == {"model.py", "batching.py"} | beside
+    assert spec.runtime == {builder: "1.2.3"}
 
 
 def test_render_links_the_engine_instead_of_copying(

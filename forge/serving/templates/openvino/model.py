@@ -1,10 +1,6 @@
 # ruff: noqa: INP001 - Triton loads this file by its path
 """Triton model that serves OpenVINO IR with continuous batching.
 
-Requests wait in a queue; one thread owns the pipeline, adds what waits, makes one step for all
-sequences, and sends each its new text. A client that is gone stops its own sequence only, and so
-does a sequence that cannot be decoded or sent. An engine that fails again and again, or a thread
-that ends, ends the process: Triton would go on to call the model ready.
 All values come from config.pbtxt's parameters; nothing is written into this file.
 """
 
@@ -12,22 +8,14 @@ from __future__ import annotations
 
 import os
 import site
+from pathlib import Path
+from typing import Any
 
 # Triton's stub makes sys.path without PYTHONPATH, so the packages come from here.
 site.addsitedir(os.environ["FORGE_SITE_PACKAGES"])
 
-import json
-import queue
-import threading
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+import batching
 import openvino_genai as genai
-import triton_python_backend_utils as triton
 
 # Tokens in one block of the KV cache on a CPU (openvino.genai, cache_manager.hpp).
 BLOCK_TOKENS = 32
@@ -36,120 +24,46 @@ FILES = tuple(
     for part in ("model", "tokenizer", "detokenizer")
     for kind in ("xml", "bin")
 )
-MAX_WAITING = 1024
-MAX_TEXT_BYTES = 1024 * 1024
-MAX_TEMPERATURE = 2.0
-IDLE_S = 0.5
-MAX_FAILURES = 3  # steps of the engine in a row
-REPLACEMENT = "\ufffd"  # what half of a UTF-8 character decodes to
 
 
-class RequestError(Exception):
-    """This request cannot be served; the next one can."""
-
-
-@dataclass
-class Limits:
-    """What the engine was compiled and rendered for."""
-
-    max_batch_size: int
-    max_input_len: int
-    max_seq_len: int
-    default_max_tokens: int
-    kv_cache_mib: int
-
-
-@dataclass
-class Sequence:
-    """One request on its way."""
-
-    sender: Any
-    prompt: Any  # token ids, [1, n]
-    config: Any
-    handle: Any = None
-    tokens: list[int] = field(default_factory=list)
-    shown: int = 0  # tokens whose text was sent
-    context: int = 0  # where decoding starts, so that spaces come out right
-    finish_reason: str = "stop"
-
-    @property
-    def input_tokens(self) -> int:
-        """Length of the prompt, chat template included."""
-        return int(self.prompt.shape[-1])
-
-
-class TritonPythonModel:
+class TritonPythonModel(batching.Model):
     """What Triton's Python backend calls."""
 
-    def initialize(self, args: dict[str, str]) -> None:
-        """Load the engine that lies beside this file and start the thread that runs it."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        values = {name: int(value["string_value"]) for name, value in parameters.items()}
-        self.limits = Limits(**values)
-        engine = Path(args["model_repository"]) / args["model_version"] / "engine"
+    def load(self, engine: Path, limits: batching.Limits) -> batching.Generator:
+        """OpenVINO's pipeline on the CPU."""
         missing = [name for name in FILES if not (engine / name).is_file()]
         if missing:
             raise FileNotFoundError(f"The engine lacks {', '.join(missing)}")
+        return Generator(engine, limits)
+
+
+class Generator:
+    """OpenVINO's continuous batching."""
+
+    def __init__(self, engine: Path, limits: batching.Limits) -> None:
         self.pipeline = genai.ContinuousBatchingPipeline(
-            str(engine), scheduler(self.limits), "CPU", {}, {}
+            str(engine), scheduler(limits), "CPU", {}, {}
         )
         self.tokenizer = self.pipeline.get_tokenizer()
         self.defaults = self.pipeline.get_config()
-        self.waiting: queue.Queue[Sequence] = queue.Queue(MAX_WAITING)
-        self.active: dict[int, Sequence] = {}
         self.next_id = 0
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self.thread.start()
 
-    def execute(self, requests: list[Any]) -> None:
-        """Queue each request; the answers go through its response sender."""
-        for request in requests:
-            sender = request.get_response_sender()
-            try:
-                self.waiting.put_nowait(self._sequence(request, sender))
-            except queue.Full:
-                fail(sender, f"{MAX_WAITING} requests wait already; try again later")
-            except RequestError as error:
-                fail(sender, str(error))
-            except Exception as error:  # noqa: BLE001 - one bad request must not end the model
-                fail(sender, f"The request could not be read: {error}")
-
-    def finalize(self) -> None:
-        """Stop the thread; what still runs is cancelled."""
-        self.stopping.set()
-        self.thread.join()
-
-    def _sequence(self, request: Any, sender: Any) -> Sequence:
-        text = scalar(request, "text_input")
-        if not isinstance(text, bytes) or not text.strip():
-            raise RequestError("text_input is empty")
-        if len(text) > MAX_TEXT_BYTES:
-            raise RequestError(f"text_input is longer than {MAX_TEXT_BYTES} bytes")
-        prompt = self._encode(text.decode(errors="replace"))
-        length = int(prompt.shape[-1])
-        if length > self.limits.max_input_len:
-            raise RequestError(
-                f"The prompt has {length} tokens; this model takes at most"
-                f" {self.limits.max_input_len}"
-            )
-        wanted = scalar(request, "max_tokens", self.limits.default_max_tokens)
-        temperature = scalar(request, "temperature", 0.0)
-        if wanted < 1 or not 0 <= temperature <= MAX_TEMPERATURE:
-            raise RequestError(
-                f"max_tokens must be 1 or more, temperature between 0 and {MAX_TEMPERATURE}"
-            )
-        room = self.limits.max_seq_len - length
-        return Sequence(sender, prompt, self._config(min(int(wanted), room), float(temperature)))
-
-    def _encode(self, text: str) -> Any:
+    def encode(self, text: str) -> tuple[Any, int]:
+        """Token ids, [1, n]."""
         if self.tokenizer.chat_template:
             turns = [{"role": "user", "content": text}]
             text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True)
-            return self.tokenizer.encode(text, add_special_tokens=False).input_ids
-        return self.tokenizer.encode(text).input_ids
+            ids = self.tokenizer.encode(text, add_special_tokens=False).input_ids
+        else:
+            ids = self.tokenizer.encode(text).input_ids
+        return ids, int(ids.shape[-1])
 
-    def _config(self, max_tokens: int, temperature: float) -> Any:
+    def decode(self, tokens: list[int]) -> str:
+        """Text of tokens."""
+        return str(self.tokenizer.decode(tokens))
+
+    def add(self, prompt: Any, max_tokens: int, temperature: float) -> Handle:
+        """Hand a sequence to the pipeline."""
         config = genai.GenerationConfig()
         config.set_eos_token_id(self.defaults.eos_token_id)
         config.stop_token_ids = self.defaults.stop_token_ids
@@ -157,128 +71,46 @@ class TritonPythonModel:
         if temperature > 0:
             config.do_sample = True
             config.temperature = temperature
-        return config
+        self.next_id += 1
+        return Handle(self.pipeline.add_request(self.next_id, prompt, config))
 
-    def _run(self) -> None:
-        try:
-            self._serve()
-        finally:
-            if not self.stopping.is_set():
-                traceback.print_exc()
-                os._exit(1)
+    def busy(self) -> bool:
+        """Whether a sequence runs, or was cancelled and still holds blocks of the KV cache."""
+        return bool(self.pipeline.has_non_finished_requests())
 
-    def _serve(self) -> None:
-        failures = 0
-        while not self.stopping.is_set():
-            try:
-                self._admit()
-                self._drop_cancelled()
-                # Also after the last one is cancelled: a step frees its blocks of the KV cache.
-                if self.pipeline.has_non_finished_requests():
-                    self.pipeline.step()
-                    failures = 0
-                    self._send_new_text()
-            except Exception as error:
-                self._fail_all(f"The engine failed: {error}")
-                failures += 1
-                if failures == MAX_FAILURES:
-                    raise
-        self._fail_all("The server is stopping")
+    def step(self) -> None:
+        """One token for every sequence, or part of a prompt."""
+        self.pipeline.step()
 
-    def _admit(self) -> None:
-        """Hand waiting requests to the pipeline; with nothing to do, wait for one."""
-        wait = not self.active
-        while len(self.active) < self.limits.max_batch_size:
-            try:
-                sequence = self.waiting.get(timeout=IDLE_S) if wait else self.waiting.get_nowait()
-            except queue.Empty:
-                return
-            wait = False
-            try:
-                sequence.handle = self.pipeline.add_request(
-                    self.next_id, sequence.prompt, sequence.config
-                )
-            except Exception as error:  # noqa: BLE001 - one bad request must not end the model
-                fail(sequence.sender, f"The engine refused the request: {error}")
-                continue
-            self.active[self.next_id] = sequence
-            self.next_id += 1
 
-    def _drop_cancelled(self) -> None:
-        self._each(self._drop_if_cancelled)
+class Handle:
+    """One sequence in OpenVINO's pipeline."""
 
-    def _send_new_text(self) -> None:
-        self._each(self._send)
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.finish_reason = "stop"
 
-    def _each(self, work: Callable[[int, Sequence], None]) -> None:
-        for number, sequence in list(self.active.items()):
-            try:
-                work(number, sequence)
-            except Exception as error:  # noqa: BLE001 - one sequence must not end the others
-                self._fail_one(number, sequence, f"This answer failed: {error}")
+    @property
+    def finished(self) -> bool:
+        """Whether no token will come any more."""
+        return bool(self.handle.get_status() != genai.GenerationStatus.RUNNING)
 
-    def _drop_if_cancelled(self, number: int, sequence: Sequence) -> None:
-        if sequence.sender.is_cancelled():
-            sequence.handle.cancel()
-            sequence.finish_reason = "cancelled"
-            self._finish(number, "")
-
-    def _send(self, number: int, sequence: Sequence) -> None:
-        while sequence.handle.can_read():
-            for output in sequence.handle.read().values():
-                sequence.tokens.extend(output.generated_ids)
+    def new_tokens(self) -> list[int]:
+        """Tokens since the last call."""
+        tokens: list[int] = []
+        while self.handle.can_read():
+            for output in self.handle.read().values():
+                tokens.extend(output.generated_ids)
                 if output.finish_reason == genai.GenerationFinishReason.LENGTH:
-                    sequence.finish_reason = "length"
-        finished = sequence.handle.get_status() != genai.GenerationStatus.RUNNING
-        text = self._new_text(sequence, last=finished)
-        if finished:
-            self._finish(number, text)
-        elif text:
-            sequence.sender.send(triton.InferenceResponse([strings("text_output", text)]))
+                    self.finish_reason = "length"
+        return tokens
 
-    def _new_text(self, sequence: Sequence, *, last: bool) -> str:
-        """Text of the tokens since the last call; half a character is held back."""
-        if sequence.shown == len(sequence.tokens):
-            return ""
-        before = self.tokenizer.decode(sequence.tokens[sequence.context : sequence.shown])
-        after = self.tokenizer.decode(sequence.tokens[sequence.context :])
-        if after.endswith(REPLACEMENT) and not last:
-            return ""
-        sequence.context, sequence.shown = sequence.shown, len(sequence.tokens)
-        return str(after[len(before) :])
-
-    def _finish(self, number: int, text: str) -> None:
-        sequence = self.active.pop(number)
-        outputs = [
-            strings("text_output", text),
-            triton.Tensor("output_tokens", np.array([len(sequence.tokens)], np.int32)),
-            triton.Tensor("input_tokens", np.array([sequence.input_tokens], np.int32)),
-            strings("finish_reason", sequence.finish_reason),
-        ]
-        sequence.sender.send(
-            triton.InferenceResponse(outputs), flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        )
-
-    def _fail_all(self, message: str) -> None:
-        for number, sequence in list(self.active.items()):
-            self._fail_one(number, sequence, message)
-        while self.stopping.is_set() and not self.waiting.empty():
-            self._fail_one(-1, self.waiting.get_nowait(), message)
-
-    def _fail_one(self, number: int, sequence: Sequence, message: str) -> None:
-        self.active.pop(number, None)
-        try:
-            if sequence.handle is not None:
-                sequence.handle.cancel()
-        except Exception:  # noqa: BLE001 - the client must hear of it all the same
-            traceback.print_exc()
-        try:
-            fail(sequence.sender, message)
-        except Exception:  # noqa: BLE001 - nothing can be told to a client that is gone
-            traceback.print_exc()
+    def cancel(self) -> None:
+        """Stop it; the pipeline's next step frees its blocks."""
+        self.handle.cancel()
 
 
-def scheduler(limits: Limits) -> Any:
+def scheduler(limits: batching.Limits) -> Any:
     """Room in the KV cache for every sequence at its longest, unless a size is given."""
     config = genai.SchedulerConfig()
     config.max_num_seqs = limits.max_batch_size
@@ -287,22 +119,3 @@ def scheduler(limits: Limits) -> Any:
     else:
         config.num_kv_blocks = limits.max_batch_size * -(-limits.max_seq_len // BLOCK_TOKENS)
     return config
-
-
-def scalar(request: Any, name: str, default: Any = None) -> Any:
-    """The one value of an input tensor."""
-    tensor = triton.get_input_tensor_by_name(request, name)
-    return default if tensor is None else tensor.as_numpy().reshape(-1)[0]
-
-
-def strings(name: str, text: str) -> Any:
-    """A tensor with one string."""
-    return triton.Tensor(name, np.array([text.encode(errors="replace")], dtype=np.object_))
-
-
-def fail(sender: Any, message: str) -> None:
-    """End one request with an error."""
-    error = triton.TritonError(message)
-    sender.send(
-        triton.InferenceResponse(error=error), flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-    )
