@@ -84,6 +84,8 @@ class TritonPythonModel:
     def say(self, sender, request_id):
         words = self.answer["words"].split(" ")
         said = 0
+        if self.answer["log"]:
+            (Path(self.answer["log"]) / f"{request_id}.begun").touch()
         for word in words:
             if sender.is_cancelled():
                 break
