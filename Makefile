@@ -5,7 +5,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-annotate
 
-.PHONY: demo test test-quick lint locks schema clean help
+HEAVY := builders or images or dagger
+
+.PHONY: demo test test-heavy test-quick lint locks schema clean help
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -13,11 +15,15 @@ help: ## List the commands
 demo: .venv/.forge ## The whole chain on this machine: compile, measure, sign, publish, pull, serve, ask
 	@$(BIN)/python scripts/demo.py
 
-test: .venv/.dev lint ## Lint, types, import rules, schema, and every test
-	@$(BIN)/python -m pytest
+test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but the heavy groups
+	@$(BIN)/python -m pytest -m 'not ($(HEAVY))'
+	@echo 'Not run here, gigabytes of tools or minutes of emulation: make test-heavy ($(HEAVY))'
+
+test-heavy: .venv/.dev ## The heavy groups: builders of NVIDIA's engines, container images, Dagger
+	@$(BIN)/python -m pytest -m '$(HEAVY)'
 
 test-quick: .venv/.dev ## The tests that take seconds
-	@$(BIN)/python -m pytest -m 'not slow and not network' tests
+	@$(BIN)/python -m pytest -m 'not slow and not network and not ($(HEAVY))' tests
 
 lint: .venv/.dev ## ruff, mypy --strict, import-linter, codespell, schema
 	@$(BIN)/ruff check --quiet .

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from forge.builders import Weights, argv
+from forge.builders import Weights, flags
 from forge.canonical import Json
 from forge.errors import ConfigurationError
 from forge.profiles import Profile, select
@@ -63,7 +63,7 @@ def llm_build(profile: Profile, onnx: str, engine: str) -> tuple[str, ...]:
         *("--maxKVCacheCapacity", str(limits.max_seq_len)),
         *("--maxBatchSize", str(limits.max_batch_size)),
     )
-    argv.check_argv(argv.load("llm_build"), arguments)
+    flags.check_argv(flags.load("llm_build"), arguments)
     return ("llm_build", *arguments)
 
 
@@ -94,7 +94,7 @@ def _quantise(profile: Profile, checkpoint: Artifact, environment: Environment) 
         *("--device", "cpu"),
         *("--num_samples", str(samples)),
     )
-    argv.check_argv(argv.load("tensorrt-edgellm-quantize"), arguments)
+    flags.check_argv(flags.load("tensorrt-edgellm-quantize"), arguments)
     step = Step(
         id=f"quantise@{profile.name}",
         argv=(
@@ -118,7 +118,7 @@ def _quantise(profile: Profile, checkpoint: Artifact, environment: Environment) 
 def _export(profile: Profile, checkpoint: Artifact, environment: Environment) -> Step:
     sm = str(profile.hardware.compute_capability).replace(".", "")
     arguments = ("${inputs.checkpoint}", "${outputs.export}", "--target-sm", sm)
-    argv.check_argv(argv.load("tensorrt-edgellm-export"), arguments)
+    flags.check_argv(flags.load("tensorrt-edgellm-export"), arguments)
     precision = profile.engine.precision
     return Step(
         id=f"export@{profile.name}",

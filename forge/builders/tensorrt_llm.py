@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from forge.builders import Weights, argv
+from forge.builders import Weights, flags
 from forge.errors import ConfigurationError
 from forge.profiles import Profile, select
 from forge.steps import Artifact, SourceFile, Step, source
@@ -113,7 +113,7 @@ def _convert(
     profile: Profile, weights: Weights, script: str, arguments: tuple[str, ...]
 ) -> Artifact:
     folders = ("--model_dir", "${inputs.checkpoint}", "--output_dir", "${outputs.checkpoint}")
-    argv.check_argv(argv.load(Path(script).stem), (*folders, *arguments))
+    flags.check_argv(flags.load(Path(script).stem), (*folders, *arguments))
     step = Step(
         id=f"convert@{profile.name}",
         argv=(
@@ -172,7 +172,7 @@ def _trtllm_build(profile: Profile) -> tuple[str, ...]:
         *("--max_seq_len", str(limits.max_seq_len)),
         *("--kv_cache_type", "paged"),
     )
-    argv.check_argv(argv.load("trtllm-build"), arguments)
+    flags.check_argv(flags.load("trtllm-build"), arguments)
     return ("trtllm-build", *arguments)
 
 

@@ -109,10 +109,8 @@ def render(engine: Path, settings: RenderSettings, lock: Path | None, output: Pa
     version = output / spec.repository / spec.model / "1"
     version.mkdir(parents=True, exist_ok=True)
     _link_tree(engine, version / "engine")
-    for folder in (_SHARED, spec.builder):
-        for source in (resources.files("forge.serving") / "templates" / folder).iterdir():
-            if source.name.endswith(".py"):
-                (version / source.name).write_bytes(source.read_bytes())
+    for name, source in _sources(spec.builder).items():
+        (version / name).write_bytes(source)
     serving = settings.serving
     text = config_pbtxt(spec, serving.kv_cache_mib, serving.kv_cache_fraction)
     (version.parent / "config.pbtxt").write_text(text, encoding="utf-8")
@@ -121,6 +119,26 @@ def render(engine: Path, settings: RenderSettings, lock: Path | None, output: Pa
         shutil.copyfile(lock, output / spec.lock)
     write_spec(output, spec)
     return spec
+
+
+def _sources(builder: str) -> dict[str, bytes]:
+    """A template's Python files, and those of shared/ that its model.py imports."""
+    folder = resources.files("forge.serving") / "templates"
+    own = {
+        path.name: path.read_bytes()
+        for path in (folder / builder).iterdir()
+        if path.name.endswith(".py")
+    }
+    shared = {
+        path.name: path.read_bytes()
+        for path in (folder / _SHARED).iterdir()
+        if _imports(own["model.py"], path.name.removesuffix(".py"))
+    }
+    return shared | own
+
+
+def _imports(source: bytes, module: str) -> bool:
+    return re.search(rf"^(import|from) {module}\b".encode(), source, re.MULTILINE) is not None
 
 
 def _link_tree(source: Path, target: Path) -> None:

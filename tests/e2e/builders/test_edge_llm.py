@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forge import environments
-from forge.builders import argv, edge_llm
+from forge.builders import edge_llm, flags
 from forge.store import Store, open_store
 from tests.e2e.chain.world import ROOT, World
 
@@ -241,7 +241,7 @@ importlib.import_module(sys.argv[1]).main()
             capture_output=True, text=True, check=True, timeout=300,
         )  # fmt: skip
         real = json.loads(done.stdout.splitlines()[-1])
-        for option, known in argv.load(name).options.items():
+        for option, known in flags.load(name).options.items():
             assert option in real, f"{name} has no {option}"
             assert (known.kind == "flag") == real[option]["flag"], f"{name} {option}"
             assert list(known.choices) == real[option]["choices"], f"{name} {option}"

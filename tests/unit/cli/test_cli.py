@@ -154,7 +154,7 @@ def test_refusal_names_the_labels_what_this_runner_offers_and_another_way(projec
 def test_run_without_the_gpu_exits_4_and_names_the_profile_that_needs_none(project: Path) -> None:
     done = forge(project, "run", "release", "--profile", "rtx-pro-4000")
     assert done.returncode == 4
-    for way in ("--only 'engine@rtx-pro-4000'", "rtx-pro-4000-aot", "--skip 'engine@rtx-pro-4000'"):
+    for way in ("--only 'convert@rtx-pro-4000'", "rtx-pro-4000-aot", "--skip 'convert@rtx"):
         assert way in done.stderr
     assert not (project / ".forge" / "running").exists()
 

@@ -44,6 +44,7 @@ class Limits:
     max_seq_len: int
     default_max_tokens: int
     kv_cache_mib: int
+    kv_cache_percent: int
 
 
 class Handle(Protocol):

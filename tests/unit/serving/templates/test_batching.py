@@ -14,7 +14,7 @@ from tests.support.templates import Request, load
 
 batching = load("shared", "batching")
 LIMITS = {"max_batch_size": 2, "max_input_len": 8, "max_seq_len": 12, "default_max_tokens": 4,
-          "kv_cache_mib": 0}  # fmt: skip
+          "kv_cache_mib": 0, "kv_cache_percent": 0}  # fmt: skip
 
 
 @dataclass(eq=False)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from forge.builders import argv
-from forge.builders.argv import check_argv, load
+from forge.builders import flags
+from forge.builders.flags import check_argv, load
 from forge.errors import ConfigurationError
 
-TOOLS = sorted(path.stem for path in (Path(argv.__file__).parent / "flags").glob("*.yaml"))
+TOOLS = sorted(path.stem for path in Path(flags.__file__).parent.glob("*.yaml"))
 TRTLLM = ["--checkpoint_dir", "c", "--output_dir", "o"]
 QUANTISE = ["llm", "--model_dir", "m", "--output_dir", "o"]
 

@@ -1,7 +1,7 @@
 """What NVIDIA's command lines accept, as data, and the check of a command against it. Pure.
 
-One YAML file a tool, in flags/. A misspelt flag costs hours where the tool itself finds it: the
-runner with the right GPU has to be waited for first.
+One YAML file a tool, beside this one. A misspelt flag costs hours where the tool itself finds it:
+the runner with the right GPU has to be waited for first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def load(name: str) -> Tool:
     """The tool of `<name>.yaml`. Raises ConfigurationError."""
     import yaml
 
-    path = resources.files("forge.builders") / "flags" / f"{name}.yaml"
+    path = resources.files(__name__) / f"{name}.yaml"
     try:
         return Tool.model_validate(yaml.safe_load(path.read_bytes()))
     except (yaml.YAMLError, ValidationError) as error:
