@@ -20,6 +20,7 @@ test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but t
 	@echo 'Not run here, gigabytes of tools or minutes of emulation: make test-heavy ($(HEAVY))'
 
 test-heavy: .venv/.dev ## The heavy groups: builders of NVIDIA's engines, container images, Dagger
+	@scripts/system-packages test-heavy
 	@$(BIN)/python -m pytest -m '$(HEAVY)'
 
 test-quick: .venv/.dev ## The tests that take seconds
