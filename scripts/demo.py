@@ -1,7 +1,8 @@
 """`make demo`: a real language model through every link of the chain, on this machine.
 
 It only runs `forge` commands, as a release engineer and a device would, and prints each of them.
-Everything it writes lies in `.forge/` and `artifacts/` of this checkout.
+Everything it writes lies in `.forge/` and `artifacts/` of this checkout. FORGE_DEMO_REPORT names a
+file that gets the last table as JSON (benchmarks/demo.py reads it).
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx
 
-from forge.bundle import version_order
+from forge.bundle import channel_path, version_order
 from forge.cli.common import bytes_text, print_table
 from forge.device import commands
 from forge.files import write_durably
+from forge.release.catalog import Catalog
+from forge.store import open_objects
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".forge" / "demo"
@@ -80,6 +83,8 @@ def main() -> int:
         return 130
     _title("What happened")
     table.show()
+    if report := os.environ.get("FORGE_DEMO_REPORT"):
+        Path(report).write_text(json.dumps([asdict(row) for row in table.rows], indent=2))
     click.echo("\nEvery process is stopped. Run `make demo` again: unchanged links cost nothing.")
     return 0
 
@@ -137,10 +142,14 @@ def _release(environment: dict[str, str], table: Table) -> str:
     _title("Release: checkpoint → engine → repository → smoke → proofs → publish")
     started = time.monotonic()
     steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
-    _forge(environment, "promote", version, CHANNEL, "--name", NAME)
     for step in steps:
         _add_step(table, step, version)
-    table.add("promote", f"{NAME} {version}", f"channel {CHANNEL}", "", 0)
+    promoting = time.monotonic()
+    _forge(environment, "promote", version, CHANNEL, "--name", NAME)
+    channel = Catalog(open_objects(str(ROOT / "artifacts"))).index.channels
+    pointer = channel[channel_path(NAME, CHANNEL)]
+    came = f"channel {CHANNEL}, document {pointer.sha256[:8]}"
+    table.add("promote", f"{NAME} {version}", came, time.monotonic() - promoting, pointer.length)
     click.echo(f"released in {time.monotonic() - started:.1f} s")
     return version
 
@@ -173,14 +182,18 @@ def _next(version: str) -> str:
 
 
 def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
-    inputs = ", ".join(f"{name} {digest[:8]}" for name, digest in step["inputs"].items())
+    seconds = "stored" if step["status"] == "hit" else float(step["seconds"])
     if step["step"] == "publish":
-        inputs = f"{len(step['inputs'])} trees by digest"
+        index = Catalog(open_objects(str(ROOT / "artifacts"))).index
+        manifest = index.published(NAME, version)[PROFILE]
+        came = f"{NAME} {version} on canary, manifest {manifest.sha256[:8]}"
+        went = f"{len(step['inputs'])} trees by digest"
+        table.add("publish", went, came, seconds, manifest.length)
+        return
+    inputs = ", ".join(f"{name} {digest[:8]}" for name, digest in step["inputs"].items())
     outputs = ", ".join(f"{name} {out['digest'][:8]}" for name, out in step["outputs"].items())
     size = sum(out["size"] for out in step["outputs"].values())
-    seconds = "stored" if step["status"] == "hit" else float(step["seconds"])
-    published = f"{NAME} {version} on canary" if step["step"] == "publish" else ""
-    table.add(step["step"], inputs or "pinned URL", outputs or published, seconds, size)
+    table.add(step["step"], inputs or "pinned URL", outputs, seconds, size)
 
 
 def _device(environment: dict[str, str], table: Table, version: str) -> None:
@@ -196,7 +209,8 @@ def _device(environment: dict[str, str], table: Table, version: str) -> None:
         seconds = time.monotonic() - started
         _forge(environment, "device", "status", "--state", str(state))
         status = commands.status(state)
-        slot = f"slot {status.slot}, {status.release}"
+        manifest = status.release.manifest[:8] if status.release else "none"
+        slot = f"slot {status.slot}, {status.release}, manifest {manifest}"
         look = status.agent.look if status.agent else None
         fetched = look.fetched_bytes if look else 0
         table.add("device", f"channel {CHANNEL}", slot, seconds, fetched)
@@ -263,7 +277,8 @@ def _ask(url: str, table: Table) -> None:
                 answer += text
                 click.echo(text, nl=False)
     click.echo()
-    table.add("answer", QUESTION, answer.strip()[:60], time.monotonic() - started, 0)
+    seconds = time.monotonic() - started
+    table.add("answer", QUESTION, answer.strip()[:60], seconds, len(answer.encode()))
 
 
 if __name__ == "__main__":
