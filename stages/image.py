@@ -9,7 +9,7 @@ import forge
 import forge.images
 from forge.errors import ConfigurationError
 from forge.images.bases import Bases, read_bases
-from forge.images.build import own_lock
+from forge.images.lock import own_lock
 from forge.images.plan import Image, discover, on_base
 from forge.images.platforms import PLATFORMS
 from forge.images.registry import Registry

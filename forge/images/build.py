@@ -26,6 +26,7 @@ from forge.files import write_durably
 from forge.images.bases import Base
 from forge.images.documents import IMAGE_FILE, PlatformImage, sbom_file
 from forge.images.layout import Content, read_content
+from forge.images.lock import own_lock
 from forge.images.packages import installed
 from forge.images.plan import BUILD_ENVIRONMENT, Build, build_argv, pinned
 from forge.images.platforms import Platform, check_can_run
@@ -33,7 +34,7 @@ from forge.images.programs import QUICK_S, call
 from forge.images.sbom import encode
 from forge.steps import WARNING
 
-__all__ = ["BuildSettings", "Sources", "build", "own_lock"]
+__all__ = ["BuildSettings", "Sources", "build"]
 
 _BUILD_TIMEOUT_S: Final = 4 * 3600.0
 _TAKEN: Final = {".py", ".j2", ".json", ".yaml"}
@@ -75,13 +76,6 @@ def build(settings: BuildSettings, sources: Sources, layout: Path, image: Path) 
     content = read_content(layout)
     _check_platform(settings, content)
     return _describe(settings, content, image)
-
-
-def own_lock() -> Path:
-    """Forge's own lock: shipped in the wheel, in a checkout the repository's."""
-    package = Path(forge.__file__).parent
-    shipped = package / "template" / "requirements.lock"
-    return shipped if shipped.is_file() else package.parent / "requirements.lock"
 
 
 def _build(settings: BuildSettings, sources: Sources, work: Path, layout: Path) -> None:

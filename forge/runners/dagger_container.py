@@ -22,7 +22,7 @@ from typing import Final
 
 import forge
 from forge.errors import ConfigurationError, NoRunnerError
-from forge.images.build import own_lock
+from forge.images.lock import own_lock
 from forge.runners.base import Job
 from forge.runners.dagger_settings import DaggerSettings
 from forge.steps import Step, placeholders, substitute

@@ -10,7 +10,7 @@ from typing import Final
 import dagger
 
 from forge.errors import StepFailedError
-from forge.images.build import own_lock
+from forge.images.lock import own_lock
 from forge.runners.dagger_container import (
     FORGE,
     NETWORK,

@@ -21,16 +21,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import forge.serving
 from forge import canonical, environments
 from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.runners.base import Execution, Job, go_on
-from forge.serving import supervisor
 from forge.steps import WARNING, substitute
 
 __all__ = ["LocalRunner", "host_platform", "write_documents"]
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+# A program of its own: importing it would cost every start of the command line.
+_SUPERVISOR: Final = Path(forge.serving.__path__[0]) / "supervisor.py"
 _GRACE_S: Final = 10.0
 _POLL_S: Final = 0.05
 # What a child may see of the caller's environment beside its declared secrets.
@@ -175,7 +177,7 @@ def _write_reproduce(job: Job, argv: list[str], child_environment: Mapping[str, 
 
 
 def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path) -> int:
-    supervised = [sys.executable, "-I", supervisor.__file__, f"--grace={_GRACE_S}", "--", *argv]
+    supervised = [sys.executable, "-I", str(_SUPERVISOR), f"--grace={_GRACE_S}", "--", *argv]
     try:
         child = subprocess.Popen(
             supervised,

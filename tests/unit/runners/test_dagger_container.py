@@ -8,7 +8,7 @@ import pytest
 
 import forge
 from forge.errors import ConfigurationError, NoRunnerError
-from forge.images.build import own_lock
+from forge.images.lock import own_lock
 from forge.runners.base import Job
 from forge.runners.dagger_container import (
     ContainerPlan,
