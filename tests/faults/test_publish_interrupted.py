@@ -363,17 +363,11 @@ def test_version_published_with_other_temperatures_is_refused(tmp_path: Path) ->
     world = World(tmp_path)
     world.publish("1.0.0")
     with pytest.raises(VersionTakenError) as caught:
-        publish.publish(
-            world.store, world.ring(), [world.operating("1.0.0", 80)], "canary", now=world.now
-        )
+        world.publish_planned(world.operating("1.0.0", 80))
     assert caught.value.why == "differs in operating"
-    publish.publish(
-        world.store, world.ring(), [world.operating("1.1.0", 80)], "canary", now=world.now
-    )
+    world.publish_planned(world.operating("1.1.0", 80))
     with pytest.raises(VersionTakenError) as caught:
-        publish.publish(
-            world.store, world.ring(), [world.operating("1.1.0", 90)], "canary", now=world.now
-        )
+        world.publish_planned(world.operating("1.1.0", 90))
     assert caught.value.why == "differs in operating.thermal"
 
 
