@@ -235,7 +235,7 @@ prompts = {}
 _sequence = TritonPythonModel._sequence
 def _remembering(self, request, sender):
     made = _sequence(self, request, sender)
-    prompts[id(made)] = scalar(request, "text_input").decode()
+    prompts[id(made)] = batching.scalar(request, "text_input").decode()
     return made
 TritonPythonModel._sequence = _remembering
 """
@@ -252,8 +252,9 @@ def _initialize(self, args):
 TritonPythonModel.initialize = _initialize
 """
 TELLING_FAULT = """
-def fail(sender, message):
+def _fail(sender, message):
     raise RuntimeError("nobody can be told")
+batching.fail = _fail
 """
 
 
