@@ -20,7 +20,7 @@ from forge.device.live import Live
 from forge.device.metrics import Metrics, Sample, of_device
 from forge.device.operation import Operation
 from forge.device.report import AgentReport, HardwareReport, write_agent
-from forge.device.signals import no_signals
+from forge.device.signals import check_signals, no_signals
 from forge.device.slots import Home
 from forge.errors import ForgeError, StepFailedError, UsageError
 
@@ -97,6 +97,7 @@ class Service:
         """Look after what serves until the next look at the channel is due."""
         until, due = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < until:
+            check_signals()
             if not gateway.is_alive():
                 hint = "what it logged last is above; systemd starts the agent again"
                 raise StepFailedError("The gateway ended by itself", hint=hint)

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["StopAskedError", "no_signals", "stop_on_signals"]
+__all__ = ["StopAskedError", "check_signals", "no_signals", "stop_on_signals"]
+
+_asked = threading.Event()  # signals are the process's, and so is this
 
 
 class StopAskedError(BaseException):
@@ -17,13 +19,25 @@ class StopAskedError(BaseException):
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise StopAskedError in the main thread; every state of the journal stands being cut."""
+    """Raise StopAskedError in the main thread; every state of the journal stands being cut.
+
+    Python swallows what is raised in a destructor or a callback of its import system, and a signal
+    may come just then: whoever loops calls `check_signals`, too.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        _asked.set()
         raise StopAskedError
 
+    _asked.clear()
     with _handled(stop):
         yield
+
+
+def check_signals() -> None:
+    """Raise StopAskedError if a signal has come since `stop_on_signals` was entered."""
+    if _asked.is_set():
+        raise StopAskedError
 
 
 @contextlib.contextmanager
