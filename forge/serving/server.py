@@ -295,6 +295,9 @@ def _environment(installed: Installed, inherited: Mapping[str, str]) -> dict[str
     if earlier := kept.get("LD_LIBRARY_PATH"):
         libraries.append(earlier)
     return kept | {
+        # The Python inside Triton looks for `python3` here to know whose packages are its own:
+        # those of a virtual environment that somebody activated must not be mixed in.
+        "PATH": os.pathsep.join([str(installed.root / "bin"), kept.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": ":".join(libraries),
         "FORGE_SITE_PACKAGES": str(packages),
     }

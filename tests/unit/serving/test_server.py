@@ -8,6 +8,7 @@ from forge.serving.render import make_spec
 from forge.serving.server import (
     Ports,
     TritonServer,
+    _environment,
     _link_backends,
     command_line,
     last_reasons,
@@ -85,3 +86,12 @@ def test_right_backend_links_stay_and_wrong_ones_are_made_again(tmp_path: Path) 
     assert (links / "libtriton_python.so").lstat().st_mtime_ns == kept
     assert (links / "utils.py").read_bytes() == b"x"
     assert (links / "triton_python_backend_stub").is_file()
+
+
+def test_python_inside_triton_finds_its_own_packages_though_a_virtual_environment_is_active(
+    tmp_path: Path,
+) -> None:
+    """Seen: with another numpy first on PATH the stub read garbage and ended."""
+    installed = Installed(tmp_path / "tools", "3.11", tmp_path / "site", tmp_path / "lib")
+    made = _environment(installed, {"PATH": "/somebody/.venv/bin:/usr/bin"})
+    assert made["PATH"] == f"{tmp_path}/tools/bin:/somebody/.venv/bin:/usr/bin"
