@@ -72,6 +72,26 @@ def provision(
     help="0: any free one; `forge device status` shows it.",
 )
 @click.option(
+    "--api-keys-file",
+    "keys_file",
+    envvar="FORGE_API_KEYS_FILE",
+    type=click.Path(path_type=Path),
+    help="Lines of a name and the SHA-256 of a key; needed where others than this machine can ask.",
+)
+@click.option(
+    "--without-api-keys",
+    "open_to_all",
+    is_flag=True,
+    help="Let strangers ask without a key: something in front of the API checks them.",
+)
+@click.option(
+    "--answer-s",
+    type=click.FloatRange(min=1, max=3600),
+    default=300.0,
+    show_default=True,
+    help="Longest time from a question to the end of its answer.",
+)
+@click.option(
     "--poll-s",
     type=click.FloatRange(min=1),
     default=60.0,
@@ -81,7 +101,16 @@ def provision(
 @_profile_option
 @_state_option
 def run(
-    host: str, port: int, poll_s: float, profile: str | None, state: Path, *, once: bool
+    host: str,
+    port: int,
+    keys_file: Path | None,
+    answer_s: float,
+    poll_s: float,
+    profile: str | None,
+    state: Path,
+    *,
+    once: bool,
+    open_to_all: bool,
 ) -> None:
     """Be the device's agent: update, prove, serve, go back if it is bad.
 
@@ -90,8 +119,10 @@ def run(
     forge device run --once          # for cron
     """  # noqa: D301
     from forge.device import commands
+    from forge.device.door import Door
 
-    commands.run(state, once=once, profile=profile, host=host, port=port, poll_s=poll_s)
+    door = Door(host, port, keys_file, open_to_all, answer_s)
+    commands.run(state, once=once, profile=profile, door=door, poll_s=poll_s)
 
 
 @device.command()

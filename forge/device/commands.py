@@ -12,6 +12,7 @@ from typing import Final
 from forge.bundle import check_name
 from forge.device import detection
 from forge.device.agent import Agent, timestamp
+from forge.device.door import Door
 from forge.device.facts import Run, collect
 from forge.device.hardware import parse
 from forge.device.heat import HeatGuard
@@ -27,10 +28,9 @@ from forge.device.updater import Updater
 from forge.errors import ConfigurationError
 from forge.profiles import Power, Profile
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_STATE", "detect", "power", "provision", "run", "status"]
+__all__ = ["DEFAULT_STATE", "detect", "power", "provision", "run", "status"]
 
 DEFAULT_STATE: Final = Path("/var/lib/forge")
-DEFAULT_PORT: Final = 8080
 _MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
 
 Say = Callable[[str], None]
@@ -153,8 +153,7 @@ def run(
     *,
     once: bool = False,
     profile: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
+    door: Door | None = None,
     poll_s: float = 60.0,
     say: Say | None = None,
 ) -> None:
@@ -164,18 +163,18 @@ def run(
         state: a provisioned state folder.
         once: look once, install, probe, stop serving and return; opens no port.
         profile: a profile named by hand; wins over the provisioned one.
-        host: where the gateway listens.
-        port: 0 means any free one; `status` shows it.
+        door: where the gateway listens and whom it lets in; by default this machine only.
         poll_s: seconds between two looks at the channel (10 % jitter, so that a fleet spreads).
         say: gets one line per event; standard error by default.
 
     Raises:
-        UsageError: another agent runs here, or the port is taken.
-        ConfigurationError: the folder is not set up or cannot be written.
+        UsageError: another agent runs here, the port is taken, or strangers could ask.
+        ConfigurationError: the folder is not set up or cannot be written; the API keys are wrong.
         RolledBackError, FitError, TrustError, StoreError: with `once` only; otherwise the agent
             says it, keeps serving what it has, and looks again.
     """
-    home, speak = Home(state), say or _say
+    home, speak, door = Home(state), say or _say, door or Door()
+    keys = None if once else door.keys()
     with home.locked(), stop_on_signals():
         device, root_bytes = home.provisioned()
         home.clean()
@@ -193,7 +192,7 @@ def run(
                 agent.start()
                 agent.update()
             else:
-                Service(home, agent, live, operation, hardware, speak).run(host, port, poll_s)
+                Service(home, agent, live, operation, hardware, speak).run(door, keys, poll_s)
         except StopAskedError:
             speak("stopping")
         finally:

@@ -11,17 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from forge.device.agent import Agent, timestamp
+from forge.device.api_keys import ApiKeys
+from forge.device.door import Door
 from forge.device.hardware import Hardware
-from forge.device.limit import Limit
 from forge.device.live import Live
 from forge.device.operation import Operation
 from forge.device.report import AgentReport, HardwareReport, write_agent
 from forge.device.signals import no_signals
 from forge.device.slots import Home
 from forge.errors import ForgeError, UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 __all__ = ["Service"]
 
@@ -40,13 +44,19 @@ class Service:
     hardware: Hardware
     say: Callable[[str], None]
 
-    def run(self, host: str, port: int, poll_s: float) -> None:
+    def run(self, door: Door, keys: ApiKeys | None, poll_s: float) -> None:
         """Serve and look until a signal comes. Raises UsageError if the port is taken."""
-        listening = _listen(host, port)
-        url = f"http://{host}:{listening.getsockname()[1]}"
+        from forge.device.answers import Triton
+        from forge.device.gateway import GatewayRules, create_app
+
+        listening = _listen(door.host, door.port)
+        shown = f"[{door.host}]" if ":" in door.host else door.host
+        url = f"http://{shown}:{listening.getsockname()[1]}"
         started = timestamp(datetime.now(UTC))
         guard = self.operation.guard
-        with guard.running(), _gateway(listening, self.live, self.describe, guard.limit):
+        rules = GatewayRules(limit_s=door.limit_s, keys=keys)
+        app = create_app(self.live, Triton(), self.describe, guard.limit, rules)
+        with guard.running(), _gateway(listening, app):
             self.say(f"listening on {url}")
             self._report(url, started)
             self._tell(self.agent.start)
@@ -88,16 +98,11 @@ class Service:
 
 
 @contextlib.contextmanager
-def _gateway(
-    listening: socket.socket, live: Live, describe: Callable[[], HardwareReport], limit: Limit
-) -> Iterator[None]:
+def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[None]:
     import uvicorn
 
-    from forge.device.answers import Triton
-    from forge.device.gateway import create_app
-
     config = uvicorn.Config(
-        create_app(live, Triton(), describe, limit),
+        app,
         log_level="warning",
         access_log=False,
         lifespan="off",

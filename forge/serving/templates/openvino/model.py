@@ -36,6 +36,8 @@ MAX_WAITING = 1024
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_TEMPERATURE = 2.0
 IDLE_S = 0.5
+FORMATS = (b"user", b"messages", b"raw")  # what text_input is
+ROLES = ("system", "user", "assistant")
 REPLACEMENT = "\ufffd"  # what half of a UTF-8 character decodes to
 
 
@@ -121,7 +123,8 @@ class TritonPythonModel:
             raise RequestError("text_input is empty")
         if len(text) > MAX_TEXT_BYTES:
             raise RequestError(f"text_input is longer than {MAX_TEXT_BYTES} bytes")
-        prompt = self._encode(text.decode(errors="replace"))
+        input_format = scalar(request, "input_format", b"user")
+        prompt = self._encode(text.decode(errors="replace"), input_format)
         length = int(prompt.shape[-1])
         if length > self.limits.max_input_len:
             raise RequestError(
@@ -137,12 +140,19 @@ class TritonPythonModel:
         room = self.limits.max_seq_len - length
         return Sequence(sender, prompt, self._config(min(int(wanted), room), float(temperature)))
 
-    def _encode(self, text: str) -> Any:
-        if self.tokenizer.chat_template:
-            turns = [{"role": "user", "content": text}]
+    def _encode(self, text: str, input_format: bytes) -> Any:
+        if input_format not in FORMATS:
+            raise RequestError(f"input_format must be one of {b', '.join(FORMATS).decode()}")
+        turns = read_turns(text) if input_format == b"messages" else [user(text)]
+        if not self.tokenizer.chat_template and input_format == b"messages":
+            raise RequestError("This model has no chat template: send one text, no messages")
+        if not self.tokenizer.chat_template or input_format == b"raw":
+            return self.tokenizer.encode(text).input_ids
+        try:
             text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True)
-            return self.tokenizer.encode(text, add_special_tokens=False).input_ids
-        return self.tokenizer.encode(text).input_ids
+        except RuntimeError as error:  # templates refuse orders of roles that they do not know
+            raise RequestError(f"The chat template refused the messages: {error}") from None
+        return self.tokenizer.encode(text, add_special_tokens=False).input_ids
 
     def _config(self, max_tokens: int, temperature: float) -> Any:
         config = genai.GenerationConfig()
@@ -250,6 +260,23 @@ def scheduler(limits: Limits) -> Any:
     else:
         config.num_kv_blocks = limits.max_batch_size * -(-limits.max_seq_len // BLOCK_TOKENS)
     return config
+
+
+def user(text: str) -> dict[str, str]:
+    """One message of the user."""
+    return {"role": "user", "content": text}
+
+
+def read_turns(text: str) -> list[dict[str, str]]:
+    """Messages of a conversation. Raises RequestError."""
+    try:
+        turns = [{"role": one["role"], "content": one["content"]} for one in json.loads(text)]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        turns = []
+    good = all(turn["role"] in ROLES and isinstance(turn["content"], str) for turn in turns)
+    if not turns or not good:
+        raise RequestError('messages must be a JSON list of {"role", "content"}')
+    return turns
 
 
 def scalar(request: Any, name: str, default: Any = None) -> Any:
