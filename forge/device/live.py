@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forge.device.journal import Release, SlotName
@@ -51,17 +49,20 @@ class Live:
         with self._changed:
             return self._serving, self._reason
 
-    @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """Count a request as under way, so that the agent waits for it."""
+    def enter(self) -> Serving | None:
+        """What serves, with one request more under way; None, and nothing counted, if nothing does.
+
+        Both in one step: a slot that `clear` and `drain` gave free is asked by nobody any more.
+        """
         with self._changed:
-            self._requests += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._requests -= 1
-                self._changed.notify_all()
+            self._requests += self._serving is not None
+            return self._serving
+
+    def leave(self) -> None:
+        """A request that entered has ended."""
+        with self._changed:
+            self._requests -= 1
+            self._changed.notify_all()
 
     @property
     def under_way(self) -> int:
