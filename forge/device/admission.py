@@ -22,6 +22,7 @@ from typing import Final
 
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
+from forge.device.metrics import Sample
 from forge.device.refusals import BusyError, UnavailableError
 
 __all__ = ["Admission", "Counts", "QueueRules"]
@@ -96,6 +97,18 @@ class Admission:
             busy=self._busy,
             unavailable=self._unavailable,
             service_s=self._service_s or 0.0,
+        )
+
+    def samples(self) -> tuple[Sample, ...]:
+        """The queue and the governor's limit for /metrics; may be read from any thread."""
+        lowered, raised = self._limit.moves
+        return (
+            Sample("forge_device_requests_waiting", (), len(self._waiting)),
+            Sample("forge_device_requests_limit", (), self._limit.current),
+            Sample("forge_device_limit_changes_total", (("direction", "down"),), lowered),
+            Sample("forge_device_limit_changes_total", (("direction", "up"),), raised),
+            Sample("forge_device_queued_total", (), self._queued),
+            Sample("forge_device_queue_seconds_total", (), round(self._waited_s, 3)),
         )
 
     @asynccontextmanager

@@ -31,7 +31,7 @@ from forge.device import openai_api
 from forge.device.admission import Admission, QueueRules
 from forge.device.answers import Answers, Question
 from forge.device.api_keys import ApiKeys
-from forge.device.guards import MAX_BODY_BYTES, CountAnswers, LimitBody, RequireKey
+from forge.device.guards import BODY_S, MAX_BODY_BYTES, CountAnswers, LimitBody, RequireKey
 from forge.device.limit import Limit
 from forge.device.live import Live
 from forge.device.metrics import CONTENT_TYPE, Metrics
@@ -66,11 +66,13 @@ class GatewayRules:
     Attributes:
         queue: who waits, and how long.
         limit_s: from a question to the end of its answer, waiting included.
+        body_s: for the body of a request to come.
         keys: who may ask; None lets everybody.
     """
 
     queue: QueueRules = field(default_factory=QueueRules)
     limit_s: float = 300.0
+    body_s: float = BODY_S
     keys: ApiKeys | None = None
 
 
@@ -97,7 +99,7 @@ def create_app(
     desk = Desk(live, admission, answers, rules.limit_s, metrics)
     app = FastAPI(title="Forge device", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.admission = admission
-    app.add_middleware(LimitBody)
+    app.add_middleware(LimitBody, limit_s=rules.body_s)
     if rules.keys:
         app.add_middleware(RequireKey, keys=rules.keys)
     app.add_middleware(CountAnswers, metrics=metrics)
@@ -115,7 +117,8 @@ def create_app(
 
     @app.get("/metrics")
     def numbers() -> Response:
-        return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        text = metrics.render(admission.samples())
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     @app.get("/health/live")
     async def alive() -> dict[str, str]:

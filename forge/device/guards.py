@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Final
 
@@ -12,17 +13,19 @@ from forge.device.metrics import Metrics
 from forge.device.refusals import UnknownKeyError, json_error
 from forge.errors import UsageError
 
-__all__ = ["MAX_BODY_BYTES", "CountAnswers", "LimitBody", "RequireKey"]
+__all__ = ["BODY_S", "MAX_BODY_BYTES", "CountAnswers", "LimitBody", "RequireKey"]
 
 MAX_BODY_BYTES: Final = 512 * 1024
+BODY_S: Final = 30.0
 _OPEN: Final = "/health/"  # probes of systemd and Kubernetes have no key
 
 
 class LimitBody:
-    """Answers 413 before a body beyond the limit is read."""
+    """Reads the body; answers 413 before one beyond the limit is read, 408 if it does not come."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limit_s: float = BODY_S) -> None:
         self._app = app
+        self._limit_s = limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
@@ -38,7 +41,41 @@ class LimitBody:
             refusal = json_error(scope["path"], error, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             await refusal(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        if declared == b"0":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._limit_s):
+                body = await _read(receive)
+        except TimeoutError:
+            message = f"the body did not come in {self._limit_s:g} s"
+            refusal = json_error(scope["path"], UsageError(message), HTTPStatus.REQUEST_TIMEOUT)
+            refusal.headers["Connection"] = "close"  # what is left of the body is no request
+            await refusal(scope, receive, send)
+            return
+        if body is not None:
+            await self._app(scope, _again(body, receive), send)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body, None if the client left."""
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return left.pop() if left else await receive()
+
+    return replay
 
 
 class RequireKey:

@@ -24,6 +24,14 @@ FAMILIES: Final = {
     "forge_device_ready": ("gauge", "1 while a committed slot serves."),
     "forge_device_uptime_seconds": ("gauge", "Since the agent began."),
     "forge_device_requests_in_flight": ("gauge", "Answers under way."),
+    "forge_device_requests_waiting": ("gauge", "Requests that wait for a place in Triton."),
+    "forge_device_requests_limit": (
+        "gauge",
+        "Requests that may be in Triton at once.",
+    ),
+    "forge_device_limit_changes_total": ("counter", "Decisions of the governor, by direction."),
+    "forge_device_queued_total": ("counter", "Requests that had to wait."),
+    "forge_device_queue_seconds_total": ("counter", "Time that requests waited."),
     "forge_device_crashes_in_a_row": ("gauge", "Of the active slot's server."),
     "forge_device_requests_total": ("counter", "Requests for an answer, by HTTP status."),
     "forge_device_stream_errors_total": ("counter", "Streams that ended with an error event."),
@@ -61,14 +69,14 @@ class Metrics:
         self.add("forge_device_fetched_bytes_total", happened.fetched_bytes)
         self.add("forge_device_reused_bytes_total", happened.reused_bytes)
 
-    def render(self) -> str:
-        """The document of GET /metrics."""
+    def render(self, more: Iterable[Sample] = ()) -> str:
+        """The document of GET /metrics, with samples that its writer brings along."""
         with self._lock:
             counted = [
                 Sample(name, labels, value) for (name, labels), value in self._counted.items()
             ]
         by_family: dict[str, list[str]] = {}
-        for sample in (*self.gauges(), *counted):
+        for sample in (*self.gauges(), *more, *counted):
             by_family.setdefault(sample.family, []).append(_line(sample))
         lines = []
         for family, (kind, text) in FAMILIES.items():

@@ -9,11 +9,12 @@ from typing import Any, Final, TypeAlias
 
 from forge.errors import ForgeError, StepFailedError, UsageError
 
-__all__ = ["Event", "Finished", "Parser", "Token", "refusal"]
+__all__ = ["REFUSED", "Event", "Finished", "Parser", "Token", "refusal"]
 
 _MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
-_CLIENT_ERRORS: Final = range(400, 500)
-_DEAD_MODEL: Final = "is not healthy"  # Triton 2.51 says it with status 400
+# Triton 2.51 gives every error before the first token the status 400, and drops the code that the
+# model gave it: so a model's words say whether the asker is to blame (templates/shared/turns.py).
+REFUSED: Final = "Refused: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Parser:
         """Events that are complete now.
 
         Raises:
-            UsageError: the model refused the request (HTTP status 4xx).
+            UsageError: the model refused the request.
             StepFailedError: the model failed, or what came is no event.
         """
         self._rest += data
@@ -84,12 +85,12 @@ class Parser:
 
 
 def refusal(status: int, body: bytes) -> ForgeError:
-    """The error for an answer that is none; a 4xx is the asker's own."""
+    """The error for an answer that is none; the asker's own if the model says that it refuses."""
     value = _json(body)
     why = str(value["error"]) if isinstance(value, dict) and "error" in value else ""
     why = why or body[:500].decode(errors="replace").strip() or f"HTTP status {status}"
-    if status in _CLIENT_ERRORS and _DEAD_MODEL not in why:
-        return UsageError("The model refused the request", why=why)
+    if why.startswith(REFUSED):
+        return UsageError("The model refused the request", why=why.removeprefix(REFUSED))
     return StepFailedError("The model failed", why=why, hint="see Triton's log")
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from forge.bundle import Operating
+from forge.device.admission import QueueRules
 from forge.profiles import Power, Thermal
 from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
 
@@ -90,16 +91,30 @@ def test_tokens_come_while_the_model_still_speaks(agent: Agent) -> None:
         assert json.loads(next(lines).removeprefix("data: ")) == {"text": "Paris0 "}
 
 
-def test_no_more_than_the_bundle_decodes_together_reach_triton(agent: Agent) -> None:
+def test_no_more_than_the_bundle_decodes_together_reach_triton(
+    agent: Agent, cancelled: Path
+) -> None:
     heat = httpx.get(f"{agent.url}/v1/hardware", trust_env=False).json()["heat"]
     assert (heat["limit"], heat["most"], heat["throttle_c"]) == (MOST, MOST, 140.0)
-    body = {"prompt": "France?", "stream": True}
+    queue = QueueRules().length(MOST)
     with ExitStack() as stack:
         held = [stack.enter_context(stream(agent)) for _ in range(MOST)]
         assert [next(lines) for lines in held] == ["event: token"] * MOST
+        for number in range(queue):
+            stack.enter_context(asked(agent, f"waits-{number}"))
+        wait_for(lambda: f"forge_device_requests_waiting {queue}\n" in metrics(agent))
+        body = {"prompt": "France?", "stream": True}
         refused = httpx.post(f"{agent.url}/v1/inference", json=body, trust_env=False)
+        assert list(cancelled.glob("waits-*")) == []  # none of them has reached the model
     assert refused.status_code == 429
     assert refused.json()["error"]["message"].startswith(f"The device may answer {MOST} at once")
+    assert int(refused.headers["retry-after"]) >= 1
+    wait_for(lambda: "forge_device_requests_waiting 0\n" in metrics(agent))
+    assert 'forge_device_requests_total{code="429"} 1\n' in metrics(agent)
+
+
+def metrics(agent: Agent) -> str:
+    return httpx.get(f"{agent.url}/metrics", trust_env=False).text
 
 
 @pytest.mark.parametrize("mode", ["whole", "stream"])

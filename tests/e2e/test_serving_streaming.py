@@ -9,13 +9,14 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from forge.errors import ForgeError, StepFailedError
+from forge.errors import StepFailedError, UsageError
 from forge.serving.client import Ask, answer, stream
 from forge.serving.events import Finished, Token
 from forge.serving.render import render
@@ -116,11 +117,50 @@ def test_client_that_goes_away_frees_its_place(served: Served) -> None:
     assert len(served.notes(freed)) > before
 
 
+def test_all_turns_of_a_conversation_reach_the_runtime(served: Served) -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "France?"},
+    ]
+    ask = replace(served.ask(json.dumps(turns)), input_format="messages")
+    assert answer(ask)[0].startswith("The capital")
+    [*_, note] = served.notes("prompt")
+    if served.server.spec.builder == "edge-llm":  # which applies the template itself
+        assert note["prompt"] == turns
+    else:
+        assert note["prompt"] == "<system> Be brief. <user> France? <assistant>"
+
+
+def test_raw_text_gets_no_template_or_is_refused(served: Served) -> None:
+    ask = replace(served.ask("The capital of"), input_format="raw")
+    if served.server.spec.builder == "edge-llm":
+        with pytest.raises(UsageError, match="takes messages only"):
+            answer(ask)
+        return
+    answer(ask)
+    assert served.notes("prompt")[-1]["prompt"] == "The capital of"
+
+
+def test_turns_that_the_template_refuses_are_a_bad_request(served: Served) -> None:
+    if served.server.spec.builder == "edge-llm":
+        pytest.skip("its runtime applies the template and does not say what was wrong")
+    turns = [{"role": "assistant", "content": "Hi"}]
+    with pytest.raises(UsageError, match="refuses the messages: roles must alternate"):
+        answer(replace(served.ask(json.dumps(turns)), input_format="messages"))
+
+
+def test_an_engine_that_fails_is_not_the_askers_fault(served: Served) -> None:
+    if served.server.spec.builder != "edge-llm":
+        pytest.skip("its stand-in does not fail")
+    with pytest.raises(StepFailedError, match="ended the answer without a reason"):
+        answer(served.ask("refuse"))
+
+
 @pytest.mark.parametrize("prompt", ["   ", "word " * 2000], ids=["empty", "too long"])
 def test_bad_request_is_refused_and_the_next_one_served(served: Served, prompt: str) -> None:
     if served.server.spec.builder == "edge-llm" and prompt.strip():
         prompt = "refuse " + prompt  # its runtime, not the model, knows how long a prompt is
-    with pytest.raises(ForgeError):
+    with pytest.raises(UsageError):
         answer(served.ask(prompt))
     assert answer(served.ask("France?"))[0].startswith("The capital")
 

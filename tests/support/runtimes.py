@@ -71,6 +71,7 @@ class LLM:
              lengths=[max_input_len, max_kv_cache_capacity, max_batch_size])
 
     def generate_stream(self, messages, sampling_params=None):
+        note(self.log, event="prompt", prompt=messages)
         return Closing(self._iterate(messages[-1]["content"], sampling_params), self.log)
 
     def _iterate(self, prompt, params):
@@ -104,7 +105,9 @@ def prepare_model(model, cache_dir="", options=None):
 
 _TRTLLM = {
     "words.py": _WORDS,
+    "jinja2.py": "class TemplateError(Exception): pass\n",  # transformers brings the real one
     "tensorrt_llm/__init__.py": """
+import jinja2
 from dataclasses import dataclass, field
 from pathlib import Path
 from words import note, words
@@ -143,6 +146,8 @@ class Result:
 class Tokenizer:
     chat_template = "yes"
     def apply_chat_template(self, turns, tokenize, add_generation_prompt):
+        if turns[0]["role"] == "assistant":
+            raise jinja2.TemplateError("roles must alternate")
         said = " ".join(f"<{one['role']}> {one['content']}" for one in turns)
         return f"{said} <assistant>"
     def encode(self, text, add_special_tokens=True):
@@ -158,6 +163,7 @@ class LLM:
              fraction=kv_cache_config.free_gpu_memory_fraction)
     def generate_async(self, inputs, sampling_params, streaming):
         note(self.log, event="asked", top_k=sampling_params.top_k)
+        note(self.log, event="prompt", prompt=" ".join(inputs))
         return Result(self, " ".join(inputs), sampling_params)
     def shutdown(self):
         note(self.log, event="unloaded")

@@ -213,6 +213,34 @@ def test_a_chunked_body_is_refused(gateway: Gateway) -> None:
     assert "Content-Length" in response.json()["error"]["message"]
 
 
+def test_a_body_that_does_not_come_is_given_up() -> None:
+    with running(Script(), GatewayRules(body_s=0.3)) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+            head = "POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n"
+            connection.sendall(head.encode() + b'{"prompt"')
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+            while connection.recv(4096):
+                pass  # until it is closed
+        assert gateway.ask(prompt="France?").json()["text"] == "Paris"
+
+
+def test_the_queue_and_the_governor_stand_in_the_metrics() -> None:
+    script = Script(pieces=("x",) * 10, pause_s=0.05)
+    rules = GatewayRules(QueueRules(per_place=1))
+    with running(script, rules) as gateway, ThreadPoolExecutor(2) as pool:
+        gateway.limit.set(1, "hot")
+        answers = [pool.submit(gateway.ask, prompt="a") for _ in range(2)]
+        assert wait_for(lambda: gateway.admission.counts.waiting == 1)
+        text = gateway.client.get("/metrics").text
+        assert "forge_device_requests_waiting 1\n" in text
+        assert "forge_device_requests_limit 1\n" in text
+        assert 'forge_device_limit_changes_total{direction="down"} 1\n' in text
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+        text = gateway.client.get("/metrics").text
+    assert "forge_device_queued_total 1\n" in text
+    assert float(text.rpartition("forge_device_queue_seconds_total ")[2].split()[0]) > 0.2
+
+
 def test_without_a_slot_requests_are_told_why_and_when_to_come_back(gateway: Gateway) -> None:
     gateway.live.clear("llm 1.1.0 is being activated")
     for response in (gateway.ask(prompt="a"), gateway.client.get("/health/ready")):

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from forge.errors import StepFailedError, UsageError
-from forge.serving.events import Event, Finished, Parser, Token
+from forge.serving.events import REFUSED, Event, Finished, Parser, Token
+from tests.support.templates import load
 
 
 def line(**fields: object) -> bytes:
@@ -42,21 +43,30 @@ def test_feed_raises_when_an_error_comes_with_status_200() -> None:
 
 
 def test_feed_raises_usage_error_when_the_model_refuses_the_request() -> None:
-    with pytest.raises(UsageError, match="5031 tokens") as caught:
-        list(Parser(400).feed(line(error="The prompt has 5031 tokens")))
+    with pytest.raises(UsageError, match=r"the request: The prompt has 5031 tokens") as caught:
+        list(Parser(400).feed(line(error="Refused: The prompt has 5031 tokens")))
     assert caught.value.exit_code == 2
 
 
-def test_feed_does_not_blame_the_asker_when_the_model_is_dead() -> None:
-    with pytest.raises(StepFailedError, match="not healthy"):
-        list(Parser(400).feed(line(error="Stub process 'llm_0_0' is not healthy.")))
+def test_what_the_models_call_a_refusal_is_read_as_one() -> None:
+    turns = load("shared", "turns")
+    assert turns.REFUSED == REFUSED
+    assert str(turns.RequestError("too long")) == f"{REFUSED}too long"
+
+
+@pytest.mark.parametrize(
+    "said", ["Stub process 'llm_0_0' is not healthy.", "The engine failed: out of memory"]
+)
+def test_feed_does_not_blame_the_asker_when_the_model_failed(said: str) -> None:
+    with pytest.raises(StepFailedError, match=said):
+        list(Parser(400).feed(line(error=said)))
 
 
 def test_close_raises_what_a_plain_json_answer_says() -> None:
     parser = Parser(404, is_stream=False)
     assert list(parser.feed(b'{"error":"unknown model: nope')) == []
     assert list(parser.feed(b'"}')) == []
-    with pytest.raises(UsageError, match="unknown model: nope"):
+    with pytest.raises(StepFailedError, match="unknown model: nope"):
         parser.close()
 
 

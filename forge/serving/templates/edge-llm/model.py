@@ -20,9 +20,11 @@ sys.path.append(str(Path(__file__).parent))
 
 from collections.abc import Iterator
 
+import turns
 from streaming import Limits, Piece, RequestError, StreamingModel, Wanted
 
 ENGINE = "llm.engine"
+TEMPLATE = 128  # tokens that a chat template adds, at most
 
 
 class TritonPythonModel(StreamingModel):
@@ -65,10 +67,7 @@ class TritonPythonModel(StreamingModel):
         try:
             for delta in deltas:
                 if delta.finish_reason == "error":
-                    raise RequestError(
-                        "The engine refused the request; a prompt may have at most"
-                        f" {self.limits.max_input_len} tokens"
-                    )
+                    raise self._refused(wanted.said)
                 yield Piece(
                     delta.text,
                     len(delta.token_ids),
@@ -77,6 +76,18 @@ class TritonPythonModel(StreamingModel):
                 )
         finally:
             deltas.close()  # tells the native side, whether it waits or decodes
+
+    def _refused(self, said: turns.Turns) -> Exception:
+        """The runtime does not say why; nothing has more tokens than bytes, its template apart."""
+        if (
+            sum(len(turn["content"].encode()) for turn in said) + TEMPLATE
+            < self.limits.max_input_len
+        ):
+            return RuntimeError("it ended the answer without a reason")
+        return RequestError(
+            "The engine refused the request; a prompt may have at most"
+            f" {self.limits.max_input_len} tokens"
+        )
 
     def close(self) -> None:
         """Let what runs end, then give the memory back."""

@@ -12,12 +12,17 @@ from typing import TypeAlias
 
 FORMATS = ("user", "messages", "raw")
 ROLES = ("system", "user", "assistant")
+REFUSED = "Refused: "  # so an error begins that is the asker's own; Triton drops codes of errors
 
 Turns: TypeAlias = "list[dict[str, str]]"  # {"role", "content"}, for the chat template
 
 
 class RequestError(Exception):
-    """This request cannot be served; the next one can."""
+    """This request cannot be served, and asking again will not help; others can."""
+
+    def __str__(self) -> str:
+        """As the client is told."""
+        return REFUSED + super().__str__()
 
 
 def read(text: str, input_format: str = "user") -> Turns | str:
