@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -97,6 +98,12 @@ class GatewayProcess:
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().strip()
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it has used."""
+        text = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
+        fields = text.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss_mib(self) -> float:
         """Resident memory."""
