@@ -81,16 +81,13 @@ class Live:
     def behind(self) -> int:
         """Requests that have not ended at a server that gets no new ones."""
         with self._changed:
-            return self._behind()
+            here = self._requests[self._serving.url] if self._serving else 0
+            return self._requests.total() - here
 
     def drain(self, timeout_s: float) -> int:
-        """Wait until nothing is `behind`; returns how many still are after the time."""
+        """Wait until no request is under way; returns how many still are after the time."""
         until = time.monotonic() + timeout_s
         with self._changed:
-            while self._behind() and (left := until - time.monotonic()) > 0:
+            while self._requests.total() and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
-            return self._behind()
-
-    def _behind(self) -> int:
-        here = self._requests[self._serving.url] if self._serving else 0
-        return self._requests.total() - here
+            return self._requests.total()
