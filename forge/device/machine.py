@@ -143,9 +143,7 @@ def _staged(journal: Journal) -> tuple[Journal, Action]:
 
 def _activate(journal: Journal, event: Prepared) -> tuple[Journal, Action]:
     attempts, blue_green = journal.attempts + 1, event.blue_green and journal.active is not None
-    return _activating(
-        _to(journal, state="activating", attempts=attempts, blue_green=blue_green)
-    )
+    return _activating(_to(journal, state="activating", attempts=attempts, blue_green=blue_green))
 
 
 def _activating(journal: Journal) -> tuple[Journal, Action]:

@@ -49,7 +49,7 @@ class Performer:
         serves: False: a bundle is started to be probed, and not beyond that.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of one device
+    def __init__(
         self,
         home: Home,
         updater: Updater,

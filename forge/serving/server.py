@@ -150,9 +150,7 @@ class TritonServer:
         self._was_ready |= ready
         return ready and self.alive
 
-    def wait_ready(
-        self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None
-    ) -> float:
+    def wait_ready(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> float:
         """Wait for the model; returns the seconds waited.
 
         Args:
