@@ -128,7 +128,7 @@ class Admission:
             yield serving
         finally:
             self._observe(time.monotonic() - began)
-            self._leave()
+            self._leave(serving)
 
     def _take(self) -> Serving | None:
         allowed, _ = self._limit.get()
@@ -138,9 +138,9 @@ class Admission:
         self._inside += serving is not None
         return serving
 
-    def _leave(self) -> None:
+    def _leave(self, serving: Serving) -> None:
         self._inside -= 1
-        self._live.leave()
+        self._live.leave(serving)
         self._let_in()
 
     async def _wait(self) -> Serving:
@@ -166,7 +166,8 @@ class Admission:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif not got and not waiter.cancelled():
-                self._leave()  # the place came in the very moment in which it gave up
+                # The place came in the very moment in which it gave up.
+                self._leave(waiter.result())
 
     def _look(self) -> None:
         if self._looking is None or self._looking.done():

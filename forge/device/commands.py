@@ -204,7 +204,7 @@ def run(
         tell = _telling(home, metrics, events, speak)
         agent = Agent(home, updater, live, speak, runtime=runtime, serves=not once, tell=tell)
         try:
-            agent.enter = operation.enter
+            agent.handover.enter = operation.enter
             if once:
                 agent.start()
                 if not obey(home, agent):
