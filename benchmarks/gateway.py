@@ -1,6 +1,6 @@
 """What the gateway adds to Triton: first token, whole answer and throughput beside asking directly.
 
-    .venv/bin/python -m benchmarks.gateway --write docs/results/gateway.md
+    .venv/bin/python benchmarks/gateway.py --write docs/results/gateway.md
 
 A real Triton serves each model in turn, the gateway runs in a process of its own, and both are
 asked by the same bare client. Rounds of the ways alternate, so that a machine that slows down slows
@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,15 +22,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.machine import describe
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from machine import describe
+
 from tests.support.gateway import GatewayProcess
 from tests.support.plain_model import plain_tree
 from tests.support.serving import running, tree
 
 PROMPT = "Tell a story about a ship."
+HEAD = (
+    "| sessions | asked | first token p50, ms | p99 | whole answer p50, ms | p99 | tokens/s "
+    "| gateway's CPU, ms a request |"
+)
 END = b"0\r\n\r\n"  # of a chunked body
-FIRST = b'"text'  # text of Triton, of /v1/inference
-FIRST_CHAT = b'"content": "'  # followed by text; the first delta has none
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,13 @@ class Case:
     tree: str = "plain"
 
 
+AT_ONCE = json.dumps({"words": 32})
+PACED = json.dumps({"words": 32, "pause_s": 0.01})
 CASES = (
-    Case("a model that costs nothing, 32 tokens at once", json.dumps({"words": 32}), 32, 64, (1, 4, 16), 30),
-    Case("a model that costs nothing, 32 tokens at 100/s", json.dumps({"words": 32, "pause_s": 0.01}), 32, 64, (1, 4, 8), 6),
+    Case("A model that costs nothing, 32 tokens at once", AT_ONCE, 32, 64, (1, 4, 16), 30),
+    Case("A model that costs nothing, 32 tokens at 100/s", PACED, 32, 64, (1, 4, 8), 6),
     Case("SmolLM2-135M, 32 tokens", PROMPT, 32, 4, (1, 2, 4), 5, "llm"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -161,8 +169,7 @@ def _measure(case: Case, rounds: int) -> str:
                 asyncio.run(_round(way, 2, case, Measured()))  # warm
             for sessions in case.sessions:
                 rows += _compare(ways, sessions, case, rounds, gateway)
-    head = "| sessions | asked | first token p50, ms | p99 | whole answer p50, ms | p99 | tokens/s | gateway's CPU, ms a request |"
-    return "\n".join((f"### {case.name}", "", head, "|---|---|---|---|---|---|---|---|", *rows, ""))
+    return "\n".join((f"### {case.name}", "", HEAD, "|---|---|---|---|---|---|---|---|", *rows, ""))
 
 
 def _ways(case: Case, triton: str, gateway: str) -> tuple[Way, ...]:
@@ -176,8 +183,8 @@ def _ways(case: Case, triton: str, gateway: str) -> tuple[Way, ...]:
     }
     return (
         Way("Triton", f"{triton}/v2/models/llm/generate_stream", direct, b'"text_output":"'),
-        Way("/v1/inference", f"{gateway}/v1/inference", through, b'{"text": "'),
-        Way("/v1/chat/completions", f"{gateway}/v1/chat/completions", chat, b'"content": "'),
+        Way("/v1/inference", f"{gateway}/v1/inference", through, b'{"text":"'),
+        Way("/v1/chat/completions", f"{gateway}/v1/chat/completions", chat, b'"content":"'),
     )
 
 
@@ -245,8 +252,9 @@ def _report(tables: Sequence[str], load: float) -> str:
     body = "\n".join(tables)
     return f"""# The gateway beside Triton
 
-`.venv/bin/python -m benchmarks.gateway` on {describe()}; load of the machine before it began: {load:.1f}.
-The bare client, the gateway and Triton share the cores. Goal: p50 at most 2 ms more, 95 % of the throughput or better.
+`.venv/bin/python benchmarks/gateway.py` on {describe()}; the machine's load before: {load:.1f}.
+The bare client, the gateway and Triton share the cores. Goal: p50 at most 2 ms more, 95 % of the
+throughput or better.
 
 {body}"""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from forge.device.live import Serving
 from forge.errors import StepFailedError, UsageError
@@ -13,7 +14,7 @@ from forge.serving.client import Ask, InputFormat
 from forge.serving.events import Event
 
 if TYPE_CHECKING:
-    import httpx
+    from forge.serving.connections import Connections
 
 __all__ = ["FORMAT_INPUT", "Answers", "Question", "Triton"]
 
@@ -38,19 +39,22 @@ class Question:
     input_format: InputFormat = "user"
 
 
-# serving, question with max_tokens → tokens as they come, then one Finished
-Answers: TypeAlias = Callable[[Serving, Question], AsyncGenerator[Event]]
+# serving, question with max_tokens → tokens as they come together, then one Finished
+Answers: TypeAlias = Callable[[Serving, Question], AsyncGenerator[Sequence[Event]]]
 
 
 class Triton:
     """Answers over one pool of connections; used from one event loop only."""
 
     def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+        self._url = ""
+        self._connections: Connections | None = None
         self._asked_of: tuple[str, str] = "", ""
         self._inputs: frozenset[str] = frozenset()
 
-    async def __call__(self, serving: Serving, question: Question) -> AsyncGenerator[Event]:
+    async def __call__(
+        self, serving: Serving, question: Question
+    ) -> AsyncGenerator[Sequence[Event]]:
         """Ask. Closing the generator cancels the request down to the model.
 
         Raises:
@@ -69,9 +73,9 @@ class Triton:
             question.temperature,
             input_format=question.input_format,
         )
-        async with aclosing(astream(ask, self._pool())) as events:
-            async for event in events:
-                yield event
+        async with aclosing(astream(ask, self._pool(serving))) as events:
+            async for batch in events:
+                yield batch
 
     async def _require_format(self, serving: Serving, wanted: InputFormat) -> None:
         place = serving.url, serving.release.manifest
@@ -86,23 +90,24 @@ class Triton:
             )
 
     async def _read_inputs(self, serving: Serving) -> frozenset[str]:
-        import httpx
+        from forge.serving.connections import Patience
 
-        url = f"{serving.url}/v2/models/{serving.model}"
+        patience, path = Patience(*[_METADATA_S] * 3), f"/v2/models/{serving.model}"
         try:
-            response = await self._pool().get(url, timeout=_METADATA_S)
-            document: dict[str, Any] = response.raise_for_status().json()
-            return frozenset(str(one["name"]) for one in document["inputs"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            async with self._pool(serving).exchange("GET", path, b"", patience) as response:
+                data = b"".join([piece async for piece in response])
+            return frozenset(str(one["name"]) for one in json.loads(data)["inputs"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"Triton does not say what model {serving.model!r} takes"
             why = str(error) or type(error).__name__
             raise StepFailedError(message, why=why, hint="see Triton's log") from None
 
-    def _pool(self) -> httpx.AsyncClient:
-        import httpx
+    def _pool(self, serving: Serving) -> Connections:
+        """Connections to this server; those to the one before are given up when they are idle."""
+        from forge.serving.connections import Connections
 
-        if self._client is None:
-            # How many ask at once is the gateway's business, not the pool's.
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-            self._client = httpx.AsyncClient(trust_env=False, limits=limits)
-        return self._client
+        if self._connections is None or self._url != serving.url:
+            if self._connections:
+                self._connections.close()
+            self._url, self._connections = serving.url, Connections(serving.url)
+        return self._connections

@@ -15,7 +15,6 @@ Every refusal is JSON: {"error": {"message", "hint"}}, on OpenAI's routes in Ope
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -25,6 +24,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from forge.canonical import Json
 from forge.device import openai_api
@@ -148,11 +148,12 @@ async def _whole(desk: Desk, question: Question) -> Response:
     end: dict[str, Json] = {}
     reply = await desk.ask(question)
     try:
-        async for event in reply.events():
-            if isinstance(event, Token):
-                text.append(event.text)
-            else:
-                end = _end(event)
+        async for batch in reply.events():
+            for event in batch:
+                if isinstance(event, Token):
+                    text.append(event.text)
+                else:
+                    end = _end(event)
     finally:
         await reply.aclose()
     release = {"name": reply.serving.release.name, "version": reply.serving.release.version}
@@ -161,8 +162,8 @@ async def _whole(desk: Desk, question: Question) -> Response:
 
 async def _server_sent(desk: Desk, reply: Reply) -> AsyncGenerator[bytes]:
     try:
-        async for event in reply.events():
-            yield _event(event)
+        async for batch in reply.events():
+            yield b"".join(map(_event, batch))
     except ForgeError as error:  # too late for a status: the stream itself must say it
         desk.metrics.add("forge_device_stream_errors_total")
         yield _line("error", explain(error))
@@ -187,7 +188,7 @@ def _end(answer: Finished) -> dict[str, Json]:
 
 
 def _line(event: str, data: dict[str, Json]) -> bytes:
-    return f"event: {event}\ndata: {json.dumps(data)}\n\n".encode()
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), to_json(data))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

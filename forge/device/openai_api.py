@@ -6,7 +6,6 @@ An answer that a stop string ended has no usage: the model was stopped before it
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -17,6 +16,7 @@ from typing import Final, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from forge.canonical import Json
 from forge.device.live import Live
@@ -88,12 +88,14 @@ class _Told:
 async def _texts(asked: OpenAIRequest, reply: Reply, told: _Told) -> AsyncGenerator[str]:
     """The answer's text up to a stop string; `told` is complete afterwards."""
     stops = StopFilter(asked.stops)
-    async for event in reply.events():
-        if isinstance(event, Token):
-            text = stops.feed(event.text)
-        else:
-            text = stops.rest()
-            told.finish_reason, told.usage = _reason(event), _usage(event)
+    async for batch in reply.events():
+        text = ""
+        for event in batch:
+            if isinstance(event, Token):
+                text += stops.feed(event.text)
+            else:
+                text += stops.rest()
+                told.finish_reason, told.usage = _reason(event), _usage(event)
         if text:
             yield text
         if stops.hit:
@@ -121,11 +123,12 @@ async def _whole(desk: Desk, asked: OpenAIRequest) -> Response:
 async def _server_sent(desk: Desk, asked: OpenAIRequest, reply: Reply) -> AsyncGenerator[bytes]:
     told, chat = _Told(), asked.kind == ChatRequest.kind
     head = _head(asked, reply, "chat.completion.chunk" if chat else asked.kind)
+    frame = _Frame.of(head, chat=chat)
     try:
         if chat:
             yield _chunk(head, {"delta": {"role": "assistant", "content": ""}})
         async for text in _texts(asked, reply, told):
-            yield _chunk(head, {"delta": {"content": text}} if chat else {"text": text})
+            yield frame.chunk(text)
         await reply.aclose()  # the model stops and its place is free before the end is said
         yield _chunk(head, {"delta": {}} if chat else {"text": ""}, told.finish_reason)
         if asked.wants_usage:
@@ -134,6 +137,24 @@ async def _server_sent(desk: Desk, asked: OpenAIRequest, reply: Reply) -> AsyncG
     except ForgeError as error:  # too late for a status: the stream itself must say it
         desk.metrics.add("forge_device_stream_errors_total")
         yield _data(openai_body(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What stands before and after the text in every chunk of a stream: written once."""
+
+    before: bytes
+    after: bytes
+
+    @classmethod
+    def of(cls, head: dict[str, Json], *, chat: bool) -> _Frame:
+        mark = uuid.uuid4().hex
+        chunk = _chunk(head, {"delta": {"content": mark}} if chat else {"text": mark})
+        before, _, after = chunk.partition(f'"{mark}"'.encode())
+        return cls(before, after)
+
+    def chunk(self, text: str) -> bytes:
+        return self.before + to_json(text) + self.after
 
 
 def _reason(event: Finished) -> str:
@@ -168,7 +189,7 @@ def _chunk(head: dict[str, Json], content: dict[str, Json], reason: str | None =
 
 
 def _data(document: dict[str, Json]) -> bytes:
-    return f"data: {json.dumps(document)}\n\n".encode()
+    return b"data: %b\n\n" % to_json(document)
 
 
 def _models(live: Live, since: int) -> list[dict[str, Json]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -33,25 +33,27 @@ class Reply:
         serving: what answers.
     """
 
-    def __init__(self, serving: Serving, first: Event, rest: _Timed, held: AsyncExitStack) -> None:
+    def __init__(
+        self, serving: Serving, first: Sequence[Event], rest: _Timed, held: AsyncExitStack
+    ) -> None:
         self.serving = serving
         self._first = first
         self._rest = rest
         self._held = held
 
-    async def events(self) -> AsyncGenerator[Event]:
-        """The first event, then the others up to and with Finished.
+    async def events(self) -> AsyncGenerator[Sequence[Event]]:
+        """The first events, then the others as they come together, up to and with Finished.
 
         Raises:
             UsageError, StepFailedError: as the model says.
             LateError: the time is over.
         """
-        event = self._first
+        batch = self._first
         while True:
-            yield event
-            if isinstance(event, Finished):
+            yield batch
+            if isinstance(batch[-1], Finished):
                 return
-            event = await self._rest.next()
+            batch = await self._rest.next()
 
     async def aclose(self) -> None:
         """Leave the place; the model stops if it has not ended. May be called again."""
@@ -60,11 +62,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Timed:
-    source: AsyncGenerator[Event]
+    source: AsyncGenerator[Sequence[Event]]
     until: float
     limit_s: float
 
-    async def next(self) -> Event:
+    async def next(self) -> Sequence[Event]:
         try:
             async with asyncio.timeout_at(self.until):
                 return await anext(self.source)
@@ -94,7 +96,7 @@ class Desk:
     metrics: Metrics
 
     async def ask(self, question: Question) -> Reply:
-        """Wait for a place and for the first event, which decides the status.
+        """Wait for a place and for the first events, which decide the status.
 
         Raises:
             UsageError: this bundle cannot take the question.

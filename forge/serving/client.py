@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +14,8 @@ from forge.serving.events import Event, Finished, Parser, Token
 
 if TYPE_CHECKING:
     import httpx
+
+    from forge.serving.connections import Connections
 
 __all__ = ["Ask", "InputFormat", "Timeouts", "answer", "astream", "stream"]
 
@@ -46,9 +49,14 @@ class Ask:
     input_format: InputFormat = "user"
 
     @property
+    def path(self) -> str:
+        """Of Triton's streaming endpoint of the model."""
+        return f"/v2/models/{self.model}/generate_stream"
+
+    @property
     def endpoint(self) -> str:
-        """Triton's streaming endpoint of the model."""
-        return f"{self.url}/v2/models/{self.model}/generate_stream"
+        """The whole URL."""
+        return f"{self.url}{self.path}"
 
     def body(self) -> dict[str, str | int | float]:
         """The request's JSON."""
@@ -83,33 +91,40 @@ def stream(ask: Ask, client: httpx.Client | None = None) -> Generator[Event]:
         )
         response = stack.enter_context(contextlib.closing(client.send(request, stream=True)))
         _shorten(response, ask.timeouts)
-        parser = _parser(response)
+        parser = _parser(response.status_code, response.headers.get("content-type", ""))
         for data in response.iter_raw():
             _check_total(end, ask)
             yield from parser.feed(data)
         parser.close()
 
 
-async def astream(ask: Ask, client: httpx.AsyncClient | None = None) -> AsyncGenerator[Event]:
-    """`stream` for asyncio: the same events and errors."""
-    import httpx
+async def astream(ask: Ask, pool: Connections | None = None) -> AsyncGenerator[Sequence[Event]]:
+    """`stream` for asyncio: the same events, those that came together as one, and errors.
 
+    Args:
+        ask: what to ask whom.
+        pool: connections to the server at `ask.url`; otherwise one is made for this request.
+    """
+    from forge.serving.connections import Connections, Patience
+
+    times = ask.timeouts
+    patience = Patience(times.connect, times.first, times.gap)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_explained(ask))
-        if client is None:
-            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-        end = time.monotonic() + ask.timeouts.total
-        request = client.build_request(
-            "POST", ask.endpoint, json=ask.body(), timeout=_timeout(ask.timeouts)
-        )
-        response = await client.send(request, stream=True)
-        stack.push_async_callback(response.aclose)
-        _shorten(response, ask.timeouts)
-        parser = _parser(response)
-        async for data in response.aiter_raw():
+        if pool is None:
+            pool = stack.enter_context(contextlib.closing(Connections(ask.url)))
+        end = time.monotonic() + times.total
+        body = json.dumps(ask.body()).encode()
+        response = await stack.enter_async_context(pool.exchange("POST", ask.path, body, patience))
+        parser = _parser(response.status, response.kind)
+        async for data in response:
             _check_total(end, ask)
-            for event in parser.feed(data):
-                yield event
+            batch: list[Event] = []
+            try:
+                batch.extend(parser.feed(data))
+            finally:  # what came before an error is told before it
+                if batch:
+                    yield batch
         parser.close()
 
 
@@ -139,9 +154,8 @@ def _shorten(response: httpx.Response, timeouts: Timeouts) -> None:
     response.request.extensions["timeout"]["read"] = timeouts.gap
 
 
-def _parser(response: httpx.Response) -> Parser:
-    kind = response.headers.get("content-type", "")
-    return Parser(response.status_code, is_stream=kind.startswith("text/event-stream"))
+def _parser(status: int, kind: str) -> Parser:
+    return Parser(status, is_stream=kind.startswith("text/event-stream"))
 
 
 def _check_total(end: float, ask: Ask) -> None:
@@ -158,11 +172,11 @@ def _explained(ask: Ask) -> Iterator[None]:
         yield
     except ForgeError:
         raise
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, TimeoutError) as error:
         message = f"Model {ask.model!r} did not answer in time"
         why = f"{type(error).__name__} at {ask.url}"
         raise StepFailedError(message, why=why, hint="see Triton's log") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, OSError) as error:
         message = f"Model {ask.model!r} cannot be asked"
         why = f"{str(error) or type(error).__name__} at {ask.url}"
         raise StepFailedError(message, why=why, hint="does its server run?") from None

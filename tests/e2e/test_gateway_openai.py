@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import openai
@@ -28,6 +32,7 @@ from tests.support.serving import running, tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
+API = Path(__file__).parents[2] / "docs" / "api.md"
 FRANCE = "What is the capital of France?"
 STORY = "Tell a very long story about a dragon."
 PLACES = 4
@@ -79,6 +84,29 @@ def test_a_chat_is_answered_and_streamed_the_same(device: Device) -> None:
         model="llm", messages=[{"role": "user", "content": FRANCE}], max_tokens=32, stream=True
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == text
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", API.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_python_example_of_the_docs_prints_the_answer(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [code] = examples("python")
+    exec(code.replace("http://localhost:8080", device.url), {})  # noqa: S102 - it is ours
+    assert "Paris" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_example_of_the_docs_gives_what_it_shows(device: Device) -> None:
+    [console] = examples("console")
+    command, _, shown = console.removeprefix("$ ").partition("\n{")
+    asked = command.replace("localhost:8080", device.url)
+    done = subprocess.run(["sh", "-c", asked], capture_output=True, check=True, timeout=60)
+    answer = json.loads(done.stdout)
+    assert answer["text"].strip() in shown
+    assert set(answer) == set(re.findall(r'"(\w+)":', "{" + shown)) - set(answer["usage"])
 
 
 def test_one_message_is_the_same_in_either_format(device: Device) -> None:

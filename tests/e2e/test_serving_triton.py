@@ -48,7 +48,7 @@ def test_answer_is_streamed_token_by_token(server: TritonServer) -> None:
 
 def test_async_stream_gives_the_same_answer(server: TritonServer) -> None:
     async def collect() -> list[Token | Finished]:
-        return [event async for event in astream(ask(server, FRANCE))]
+        return [event async for batch in astream(ask(server, FRANCE)) for event in batch]
 
     assert asyncio.run(collect()) == list(stream(ask(server, FRANCE)))
 

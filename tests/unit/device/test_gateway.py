@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,19 +61,21 @@ class Script:
     asked: list[tuple[str, int]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    async def __call__(self, _serving: Serving, question: Question) -> AsyncGenerator[Event]:
+    async def __call__(
+        self, _serving: Serving, question: Question
+    ) -> AsyncGenerator[Sequence[Event]]:
         self.asked.append((question.text, question.max_tokens or 0))
         self.questions.append(question)
         try:
             for piece in self.pieces:
-                yield Token(piece)
+                yield [Token(piece)]
                 await asyncio.sleep(self.pause_s)
         except (GeneratorExit, asyncio.CancelledError):
             self.cancelled.set()
             raise
         if self.error:
             raise self.error
-        yield Finished(self.reason, input_tokens=5, output_tokens=len(self.pieces))
+        yield [Finished(self.reason, input_tokens=5, output_tokens=len(self.pieces))]
 
 
 @dataclass
@@ -273,9 +275,9 @@ def test_a_request_the_model_cannot_take_is_the_askers_fault() -> None:
 class Silent(Script):
     """A model that ends without saying that it ends."""
 
-    async def __call__(self, *_: Any) -> AsyncGenerator[Event]:
+    async def __call__(self, *_: Any) -> AsyncGenerator[Sequence[Event]]:
         for piece in self.pieces:
-            yield Token(piece)
+            yield [Token(piece)]
 
 
 @pytest.mark.parametrize("pieces", [(), ("Par",)])
