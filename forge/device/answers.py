@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 from forge.device.live import Serving
 from forge.errors import StepFailedError, UsageError
@@ -39,8 +39,14 @@ class Question:
     input_format: InputFormat = "user"
 
 
-# serving, question with max_tokens → tokens as they come together, then one Finished
-Answers: TypeAlias = Callable[[Serving, Question], AsyncGenerator[Sequence[Event]]]
+class Answers(Protocol):
+    """Asks what serves."""
+
+    def __call__(self, serving: Serving, question: Question, /) -> AsyncGenerator[Sequence[Event]]:
+        """A question with max_tokens → tokens as they come together, then one Finished."""
+
+    def close(self) -> None:
+        """Nothing will be asked any more."""
 
 
 class Triton:
@@ -76,6 +82,11 @@ class Triton:
         async with aclosing(astream(ask, self._pool(serving))) as events:
             async for batch in events:
                 yield batch
+
+    def close(self) -> None:
+        """Hang up; in the event loop's thread."""
+        if self._connections:
+            self._connections.close()
 
     async def _require_format(self, serving: Serving, wanted: InputFormat) -> None:
         place = serving.url, serving.release.manifest

@@ -15,7 +15,8 @@ Every refusal is JSON: {"error": {"message", "hint"}}, on OpenAI's routes in Ope
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -97,7 +98,15 @@ def create_app(
     rules, metrics = rules or GatewayRules(), metrics or Metrics()
     admission = Admission(live, limit, rules.queue)
     desk = Desk(live, admission, answers, rules.limit_s, metrics)
-    app = FastAPI(title="Forge device", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with closing(answers):
+            yield
+
+    app = FastAPI(
+        title="Forge device", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
     app.state.admission = admission
     app.add_middleware(LimitBody, limit_s=rules.body_s)
     if rules.keys:

@@ -27,13 +27,14 @@ from forge.device.slots import Home
 from forge.errors import ForgeError, StepFailedError, UsageError
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
-__all__ = ["KEEP_ALIVE_S", "Service"]
+__all__ = ["Service", "http_server"]
 
 # Longer than clients keep idle connections (httpx: 5 s): who closes first must not be the one that
 # is about to be asked, or a request gets a broken connection instead of an answer.
-KEEP_ALIVE_S: Final = 75
+_KEEP_ALIVE_S: Final = 75
 
 _JITTER: Final = 0.1
 _GRACE_S: Final = 5
@@ -136,20 +137,30 @@ class Service:
             write_agent(self.home, report)
 
 
-@contextlib.contextmanager
-def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[threading.Thread]:
+def http_server(app: FastAPI) -> uvicorn.Server:
+    """What serves the gateway; `run` it in a thread."""
     import uvicorn
 
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
-        lifespan="off",
+        # asyncio's own loop: uvloop 0.23 saves little here, and at the end of a loop in a thread it
+        # was seen to raise for connections that are still open.
+        loop="asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="on",
         timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         server_header=False,
     )
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[threading.Thread]:
+    server = http_server(app)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listening]}, name="gateway", daemon=True
     )

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from forge.device.admission import QueueRules
 from forge.device.answers import Triton
@@ -25,6 +24,7 @@ from forge.device.heat import HeatGuard
 from forge.device.journal import Release
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
+from forge.device.service import http_server
 from forge.device.thermal import read
 from forge.profiles import Thermal
 from tests.support.counting_triton import CountingTriton
@@ -113,8 +113,7 @@ def gateway(live: Live, guard: HeatGuard) -> Iterator[str]:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     app = create_app(live, Triton(), guard.report, guard.limit, NO_QUEUE)
-    config = uvicorn.Config(app, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
+    server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -170,7 +170,8 @@ def test_a_client_that_goes_away_stops_the_model(device: Device, path: str) -> N
         httpx.Client(trust_env=False, timeout=60) as client,
         client.stream("POST", f"{device.url}/v1/{path}", json=body) as response,
     ):
-        assert next(response.iter_lines()).startswith("data: ")
+        lines = response.iter_lines()  # held: its end would be the end of the connection
+        assert next(lines).startswith("data: ")
         assert device.admission.counts.inside == 1
     wait_for(lambda: device.admission.counts.inside == 0)
     assert idle_within(device.server, 20), "the model goes on though nobody reads"

@@ -21,7 +21,7 @@ from forge.device.answers import Triton
 from forge.device.journal import Release
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
-from forge.device.service import KEEP_ALIVE_S
+from forge.device.service import http_server
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -53,13 +53,9 @@ def serving_at(url: str, version: str = "1.0.0", max_seq_len: int = 1024) -> Ser
 @contextlib.contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
     """Serve an application from a thread; gives the URL."""
-    import uvicorn
-
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=KEEP_ALIVE_S)
-        )
+        server = http_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

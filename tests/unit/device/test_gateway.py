@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from pydantic import BaseModel
 
 from forge.device.admission import Admission, QueueRules
@@ -24,6 +23,7 @@ from forge.device.gateway import MAX_BODY_BYTES, GatewayRules, create_app
 from forge.device.journal import Release
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
+from forge.device.service import http_server
 from forge.errors import StepFailedError, UsageError
 from forge.serving.events import Event, Finished, Token
 
@@ -60,6 +60,7 @@ class Script:
     questions: list[Question] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    closed: bool = False
 
     async def __call__(
         self, _serving: Serving, question: Question
@@ -76,6 +77,9 @@ class Script:
         if self.error:
             raise self.error
         yield [Finished(self.reason, input_tokens=5, output_tokens=len(self.pieces))]
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass
@@ -101,8 +105,7 @@ def running(script: Script, rules: GatewayRules = NO_QUEUE) -> Iterator[Gateway]
     listening.listen()
     port = listening.getsockname()[1]
     app = create_app(live, script, Machine, limit, rules)
-    config = uvicorn.Config(app, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
+    server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
@@ -394,6 +397,13 @@ def test_requests_that_are_inside_end_in_peace_when_the_limit_falls() -> None:
         gateway.limit.set(1, "hot")
         assert gateway.ask(prompt="b").status_code == 429
         assert [answer.result().json()["text"] for answer in answers] == ["x" * 10] * 4
+
+
+def test_what_asks_triton_is_closed_at_the_end(script: Script) -> None:
+    with running(script) as gateway:
+        assert gateway.ask(prompt="a").status_code == 200
+        assert not script.closed
+    assert script.closed
 
 
 def test_hardware_is_described(gateway: Gateway) -> None:
