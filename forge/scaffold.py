@@ -24,6 +24,7 @@ _CONTENT: Final[Mapping[str, str]] = {
     "requirements.lock": "requirements.lock",
     ".github/workflows/release.yml": ".github/workflows/release.yml",
     ".github/workflows/promote.yml": ".github/workflows/promote.yml",
+    ".github/workflows/refresh.yml": ".github/workflows/refresh.yml",
     ".github/workflows/check.yml": "forge/template/check.yml",
     ".gitignore": "forge/template/gitignore",
     "README.md": "forge/template/README.md",

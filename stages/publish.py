@@ -61,7 +61,7 @@ def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan
             "channel": check_name(channel, "Channel"),
             "parts": requests,
         },
-        secrets=(*KEY_SECRETS, *STORE_SECRETS),
+        secrets=tuple(dict.fromkeys((*KEY_SECRETS, *STORE_SECRETS))),
         effect=True,
     )  # fmt: skip
     return Plan.of("release", [], [step])

@@ -12,8 +12,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from forge.errors import TrustError
+from forge.release.model_signer import sign_folder
+from forge.release.private_keys import decrypt, generate
 from forge.release.prove import _sign_model
 from forge.trust import proofs
 from forge.trust.model import verify_model_signature
@@ -115,12 +118,12 @@ def test_engine_that_differs_is_refused_and_believed_again_when_it_is_put_back(
 
 
 def test_signature_of_another_key_is_refused(world: World, engine: Path, tmp_path: Path) -> None:
-    from forge.release.private_keys import generate_model_key
-
-    generate_model_key(tmp_path, "strange", PASSPHRASE.encode())
-    (tmp_path / "strange.pem").rename(world.keys / "model.pem")
+    entry = generate(tmp_path, "strange", "model", PASSPHRASE.encode())
+    private = decrypt(tmp_path / "strange.pem", PASSPHRASE.encode())
+    public = SSlibKey.from_dict(entry.keyid, entry.public_key().to_dict())
+    sign_folder(engine, tmp_path / "model.sig", CryptoSigner(private, public))
     with pytest.raises(TrustError, match="no trusted model key signed it"):
-        verify_model_signature(signature(world, engine), engine, keys(world))
+        verify_model_signature((tmp_path / "model.sig").read_bytes(), engine, keys(world))
 
 
 def test_altered_signature_is_refused(world: World, engine: Path) -> None:
