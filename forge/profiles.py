@@ -120,7 +120,9 @@ class Serving(_Section):
     kv_cache_fraction: float = Field(gt=0, le=1, description="of the free memory")
     kv_cache_mib: int | None = Field(gt=0, description="fixed size instead of a fraction, MiB")
     default_max_tokens: int = Field(ge=1, description="when a request names no limit")
-    activation: Literal["swap", "blue-green"]
+    activation: Literal["swap", "blue-green"] = Field(
+        description="stop the old, start the new; or start it beside, which needs memory for both"
+    )
     start_timeout_s: float = Field(gt=0, le=7200, description="until the model must be ready, s")
 
 

@@ -86,6 +86,26 @@ def provision(
     help="0: any free one; `forge device status` shows it.",
 )
 @click.option(
+    "--api-keys-file",
+    "keys_file",
+    envvar="FORGE_API_KEYS_FILE",
+    type=click.Path(path_type=Path),
+    help="Lines of a name and the SHA-256 of a key; needed where others than this machine can ask.",
+)
+@click.option(
+    "--without-api-keys",
+    "open_to_all",
+    is_flag=True,
+    help="Let strangers ask without a key: something in front of the API checks them.",
+)
+@click.option(
+    "--answer-s",
+    type=click.FloatRange(min=1, max=3600),
+    default=300.0,
+    show_default=True,
+    help="Longest time from a question to the end of its answer.",
+)
+@click.option(
     "--poll-s",
     type=click.FloatRange(min=1),
     default=60.0,
@@ -99,13 +119,16 @@ def provision(
 def run(
     host: str,
     port: int,
+    keys_file: Path | None,
+    answer_s: float,
     poll_s: float,
+    *,
     events: str | None,
     profile: str | None,
     state: Path,
-    *,
     once: bool,
     as_json: bool,
+    open_to_all: bool,
 ) -> None:
     """Be the device's agent: update, prove, serve, go back if it is bad.
 
@@ -115,6 +138,7 @@ def run(
     forge device run --events -      # JSON lines on standard output
     """  # noqa: D301
     from forge.device import commands
+    from forge.device.door import Door
 
     if as_json and not once:
         hint = "events as JSON lines: forge device run --events -"
@@ -124,8 +148,7 @@ def run(
             state,
             once=once,
             profile=profile,
-            host=host,
-            port=port,
+            door=Door(host, port, keys_file, open_to_all, answer_s),
             poll_s=poll_s,
             events=_listener(events, opened) if events else None,
         )

@@ -14,6 +14,7 @@ from forge.bundle import check_name
 from forge.device import detection
 from forge.device.agent import Agent, timestamp
 from forge.device.asked import obey
+from forge.device.door import Door
 from forge.device.events import Happened, History, Tell
 from forge.device.facts import Run, collect
 from forge.device.hardware import parse
@@ -31,9 +32,8 @@ from forge.device.updater import Updater
 from forge.errors import ConfigurationError
 from forge.profiles import Power, Profile
 
-__all__ = ["DEFAULT_PORT", "detect", "power", "provision", "run", "status"]
+__all__ = ["detect", "power", "provision", "run", "status"]
 
-DEFAULT_PORT: Final = 8080
 _MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
 
 Say = Callable[[str], None]
@@ -161,13 +161,12 @@ def power(
     return PowerStatus(wanted_by=by, power=report)
 
 
-def run(  # noqa: PLR0913 - the options of one command
+def run(
     state: Path,
     *,
     once: bool = False,
     profile: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
+    door: Door | None = None,
     poll_s: float = 60.0,
     say: Say | None = None,
     events: Tell | None = None,
@@ -178,19 +177,19 @@ def run(  # noqa: PLR0913 - the options of one command
         state: a provisioned state folder.
         once: look once, install, probe, stop serving and return; opens no port.
         profile: a profile named by hand; wins over the provisioned one.
-        host: where the gateway listens.
-        port: 0 means any free one; `status` shows it.
+        door: where the gateway listens and whom it lets in; by default this machine only.
         poll_s: seconds between two looks at the channel (10 % jitter, so that a fleet spreads).
         say: gets one line per event; standard error by default.
         events: gets every event, as the history does.
 
     Raises:
-        UsageError: another agent runs here, or the port is taken.
-        ConfigurationError: the folder is not set up or cannot be written.
+        UsageError: another agent runs here, the port is taken, or strangers could ask.
+        ConfigurationError: the folder is not set up or cannot be written; the API keys are wrong.
         RolledBackError, FitError, TrustError, StoreError: with `once` only; otherwise the agent
             says it, keeps serving what it has, and looks again.
     """
-    home, speak = Home(state), say or _say
+    home, speak, door = Home(state), say or _say, door or Door()
+    keys = None if once else door.keys()
     with home.locked(), stop_on_signals():
         device, root_bytes = home.provisioned()
         home.clean()
@@ -205,14 +204,14 @@ def run(  # noqa: PLR0913 - the options of one command
         tell = _telling(home, metrics, events, speak)
         agent = Agent(home, updater, live, speak, runtime=runtime, serves=not once, tell=tell)
         try:
-            agent.enter = operation.enter
+            agent.handover.enter = operation.enter
             if once:
                 agent.start()
                 if not obey(home, agent):
                     agent.update()
             else:
                 service = Service(home, agent, live, operation, hardware, speak, metrics)
-                service.run(host, port, poll_s)
+                service.run(door, keys, poll_s)
         except StopAskedError:
             speak("stopping")
         finally:

@@ -92,8 +92,10 @@ def between(before: Journal, event: Event, after: Journal, at: str) -> tuple[Hap
                 found = (*found, kept.model_copy(update={"slot": before.target}))
         case UpdateFound(release) if after.state == "fetching":
             found = (Happened(at=at, event="installing", release=release, slot=target),)
-        case Fetched():
-            found = (Happened(at=at, event="fetched", release=candidate, slot=target),)
+        case Fetched(fetched_bytes, reused_bytes):
+            moved = Happened(at=at, event="fetched", release=candidate, slot=target)
+            bytes_ = {"fetched_bytes": fetched_bytes, "reused_bytes": reused_bytes}
+            found = (moved.model_copy(update=bytes_),)
         case Probed():
             back = candidate == before.previous
             kind: Kind = "went-back" if back else "committed"

@@ -25,7 +25,11 @@ class Refusal:
 
 
 def check(
-    fit: Fit, hardware: Hardware, free_disk_mib: int | None, bundle_size: int
+    fit: Fit,
+    hardware: Hardware,
+    free_disk_mib: int | None,
+    bundle_size: int,
+    beside_mib: int = 0,
 ) -> tuple[Refusal, ...]:
     """Every reason against it; empty means it fits. Pure.
 
@@ -34,6 +38,7 @@ def check(
         hardware: what the machine is.
         free_disk_mib: free space where the slots are; None if it is installed there already.
         bundle_size: bytes of the bundle that must be stored, at most.
+        beside_mib: memory of what serves while it is started (blue-green); 0: it starts alone.
     """
     return (
         *_platform(fit, hardware),
@@ -41,7 +46,7 @@ def check(
         *_driver(fit, hardware),
         *_jetpack(fit, hardware),
         *_runtime(fit, hardware),
-        *_memory(fit, hardware),
+        *_memory(fit, hardware, beside_mib),
         *_disk(fit, free_disk_mib, bundle_size),
         *_power(fit, hardware),
     )
@@ -108,11 +113,17 @@ def _runtime(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
             yield Refusal(f"its engine is bound to {name} {wanted}, this is {have}", hint)
 
 
-def _memory(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
+def _memory(fit: Fit, hardware: Hardware, beside_mib: int) -> Iterator[Refusal]:
     have = hardware.model_memory_mib if fit.compute_capability else hardware.memory_mib
-    if have is not None and have < fit.memory_mib:
+    if have is None or have >= fit.memory_mib + beside_mib:
+        return
+    if have < fit.memory_mib:
         what = f"it needs {fit.memory_mib} MiB of memory, this has {have} MiB"
         yield Refusal(what, "choose a profile with a smaller model")
+    else:
+        needs = f"{fit.memory_mib} MiB of memory beside the {beside_mib} MiB of what serves"
+        what = f"it is activated blue-green and needs {needs}, this has {have} MiB"
+        yield Refusal(what, "publish it with serving.activation: swap, which stops what serves")
 
 
 def _disk(fit: Fit, free_disk_mib: int | None, bundle_size: int) -> Iterator[Refusal]:

@@ -64,6 +64,7 @@ class Journal(_Document):
         candidate: the release that is put there.
         slots: what each slot holds, verified.
         attempts: starts of the agent during this activation.
+        blue_green: the activation under way leaves what serves running until it is committed.
         previous: what the other slot holds, if it served once: there the device can go back to.
         crashes: how often in a row the active slot's server ended soon after it began.
         bad: releases not to be tried again.
@@ -78,6 +79,7 @@ class Journal(_Document):
     candidate: Release | None = None
     slots: dict[SlotName, Release] = {}
     attempts: int = Field(default=0, ge=0)
+    blue_green: bool = False
     previous: Release | None = None
     crashes: int = Field(default=0, ge=0)
     bad: tuple[Verdict, ...] = ()

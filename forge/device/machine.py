@@ -8,6 +8,12 @@
                            if that served once
     any state             ─Started→ goes on, or goes back (a restart after a kill or power cut)
 
+Activating is `swap` or `blue-green`, as the release that comes wants it. In blue-green the active
+slot serves through activating and probing, and until the candidate is committed and gets its first
+request; going back then stops the candidate only. A restart in the middle returns to staged, so
+that the active slot serves again before the candidate is tried once more. After crashes there is
+nothing that could serve meanwhile: the other slot is activated as in a swap.
+
 The journal is written, durably, before its action is done; so every action may be done twice.
 """
 
@@ -61,6 +67,8 @@ def next_state(journal: Journal, event: Event) -> tuple[Journal, Action]:
         return _resume(journal, event.at)
     if isinstance(event, Failed):
         return _fail(journal, event)
+    if isinstance(event, Prepared) and journal.state == "staged":
+        return _activate(journal, event)
     if journal.state == "idle" and (begun := _idle(journal, event)):
         return begun
     step = _STEPS.get((journal.state, type(event)))
@@ -110,21 +118,22 @@ def _crash(journal: Journal, event: Crashed) -> tuple[Journal, Action]:
     noted = _to(counted, rollbacks=_with(journal.rollbacks, verdict))
     if event.blame:
         noted = _to(noted, bad=_with(journal.bad, verdict))
-    return _return(noted, journal.previous)
+    return _return(noted, journal.previous, blue_green=False)
 
 
 def _leave(journal: Journal, event: GoBackAsked) -> tuple[Journal, Action]:
     if journal.active_release is None or journal.previous is None:
         return journal, Wait()
     held = Verdict(release=journal.active_release, reason=event.reason[:8192], at=event.at)
-    return _return(_to(journal, held=held), journal.previous)
+    held_back = _to(journal, held=held)
+    return _return(held_back, journal.previous, blue_green=event.blue_green)
 
 
-def _return(journal: Journal, previous: Release) -> tuple[Journal, Action]:
+def _return(journal: Journal, previous: Release, *, blue_green: bool) -> tuple[Journal, Action]:
     """Activate what served before; it is probed like any other release."""
     target = other(journal.active)
     begun = _to(journal, state="activating", target=target, candidate=previous, attempts=1)
-    return begun, Activate(target)
+    return _activating(_to(begun, blue_green=blue_green))
 
 
 def _staged(journal: Journal) -> tuple[Journal, Action]:
@@ -132,9 +141,14 @@ def _staged(journal: Journal) -> tuple[Journal, Action]:
     return _to(journal, state="staged", slots={**journal.slots, slot: release}), Prepare(slot)
 
 
-def _activate(journal: Journal) -> tuple[Journal, Action]:
+def _activate(journal: Journal, event: Prepared) -> tuple[Journal, Action]:
+    attempts, blue_green = journal.attempts + 1, event.blue_green and journal.active is not None
+    return _activating(_to(journal, state="activating", attempts=attempts, blue_green=blue_green))
+
+
+def _activating(journal: Journal) -> tuple[Journal, Action]:
     slot, _ = _candidate(journal)
-    return _to(journal, state="activating", attempts=1), Activate(slot)
+    return journal, Activate(slot, journal.active if journal.blue_green else None)
 
 
 def _probe(journal: Journal) -> tuple[Journal, Action]:
@@ -164,14 +178,14 @@ def _finish(journal: Journal) -> tuple[Journal, Action]:
 
 def _resume(journal: Journal, at: str) -> tuple[Journal, Action]:
     if journal.state in {"activating", "probing"}:
-        slot, _ = _candidate(journal)
         if journal.attempts >= MAX_ATTEMPTS:
             reason = f"the agent ended {journal.attempts} times while it tried this bundle"
             return _fail(journal, Failed(reason, at, blame=True))
-        again = _to(journal, state="activating", attempts=journal.attempts + 1)
-        return again, Activate(slot)
+        if not journal.blue_green:
+            return _activating(_to(journal, state="activating", attempts=journal.attempts + 1))
+        journal = _to(journal, state="staged")
     if journal.state == "staged":
-        return journal, Prepare(_candidate(journal)[0])
+        return journal, Prepare(_candidate(journal)[0], serving=journal.active)
     if journal.state == "committed" and journal.active:
         return journal, Switch(journal.active)
     if journal.state == "rolling-back":
@@ -203,7 +217,8 @@ def _with(kept: tuple[Verdict, ...], verdict: Verdict) -> tuple[Verdict, ...]:
 
 
 def _rest(journal: Journal) -> Journal:
-    return _to(journal, state="idle", target=None, candidate=None, attempts=0)
+    begun = {"target": None, "candidate": None, "attempts": 0, "blue_green": False}
+    return _to(journal, state="idle", **begun)
 
 
 def _candidate(journal: Journal) -> tuple[SlotName, Release]:
@@ -222,7 +237,6 @@ def _to(journal: Journal, **changes: object) -> Journal:
 
 _STEPS: Final[Mapping[tuple[State, type[Event]], Callable[[Journal], tuple[Journal, Action]]]] = {
     ("fetching", Fetched): _staged,
-    ("staged", Prepared): _activate,
     ("activating", Ready): _probe,
     ("probing", Probed): _commit,
     ("committed", Switched): _finish,

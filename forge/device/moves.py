@@ -49,12 +49,26 @@ class UpdateFound:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The target slot holds the whole candidate, verified and durable."""
+    """The target slot holds the whole candidate, verified and durable.
+
+    Attributes:
+        fetched_bytes: read from the store for it.
+        reused_bytes: taken from what the slots held.
+    """
+
+    fetched_bytes: int = 0
+    reused_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The environment that serves the target slot is there."""
+    """The environment that serves the target slot is there.
+
+    Attributes:
+        blue_green: the candidate is to be started while the active slot serves on.
+    """
+
+    blue_green: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +115,17 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class GoBackAsked:
-    """Somebody wants the release that served before this one."""
+    """Somebody wants the release that served before this one.
+
+    Attributes:
+        reason: for people, kept and shown.
+        at: when, RFC 3339.
+        blue_green: that release is to be started while the active slot serves on.
+    """
 
     reason: str
     at: str
+    blue_green: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +166,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """See that this slot serves; it may already."""
+    """See that this slot gets every new request; it may already.
+
+    What another slot is still answering ends there, then that slot's server is stopped.
+    """
 
     slot: SlotName
 
@@ -160,16 +184,28 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make the environment that serves this slot."""
+    """Make the environment that serves this slot.
+
+    Attributes:
+        slot: which.
+        serving: the slot that is to serve meanwhile, started if it does not; None: as it is.
+    """
 
     slot: SlotName
+    serving: SlotName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Stop what serves, start this slot, wait until its model is loaded."""
+    """Start this slot and wait until its model is loaded.
+
+    Attributes:
+        slot: which.
+        beside: the slot that goes on serving meanwhile; None: whatever serves is stopped first.
+    """
 
     slot: SlotName
+    beside: SlotName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +224,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class GoBack:
-    """Stop the candidate; the slot that served before serves again, if there is one."""
+    """Stop the candidate, and nothing else: the slot that served before may never have stopped."""
 
     slot: SlotName | None
 

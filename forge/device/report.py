@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import forge
@@ -14,6 +16,9 @@ from forge.device.live import Serving
 from forge.device.power import PowerReport
 from forge.device.slots import Home
 from forge.files import write_durably
+
+if TYPE_CHECKING:
+    from forge.device.updater import Offer
 
 __all__ = [
     "AgentReport",
@@ -66,6 +71,19 @@ class Look(_Model):
     error: str | None = None
     fetched_bytes: int = 0
     reused_bytes: int = 0
+
+    @classmethod
+    def of(cls, offer: Offer, at: str) -> Look:
+        """What the channel offers."""
+        return cls(
+            at=at,
+            offered=offer.release,
+            profile=offer.detection.profile,
+            reasons=offer.detection.reasons,
+            warnings=offer.detection.warnings,
+            fits=not offer.refusals,
+            refusals=tuple(map(str, offer.refusals)),
+        )
 
 
 class AgentReport(_Model):

@@ -1,4 +1,4 @@
-"""The Triton of one slot: its environment, its process, its probe."""
+"""The Tritons of the slots: their environments, their processes, their probes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forge.device.journal import Release, SlotName
+from forge.device.journal import SLOTS, Release, SlotName
 from forge.device.live import Serving
 from forge.device.slots import Home
 from forge.errors import BundleError, ConfigurationError, StoreError, TrustError
@@ -20,19 +19,13 @@ if TYPE_CHECKING:
     from forge.serving.server import TritonServer
     from forge.serving.spec import CompileOnDevice, Spec
 
-__all__ = ["SlotServer"]
+__all__ = ["SlotServers"]
 
 _NEVER_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    slot: SlotName
-    server: TritonServer
-
-
-class SlotServer:
-    """At most one Triton, of one slot.
+class SlotServers:
+    """At most one Triton for each slot.
 
     Args:
         home: the state folder.
@@ -44,13 +37,11 @@ class SlotServer:
         self._home = home
         self._runtime = runtime
         self._say = say
-        self._running: _Running | None = None
+        self._running: dict[SlotName, TritonServer] = {}
 
-    @property
-    def slot(self) -> SlotName | None:
-        """The slot whose Triton runs; None if none does or it ended by itself."""
-        alive = self._running is not None and self._running.server.alive
-        return self._running.slot if self._running and alive else None
+    def alive(self, slot: SlotName) -> bool:
+        """Whether the Triton of a slot runs: it was started, and has not ended by itself."""
+        return slot in self._running and self._running[slot].alive
 
     def prepare(
         self, slot: SlotName, meanwhile: Callable[[], float] = lambda: _NEVER_S
@@ -119,8 +110,18 @@ class SlotServer:
                 else:
                     left.unlink()
 
-    def start(self, slot: SlotName) -> float:
+    def start(
+        self,
+        slot: SlotName,
+        beside: SlotName | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> float:
         """Start the Triton of a slot and wait for its model; returns the seconds waited.
+
+        Args:
+            slot: which.
+            beside: the slot whose Triton runs on; any other is stopped first.
+            meanwhile: called now and then while the model loads.
 
         Raises:
             BundleError, ConfigurationError: as `prepare`; what serves now is not stopped for it.
@@ -131,33 +132,32 @@ class SlotServer:
         from forge.serving.server import TritonServer, started
 
         installed, spec = self.prepare(slot), self.spec(slot)
-        self.stop()
+        self.stop_all(but=beside)
         tree, work = self._home.tree(slot).resolve(), self._home.logs / f"slot-{slot}"
         try:
             compiled = self._home.compiled(slot) if spec.compile_on_device else None
             server, seconds = started(
                 lambda: TritonServer.start(tree, spec, installed, work=work, engine=compiled),
                 spec.start_timeout_s,
+                meanwhile,
             )
         except OSError as error:
             message = f"Triton's log and links cannot be written to {work}"
             hint = f"{self._home.free_mib()} MiB are free there: make room"
             raise StoreError(message, why=str(error), hint=hint) from None
-        self._running = _Running(slot, server)
+        self._running[slot] = server
         return seconds
 
-    def probe(self) -> None:
+    def probe(self, slot: SlotName) -> None:
         """Ask the golden prompts. Raises SmokeGateError with the answer that was wrong."""
         from forge.serving.probe import probe
 
-        server = self._server()
+        server = self._server(slot)
         probe(server.url, server.spec)
 
-    def serving(self, release: Release) -> Serving:
-        """What the gateway must know of the running Triton."""
-        server, slot = self._server(), self.slot
-        if slot is None:
-            raise ConfigurationError("No Triton runs")
+    def serving(self, slot: SlotName, release: Release) -> Serving:
+        """What the gateway must know of the Triton of a slot."""
+        server = self._server(slot)
         return Serving(
             url=server.url,
             model=server.spec.model,
@@ -169,15 +169,20 @@ class SlotServer:
             max_seq_len=server.spec.max_seq_len,
         )
 
-    def reasons(self) -> str:
-        """What the Triton that ended logged last."""
-        return self._running.server.reasons() if self._running else ""
+    def reasons(self, slot: SlotName) -> str:
+        """What the Triton of a slot logged last, if it was started and ended by itself."""
+        return self._running[slot].reasons() if slot in self._running else ""
 
-    def stop(self) -> None:
-        """End it; nothing happens if none runs."""
-        running, self._running = self._running, None
-        if running:
-            running.server.stop()
+    def stop(self, slot: SlotName) -> None:
+        """End the Triton of a slot; nothing happens if none runs."""
+        if running := self._running.pop(slot, None):
+            running.stop()
+
+    def stop_all(self, but: SlotName | None = None) -> None:
+        """End every Triton but that of one slot."""
+        for slot in SLOTS:
+            if slot != but:
+                self.stop(slot)
 
     def spec(self, slot: SlotName) -> Spec:
         """The serving.json of a slot. Raises BundleError, or OSError if the disk fails."""
@@ -203,7 +208,7 @@ class SlotServer:
             raise BundleError(f"The bundle in slot {slot} has no {spec.lock}", hint=hint)
         return spec.environment, lock
 
-    def _server(self) -> TritonServer:
-        if self._running is None:
-            raise ConfigurationError("No Triton runs")
-        return self._running.server
+    def _server(self, slot: SlotName) -> TritonServer:
+        if slot not in self._running:
+            raise ConfigurationError(f"No Triton of slot {slot} runs")
+        return self._running[slot]

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from forge.device.agent import Agent, timestamp
+from forge.device.api_keys import ApiKeys
 from forge.device.asked import obey
+from forge.device.door import Door
 from forge.device.hardware import Hardware
 from forge.device.live import Live
 from forge.device.metrics import Metrics, Sample, of_device
@@ -27,7 +29,11 @@ from forge.errors import ForgeError, StepFailedError, UsageError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["Service"]
+__all__ = ["KEEP_ALIVE_S", "Service"]
+
+# Longer than clients keep idle connections (httpx: 5 s): who closes first must not be the one that
+# is about to be asked, or a request gets a broken connection instead of an answer.
+KEEP_ALIVE_S: Final = 75
 
 _JITTER: Final = 0.1
 _GRACE_S: Final = 5
@@ -48,7 +54,7 @@ class Service:
     metrics: Metrics
     began: float = field(default_factory=time.monotonic)
 
-    def run(self, host: str, port: int, poll_s: float) -> None:
+    def run(self, door: Door, keys: ApiKeys | None, poll_s: float) -> None:
         """Serve and look until a signal comes.
 
         Raises:
@@ -56,15 +62,17 @@ class Service:
             StepFailedError: the gateway ended by itself.
         """
         from forge.device.answers import Triton
-        from forge.device.gateway import create_app
+        from forge.device.gateway import GatewayRules, create_app
 
-        listening = _listen(host, port)
-        url = f"http://{host}:{listening.getsockname()[1]}"
+        listening = _listen(door.host, door.port)
+        shown = f"[{door.host}]" if ":" in door.host else door.host
+        url = f"http://{shown}:{listening.getsockname()[1]}"
         started = timestamp(datetime.now(UTC))
         guard = self.operation.guard
         self.metrics.gauges = self.gauges
         self.agent.looked = lambda: self._report(url, started)
-        app = create_app(self.live, Triton(), self.describe, guard.limit, self.metrics)
+        rules = GatewayRules(limit_s=door.limit_s, keys=keys)
+        app = create_app(self.live, Triton(), self.describe, guard.limit, rules, self.metrics)
         with guard.running(), _gateway(listening, app) as thread:
             self.say(f"listening on {url}")
             self._report(url, started)
@@ -138,6 +146,7 @@ def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[threading.Threa
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
     )
     server = uvicorn.Server(config)

@@ -16,7 +16,7 @@ from forge.device import detection, fit
 from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
-from forge.device.journal import Release, SlotName, other
+from forge.device.journal import SLOTS, Release, SlotName, other
 from forge.device.slots import Home, Provisioned
 from forge.errors import StoreError, TrustError
 
@@ -100,7 +100,7 @@ class Updater:
         size = manifest.tree.size + manifest.proofs.size
         free_mib = None if release == installed else self._home.free_mib()
         refusals = (
-            *fit.check(manifest.fit, self._hardware, free_mib, size),
+            *fit.check(manifest.fit, self._hardware, free_mib, size, self._beside_mib(manifest)),
             *fit.check_serving(manifest.serving),
         )
         # Read here: keys that are damaged are the store's fault and not this release's.
@@ -146,6 +146,17 @@ class Updater:
         except OSError as error:
             raise self._disk(error) from None
         return moved
+
+    def _beside_mib(self, manifest: Manifest) -> int:
+        """Memory of what serves while this one starts; its own again if nothing needs more.
+
+        The next version of a bundle starts beside this one: a device without room for two refuses
+        it at once, and not first when it is updated.
+        """
+        if manifest.serving.activation == "swap":
+            return 0
+        held = (self._home.manifest(slot) for slot in SLOTS)
+        return max(manifest.fit.memory_mib, *(one.fit.memory_mib if one else 0 for one in held))
 
     def _published(self, release: Release) -> Manifest:
         _, trusted = self._open()

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from forge.errors import ForgeError, StepFailedError
 from forge.serving.events import Event, Finished, Parser, Token
@@ -14,7 +14,10 @@ from forge.serving.events import Event, Finished, Parser, Token
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Ask", "Timeouts", "answer", "astream", "stream"]
+__all__ = ["Ask", "InputFormat", "Timeouts", "answer", "astream", "stream"]
+
+# What text_input is: a user's message, a JSON list of {"role", "content"}, or text as it is
+InputFormat: TypeAlias = Literal["user", "messages", "raw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Ask:
     max_tokens: int
     temperature: float = 0.0
     timeouts: Timeouts = Timeouts()
+    input_format: InputFormat = "user"
 
     @property
     def endpoint(self) -> str:
@@ -48,11 +52,13 @@ class Ask:
 
     def body(self) -> dict[str, str | int | float]:
         """The request's JSON."""
-        return {
+        body: dict[str, str | int | float] = {
             "text_input": self.prompt,
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
         }
+        # A model without this input would take it for a parameter and ignore it.
+        return body if self.input_format == "user" else body | {"input_format": self.input_format}
 
 
 def stream(ask: Ask, client: httpx.Client | None = None) -> Generator[Event]:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
@@ -122,19 +123,22 @@ def render(engine: Path, settings: RenderSettings, lock: Path | None, output: Pa
 
 
 def _sources(builder: str) -> dict[str, bytes]:
-    """A template's Python files, and those of shared/ that its model.py imports."""
+    """A template's Python files, and those of shared/ that they import, directly or by another."""
     folder = resources.files("forge.serving") / "templates"
-    own = {
-        path.name: path.read_bytes()
-        for path in (folder / builder).iterdir()
-        if path.name.endswith(".py")
-    }
-    shared = {
-        path.name: path.read_bytes()
-        for path in (folder / _SHARED).iterdir()
-        if _imports(own["model.py"], path.name.removesuffix(".py"))
-    }
-    return shared | own
+    found, shared = _python(folder / builder), _python(folder / _SHARED)
+    while missing := {
+        name: source
+        for name, source in shared.items()
+        if name not in found
+        and any(_imports(one, name.removesuffix(".py")) for one in found.values())
+    }:
+        found |= missing
+    return found
+
+
+def _python(folder: Traversable) -> dict[str, bytes]:
+    files = (path for path in folder.iterdir() if path.name.endswith(".py"))
+    return {path.name: path.read_bytes() for path in files}
 
 
 def _imports(source: bytes, module: str) -> bool:

@@ -150,8 +150,12 @@ class TritonServer:
         self._was_ready |= ready
         return ready and self.alive
 
-    def wait_ready(self, timeout_s: float) -> float:
+    def wait_ready(self, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> float:
         """Wait for the model; returns the seconds waited.
+
+        Args:
+            timeout_s: until it must be ready.
+            meanwhile: called now and then.
 
         Raises:
             PortTakenError: somebody took a port before Triton could.
@@ -167,6 +171,7 @@ class TritonServer:
             if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
                 # Triton 2.51 now and then waits for ever for a stub that said this and ended.
                 stub_failed, end = True, min(end, time.monotonic() + _STUB_FAILED_S)
+            meanwhile()
             time.sleep(_POLL_S)
         message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
         hint = f"its log: {self.log}; or raise serving.start_timeout_s"
@@ -217,7 +222,11 @@ class TritonServer:
         self.stop()
 
 
-def started(start: Callable[[], TritonServer], timeout_s: float) -> tuple[TritonServer, float]:
+def started(
+    start: Callable[[], TritonServer],
+    timeout_s: float,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[TritonServer, float]:
     """A server whose model is ready, and the seconds that took; nothing is left of a failed one.
 
     Between the choice of a free port and Triton's bind, anybody may take it: then once more.
@@ -225,6 +234,7 @@ def started(start: Callable[[], TritonServer], timeout_s: float) -> tuple[Triton
     Args:
         start: starts it, on ports that are free by then.
         timeout_s: until the model must be ready, at each try.
+        meanwhile: called now and then until then.
 
     Raises:
         As `TritonServer.start` and `TritonServer.wait_ready`.
@@ -232,7 +242,7 @@ def started(start: Callable[[], TritonServer], timeout_s: float) -> tuple[Triton
     for last in (*(False,) * (_PORT_TRIES - 1), True):
         server = start()
         try:
-            return server, server.wait_ready(timeout_s)
+            return server, server.wait_ready(timeout_s, meanwhile)
         except PortTakenError:
             server.stop()
             if last:

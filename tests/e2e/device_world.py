@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -54,7 +54,7 @@ from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
-NOT_SAID = {"ballast", "compiled"}
+NOT_SAID = {"ballast", "compiled", "activation"}
 PASSPHRASE = "correct horse battery staple"
 FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
 
@@ -114,7 +114,7 @@ def number(name, value):
 
 @dataclass(frozen=True)
 class Says:
-    """What a bundle's model does."""
+    """What a bundle's model does, and how a device changes to it."""
 
     words: str = "The capital is Paris"
     pause_s: float = 0.0
@@ -122,6 +122,7 @@ class Says:
     fails: bool = False
     log: str = ""
     ballast: int = 300_000  # bytes of the engine that stay the same from version to version
+    activation: Literal["swap", "blue-green"] = "swap"
     compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
 
 
@@ -173,11 +174,12 @@ class World:
             fit: fields of the manifest's fit.
         """
         work = self.folder / f"work-{version}"
-        tree = _tree(work / "tree", says or Says())
-        changes = {"fit": _fit(fit), "operating": operating}
-        manifest = self._store(version, tree, work, tamper, escape).model_copy(
-            update={**changes, **({"proofs": proofs} if proofs else {})}
-        )
+        says = says or Says()
+        tree = _tree(work / "tree", says)
+        manifest = self._store(version, tree, work, tamper, escape)
+        serving = manifest.serving.model_copy(update={"activation": says.activation})
+        changes = {"fit": _fit(fit), "operating": operating, "serving": serving}
+        manifest = manifest.model_copy(update={**changes, **({"proofs": proofs} if proofs else {})})
         planned = Planned(manifest, canonical.digest([manifest.identity()]))
         store = open_store(self.store_url, environment={})
         # A careful publisher refuses what a device is to refuse here.

@@ -18,8 +18,9 @@ import httpx
 import pytest
 import uvicorn
 
+from forge.device.admission import QueueRules
 from forge.device.answers import Triton
-from forge.device.gateway import create_app
+from forge.device.gateway import GatewayRules, create_app
 from forge.device.heat import HeatGuard
 from forge.device.journal import Release
 from forge.device.limit import Limit
@@ -30,6 +31,7 @@ from tests.support.counting_triton import CountingTriton
 
 MOST = 8
 CLIENTS = 16
+NO_QUEUE = GatewayRules(QueueRules(per_place=0))  # so that the reason is told at once
 FASTER = 50.0
 THERMAL = Thermal(throttle_c=83, critical_c=90, batch_floor=2)
 
@@ -110,7 +112,7 @@ def wait_for(condition: Callable[[], bool], said: Callable[[], str]) -> None:
 def gateway(live: Live, guard: HeatGuard) -> Iterator[str]:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    app = create_app(live, Triton(), guard.report, guard.limit)
+    app = create_app(live, Triton(), guard.report, guard.limit, NO_QUEUE)
     config = uvicorn.Config(app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

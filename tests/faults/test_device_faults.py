@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from forge import device as api
+from forge.device.door import Door
 from forge.errors import (
     ConfigurationError,
     CorruptedError,
@@ -153,7 +154,7 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(device: Device) -> 
         taken.listen()
         port = taken.getsockname()[1]
         with refused(device, UsageError, f"cannot listen on 127.0.0.1:{port}"):
-            api.run(device.state, port=port)
+            api.run(device.state, door=Door(port=port))
 
 
 FULL = """

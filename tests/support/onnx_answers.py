@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-not-found]
 
 sys.path.insert(0, sys.argv[1])
+sys.path.insert(1, f"{sys.argv[1]}/../shared")
 
 import text  # type: ignore[import-not-found]
 from generation import Generator  # type: ignore[import-not-found]
@@ -59,7 +60,7 @@ def main() -> None:
     """Generate one answer."""
     folder = Path(sys.argv[2])
     generator = Generator(OnnxRuntime(folder / "model.onnx"), text.load(folder))
-    prompt, length = generator.encode(sys.argv[3])
+    prompt, length = generator.encode([{"role": "user", "content": sys.argv[3]}])
     handle = generator.add(prompt, int(sys.argv[4]), 0.0)
     tokens: list[int] = []
     while generator.busy():

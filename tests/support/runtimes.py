@@ -71,7 +71,7 @@ class LLM:
              lengths=[max_input_len, max_kv_cache_capacity, max_batch_size])
 
     def generate_stream(self, messages, sampling_params=None):
-        return Closing(self._iterate(messages[0]["content"], sampling_params), self.log)
+        return Closing(self._iterate(messages[-1]["content"], sampling_params), self.log)
 
     def _iterate(self, prompt, params):
         note(self.log, event="asked", top_k=params.top_k, temperature=params.temperature)
@@ -143,7 +143,8 @@ class Result:
 class Tokenizer:
     chat_template = "yes"
     def apply_chat_template(self, turns, tokenize, add_generation_prompt):
-        return f"<user> {turns[0]['content']} <assistant>"
+        said = " ".join(f"<{one['role']}> {one['content']}" for one in turns)
+        return f"{said} <assistant>"
     def encode(self, text, add_special_tokens=True):
         self.text = text
         return text.split()

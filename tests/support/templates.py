@@ -101,9 +101,10 @@ def triton() -> types.ModuleType:
 
 
 def load(folder: str, name: str) -> Any:
-    """One module of a template, anew."""
+    """One module of a template, anew; what it imports of shared/ stays imported."""
     before = sys.modules.get("triton_python_backend_utils")
     sys.modules["triton_python_backend_utils"] = triton()
+    sys.path.insert(0, str(TEMPLATES / "shared"))
     try:
         path = TEMPLATES / folder / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"template_{name}", path)
@@ -113,6 +114,7 @@ def load(folder: str, name: str) -> Any:
         sys.modules[spec.name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
     finally:
+        sys.path.remove(str(TEMPLATES / "shared"))
         del sys.modules["triton_python_backend_utils"]
         if before is not None:
             sys.modules["triton_python_backend_utils"] = before

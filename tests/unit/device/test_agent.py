@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import forge.device.agent
+import forge.device.handover
 from forge.device.agent import Agent
 from forge.device.facts import collect
 from forge.device.hardware import parse
@@ -41,7 +41,7 @@ def test_a_slot_that_cannot_serve_is_tried_less_and_less_often(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(forge.device.agent, "time", clock)
+    monkeypatch.setattr(forge.device.handover, "time", clock)
     agent.start()
     pauses = []
     for _ in range(20):

@@ -83,6 +83,23 @@ def test_check_refuses_in_a_sentence(
     assert any(said in refusal for refusal in found), found
 
 
+def test_check_of_blue_green_asks_for_room_for_both(machine: Machine) -> None:
+    fit, rtx = Fit(**RTX), machine("rtx-pro-4000")  # 8192 of 24467 MiB
+    assert check(fit, rtx, 10_000, 0, beside_mib=16_275) == ()
+    [refusal] = check(fit, rtx, 10_000, 0, beside_mib=16_276)
+    assert str(refusal) == (
+        "it is activated blue-green and needs 8192 MiB of memory beside the 16276 MiB of what"
+        " serves, this has 24467 MiB; publish it with serving.activation: swap, which stops what"
+        " serves"
+    )
+
+
+def test_check_of_blue_green_names_one_reason_where_not_even_one_fits(machine: Machine) -> None:
+    fit = Fit(**RTX | {"memory_mib": 30_000})
+    [refusal] = check(fit, machine("rtx-pro-4000"), 10_000, 0, beside_mib=30_000)
+    assert "it needs 30000 MiB of memory, this has 24467 MiB" in str(refusal)
+
+
 def test_check_compares_driver_versions_as_numbers(machine: Machine) -> None:
     hardware = machine("rtx-pro-4000").model_copy(update={"driver": "595.9"})
     assert refusals(RTX | {"driver_min": "595.78"}, hardware)

@@ -18,7 +18,9 @@ import pytest
 import uvicorn
 from pydantic import BaseModel
 
-from forge.device.gateway import MAX_BODY_BYTES, create_app
+from forge.device.admission import Admission, QueueRules
+from forge.device.answers import Question
+from forge.device.gateway import MAX_BODY_BYTES, GatewayRules, create_app
 from forge.device.journal import Release
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
@@ -38,6 +40,9 @@ SERVING = Serving(
 )
 
 
+NO_QUEUE = GatewayRules(QueueRules(per_place=0))
+
+
 class Machine(BaseModel):
     """Stands where the hardware report goes."""
 
@@ -51,13 +56,14 @@ class Script:
     pieces: tuple[str, ...] = ("Par", "is")
     error: Exception | None = None
     pause_s: float = 0.0
+    reason: str = "stop"
+    questions: list[Question] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    async def __call__(
-        self, _serving: Serving, prompt: str, max_tokens: int
-    ) -> AsyncGenerator[Event]:
-        self.asked.append((prompt, max_tokens))
+    async def __call__(self, _serving: Serving, question: Question) -> AsyncGenerator[Event]:
+        self.asked.append((question.text, question.max_tokens or 0))
+        self.questions.append(question)
         try:
             for piece in self.pieces:
                 yield Token(piece)
@@ -67,7 +73,7 @@ class Script:
             raise
         if self.error:
             raise self.error
-        yield Finished("stop", input_tokens=5, output_tokens=len(self.pieces))
+        yield Finished(self.reason, input_tokens=5, output_tokens=len(self.pieces))
 
 
 @dataclass
@@ -77,6 +83,7 @@ class Gateway:
     client: httpx.Client
     live: Live
     limit: Limit
+    admission: Admission
     port: int
 
     def ask(self, **body: Any) -> httpx.Response:
@@ -84,21 +91,21 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(script: Script) -> Iterator[Gateway]:
+def running(script: Script, rules: GatewayRules = NO_QUEUE) -> Iterator[Gateway]:
     live, limit = Live(), Limit()
     live.set(SERVING)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()
     port = listening.getsockname()[1]
-    app = create_app(live, script, Machine, limit)
+    app = create_app(live, script, Machine, limit, rules)
     config = uvicorn.Config(app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield Gateway(client, live, limit, port)
+            yield Gateway(client, live, limit, app.state.admission, port)
     finally:
         server.should_exit = True
         thread.join()
@@ -313,9 +320,9 @@ def test_a_request_beyond_the_limit_is_refused_with_the_reason(*, stream: bool) 
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         assert refused.json()["error"] == {
-            "message": "The device may answer 1 at once and answers 1: "
+            "message": "The device may answer 1 at once and answers 1; 0 wait: "
             "86.0 °C is near throttling (83 °C)",
-            "hint": "ask again a little later",
+            "hint": "ask again in 1 s",
         }
         assert script.asked == [("first", 16)]  # it never reached the model
         gateway.limit.set(2, "cooler")

@@ -53,9 +53,11 @@ CRASHED = Crashed("it ran out of memory", AT, 3.0, blame=True)
 DAMAGED = Crashed("slot a is damaged", AT, 0.0, blame=False)
 ASKED = GoBackAsked("too slow", AT)
 LIFTED = HoldLifted()
+BLUE_GREEN = Prepared(blue_green=True)
+ASKED_BLUE_GREEN = GoBackAsked("too slow", AT, blue_green=True)
 EVENTS: tuple[Event, ...] = (
     STARTED, FOUND, Fetched(), Prepared(), Ready(), Probed(), Switched(), WentBack(), BLAMED,
-    UNBLAMED, CRASHED, DAMAGED, ASKED, LIFTED,
+    UNBLAMED, CRASHED, DAMAGED, ASKED, LIFTED, BLUE_GREEN, ASKED_BLUE_GREEN,
 )  # fmt: skip
 
 
@@ -84,13 +86,15 @@ EXPECTED: dict[tuple[State, Event], tuple[State, Action]] = {
     ("idle", CRASHED): ("idle", Serve("a")),
     ("idle", DAMAGED): ("idle", Serve("a")),
     ("idle", ASKED): ("idle", Wait()),  # nothing to go back to
+    ("idle", ASKED_BLUE_GREEN): ("idle", Wait()),
     ("idle", LIFTED): ("idle", Serve("a")),
     ("fetching", STARTED): ("idle", Serve("a")),
     ("fetching", Fetched()): ("staged", Prepare("b")),
     ("fetching", BLAMED): ("idle", Serve("a")),
     ("fetching", UNBLAMED): ("idle", Serve("a")),
-    ("staged", STARTED): ("staged", Prepare("b")),
+    ("staged", STARTED): ("staged", Prepare("b", serving="a")),
     ("staged", Prepared()): ("activating", Activate("b")),
+    ("staged", BLUE_GREEN): ("activating", Activate("b", beside="a")),
     ("staged", BLAMED): ("idle", Serve("a")),
     ("staged", UNBLAMED): ("idle", Serve("a")),
     ("activating", STARTED): ("activating", Activate("b")),
@@ -165,6 +169,68 @@ def test_an_activation_that_keeps_killing_the_agent_is_given_up() -> None:
     assert (current.state, action) == ("rolling-back", GoBack("a"))
     assert "ended 3 times" in current.rollbacks[-1].reason
     assert current.is_bad(NEW)
+
+
+def blue_green(state: State) -> Journal:
+    """A journal as it is in this state of a blue-green activation."""
+    return journal(state).model_copy(update={"blue_green": True})
+
+
+@pytest.mark.parametrize("state", ["activating", "probing"])
+def test_a_restart_in_blue_green_lets_the_old_slot_serve_before_the_new_one_is_tried(
+    state: State,
+) -> None:
+    current, action = next_state(blue_green(state), STARTED)
+    assert (current.state, action) == ("staged", Prepare("b", serving="a"))
+    current, action = next_state(current, BLUE_GREEN)
+    assert (current.state, action) == ("activating", Activate("b", beside="a"))
+    assert current.attempts == 2
+
+
+def test_a_blue_green_activation_that_keeps_killing_the_agent_is_given_up() -> None:
+    current = blue_green("activating")
+    for _ in range(MAX_ATTEMPTS - 1):
+        current, _ = walk(current, STARTED, STARTED, BLUE_GREEN)
+    current, action = next_state(current, STARTED)
+    assert (current.state, action) == ("rolling-back", GoBack("a"))
+    assert "ended 3 times" in current.rollbacks[-1].reason
+    assert current.is_bad(NEW)
+
+
+@pytest.mark.parametrize("events", [(BLAMED, WentBack()), (Ready(), Probed(), Switched())])
+def test_the_next_activation_does_not_inherit_blue_green(events: tuple[Event, ...]) -> None:
+    current, _ = walk(blue_green("activating"), *events)
+    assert (current.state, current.blue_green) == ("idle", False)
+    _, action = walk(current, UpdateFound(NEXT), Fetched(), Prepared())
+    assert isinstance(action, Activate)
+    assert action.beside is None
+
+
+def test_a_first_install_has_nothing_to_be_started_beside() -> None:
+    current, action = next_state(journal("staged", first=True), BLUE_GREEN)
+    assert action == Activate("a")
+    assert next_state(current, STARTED)[1] == Activate("a")
+
+
+def test_going_back_by_hand_in_blue_green_lets_the_newer_one_serve_meanwhile() -> None:
+    current, action = next_state(updated(), ASKED_BLUE_GREEN)
+    assert (current.state, action) == ("activating", Activate("a", beside="b"))
+    again, action = next_state(current, STARTED)
+    assert (again.state, action) == ("staged", Prepare("a", serving="b"))
+    current, _ = walk(again, BLUE_GREEN, Ready(), Probed(), Switched())
+    assert current.active_release == OLD
+    assert current.is_held(NEW)
+
+
+def test_going_back_after_crashes_starts_nothing_of_what_crashed() -> None:
+    current, action = walk(updated(), *[CRASHED] * MAX_CRASHES)
+    assert action == Activate("a")
+    assert next_state(current, STARTED)[1] == Activate("a")
+
+
+def test_a_journal_from_before_blue_green_is_a_swap() -> None:
+    old = journal("probing").model_dump(mode="json", exclude={"blue_green"})
+    assert next_state(Journal.model_validate(old), STARTED)[1] == Activate("b")
 
 
 def test_what_serves_already_is_not_fetched_again() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forge.device.journal import SlotName
-from forge.device.servers import SlotServer
+from forge.device.servers import SlotServers
 from forge.device.slots import Home
 from forge.environments import environment_path
 from forge.errors import BundleError
@@ -45,7 +45,7 @@ def test_environments_that_no_slot_uses_are_removed(home: Home) -> None:
     kept = {fill(home, "a", "two==2"), fill(home, "b", "three==3")}
     half = home.environments / f".{old.name}.tmp-x1"
     half.mkdir()
-    SlotServer(home, {}, print).prune(("a", "b"))
+    SlotServers(home, {}, print).prune(("a", "b"))
     assert {path for path in home.environments.iterdir() if path.is_dir()} == kept
     assert not (home.environments / f".{old.name}.lock").exists()
     assert all((home.environments / f".{path.name}.lock").exists() for path in kept)
@@ -57,7 +57,7 @@ def test_an_environments_folder_that_is_shared_is_left_alone(home: Home, tmp_pat
     others.mkdir(parents=True)
     home.environments.rename(tmp_path / "away")
     home.environments.symlink_to(tmp_path / "shared")
-    SlotServer(home, {}, print).prune(("a",))
+    SlotServers(home, {}, print).prune(("a",))
     assert others.is_dir()
 
 
@@ -74,5 +74,5 @@ def test_a_bundle_whose_own_files_are_wrong_is_at_fault(home: Home, damage: str)
     else:
         document.write_text(damage)
     with pytest.raises(BundleError) as caught:
-        SlotServer(home, {}, print).prepare("a")
+        SlotServers(home, {}, print).prepare("a")
     assert caught.value.exit_code == 3

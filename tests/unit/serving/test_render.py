@@ -69,6 +69,7 @@ def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) 
         "models/llm/config.pbtxt",
         "models/llm/1/batching.py",
         "models/llm/1/model.py",
+        "models/llm/1/turns.py",
         "models/llm/1/engine/engine.json",
         "models/llm/1/engine/openvino_model.bin",
         "models/llm/1/engine/deep/more.bin",
@@ -89,7 +90,7 @@ def test_every_template_brings_what_its_model_imports(
     (engine / "engine.json").write_text(facts.model_dump_json())
     spec = render(engine, settings(), lock, tmp_path / "tree")
     found = {path.name for path in (tmp_path / "tree/models/llm/1").glob("*.py")}
-    assert found == {"model.py", "batching.py"} | beside
+    assert found == {"model.py", "batching.py", "turns.py"} | beside
     assert spec.runtime == {builder: "1.2.3"}
 
 
@@ -139,7 +140,8 @@ def test_streaming_models_bring_the_shared_queue_and_take_every_limit(
     output = tmp_path / "tree"
     render(engine, settings(serving__kv_cache_fraction=0.35, engine__max_seq_len=777), lock, output)
     model = output / "models" / "llm"
-    assert {path.name for path in (model / "1").iterdir()} == {"engine", "model.py", "streaming.py"}
+    found = {path.name for path in (model / "1").iterdir()}
+    assert found == {"engine", "model.py", "streaming.py", "turns.py"}
     text = (model / "config.pbtxt").read_text()
     assert 'key: "kv_cache_percent", value: { string_value: "35" }' in text
     assert 'key: "max_seq_len", value: { string_value: "777" }' in text

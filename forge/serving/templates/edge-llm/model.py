@@ -50,16 +50,18 @@ class TritonPythonModel(StreamingModel):
         )
 
     def generate(self, wanted: Wanted) -> Iterator[Piece]:
-        """The answer in pieces; the runtime applies the chat template itself."""
+        """The answer in pieces; the runtime applies the chat template itself, so always."""
         from experimental.server import SamplingParams
 
+        if isinstance(wanted.said, str):
+            raise RequestError("This model's runtime takes messages only, no text without template")
         greedy = {"temperature": 1.0, "top_k": 1, "top_p": 1.0}
         params = SamplingParams(
             **({"temperature": wanted.temperature} if wanted.temperature else greedy),
             # The prompt's length is known only to the runtime, which ends at its own capacity.
             max_tokens=min(wanted.max_tokens, self.limits.max_seq_len - 1),
         )
-        deltas = self.llm.generate_stream([{"role": "user", "content": wanted.text}], params)
+        deltas = self.llm.generate_stream(wanted.said, params)
         try:
             for delta in deltas:
                 if delta.finish_reason == "error":

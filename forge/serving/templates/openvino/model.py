@@ -16,6 +16,7 @@ site.addsitedir(os.environ["FORGE_SITE_PACKAGES"])
 
 import batching
 import openvino_genai as genai
+import turns
 
 # Tokens in one block of the KV cache on a CPU (openvino.genai, cache_manager.hpp).
 BLOCK_TOKENS = 32
@@ -48,14 +49,16 @@ class Generator:
         self.defaults = self.pipeline.get_config()
         self.next_id = 0
 
-    def encode(self, text: str) -> tuple[Any, int]:
-        """Token ids, [1, n]."""
-        if self.tokenizer.chat_template:
-            turns = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True)
-            ids = self.tokenizer.encode(text, add_special_tokens=False).input_ids
-        else:
-            ids = self.tokenizer.encode(text).input_ids
+    def encode(self, said: turns.Turns | str) -> tuple[Any, int]:
+        """Token ids, [1, n], and n."""
+        if isinstance(said, str) or not self.tokenizer.chat_template:
+            ids = self.tokenizer.encode(turns.without_template(said)).input_ids
+            return ids, int(ids.shape[-1])
+        try:
+            text = self.tokenizer.apply_chat_template(said, add_generation_prompt=True)
+        except RuntimeError as error:  # templates refuse orders of roles that they do not know
+            raise turns.RequestError(f"The chat template refuses the messages: {error}") from None
+        ids = self.tokenizer.encode(text, add_special_tokens=False).input_ids
         return ids, int(ids.shape[-1])
 
     def decode(self, tokens: list[int]) -> str:

@@ -22,6 +22,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import triton_python_backend_utils as triton
+import turns
+from turns import RequestError
 
 MAX_WAITING = 1024
 MAX_TEXT_BYTES = 1024 * 1024
@@ -29,10 +31,6 @@ MAX_TEMPERATURE = 2.0
 IDLE_S = 0.5
 MAX_FAILURES = 3  # steps of the engine in a row
 REPLACEMENT = "\ufffd"  # what half of a UTF-8 character decodes to
-
-
-class RequestError(Exception):
-    """This request cannot be served; the next one can."""
 
 
 @dataclass
@@ -63,8 +61,11 @@ class Handle(Protocol):
 class Generator(Protocol):
     """An engine with a KV cache that decodes several sequences."""
 
-    def encode(self, text: str) -> tuple[Any, int]:
-        """Prompt of one user turn, chat template applied, as `add` takes it, and its tokens."""
+    def encode(self, said: turns.Turns | str) -> tuple[Any, int]:
+        """A prompt as `add` takes it, and its tokens; turns get the chat template, text does not.
+
+        Raises RequestError where the template refuses the turns or there is none for them.
+        """
 
     def decode(self, tokens: list[int]) -> str:
         """Text of tokens, special ones left out."""
@@ -138,7 +139,8 @@ class Model:
             raise RequestError("text_input is empty")
         if len(text) > MAX_TEXT_BYTES:
             raise RequestError(f"text_input is longer than {MAX_TEXT_BYTES} bytes")
-        prompt, length = self.generator.encode(text.decode(errors="replace"))
+        said = turns.read(text.decode(errors="replace"), input_format(request))
+        prompt, length = self.generator.encode(said)
         if length > self.limits.max_input_len:
             raise RequestError(
                 f"The prompt has {length} tokens; this model takes at most"
@@ -265,6 +267,12 @@ def scalar(request: Any, name: str, default: Any = None) -> Any:
     """The one value of an input tensor."""
     tensor = triton.get_input_tensor_by_name(request, name)
     return default if tensor is None else tensor.as_numpy().reshape(-1)[0]
+
+
+def input_format(request: Any) -> str:
+    """What text_input is."""
+    value: bytes = scalar(request, "input_format", b"user")
+    return value.decode(errors="replace")
 
 
 def strings(name: str, text: str) -> Any:

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as triton
+import turns
+from turns import RequestError
+
+__all__ = ["Limits", "Piece", "RequestError", "StreamingModel", "Wanted"]
 
 MAX_WAITING = 1024
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_TEMPERATURE = 2.0
-
-
-class RequestError(Exception):
-    """This request cannot be served; the next one can."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One request: temperature 0 is greedy."""
+    """One request: temperature 0 is greedy.
 
-    text: str
+    Attributes:
+        said: turns for the chat template, or text that gets none.
+    """
+
+    said: turns.Turns | str
     max_tokens: int
     temperature: float
 
@@ -172,7 +176,9 @@ def read(request: Any, limits: Limits) -> Wanted:
         raise RequestError(
             f"max_tokens must be 1 or more, temperature between 0 and {MAX_TEMPERATURE}"
         )
-    return Wanted(text.decode(errors="replace"), max_tokens, temperature)
+    input_format: bytes = scalar(request, "input_format", b"user")
+    said = turns.read(text.decode(errors="replace"), input_format.decode(errors="replace"))
+    return Wanted(said, max_tokens, temperature)
 
 
 def scalar(request: Any, name: str, default: Any = None) -> Any:

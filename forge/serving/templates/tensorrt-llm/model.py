@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parent))
 from collections.abc import Iterator
 from typing import Any
 
+import turns
 from streaming import Limits, Piece, RequestError, StreamingModel, Wanted
 
 
@@ -57,7 +58,7 @@ class TritonPythonModel(StreamingModel):
         """The answer in pieces."""
         from tensorrt_llm import SamplingParams
 
-        prompt = self._encode(wanted.text)
+        prompt = self._encode(wanted.said)
         if len(prompt) > self.limits.max_input_len:
             raise RequestError(
                 f"The prompt has {len(prompt)} tokens; this model takes at most"
@@ -85,13 +86,17 @@ class TritonPythonModel(StreamingModel):
             if not result.finished:
                 result.abort()
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, said: turns.Turns | str) -> list[int]:
+        import jinja2
+
         tokenizer = self.llm.tokenizer
-        if not getattr(tokenizer, "chat_template", None):
-            return list(tokenizer.encode(text))
-        turns = [{"role": "user", "content": text}]
-        said = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer.encode(said, add_special_tokens=False))
+        if isinstance(said, str) or not getattr(tokenizer, "chat_template", None):
+            return list(tokenizer.encode(turns.without_template(said)))
+        try:
+            text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        except jinja2.TemplateError as error:  # they refuse orders of roles that they do not know
+            raise RequestError(f"The chat template refuses the messages: {error}") from None
+        return list(tokenizer.encode(text, add_special_tokens=False))
 
     def close(self) -> None:
         """End the runtime's processes and give the memory back."""

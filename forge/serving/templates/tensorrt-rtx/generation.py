@@ -28,8 +28,8 @@ class Words(Protocol):
 
     stop: frozenset[int]
 
-    def encode(self, text: str) -> list[int]:
-        """Tokens of one user turn."""
+    def encode(self, said: list[dict[str, str]] | str) -> list[int]:
+        """Tokens of turns, or of text as it is."""
 
     def decode(self, tokens: list[int]) -> str:
         """Text of tokens, special ones left out."""
@@ -68,9 +68,9 @@ class Generator:
         self.random = np.random.default_rng(seed)
         self.active: list[Handle] = []
 
-    def encode(self, text: str) -> tuple[list[int], int]:
-        """Tokens of one user turn, and how many."""
-        tokens = self.words.encode(text)
+    def encode(self, said: list[dict[str, str]] | str) -> tuple[list[int], int]:
+        """Tokens of turns, or of text as it is, and how many."""
+        tokens = self.words.encode(said)
         return tokens, len(tokens)
 
     def decode(self, tokens: list[int]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import jinja2.sandbox
+import turns
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
@@ -30,12 +31,14 @@ class Words:
     special: dict[str, str]
     stop: frozenset[int]
 
-    def encode(self, text: str) -> list[int]:
-        """Tokens of one user turn."""
-        if self.template is None:
-            return list(self.tokenizer.encode(text).ids)
-        turns = [{"role": "user", "content": text}]
-        prompt = render(self.template, turns, self.special)
+    def encode(self, said: turns.Turns | str) -> list[int]:
+        """Tokens of turns, chat template applied, or of text as it is. Raises RequestError."""
+        if isinstance(said, str) or self.template is None:
+            return list(self.tokenizer.encode(turns.without_template(said)).ids)
+        try:
+            prompt = render(self.template, said, self.special)
+        except (jinja2.TemplateError, ValueError) as error:
+            raise turns.RequestError(f"The chat template refuses the messages: {error}") from None
         return list(self.tokenizer.encode(prompt, add_special_tokens=False).ids)
 
     def decode(self, tokens: list[int]) -> str:
@@ -107,7 +110,7 @@ def stop_tokens(*configs: dict[str, Any]) -> frozenset[int]:
     return frozenset()
 
 
-def render(template: str, turns: list[dict[str, str]], special: dict[str, str]) -> str:
+def render(template: str, said: turns.Turns, special: dict[str, str]) -> str:
     """Apply a chat template as transformers does: sandboxed, blocks trimmed."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True,
@@ -117,10 +120,10 @@ def render(template: str, turns: list[dict[str, str]], special: dict[str, str]) 
     )
     environment.globals["raise_exception"] = refuse
     return environment.from_string(template).render(
-        messages=turns, add_generation_prompt=True, **special
+        messages=said, add_generation_prompt=True, **special
     )
 
 
 def refuse(message: str) -> None:
     """What a template calls to refuse a conversation."""
-    raise ValueError(f"The chat template refuses it: {message}")
+    raise ValueError(message)

@@ -42,7 +42,8 @@ class Echo:
     broken: bool = False
     slow_s: float = 0.0
 
-    def encode(self, text: str) -> tuple[str, int]:
+    def encode(self, said: list[dict[str, str]] | str) -> tuple[str, int]:
+        text = said if isinstance(said, str) else "".join(turn["content"] for turn in said)
         return text, len(text)
 
     def decode(self, tokens: list[int]) -> str:
@@ -142,6 +143,7 @@ REFUSED = {
     "empty": ("  ", {}, "text_input is empty"),
     "too long": ("abcdefghi", {}, "has 9 tokens; this model takes at most 8"),
     "no tokens wanted": ("a", tokens(0), "max_tokens must be 1 or more"),
+    "unknown format": ("a", {"input_format": np.array([b"xml"], np.object_)}, "must be one of"),
     "too hot": ("a", {"temperature": np.array([9.0], np.float32)}, "temperature between 0 and"),
 }
 

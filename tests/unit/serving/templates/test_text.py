@@ -34,7 +34,7 @@ def words(template: str | None) -> Any:
 
 
 def test_chat_template_is_applied_as_one_user_turn_without_special_tokens() -> None:
-    ids = words(CHAT).encode("Hi {{ 1 }}")
+    ids = words(CHAT).encode([{"role": "user", "content": "Hi {{ 1 }}"}])
     assert "".join(map(chr, ids)) == "<s>user: Hi {{ 1 }}\nassistant: "
 
 
@@ -47,8 +47,24 @@ def test_special_tokens_are_left_out_of_the_answer() -> None:
 
 
 def test_template_may_refuse_a_conversation() -> None:
-    with pytest.raises(ValueError, match="refuses it: no users"):
-        text.render("{{ raise_exception('no users') }}", [], {})
+    said = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(text.turns.RequestError, match="refuses the messages: no users"):
+        words("{{ raise_exception('no users') }}").encode(said)
+
+
+def test_all_turns_reach_the_template() -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    ids = words(CHAT).encode(said)
+    assert "".join(map(chr, ids)) == "<s>system: Be brief.\n<s>user: Hi\nassistant: "
+
+
+def test_raw_text_gets_no_template() -> None:
+    assert words(CHAT).encode("Hi") == [1, ord("H"), ord("i")]
+
+
+def test_a_conversation_without_a_template_is_refused() -> None:
+    with pytest.raises(text.turns.RequestError, match="no chat template"):
+        words(None).encode([{"role": "system", "content": "Hi"}])
 
 
 def test_template_cannot_reach_python() -> None:

@@ -1,0 +1,40 @@
+"""Where the gateway listens, whom it lets in, and how long an answer may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from forge.device.api_keys import ApiKeys, read_keys, require_keys
+
+__all__ = ["Door"]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the command line says about the API.
+
+    Attributes:
+        host: address to listen on.
+        port: 0 means any free one; `status` shows it.
+        keys_file: of API keys; None asks for none.
+        open_to_all: also strangers may ask without a key.
+        limit_s: from a question to the end of its answer.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    keys_file: Path | None = None
+    open_to_all: bool = False
+    limit_s: float = 300.0
+
+    def keys(self) -> ApiKeys | None:
+        """Who may ask; None lets everybody.
+
+        Raises:
+            ConfigurationError: the file cannot be read or is wrong.
+            UsageError: strangers could ask without a key, and nobody said they may.
+        """
+        keys = read_keys(self.keys_file) if self.keys_file else None
+        require_keys(self.host, keys, open_to_all=self.open_to_all)
+        return keys

@@ -1,0 +1,189 @@
+"""The API that OpenAI's clients speak: chat and text completions, and the one model there is.
+
+Streams are `data:` lines of chunks, then `data: [DONE]`; a chunk {"error"} ends one that failed.
+An answer that a stop string ended has no usage: the model was stopped before it counted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from forge.canonical import Json
+from forge.device.live import Live
+from forge.device.openai_models import ChatRequest, CompletionRequest, OpenAIRequest, problem
+from forge.device.refusals import json_error, openai_body, openai_error
+from forge.device.replies import CLIENT_GONE, Desk, EventStream, Reply, unless_gone
+from forge.device.stops import StopFilter
+from forge.errors import ForgeError, StepFailedError, UsageError
+from forge.serving.events import Finished, Token
+
+__all__ = ["router"]
+
+_DONE: Final = b"data: [DONE]\n\n"
+_ENDS: Final = ("stop", "length")
+_R = TypeVar("_R", bound=OpenAIRequest)
+
+
+def router(desk: Desk) -> APIRouter:
+    """The routes."""
+    routes, since = APIRouter(), int(time.time())
+
+    @routes.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        return await _complete(desk, request, ChatRequest)
+
+    @routes.post("/v1/completions")
+    async def complete(request: Request) -> Response:
+        return await _complete(desk, request, CompletionRequest)
+
+    @routes.get("/v1/models")
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": _models(desk.live, since)})
+
+    @routes.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        found = [one for one in _models(desk.live, since) if one["id"] == name]
+        return JSONResponse(found[0]) if found else _unknown(name)
+
+    return routes
+
+
+async def _complete(desk: Desk, request: Request, shape: type[_R]) -> Response:
+    try:
+        asked = shape.model_validate_json(await request.body())
+    except ValidationError as error:
+        found = problem(error)
+        said = openai_error(400, found.message, param=found.param, code=found.code)
+        return JSONResponse(said, status_code=HTTPStatus.BAD_REQUEST)
+    serving, _ = desk.live.get()
+    if serving and asked.model != serving.release.name:
+        return _unknown(asked.model)
+    try:
+        if asked.stream:
+            reply = await unless_gone(request, desk.ask(asked.question()))
+            return EventStream(reply, _server_sent(desk, asked, reply)) if reply else _nobody()
+        return await unless_gone(request, _whole(desk, asked)) or _nobody()
+    except UsageError as error:
+        return json_error(request.url.path, error, HTTPStatus.BAD_REQUEST)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is known at the end of an answer."""
+
+    finish_reason: str = ""
+    usage: dict[str, Json] | None = None
+
+
+async def _texts(asked: OpenAIRequest, reply: Reply, told: _Told) -> AsyncGenerator[str]:
+    """The answer's text up to a stop string; `told` is complete afterwards."""
+    stops = StopFilter(asked.stops)
+    async for event in reply.events():
+        if isinstance(event, Token):
+            text = stops.feed(event.text)
+        else:
+            text = stops.rest()
+            told.finish_reason, told.usage = _reason(event), _usage(event)
+        if text:
+            yield text
+        if stops.hit:
+            told.finish_reason = "stop"
+            return
+
+
+async def _whole(desk: Desk, asked: OpenAIRequest) -> Response:
+    reply = await desk.ask(asked.question())
+    told = _Told()
+    try:
+        text = "".join([piece async for piece in _texts(asked, reply, told)])
+    finally:
+        await reply.aclose()
+    choice: dict[str, Json] = {"index": 0, "finish_reason": told.finish_reason, "logprobs": None}
+    if asked.kind == ChatRequest.kind:
+        choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+    else:
+        choice["text"] = text
+    head = _head(asked, reply, asked.kind)
+    usage: dict[str, Json] = {"usage": told.usage} if told.usage else {}
+    return JSONResponse({**head, "choices": [choice], **usage})
+
+
+async def _server_sent(desk: Desk, asked: OpenAIRequest, reply: Reply) -> AsyncGenerator[bytes]:
+    told, chat = _Told(), asked.kind == ChatRequest.kind
+    head = _head(asked, reply, "chat.completion.chunk" if chat else asked.kind)
+    try:
+        if chat:
+            yield _chunk(head, {"delta": {"role": "assistant", "content": ""}})
+        async for text in _texts(asked, reply, told):
+            yield _chunk(head, {"delta": {"content": text}} if chat else {"text": text})
+        await reply.aclose()  # the model stops and its place is free before the end is said
+        yield _chunk(head, {"delta": {}} if chat else {"text": ""}, told.finish_reason)
+        if asked.wants_usage:
+            yield _data({**head, "choices": [], "usage": told.usage})
+        yield _DONE
+    except ForgeError as error:  # too late for a status: the stream itself must say it
+        desk.metrics.add("forge_device_stream_errors_total")
+        yield _data(openai_body(error))
+
+
+def _reason(event: Finished) -> str:
+    if event.finish_reason not in _ENDS:
+        raise StepFailedError("The model did not end its answer", why=event.finish_reason)
+    return event.finish_reason
+
+
+def _usage(event: Finished) -> dict[str, Json]:
+    return {
+        "prompt_tokens": event.input_tokens,
+        "completion_tokens": event.output_tokens,
+        "total_tokens": event.input_tokens + event.output_tokens,
+    }
+
+
+def _head(asked: OpenAIRequest, reply: Reply, kind: str) -> dict[str, Json]:
+    release = reply.serving.release
+    prefix = "chatcmpl" if asked.kind == ChatRequest.kind else "cmpl"
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": release.name,
+        "system_fingerprint": f"{release.name} {release.version}",
+    }
+
+
+def _chunk(head: dict[str, Json], content: dict[str, Json], reason: str | None = None) -> bytes:
+    choice = {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+    return _data({**head, "choices": [choice]})
+
+
+def _data(document: dict[str, Json]) -> bytes:
+    return f"data: {json.dumps(document)}\n\n".encode()
+
+
+def _models(live: Live, since: int) -> list[dict[str, Json]]:
+    serving, _ = live.get()
+    if serving is None:
+        return []
+    name = serving.release.name
+    return [{"id": name, "object": "model", "created": since, "owned_by": "forge"}]
+
+
+def _unknown(name: str) -> Response:
+    message = f"The model {name!r} is not served here; GET /v1/models says which is"
+    body = openai_error(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
+    return JSONResponse(body, status_code=HTTPStatus.NOT_FOUND)
+
+
+def _nobody() -> Response:
+    return Response(status_code=CLIENT_GONE)

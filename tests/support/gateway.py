@@ -1,0 +1,136 @@
+"""A gateway on a free port, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from forge.device.answers import Triton
+from forge.device.journal import Release
+from forge.device.limit import Limit
+from forge.device.live import Live, Serving
+from forge.device.service import KEEP_ALIVE_S
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["GatewayProcess", "listening", "serving_at"]
+
+ROOT = Path(__file__).resolve().parents[2]
+_DRAIN_S = 10
+
+
+class Nothing(BaseModel):
+    """Stands where the hardware report goes."""
+
+
+def serving_at(url: str, version: str = "1.0.0", max_seq_len: int = 1024) -> Serving:
+    """A slot behind a Triton that runs there."""
+    return Serving(
+        url=url,
+        model="llm",
+        slot="a",
+        release=Release(name="llm", version=version, profile="development", manifest="0" * 64),
+        triton="2.51.0",
+        runtime={},
+        default_max_tokens=16,
+        max_seq_len=max_seq_len,
+    )
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """Serve an application from a thread; gives the URL."""
+    import uvicorn
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=KEEP_ALIVE_S)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@dataclass
+class GatewayProcess:
+    """A gateway alone in its process, so that its memory and its time are its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, behind: str, places: int) -> Iterator[GatewayProcess]:
+        """Start one in front of the Triton at `behind`."""
+        argv = [sys.executable, "-m", "tests.support.gateway", behind, str(places)]
+        with subprocess.Popen(
+            argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                if process.stdout is None:
+                    raise AssertionError("it was asked for")
+                yield cls(process, process.stdout.readline().strip())
+            finally:
+                process.terminate()
+
+    def tell(self, *words: str) -> str:
+        """Have it do something and wait until it is done: `swap URL VERSION`, `limit N`."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise AssertionError("they were asked for")
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def rss_mib(self) -> float:
+        """Resident memory."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def main(behind: str, places: str) -> None:
+    """Serve until the input ends."""
+    from forge.device.gateway import create_app
+
+    live, limit = Live(), Limit(int(places), "as the test says")
+    live.set(serving_at(behind))
+    app = create_app(live, Triton(), Nothing, limit)
+    with listening(app) as url:
+        print(url, flush=True)  # noqa: T201 - how the parent learns of it
+        for line in sys.stdin:
+            what, *words = json.loads(line)
+            if what == "limit":
+                limit.set(int(words[0]), "as the test says")
+                said = "done"
+            else:
+                said = _swap(live, *words)
+            print(said, flush=True)  # noqa: T201
+
+
+def _swap(live: Live, url: str, version: str) -> str:
+    """As the agent does it: nobody enters, those inside end, a pause, the other slot."""
+    live.clear("another version is being activated")
+    left = live.drain(_DRAIN_S)
+    time.sleep(0.5)
+    live.set(serving_at(url, version))
+    return f"{left} left"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
