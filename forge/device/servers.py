@@ -76,7 +76,7 @@ class SlotServers:
         environment: Path,
         meanwhile: Callable[[], float],
     ) -> None:
-        from forge.device.compile import Compiler, Job, engine_key, holds, place
+        from forge.serving.compile import Compiler, Job, engine_key, holds, place
 
         target = self._home.compiled(slot)
         if holds(target, engine_key(wanted, self._runtime)):

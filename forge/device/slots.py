@@ -5,7 +5,7 @@ root.json                  the root metadata all trust starts from
 state.json                 the journal (forge.device.journal)
 slots/a, slots/b           tree/ (the bundle), tree.json (its digests), proofs/, manifest.json;
                            engine/ if it was compiled here
-engines/                   engines compiled here, by key (forge.device.compile)
+engines/                   engines compiled here, by key (forge.serving.compile)
 current                    link to the slot that passed its probe last
 tuf/                       trusted metadata
 environments/              virtual environments made from the slots' locks
