@@ -104,14 +104,16 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         patience: Patience = self._now.patience
+        slow = f"slower than {patience.bytes_per_s} bytes a second"
         if patience.left_s <= 0:
-            raise httpcore.ReadTimeout(f"slower than {patience.bytes_per_s} bytes a second")
+            raise httpcore.ReadTimeout(slow)
         most = min(max_bytes, self._limit.block) if self._limit else max_bytes
         begun = time.monotonic()
         try:
             data = self._inner.read(most, patience.left_s)
         except httpcore.ReadTimeout:
-            why = f"nothing came for {time.monotonic() - begun:.0f} s"
+            silent_s = time.monotonic() - begun
+            why = f"nothing came for {silent_s:.0f} s" if silent_s >= patience.grace_s else slow
             raise httpcore.ReadTimeout(why) from None
         patience.note(time.monotonic() - begun, len(data))
         if self._limit is not None:

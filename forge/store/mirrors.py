@@ -72,7 +72,7 @@ class Mirrors(ReadOnly):
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._used = threading.local()  # the place this thread read last
+        self._used = threading.local()  # what this thread read last, and where
 
     @property
     def url(self) -> str:
@@ -95,7 +95,7 @@ class Mirrors(ReadOnly):
             return next(blocks, b""), blocks
 
         first, blocks = self._first(name, begin)
-        place: _Place = self._used.place
+        place: _Place = self._used.read[1]
         with contextlib.closing(blocks):
             yield first
             try:
@@ -107,10 +107,11 @@ class Mirrors(ReadOnly):
     def doubt(self, name: str) -> bool:
         """See `Objects.doubt`."""
         now = self._clock()
-        place: _Place | None = getattr(self._used, "place", None)
+        read: tuple[str, _Place] | None = getattr(self._used, "read", None)
+        if read is None or read[0] != name:  # none had it
+            return False
         with self._lock:
-            if place is not None:
-                self._doubt(place, name, now)
+            self._doubt(read[1], name, now)
             elsewhere = any(not one.doubts(name, now) for one in self._places)
             if not elsewhere:  # all are alike: the next try begins with the preferred one
                 for one in self._places:
@@ -148,6 +149,7 @@ class Mirrors(ReadOnly):
         return self._round(name, call)
 
     def _round(self, name: str, call: Callable[[Objects], _T]) -> _T:
+        self._used.read = None
         answer: StoreError | None = None  # that it is not there, or damaged
         trouble: StoreError | None = None
         for place, away in self._order(name):
@@ -166,7 +168,7 @@ class Mirrors(ReadOnly):
                 trouble = error
             else:
                 place.answered()
-                self._used.place = place
+                self._used.read = name, place
                 return value
         raise answer or trouble or AssertionError
 

@@ -205,13 +205,18 @@ class Pull:
     def _read_small(self, entry: TreeEntry) -> bytes:
         """A file that is a pack of its own; read again if it came damaged."""
         name = pack_name(entry.sha256)
+        damage = _damaged(name, f"it is the file {entry.path}", self._objects.url)
         for _ in tries(self._objects, name):
-            with contextlib.suppress(CorruptedError), _missing(name, entry, self._objects.url):
-                data = self._objects.read(name, max_bytes=entry.size).data
-                self._count(fetched=len(data), requests=1)
-                if canonical.sha256(data) == entry.sha256:
-                    return data
-        raise _damaged(name, f"it is the file {entry.path}", self._objects.url)
+            try:
+                with _missing(name, entry, self._objects.url):
+                    data = self._objects.read(name, max_bytes=entry.size).data
+            except CorruptedError as error:
+                damage = error
+                continue
+            self._count(fetched=len(data), requests=1)
+            if canonical.sha256(data) == entry.sha256:
+                return data
+        raise damage
 
     def _job(self, entry: TreeEntry, where: Partial, workers: Workers) -> _Job:
         part = where.part(entry)

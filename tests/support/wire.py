@@ -21,12 +21,14 @@ class Wire:
     Attributes:
         bytes_per_s: of all connections together, towards the client; 0: as fast as it goes.
         drip_s: seconds between single bytes towards the client; 0: none of that.
+        drips_after: so many bytes of each connection come at full speed before that.
         breaks_after: reset each connection after so many bytes towards the client; 0: never.
         carried: bytes that were handed over towards the client.
     """
 
     bytes_per_s: float = 0.0
     drip_s: float = 0.0
+    drips_after: int = 0
     breaks_after: int = 0
     carried: int = 0
     connections: int = 0
@@ -97,8 +99,11 @@ def _towards_client(
 ) -> None:
     passed = 0
     with contextlib.suppress(OSError), server, client:
-        while not stop.is_set() and (data := server.recv(1 if how.drip_s else _BUFFER)):
-            if how.drip_s:
+        while not stop.is_set():
+            drips = bool(how.drip_s) and passed >= how.drips_after
+            if not (data := server.recv(1 if drips else _BUFFER)):
+                return
+            if drips:
                 time.sleep(how.drip_s)
             client.sendall(data)
             how.carry(len(data))
@@ -106,4 +111,5 @@ def _towards_client(
             if how.breaks_after and passed >= how.breaks_after:
                 hard = struct.pack("ii", 1, 0)  # RST instead of FIN
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hard)
+                client.shutdown(socket.SHUT_RD)  # the other thread lets go of it
                 return
