@@ -23,9 +23,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
@@ -35,20 +35,28 @@ from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError
 from forge.files import fsync_directory, write_durably
 from forge.store.trees import MAX_TREE_BYTES
 
-__all__ = ["Home", "Provisioned"]
+__all__ = ["LEAST_RATE", "MAX_MIRRORS", "Home", "Provisioned"]
 
+MAX_MIRRORS: Final = 8
+LEAST_RATE: Final = 1024
 _MAX_STATE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Provisioned(BaseModel):
-    """What somebody told this device once: where updates come from and which."""
+    """What somebody told this device once: where updates come from and which.
+
+    `schema_version` is 1 in files from before there were mirrors, which do not have it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    schema_version: Literal[1, 2] = 1
     store_url: str
     name: str
     channel: str
     profile: str | None = None
+    mirrors: tuple[str, ...] = Field(default=(), max_length=MAX_MIRRORS)
+    limit_rate: int | None = Field(default=None, ge=LEAST_RATE)  # bytes a second
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,8 +188,13 @@ class Updater:
             from forge.store import open_store
             from forge.trust.client import TrustedStore
 
-            cache = self._home.tmp
-            store = open_store(self._device.store_url, environment=os.environ, cache=cache)
+            store = open_store(
+                self._device.store_url,
+                environment=os.environ,
+                cache=self._home.tmp,
+                mirrors=self._device.mirrors,
+                limit_rate=self._device.limit_rate,
+            )
             _require_folder(store)
             self._opened = store, TrustedStore(store.objects, self._home.tuf, self._root)
         return self._opened

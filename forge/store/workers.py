@@ -42,6 +42,11 @@ class Workers:
             raise self._failure
         self._pool.submit(self._run, task)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether something failed, so that nobody needs the rest."""
+        return self._failure is not None
+
     def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
         """`function` of each item, in order."""
         return self._pool.map(function, items)

@@ -124,7 +124,8 @@ def test_full_disk_of_the_device_leaves_nothing_half_made(mount: Mount, tmp_path
     store.unpack(small.digest, disk / "a")
     with pytest.raises(StoreError, match="too full") as caught:
         store.unpack(large.digest, disk / "b")
-    assert "20 MiB are needed" in str(caught.value)
+    assert "25 MiB are needed, 4 of them to spare, and 14 MiB are free" in str(caught.value)
+    assert "11 MiB are missing" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["a"]
     assert snapshot(disk / "a") == snapshot(tmp_path / "small")
 
