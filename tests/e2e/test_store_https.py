@@ -274,7 +274,10 @@ def test_equal_file_of_another_mode_shares_its_blocks_where_the_disk_can(
     disk.mkdir()
     with image.open("wb") as file:
         file.truncate(512 * MIB)
-    for argv in ([f"mkfs.{kind}", "-q", str(image)], ["mount", "-o", "loop", image, disk]):
+    for argv in (
+        [f"mkfs.{kind}", "-q", str(image)],
+        ["mount", "-o", "loop", str(image), str(disk)],
+    ):
         try:
             done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
         except FileNotFoundError:

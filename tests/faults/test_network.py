@@ -19,6 +19,7 @@ import pytest
 from forge.bundle import TreeReference
 from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError
 from forge.store import Objects, Store, open_store
+from forge.store.chunks import MAXIMUM
 from forge.store.mirrors import Mirrors
 from forge.store.pace import Patience
 from forge.store.web import WebObjects
@@ -96,7 +97,7 @@ def too_short(answer: Answer) -> Answer:
     return changed(answer, content_length=str(len(answer[2]) + 5), connection="close")
 
 
-PASSING = {
+PASSING: dict[str, Callable[[Answer], Answer]] = {
     "503": lambda one: changed(one, 503),
     "500": lambda one: changed(one, 500),
     "408": lambda one: changed(one, 408),
@@ -136,12 +137,11 @@ def test_fault_that_passes_is_tried_again_after_a_pause(
     assert all(0 < pause <= 60 for pause in pauses)
 
 
-@pytest.mark.parametrize("name", PASSING)
+# What lies behind an announced length is the next answer's trouble only.
+@pytest.mark.parametrize("name", sorted(PASSING.keys() - {"more than it says"}))
 def test_fault_that_stays_ends_within_bounds_and_says_what_to_do(
     name: str, original: tuple[Path, TreeReference], server: WebServer, tmp_path: Path
 ) -> None:
-    if name == "more than it says":
-        pytest.skip("h11 reads what was announced, and the rest breaks the next answer only")
     pauses = Pauses()
     with (
         proxy(server.port, Weather(twist=lambda _path, right: PASSING[name](right))) as url,
@@ -154,7 +154,7 @@ def test_fault_that_stays_ends_within_bounds_and_says_what_to_do(
     assert sum(pauses) <= 6 * 4 * 60
 
 
-FINAL = {
+FINAL: dict[str, tuple[Callable[[Answer], Answer], type[StoreError], str, str]] = {
     "302 to another host": (
         lambda one: changed(one, 302, location="http://127.0.0.1:9/"),
         StoreError, "redirects", "final URL",
@@ -251,9 +251,7 @@ def test_one_flipped_bit_costs_one_chunk_again(
 ) -> None:
     with proxy(server.port, Weather(flips=1.0, most=1)) as url:
         fetched = unpacks(web(url, Pauses()), original, tmp_path / "out")
-    # The rest of the range that was under way is asked for again with the chunk, up to 4 MiB; what
-    # came of it before the flip is not.
-    assert fetched <= original[1].size * 2
+    assert original[1].size < fetched < original[1].size + MAXIMUM + 2 * 64 * 1024
 
 
 @pytest.mark.parametrize("what", ["headers", "body"])
