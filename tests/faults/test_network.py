@@ -387,6 +387,29 @@ def test_mirrors_that_take_turns_in_breaking_off_get_a_pull_through(
         unpacks(Mirrors(places), original, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "seeds", [range(3), pytest.param(range(3, 200), marks=pytest.mark.exhaustive)], ids=str
+)
+def test_three_mirrors_in_bad_weather_get_every_pull_through(
+    seeds: range, original: tuple[Path, TreeReference], server: WebServer, tmp_path: Path
+) -> None:
+    """Each fails, cuts and falsifies three answers of ten, for ever."""
+    spoilt = 0
+    for seed in seeds:
+        weathers = [
+            Weather(busy=0.3, cuts=0.3, flips=0.3, dice=random.Random(3 * seed + number))  # noqa: S311
+            for number in range(3)
+        ]
+        with ExitStack() as stack:
+            urls = [stack.enter_context(proxy(server.port, one)) for one in weathers]
+            places = [web(url, Pauses(), attempts=2) for url in urls]
+            unpacks(Mirrors(places, sleep=Pauses()), original, tmp_path / f"out-{seed}")
+        shutil.rmtree(tmp_path / f"out-{seed}")
+        spoilt += sum(one.spoilt for one in weathers)
+    print(f"{len(seeds)} pulls, {spoilt} answers spoilt")  # noqa: T201
+    assert spoilt > len(seeds)
+
+
 def test_dead_mirror_is_asked_again_when_it_may_be_back(
     original: tuple[Path, TreeReference], tmp_path: Path
 ) -> None:
