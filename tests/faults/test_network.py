@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -269,6 +271,40 @@ def test_dripping_server_does_not_hold_a_request(
             objects.read_range(f"packs/{pack[:2]}/{pack}", 0, MIB)
         # A second, and what 16 KiB at the least rate earned.
         assert time.monotonic() - begun < 8
+
+
+@pytest.mark.parametrize("trouble", ["silence", "429"])
+def test_signal_ends_a_pull_that_waits_for_a_server(
+    trouble: str, original: tuple[Path, TreeReference], server: WebServer, tmp_path: Path
+) -> None:
+    """A service has a minute to stop; a server may ask for as much."""
+    code = (
+        "import sys; from pathlib import Path; from forge.store import open_store;"
+        "from forge.device.signals import StopAskedError, stop_on_signals\n"
+        "try:\n"
+        "    with stop_on_signals():\n"
+        "        open_store(sys.argv[1]).unpack(sys.argv[2], Path(sys.argv[3]))\n"
+        "except StopAskedError: print('stopped')"
+    )
+    packs = []
+
+    def busy(path: str, right: Answer) -> Answer:
+        if "/packs/" not in path:
+            return right
+        packs.append(path)
+        if trouble == "silence":
+            time.sleep(20)
+        return changed(right, 429, retry_after="60")
+
+    with proxy(server.port, Weather(twist=busy)) as url:
+        argv = [sys.executable, "-c", code, url, original[1].digest, str(tmp_path / "out")]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            while not packs and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(0.5)
+            process.terminate()
+            said, _ = process.communicate(timeout=8)
+    assert said.strip() == "stopped"
 
 
 @pytest.mark.exhaustive
