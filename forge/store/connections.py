@@ -20,6 +20,7 @@ import certifi
 import httpcore
 
 from forge.errors import ConfigurationError
+from forge.store import stopping
 from forge.store.pace import Patience, RateLimit
 
 __all__ = ["Connections", "tls_context"]
@@ -109,12 +110,19 @@ class _Stream(httpcore.NetworkStream):
             raise httpcore.ReadTimeout(slow)
         most = min(max_bytes, self._limit.block) if self._limit else max_bytes
         begun = time.monotonic()
-        try:
-            data = self._inner.read(most, patience.left_s)
-        except httpcore.ReadTimeout:
-            silent_s = time.monotonic() - begun
-            why = f"nothing came for {silent_s:.0f} s" if silent_s >= patience.grace_s else slow
-            raise httpcore.ReadTimeout(why) from None
+        until = begun + patience.left_s
+        while True:
+            stopping.check()
+            left_s = until - time.monotonic()
+            try:
+                data = self._inner.read(most, max(0.001, min(left_s, stopping.SLICE_S)))
+                break
+            except httpcore.ReadTimeout:
+                if left_s > stopping.SLICE_S:
+                    continue
+                silent_s = time.monotonic() - begun
+                why = f"nothing came for {silent_s:.0f} s" if silent_s >= patience.grace_s else slow
+                raise httpcore.ReadTimeout(why) from None
         patience.note(time.monotonic() - begun, len(data))
         if self._limit is not None:
             self._limit.take(len(data))

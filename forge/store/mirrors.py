@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from forge.errors import CorruptedError, NotInStoreError, StoreError
+from forge.store import stopping
 from forge.store.layout import is_object
 from forge.store.objects import BrokenOffError, BusyError, Entry, Objects, Stored
 from forge.store.pace import pause
@@ -66,7 +67,7 @@ class Mirrors(ReadOnly):
         places: Sequence[Objects],
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self._places = [_Place(one) for one in places]
         self._clock = clock
@@ -100,6 +101,8 @@ class Mirrors(ReadOnly):
             yield first
             try:
                 yield from blocks
+            except stopping.StoppedError:
+                raise
             except StoreError as error:
                 self._leave(place, error)
                 raise BrokenOffError(error.what, why=error.why, hint=error.hint) from error
@@ -144,6 +147,8 @@ class Mirrors(ReadOnly):
                 return self._round(name, call)
             except (NotInStoreError, CorruptedError):
                 raise
+            except stopping.StoppedError:
+                raise
             except StoreError:
                 self._sleep(pause(turn + 1))
         return self._round(name, call)
@@ -163,6 +168,8 @@ class Mirrors(ReadOnly):
                 with self._lock:
                     self._doubt(place, name, self._clock())
                 answer = error
+            except stopping.StoppedError:
+                raise
             except StoreError as error:
                 self._leave(place, error)
                 trouble = error

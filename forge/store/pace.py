@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from forge.store import stopping
+
 __all__ = ["LEAST_BYTES_PER_S", "Patience", "RateLimit", "pause", "retry_after"]
 
 LEAST_BYTES_PER_S: Final = 4096
@@ -33,7 +35,7 @@ class RateLimit:
         self,
         bytes_per_s: int,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self.bytes_per_s = bytes_per_s
         self._clock = clock

@@ -85,7 +85,7 @@ def check_space(where: Partial, missing: Collection[TreeEntry]) -> None:
     if free < needed:
         why = (
             f"{_mib(needed)} MiB are needed, 4 of them to spare, and {free // _MIB} MiB are free: "
-            f"{_mib(needed - free)} MiB are missing"
+            f"{_mib(needed) - free // _MIB} MiB are missing"
         )
         raise DiskError(f"{where.folder.parent} is too full", why=why, hint="free some space there")
     if status.f_files and status.f_favail < len(missing):
@@ -106,10 +106,10 @@ def full_disk(destination: Path, size: int, error: OSError) -> DiskError | None:
         return None
     status = os.statvfs(destination.parent)
     free = status.f_bavail * status.f_frsize
-    short = max(0, size + _SPARE_BYTES - free)
+    needed = _mib(size + _SPARE_BYTES)
     why = (
-        f"{error.strerror}: it takes up to {_mib(size)} MiB and {free // _MIB} MiB are free now, "
-        f"{_mib(short)} MiB too few"
+        f"{error.strerror}: it takes up to {needed} MiB and {free // _MIB} MiB are free now, "
+        f"{max(0, needed - free // _MIB)} MiB too few"
     )
     return DiskError(f"{destination} cannot be written", why=why, hint="free some space there")
 

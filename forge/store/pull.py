@@ -9,7 +9,6 @@ chunk that was under way on each connection.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import threading
@@ -24,12 +23,13 @@ from forge.files import clone_or_copy, fsync_directory, link_or_copy
 from forge.store import chunklist
 from forge.store.chunklist import ChunkList
 from forge.store.disk import disk_errors
-from forge.store.layout import files_name, pack_name
-from forge.store.objects import BrokenOffError, Objects, tries
+from forge.store.layout import files_name
+from forge.store.objects import Objects, tries
 from forge.store.outfile import OutFile
 from forge.store.partial import Partial, check_space, full_disk, making
 from forge.store.put import Progress
-from forge.store.ranges import Piece, Range, arriving, coalesce, every_piece
+from forge.store.ranges import Piece, Range, coalesce, every_piece
+from forge.store.reader import Reader, WrongFileError
 from forge.store.seeds import Seeds
 from forge.store.trees import SMALL, Tree, TreeEntry
 from forge.store.workers import Workers
@@ -37,19 +37,8 @@ from forge.store.workers import Workers
 __all__ = ["WORKERS", "Pull", "Transfer"]
 
 WORKERS: Final = 6
-_SETBACKS: Final = 3  # in a row, without one good chunk
 # Chunks whose places are in memory at once: some 50 MB, 17 GB of a file.
 _WINDOW: Final = 2**18
-
-
-class _WrongFileError(CorruptedError):
-    """Every chunk is what its list says and the file is another one: the list is wrong."""
-
-    def __init__(self, entry: TreeEntry, url: str) -> None:
-        why = f"{entry.path} does not have the digest {entry.sha256}"
-        hint = "run 'forge store verify --repair', then build or publish it again"
-        super().__init__(f"A file in {url} is damaged", why=why, hint=hint)
-        self.entry = entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +85,7 @@ class Pull:
 
     def __init__(self, objects: Objects, tree: Tree, progress: Progress | None) -> None:
         self._objects = objects
+        self._reader = Reader(objects, self._came)
         self._tree = tree
         self._progress = progress or (lambda _done, _all: None)
         self._size = tree.size
@@ -132,13 +122,13 @@ class Pull:
         if entry.size == 0:
             return b""
         if entry.size <= SMALL:
-            return self._read_small(entry)
+            return self._reader.small(entry)
         for _ in tries(self._objects, files_name(entry.sha256)):
-            ranges = coalesce(every_piece(self._list(entry)))
-            data = b"".join(part for one in ranges for _, part in self._checked(one, entry))
+            ranges = coalesce(every_piece(self._reader.chunk_list(entry)))
+            data = b"".join(part for one in ranges for _, part in self._reader.pieces(one, entry))
             if canonical.sha256(data) == entry.sha256:
                 return data
-        raise _WrongFileError(entry, self._objects.url)
+        raise WrongFileError(entry, self._objects.url)
 
     def _made(self, destination: Path, seeds: Sequence[Path]) -> bool:
         """Whether it was done; else a list of chunks was wrong and another place has one."""
@@ -148,7 +138,7 @@ class Pull:
                 self._fill(where, Seeds([*seeds, *more]))
                 where.folder.replace(destination)
                 fsync_directory(destination.parent)
-        except _WrongFileError as error:
+        except WrongFileError as error:
             name = files_name(error.entry.sha256)
             with contextlib.suppress(NotInStoreError, CorruptedError):
                 # Which place it came from is known of what this thread reads last.
@@ -192,7 +182,7 @@ class Pull:
         return missing
 
     def _small(self, entry: TreeEntry, where: Partial) -> None:
-        data = self._read_small(entry) if entry.size else b""
+        data = self._reader.small(entry) if entry.size else b""
         path = where.folder / entry.path
         file = OutFile(path, entry)
         try:
@@ -202,29 +192,13 @@ class Pull:
         finally:
             file.close()
 
-    def _read_small(self, entry: TreeEntry) -> bytes:
-        """A file that is a pack of its own; read again if it came damaged."""
-        name = pack_name(entry.sha256)
-        damage = _damaged(name, f"it is the file {entry.path}", self._objects.url)
-        for _ in tries(self._objects, name):
-            try:
-                with _missing(name, entry, self._objects.url):
-                    data = self._objects.read(name, max_bytes=entry.size).data
-            except CorruptedError as error:
-                damage = error
-                continue
-            self._count(fetched=len(data), requests=1)
-            if canonical.sha256(data) == entry.sha256:
-                return data
-        raise damage
-
     def _job(self, entry: TreeEntry, where: Partial, workers: Workers) -> _Job:
         part = where.part(entry)
         part.parent.mkdir(parents=True, exist_ok=True)
         return _Job(entry, OutFile(part, entry), where.folder / entry.path, workers)
 
     def _large(self, job: _Job, seeds: Seeds) -> None:
-        chunks = self._list(job.entry)
+        chunks = self._reader.chunk_list(job.entry)
         for start in range(0, len(chunks), _WINDOW):
             self._window(job, seeds, chunks, start)
         job.workers.submit(lambda: self._release(job))
@@ -260,59 +234,13 @@ class Pull:
             job.hold()
             job.workers.submit(lambda one=one: self._range(one, job))  # type: ignore[misc]  # as above
 
-    def _list(self, entry: TreeEntry) -> ChunkList:
-        name = files_name(entry.sha256)
-        damage: CorruptedError | None = None
-        for _ in tries(self._objects, name):
-            with _missing(name, entry, self._objects.url):
-                data = self._objects.read(name, max_bytes=chunklist.max_encoded(entry.size)).data
-            self._count(fetched=len(data), requests=1)
-            try:
-                return chunklist.decode(data, size=entry.size, name=name)
-            except CorruptedError as error:
-                damage = error
-        raise damage or AssertionError
-
     def _range(self, one: Range, job: _Job) -> None:
-        for piece, data in self._checked(one, job.entry):
+        for piece, data in self._reader.pieces(one, job.entry):
             job.file.write(piece.position, data)
             self._count(done=len(data))
             if job.workers.stopping:
                 return
         self._release(job)
-
-    def _checked(self, one: Range, entry: TreeEntry) -> Iterator[tuple[Piece, bytes]]:
-        """The pieces of a range as they come; damaged and missing ones are asked for again."""
-        name, setbacks = pack_name(one.pack.hex()), 0
-        while one.pieces:
-            good, wrong, broken = 0, "", None
-            try:
-                with _missing(name, entry, self._objects.url):
-                    for piece, data in self._stream(name, one):
-                        if hashlib.sha256(data).digest() != piece.chunk.digest:
-                            wrong = piece.chunk.digest.hex()
-                            break
-                        good += 1
-                        yield piece, data
-            except BrokenOffError as error:
-                broken = error
-            one = one.after(good)
-            setbacks = 0 if good else setbacks + 1
-            if wrong and self._objects.doubt(name):
-                setbacks = 0
-            if setbacks >= _SETBACKS:
-                why = f"chunk {wrong} of {entry.path} is not what it was"
-                raise broken or _damaged(name, why, self._objects.url)
-
-    def _stream(self, name: str, one: Range) -> Iterator[tuple[Piece, bytes]]:
-        self._count(requests=1)
-        with contextlib.closing(self._objects.stream(name, one.start, one.length)) as blocks:
-            yield from arriving(self._counted(blocks), one)
-
-    def _counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            self._count(fetched=len(block))
-            yield block
 
     def _release(self, job: _Job) -> None:
         if job.release():
@@ -323,14 +251,15 @@ class Pull:
 
     def _finish(self, file: OutFile, entry: TreeEntry, target: Path) -> None:
         if not file.finish(target):
-            raise _WrongFileError(entry, self._objects.url)
+            raise WrongFileError(entry, self._objects.url)
 
-    def _count(
-        self, *, fetched: int = 0, reused: int = 0, done: int = 0, requests: int = 0
-    ) -> None:
+    def _came(self, fetched: int, requests: int) -> None:
         with self._lock:
             self._fetched += fetched
             self._requests += requests
+
+    def _count(self, *, reused: int = 0, done: int = 0) -> None:
+        with self._lock:
             self._reused += reused
             self._done += reused + done
             self._progress(self._done, self._size)
@@ -351,19 +280,3 @@ def _link(source: Path, target: Path, entry: TreeEntry) -> bool:
     with target.open("rb") as file:  # a linked one too: a killed run may have left it in memory
         os.fsync(file.fileno())
     return True
-
-
-@contextlib.contextmanager
-def _missing(name: str, entry: TreeEntry, url: str) -> Iterator[None]:
-    """Say what a missing object means: a damaged store, not a wrong name."""
-    try:
-        yield
-    except NotInStoreError as error:
-        why = f"{name} is missing, which {entry.path} needs"
-        hint = "run 'forge store verify --repair', then build or publish it again"
-        raise CorruptedError(f"The store {url} is incomplete", why=why, hint=hint) from error
-
-
-def _damaged(name: str, why: str, url: str) -> CorruptedError:
-    hint = "run 'forge store verify --repair', then build or publish it again"
-    return CorruptedError(f"{name} in {url} is damaged", why=why, hint=hint)

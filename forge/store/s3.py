@@ -41,6 +41,7 @@ from forge.errors import (
     StoreError,
 )
 from forge.files import check_relative_path
+from forge.store import stopping
 from forge.store.disk import disk_errors, sweep_folder
 from forge.store.objects import Entry, Stored
 from forge.store.pace import RateLimit, pause
@@ -145,7 +146,7 @@ class S3Objects:
                 failed += 1
                 if failed == ATTEMPTS:
                     raise self._error(name, error) from error
-                time.sleep(pause(failed))
+                stopping.sleep(pause(failed))
 
     def doubt(self, name: str) -> bool:  # noqa: ARG002
         """See `Objects.doubt`: there is one place only."""

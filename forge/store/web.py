@@ -11,7 +11,6 @@ import contextlib
 import ipaddress
 import re
 import ssl
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -21,6 +20,7 @@ import httpcore
 from forge import __version__
 from forge.errors import ConfigurationError, CorruptedError, NotInStoreError, StoreError
 from forge.files import check_relative_path
+from forge.store import stopping
 from forge.store.connections import Connections
 from forge.store.objects import BusyError, Entry, Stored
 from forge.store.pace import Patience, RateLimit, pause, retry_after
@@ -75,7 +75,7 @@ class WebObjects(ReadOnly):
         limit: RateLimit | None = None,
         attempts: int = ATTEMPTS,
         patience: Callable[[], Patience] = Patience,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         scheme, host = _check_url(url, environment)
         self._url = url.rstrip("/")

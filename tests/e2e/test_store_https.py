@@ -25,8 +25,10 @@ from forge.store import Store, open_objects, open_store
 from forge.store.chunks import MAXIMUM
 from forge.store.layout import FILES, TREES
 from forge.store.pull import WORKERS
+from forge.store.web import WebObjects
 from tests.e2e.device_world import World as DeviceWorld
 from tests.e2e.test_unchanged_pull import pull, release
+from tests.support.seaweed import Seaweed
 from tests.support.stores import fill, noise, snapshot
 from tests.support.webserver import Authority, make_authority, web_server
 from tests.support.wire import Wire, wire
@@ -274,7 +276,10 @@ def test_equal_file_of_another_mode_shares_its_blocks_where_the_disk_can(
     disk.mkdir()
     with image.open("wb") as file:
         file.truncate(512 * MIB)
-    for argv in ([f"mkfs.{kind}", "-q", str(image)], ["mount", "-o", "loop", image, disk]):
+    for argv in (
+        [f"mkfs.{kind}", "-q", str(image)],
+        ["mount", "-o", "loop", str(image), str(disk)],
+    ):
         try:
             done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
         except FileNotFoundError:
@@ -386,3 +391,42 @@ def test_file_of_a_few_bytes_less_is_named(tmp_path: Path) -> None:
             read.unpack(digest, tmp_path / "out")
         with pytest.raises(NotInStoreError):
             read.tree("0" * 64)
+
+
+def test_proxy_of_the_environment_is_used(tmp_path: Path) -> None:
+    """A server that takes whole URLs is one; the name is known to nobody else."""
+    (tmp_path / "store" / "prod").mkdir(parents=True)
+    (tmp_path / "store" / "prod" / "one").write_bytes(b"1")
+    with web_server(tmp_path / "store", tmp_path / "web") as server:
+        environment = {"FORGE_ALLOW_HTTP": "1", "HTTP_PROXY": server.url}
+        objects = open_objects("http://plant.invalid/prod", environment=environment)
+        assert objects.read("one", max_bytes=10).data == b"1"
+        environment["NO_PROXY"] = "localhost, .invalid"
+        web = WebObjects("http://plant.invalid/prod", environment, attempts=1)
+        with pytest.raises(StoreError, match="out of reach"):
+            web.read("one", max_bytes=10)
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY is not the URL") as caught:
+        open_objects("https://a.invalid", environment={"HTTPS_PROXY": "socks5://me:secret@b"})
+    assert "secret" not in str(caught.value)
+
+
+def test_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("not a certificate")
+    for file in ("no.pem", "gone.pem"):
+        environment = {"SSL_CERT_FILE": str(tmp_path / file)}
+        with pytest.raises(ConfigurationError, match="No certificate authority") as caught:
+            open_objects("https://a.invalid", environment=environment)
+        assert file in str(caught.value)
+
+
+def test_rate_limit_holds_for_a_bucket_too(seaweedfs: Seaweed, tmp_path: Path) -> None:
+    url = f"s3://{seaweedfs.bucket()}/forge"
+    store = open_store(url, environment=seaweedfs.environment, cache=tmp_path / "cache")
+    digest = store.put_tree(fill(tmp_path / "in", large=6 * MIB)).digest
+    thin = open_store(
+        url, environment=seaweedfs.environment, cache=tmp_path / "cache", limit_rate=3 * MIB
+    )
+    begun = time.monotonic()
+    thin.unpack(digest, tmp_path / "out")
+    assert time.monotonic() - begun > 1.9
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "in")

@@ -144,6 +144,7 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
     with pytest.raises(StoreError, match="No space left") as caught:
         store.unpack(large.digest, disk / "b", progress=eat)
     assert "free some space" in str(caught.value)
+    assert "it takes up to 25 MiB and 12 MiB are free now, 13 MiB too few" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["eaten"]
     (disk / "eaten").unlink()
     store.unpack(large.digest, disk / "b")
