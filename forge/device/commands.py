@@ -192,7 +192,7 @@ def run(  # noqa: PLR0913 - the options of one command
     """
     home, speak = Home(state), say or _say
     with home.locked(), stop_on_signals():
-        device, root_bytes = home.provisioned()
+        device, root_bytes = _settings(home)
         home.clean()
         hardware = parse(collect())
         guard = HeatGuard(Limit(), hardware.kind)
@@ -218,6 +218,16 @@ def run(  # noqa: PLR0913 - the options of one command
         finally:
             with no_signals():
                 agent.stop()
+
+
+def _settings(home: Home) -> tuple[Provisioned | ConfigurationError, bytes]:
+    """What `provision` wrote, or why it cannot be had of a device that can serve all the same."""
+    try:
+        return home.provisioned()
+    except ConfigurationError as error:
+        if home.journal().active is None:
+            raise
+        return error, b""
 
 
 def _active_power(home: Home) -> Power | None:
@@ -249,7 +259,7 @@ def _check_root(data: bytes) -> None:
     try:
         document: Mapping[str, Mapping[str, str]] = json.loads(data[: _MAX_ROOT_BYTES + 1])
         kind = document["signed"]["_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         kind = ""
     if kind != "root":
         message = "The trusted root is no TUF root metadata"

@@ -50,6 +50,10 @@ __all__ = ["TrustedStore"]
 # A clock this far behind the newest signature is wrong: an expiry could not be noticed. One day
 # leaves room for a publisher whose own clock is a little fast.
 _CLOCK_TOLERANCE: Final = timedelta(days=1)
+_NEW_ROOT: Final = (
+    "give it a root.json from a source you trust, what serves now serves on: "
+    "forge device provision --store URL --root root.json --name NAME"
+)
 
 
 class TrustedStore:
@@ -115,17 +119,23 @@ class TrustedStore:
         return parse_proof_keys(self._target(layout.PROOF_KEYS_PATH, MAX_PROOF_KEYS_BYTES))
 
     def _new_updater(self, now: datetime) -> Updater:
+        from tuf.api.exceptions import RepositoryError
         from tuf.ngclient.updater import Updater
 
         metadata = self._dir / "metadata"
-        with tuf_errors("the root metadata of this device"), _disk_errors(self._dir):
+        with _disk_errors(self._dir):
             metadata.mkdir(parents=True, exist_ok=True)
-            updater = Updater(
-                str(metadata),
-                layout.METADATA_PREFIX,
-                fetcher=_fetcher(self._objects),
-                bootstrap=self._root,
-            )
+            _sweep(self._dir)
+            try:
+                updater = Updater(
+                    str(metadata),
+                    layout.METADATA_PREFIX,
+                    fetcher=_fetcher(self._objects),
+                    bootstrap=self._root,
+                )
+            except RepositoryError as error:
+                message = "The root metadata of this device is not valid"
+                raise TrustError(message, why=str(error), hint=_NEW_ROOT) from None
         # python-tuf has no argument for the time; this attribute is where all its checks look.
         updater._trusted_set.reference_time = now  # noqa: SLF001
         return updater
@@ -200,6 +210,13 @@ def _altered(path: str, place: str) -> TrustError:
         why="its length or SHA-256 differs",
         hint="ask the publisher to publish it again; nothing was changed here",
     )
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what a killed process left half-written: python-tuf's files and our own."""
+    for left in (*folder.glob("metadata/tmp*"), *folder.glob("targets/.tmp-*")):
+        if left.suffix != ".json":  # a role may be called so
+            left.unlink(missing_ok=True)
 
 
 def _make_durable(folder: Path) -> None:
