@@ -7,7 +7,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 HEAVY := builders or images or dagger
 
-.PHONY: demo test test-heavy test-quick lint locks schema clean help
+.PHONY: demo test test-heavy test-faults test-quick lint locks schema clean help
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,15 +16,18 @@ demo: .venv/.forge ## The whole chain on this machine: compile, measure, sign, p
 	@$(BIN)/python scripts/demo.py
 
 test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but the heavy groups
-	@$(BIN)/python -m pytest -m 'not ($(HEAVY))'
+	@$(BIN)/python -m pytest -m 'not ($(HEAVY)) and not exhaustive'
 	@echo 'Not run here, gigabytes of tools or minutes of emulation: make test-heavy ($(HEAVY))'
 
 test-heavy: .venv/.dev ## The heavy groups: builders of NVIDIA's engines, container images, Dagger
 	@scripts/system-packages test-heavy
 	@$(BIN)/python -m pytest -m '$(HEAVY)'
 
+test-faults: .venv/.dev ## A kill, a power cut and an ill disk at every system call; hours, or a part: FORGE_FAULTS_POINTS=30
+	@$(BIN)/python -m pytest -m exhaustive -s
+
 test-quick: .venv/.dev ## The tests that take seconds
-	@$(BIN)/python -m pytest -m 'not slow and not network and not ($(HEAVY))' tests
+	@$(BIN)/python -m pytest -m 'not slow and not network and not exhaustive and not ($(HEAVY))' tests
 
 lint: .venv/.dev ## ruff, mypy --strict, import-linter, codespell, schema
 	@$(BIN)/ruff check --quiet .
