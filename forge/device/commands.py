@@ -28,7 +28,7 @@ from forge.device.service import Service
 from forge.device.signals import StopAskedError, no_signals, stop_on_signals
 from forge.device.slots import Home, Provisioned
 from forge.device.updater import Updater
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, ForgeError
 from forge.profiles import Power, Profile
 
 __all__ = ["DEFAULT_PORT", "detect", "power", "provision", "run", "status"]
@@ -220,11 +220,11 @@ def run(  # noqa: PLR0913 - the options of one command
                 agent.stop()
 
 
-def _settings(home: Home) -> tuple[Provisioned | ConfigurationError, bytes]:
+def _settings(home: Home) -> tuple[Provisioned | ForgeError, bytes]:
     """What `provision` wrote, or why it cannot be had of a device that can serve all the same."""
     try:
         return home.provisioned()
-    except ConfigurationError as error:
+    except ForgeError as error:
         if home.journal().active is None:
             raise
         return error, b""

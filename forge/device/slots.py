@@ -122,6 +122,7 @@ class Home:
 
         Raises:
             ConfigurationError: the device is not set up, or its settings cannot be read.
+            StoreError: the disk fails.
         """
         command = "forge device provision --store URL --root root.json --name NAME"
         hint = f"{command} --state {self.path}"
@@ -132,7 +133,9 @@ class Home:
         except FileNotFoundError:
             message = f"The device in {self.path} is not set up"
             raise ConfigurationError(message, hint=hint) from None
-        except (OSError, ValidationError) as error:
+        except OSError as error:
+            raise self._unreadable(error) from None
+        except ValidationError as error:
             message = f"The device's settings in {self.path} cannot be read"
             raise ConfigurationError(message, why=str(error), hint=hint) from None
 

@@ -18,7 +18,7 @@ from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
 from forge.device.journal import Release, SlotName, other
 from forge.device.slots import Home, Provisioned
-from forge.errors import ConfigurationError, StoreError, TrustError
+from forge.errors import ForgeError, StoreError, TrustError
 
 if TYPE_CHECKING:
     from forge.store import Store, Transfer
@@ -67,7 +67,7 @@ class Updater:
     def __init__(
         self,
         home: Home,
-        device: Provisioned | ConfigurationError,
+        device: Provisioned | ForgeError,
         root_bytes: bytes,
         hardware: Hardware,
         profile: str | None = None,
@@ -86,14 +86,14 @@ class Updater:
             installed: what serves now; its disk space is its own already.
 
         Raises:
-            ConfigurationError: the device's settings are lost.
+            ForgeError: whatever keeps the device's settings from being known.
             TrustError: a signature, expiry or version of the metadata does not hold.
             StoreError: the store is out of reach; the channel or profile is not published.
             UsageError: the profile named by hand is not in the channel.
             FitError: no profile of the channel is for this machine.
         """
-        _, trusted = self._open()
         device = self._settings()
+        _, trusted = self._open()
         trusted.refresh()
         channel = trusted.channel(device.name, device.channel)
         profile = self._profile or device.profile
@@ -176,19 +176,20 @@ class Updater:
         return moved
 
     def _open(self) -> tuple[Store, TrustedStore]:
+        if isinstance(self._device, ForgeError):
+            raise self._device
         if self._opened is None:
             from forge.store import open_store
             from forge.trust.client import TrustedStore
 
             cache = self._home.tmp
-            url = self._settings().store_url
-            store = open_store(url, environment=os.environ, cache=cache)
+            store = open_store(self._device.store_url, environment=os.environ, cache=cache)
             _require_folder(store)
             self._opened = store, TrustedStore(store.objects, self._home.tuf, self._root)
         return self._opened
 
     def _settings(self) -> Provisioned:
-        if isinstance(self._device, ConfigurationError):
+        if isinstance(self._device, ForgeError):
             raise self._device
         return self._device
 

@@ -50,10 +50,6 @@ __all__ = ["TrustedStore"]
 # A clock this far behind the newest signature is wrong: an expiry could not be noticed. One day
 # leaves room for a publisher whose own clock is a little fast.
 _CLOCK_TOLERANCE: Final = timedelta(days=1)
-_NEW_ROOT: Final = (
-    "give it a root.json from a source you trust, what serves now serves on: "
-    "forge device provision --store URL --root root.json --name NAME"
-)
 
 
 class TrustedStore:
@@ -119,23 +115,18 @@ class TrustedStore:
         return parse_proof_keys(self._target(layout.PROOF_KEYS_PATH, MAX_PROOF_KEYS_BYTES))
 
     def _new_updater(self, now: datetime) -> Updater:
-        from tuf.api.exceptions import RepositoryError
         from tuf.ngclient.updater import Updater
 
         metadata = self._dir / "metadata"
-        with _disk_errors(self._dir):
-            metadata.mkdir(parents=True, exist_ok=True)
+        with _root_errors(), _disk_errors(self._dir):
             _sweep(self._dir)
-            try:
-                updater = Updater(
-                    str(metadata),
-                    layout.METADATA_PREFIX,
-                    fetcher=_fetcher(self._objects),
-                    bootstrap=self._root,
-                )
-            except RepositoryError as error:
-                message = "The root metadata of this device is not valid"
-                raise TrustError(message, why=str(error), hint=_NEW_ROOT) from None
+            metadata.mkdir(parents=True, exist_ok=True)
+            updater = Updater(
+                str(metadata),
+                layout.METADATA_PREFIX,
+                fetcher=_fetcher(self._objects),
+                bootstrap=self._root,
+            )
         # python-tuf has no argument for the time; this attribute is where all its checks look.
         updater._trusted_set.reference_time = now  # noqa: SLF001
         return updater
@@ -232,6 +223,22 @@ def _make_durable(folder: Path) -> None:
             finally:
                 os.close(descriptor)
         fsync_directory(Path(parent))
+
+
+@contextlib.contextmanager
+def _root_errors() -> Iterator[None]:
+    """What is wrong with the root that this machine was given, as TrustError."""
+    from tuf.api.exceptions import RepositoryError
+
+    try:
+        yield
+    except RepositoryError as error:
+        raise TrustError(
+            "The root metadata of this device is not valid",
+            why=str(error),
+            hint="give it a root.json from a source you trust, what serves now serves on: "
+            "forge device provision --store URL --root root.json --name NAME",
+        ) from None
 
 
 @contextlib.contextmanager
