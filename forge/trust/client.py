@@ -205,7 +205,7 @@ def _altered(path: str, place: str) -> TrustError:
 
 def _sweep(folder: Path) -> None:
     """Delete what a killed process left half-written: python-tuf's files and our own."""
-    for left in (*folder.glob("metadata/tmp*"), *folder.glob("targets/.tmp-*")):
+    for left in (*folder.glob("metadata/tmp*"), *folder.rglob(".tmp-*")):
         if left.suffix != ".json":  # a role may be called so
             left.unlink(missing_ok=True)
 
