@@ -107,7 +107,7 @@ def test_a_bundle_collected_during_its_pull_costs_no_slot(
     installed: World, tmp_path: Path, faults_out: Path
 ) -> None:
     syscalls.need_traps()
-    race_through(installed, tmp_path, faults_out / "bounded", 3)
+    race_through(installed, tmp_path, faults_out / "bounded", 2)
 
 
 @pytest.mark.exhaustive

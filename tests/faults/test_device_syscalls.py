@@ -16,16 +16,8 @@ import pytest
 from forge.errors import ForgeError
 from tests.support import syscalls
 from tests.support.campaign import Campaign, sample
-from tests.support.survival import (
-    Setup,
-    check_journal,
-    check_no_server,
-    check_slot,
-    listing,
-    serves,
-    version,
-)
-from tests.support.walks import WALKS, WORDS, Walk, prepared
+from tests.support.survival import Setup, check_no_server, listing
+from tests.support.walks import WALKS, Walk, prepared, survives
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -47,21 +39,12 @@ def killed(
     outcome = syscalls.run(walk.argv(one), syscalls.kill_at(number))
     check_no_server(one)
     try:
-        check_journal(one, whole=not walk.damaged)
-        if not walk.damaged:
-            check_slot(one, walk.allowed)
-        if serve:
-            serves(one, walk.allowed, WORDS)
-            check_no_server(one)
-        walk.finish(setup, one)
-        check_journal(one)
-        check_slot(one, frozenset({version(one)}) - {None})
-        assert one.status.state == "idle"
+        left = survives(walk, setup, one, serve=serve)
     except (AssertionError, ForgeError, OSError) as error:
         raise AssertionError(
             f"killed at {outcome.killed}: {type(error).__name__} {error}"
         ) from error
-    return outcome.killed, listing(one.state)
+    return outcome.killed, left
 
 
 def walk_through(

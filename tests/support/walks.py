@@ -10,9 +10,19 @@ from pathlib import Path
 from forge.device import health, upkeep
 from forge.errors import ForgeError
 from tests.e2e.device_world import Device, Says, World
-from tests.support.survival import Setup, forge_device, retried, version
+from tests.support.survival import (
+    Setup,
+    check_journal,
+    check_no_server,
+    check_slot,
+    forge_device,
+    listing,
+    retried,
+    serves,
+    version,
+)
 
-__all__ = ["NEW", "OLD", "UPDATE", "WALKS", "WORDS", "Walk", "make_setups", "prepared"]
+__all__ = ["NEW", "OLD", "UPDATE", "WALKS", "WORDS", "Walk", "make_setups", "prepared", "survives"]
 
 OLD, NEW = "1.0.0", "1.1.0"
 WORDS = {OLD: "Paris of old", NEW: "Paris of now"}
@@ -134,29 +144,29 @@ def repairs(_setup: Setup, one: Device) -> None:
 WALKS = [
     Walk(
         "kill-update", "an update", "old", run_once, frozenset({OLD, NEW}), installs,
-        most=6, serve_each=6,
+        most=4, serve_each=4,
     ),
     Walk(
         "kill-first-install", "a first install", "empty", run_once, frozenset({None, NEW}),
-        installs, most=3, serve_each=25,
+        installs, most=2, serve_each=20,
     ),
     Walk(
         "kill-bad-update", "an update that is rolled back", "to-broken", run_once,
-        frozenset({OLD}), refuses, most=4, serve_each=12,
+        frozenset({OLD}), refuses, most=2, serve_each=10,
     ),
     Walk(
         "kill-rollback", "`forge device rollback`", "both",
         lambda one: forge_device("rollback", state=one.state), frozenset({OLD, NEW}), goes_back,
-        most=3, serve_each=12,
+        most=2, serve_each=10,
     ),
     Walk(
         "kill-provision", "`forge device provision`", "nothing", provision,
-        frozenset({None}), provisions, most=2,
+        frozenset({None}), provisions, most=1,
     ),
     Walk(
         "kill-repair", "`forge device verify --repair`", "both",
         lambda one: forge_device("verify", "--repair", state=one.state),
-        frozenset({NEW}), repairs, begin=damage, most=3, damaged=True,
+        frozenset({NEW}), repairs, begin=damage, most=2, damaged=True,
     ),
 ]  # fmt: skip
 
@@ -174,3 +184,27 @@ def prepared(walk: Walk, setups: dict[str, Setup], folder: Path) -> Device:
     with_root(setups[walk.before], one)
     walk.begin(one)
     return one
+
+
+def survives(walk: Walk, setup: Setup, one: Device, *, serve: bool) -> set[str]:
+    """After a fault: the slots are whole and the next run gets through; the files in the end.
+
+    Args:
+        walk: what was disturbed.
+        setup: where the device came from.
+        one: the device as the fault left it.
+        serve: before that next run, and without a store, its agent has to serve as well.
+
+    Raises AssertionError; ForgeError or OSError from the next run.
+    """
+    check_journal(one, whole=not walk.damaged)
+    if not walk.damaged:
+        check_slot(one, walk.allowed)
+    if serve:
+        serves(one, walk.allowed, WORDS)
+        check_no_server(one)
+    walk.finish(setup, one)
+    check_journal(one)
+    check_slot(one, frozenset({version(one)}) - {None})
+    assert one.status.state == "idle"
+    return listing(one.state)
