@@ -383,10 +383,10 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> Any:
     import yaml
 
-    from forge.yaml_loader import UniqueKeys
+    from forge import yaml_loader
 
     try:
-        return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader
+        return yaml_loader.load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where} is not valid YAML", why=str(error)) from None
 

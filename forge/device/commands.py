@@ -29,7 +29,7 @@ from forge.device.service import Service
 from forge.device.signals import StopAskedError, no_signals, stop_on_signals
 from forge.device.slots import MAX_MIRRORS, Home, Provisioned
 from forge.device.updater import Updater
-from forge.errors import ConfigurationError, UsageError
+from forge.errors import ConfigurationError, ForgeError, UsageError
 from forge.profiles import Power, Profile
 
 __all__ = ["detect", "power", "provision", "run", "status"]
@@ -201,7 +201,7 @@ def run(
     home, speak, door = Home(state), say or _say, door or Door()
     keys = None if once else door.keys()
     with home.locked(), stop_on_signals():
-        device, root_bytes = home.provisioned()
+        device, root_bytes = _settings(home)
         home.clean()
         hardware = parse(collect())
         guard = HeatGuard(Limit(), hardware.kind)
@@ -227,6 +227,16 @@ def run(
         finally:
             with no_signals():
                 agent.stop()
+
+
+def _settings(home: Home) -> tuple[Provisioned | ForgeError, bytes]:
+    """What `provision` wrote, or why it cannot be had of a device that can serve all the same."""
+    try:
+        return home.provisioned()
+    except ForgeError as error:
+        if home.journal().active is None:
+            raise
+        return error, b""
 
 
 def _active_power(home: Home) -> Power | None:
@@ -258,7 +268,7 @@ def _check_root(data: bytes) -> None:
     try:
         document: Mapping[str, Mapping[str, str]] = json.loads(data[: _MAX_ROOT_BYTES + 1])
         kind = document["signed"]["_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         kind = ""
     if kind != "root":
         message = "The trusted root is no TUF root metadata"

@@ -40,6 +40,14 @@ __all__ = ["LEAST_RATE", "MAX_MIRRORS", "Home", "Provisioned"]
 MAX_MIRRORS: Final = 8
 LEAST_RATE: Final = 1024
 _MAX_STATE_BYTES: Final = 4 * 1024 * 1024
+_ILL: Final = "see what dmesg says of the disk, check its file system and mount it writable"
+_DISK_HINTS: Final = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space",
+    errno.EROFS: _ILL,
+    errno.EIO: _ILL,
+    errno.EUCLEAN: _ILL,
+}
 
 
 class Provisioned(BaseModel):
@@ -115,16 +123,27 @@ class Home:
             raise self._unwritable(error) from None
 
     def provisioned(self) -> tuple[Provisioned, bytes]:
-        """What `provision` wrote: the device and its root metadata. Raises ConfigurationError."""
+        """What `provision` wrote: the device and its root metadata.
+
+        A root that is lost is empty: the TUF client refuses it and says what to do, and a device
+        that has a bundle goes on serving it.
+
+        Raises:
+            ConfigurationError: the device is not set up, or its settings cannot be read.
+            StoreError: the disk fails.
+        """
         command = "forge device provision --store URL --root root.json --name NAME"
         hint = f"{command} --state {self.path}"
         try:
             device = Provisioned.model_validate_json((self.path / "device.json").read_bytes())
-            return device, (self.path / "root.json").read_bytes()
+            root = self.path / "root.json"
+            return device, root.read_bytes() if root.exists() else b""
         except FileNotFoundError:
             message = f"The device in {self.path} is not set up"
             raise ConfigurationError(message, hint=hint) from None
-        except (OSError, ValidationError) as error:
+        except OSError as error:
+            raise self._unreadable(error) from None
+        except ValidationError as error:
             message = f"The device's settings in {self.path} cannot be read"
             raise ConfigurationError(message, why=str(error), hint=hint) from None
 
@@ -294,10 +313,9 @@ class Home:
         return Journal(active=active, slots={active: Release.of(manifest)})
 
     def _unwritable(self, error: OSError) -> ForgeError:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-        kind = StoreError if full else ConfigurationError
+        kind = StoreError if error.errno in _DISK_HINTS else ConfigurationError
         message = f"The device's state folder {self.path} cannot be written"
-        hint = "free disk space" if full else "fix the folder's rights"
+        hint = _DISK_HINTS.get(error.errno or 0, "fix the folder's rights")
         return kind(message, why=str(error), hint=f"{hint}; the active slot is untouched")
 
     def _unreadable(self, error: OSError) -> ForgeError:

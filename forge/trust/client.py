@@ -163,7 +163,8 @@ class TrustedStore:
         from tuf.ngclient.updater import Updater
 
         metadata = self._dir / "metadata"
-        with tuf_errors("the root metadata of this device"), _disk_errors(self._dir):
+        with _root_errors(), _disk_errors(self._dir):
+            _sweep(self._dir)
             metadata.mkdir(parents=True, exist_ok=True)
             updater = Updater(
                 str(metadata),
@@ -262,6 +263,13 @@ def _altered(path: str, place: str) -> TrustError:
     )
 
 
+def _sweep(folder: Path) -> None:
+    """Delete what a killed process left half-written: python-tuf's files and our own."""
+    for left in (*folder.glob("metadata/tmp*"), *folder.rglob(".tmp-*")):
+        if left.suffix != ".json":  # a role may be called so
+            left.unlink(missing_ok=True)
+
+
 def _make_durable(folder: Path) -> None:
     """Flush what python-tuf wrote: it renames files into place but never calls fsync."""
     for parent, _, files in os.walk(folder):
@@ -275,6 +283,22 @@ def _make_durable(folder: Path) -> None:
             finally:
                 os.close(descriptor)
         fsync_directory(Path(parent))
+
+
+@contextlib.contextmanager
+def _root_errors() -> Iterator[None]:
+    """What is wrong with the root that this machine was given, as TrustError."""
+    from tuf.api.exceptions import RepositoryError
+
+    try:
+        yield
+    except RepositoryError as error:
+        raise TrustError(
+            "The root metadata of this device is not valid",
+            why=str(error),
+            hint="give it a root.json from a source you trust, what serves now serves on: "
+            "forge device provision --store URL --root root.json --name NAME",
+        ) from None
 
 
 @contextlib.contextmanager

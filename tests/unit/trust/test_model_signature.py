@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from forge.errors import TrustError
+from forge.errors import StoreError, TrustError
 from forge.release.model_signer import sign_folder
 from forge.release.private_keys import decrypt, generate
 from forge.release.prove import _sign_model
@@ -229,3 +231,31 @@ def test_engine_folder_that_is_not_in_the_tree_is_refused(
     (tmp_path / "serving.json").write_text(text)
     with pytest.raises(TrustError, match=phrase):
         proofs.engine_folder(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE])
+def test_a_disk_that_fails_is_no_verdict_on_the_engine(
+    world: World, engine: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    good, trusted = signature(world, engine), keys(world)
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("model_signing.verifying.Config.verify", fail)
+    with pytest.raises(StoreError, match=os.strerror(number)) as caught:
+        verify_model_signature(good, engine, trusted)
+    assert caught.value.exit_code == 9
+    monkeypatch.undo()
+    verify_model_signature(good, engine, trusted)
+
+
+def test_an_engine_is_verified_without_a_file_outside_the_folder_given(
+    world: World, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, trusted = signature(world, engine), keys(world)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    verify_model_signature(good, engine, trusted, work=work)
+    assert list(work.iterdir()) == []
