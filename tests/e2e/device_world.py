@@ -54,7 +54,7 @@ from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
-NOT_SAID = {"ballast", "compiled"}
+NOT_SAID = {"ballast", "compiled", "image"}
 PASSPHRASE = "correct horse battery staple"
 FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
 
@@ -122,6 +122,7 @@ class Says:
     fails: bool = False
     log: str = ""
     ballast: int = 300_000  # bytes of the engine that stay the same from version to version
+    image: str = ""  # container image it is served in, instead of an environment
     compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
 
 
@@ -173,8 +174,10 @@ class World:
             fit: fields of the manifest's fit.
         """
         work = self.folder / f"work-{version}"
-        tree = _tree(work / "tree", says or Says())
-        changes = {"fit": _fit(fit), "operating": operating}
+        says = says or Says()
+        tree = _tree(work / "tree", says)
+        serving = _serving(says.image)
+        changes = {"fit": _fit(fit), "operating": operating, "serving": serving}
         manifest = self._store(version, tree, work, tamper, escape).model_copy(
             update={**changes, **({"proofs": proofs} if proofs else {})}
         )
@@ -249,12 +252,7 @@ class World:
             tree=stored,
             proofs=store.put_tree(work / "proofs"),
             fit=_fit({}),
-            serving=ServingSettings(
-                activation="swap",
-                start_timeout_s=60,
-                environments={"triton-openvino": canonical.sha256(LOCK.read_bytes())},
-                images={},
-            ),
+            serving=_serving(""),
             smoke=SmokeSummary(
                 concurrency=1,
                 ttft_ms_p50=1,
@@ -415,7 +413,17 @@ def triton_processes(state: Path) -> list[int]:
     return found
 
 
+def _serving(image: str) -> ServingSettings:
+    return ServingSettings(
+        activation="swap",
+        start_timeout_s=60,
+        environments={} if image else {"triton-openvino": canonical.sha256(LOCK.read_bytes())},
+        images={"server": image} if image else {},
+    )
+
+
 def _tree(folder: Path, says: Says) -> Path:
+    contained = {"server": "container", "environment": None, "lock": None, "image": says.image}
     spec = a_spec(
         runtime={"openvino-genai": "2026.4.1.0"},
         max_batch_size=4,
@@ -424,6 +432,7 @@ def _tree(folder: Path, says: Says) -> Path:
         default_max_tokens=32,
         golden=(FRANCE,),
         compile_on_device=says.compiled,
+        **(contained if says.image else {}),
     )
     engine = folder / "models" / "llm" / "1" / "engine"
     source = engine / says.compiled.source if says.compiled else engine
