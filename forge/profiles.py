@@ -74,6 +74,9 @@ class Hardware(_Section):
     """What the device is made of."""
 
     match: Match
+    gpu_names: tuple[str, ...] = Field(
+        description="names that `match` means, as nvidia-smi prints them: labels hold no pattern"
+    )
     memory_mib: int | None = Field(ge=0, description="memory the model can use, as measured, MiB")
     memory_kind: Literal["discrete", "unified", "host"]
     compute_capability: str | None = Field(description="of the GPU, e.g. '11.0'; null: no GPU")

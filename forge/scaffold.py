@@ -19,6 +19,8 @@ _CONTENT: Final[Mapping[str, str]] = {
     "stages": "stages",
     "profiles": "profiles",
     "dockerfiles": "dockerfiles",
+    "deploy/container": "deploy/container",
+    "deploy/kubernetes": "deploy/kubernetes",
     "artifacts/schema": "artifacts/schema",
     "scripts/install-forge": "scripts/install-forge",
     "requirements.lock": "requirements.lock",

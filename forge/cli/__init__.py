@@ -33,6 +33,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "why": ("pipeline", "Say why a step will run, field by field."),
     "matrix": ("pipeline", "List the jobs for native runners, for GitHub Actions."),
     "images": ("images", "List container images, pin their bases by digest."),
+    "deploy": ("deploy", "Make what runs devices on Kubernetes."),
     "keys": ("keys", "Make, check, rotate and refresh the signing keys."),
     "promote": ("bundle", "Point a channel at a published version."),
     "channels": ("bundle", "List channels and the versions they point to."),

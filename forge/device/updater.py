@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from forge.bundle import Manifest
+from forge.container import running_image
 from forge.device import detection, fit
 from forge.device.detection import Detection
 from forge.device.fit import Refusal
@@ -104,7 +105,7 @@ class Updater:
         free_mib = None if release == installed else self._home.free_mib()
         refusals = (
             *fit.check(manifest.fit, self._hardware, free_mib, size, self._beside_mib(manifest)),
-            *fit.check_serving(manifest.serving),
+            *fit.check_serving(manifest.serving, running_image()),
         )
         # Read here: keys that are damaged are the store's fault and not this release's.
         return Offer(manifest, release, found, refusals, trusted.proof_keys())

@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from forge import environments
+from forge.container import TRITON, require_image
 from forge.errors import ConfigurationError, ForgeError
 from forge.files import write_durably
 from forge.serving.client import Ask, stream
@@ -63,12 +64,14 @@ class BenchmarkSettings(BaseModel):
     power: _Power = _Power()
 
 
-def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output: Path) -> Result:
+def benchmark(
+    tree: Path, environment: Path | None, settings: BenchmarkSettings, output: Path
+) -> Result:
     """Serve `tree`, ask, measure, write `output`/result.json.
 
     Args:
         tree: a rendered model repository; only read.
-        environment: the virtual environment that holds Triton.
+        environment: the virtual environment that holds Triton; None: the image around us does.
         settings: what to measure.
         output: folder for the result; Triton's log of a failure is in `output`-triton beside it.
 
@@ -77,14 +80,14 @@ def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output
         BundleError: the engine that devices compile themselves does not compile here.
         StepFailedError: Triton did not start or died; the compiler is not on this machine.
         ConfigurationError: the tree or the environment is not right, or this machine runs at
-            another power than the profile is served at.
+            another power than the profile is served at, or in another image.
     """
     _check_power(settings.power, machine.here())
     spec = read_spec(tree)
-    installed = environments.inspect(environment)
+    installed = environments.inspect(environment) if environment else _of_the_image(spec)
     timeout = settings.serving.start_timeout_s or spec.start_timeout_s
     with _kept_if_it_fails(output.with_name(f"{output.name}-triton")) as work:
-        engine = _compiled(tree, spec, environment, work)
+        engine = _compiled(tree, spec, installed.root, work)
         server, ready = started(
             lambda: TritonServer.start(tree, spec, installed, work=work, engine=engine), timeout
         )
@@ -94,6 +97,14 @@ def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output
     data = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True)
     write_durably(output / RESULT_FILE, data.encode() + b"\n")
     return result
+
+
+def _of_the_image(spec: Spec) -> environments.Installed:
+    if spec.image is None:
+        message = "The model repository is served from an environment, and none is given"
+        raise ConfigurationError(message, hint="give --environment")
+    require_image(spec.image)
+    return environments.of_image(TRITON)
 
 
 def measure(ask: Sequence[Ask], concurrency: int) -> list[RequestTimes]:
