@@ -7,7 +7,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 HEAVY := builders or images or dagger
 
-.PHONY: demo test test-heavy test-quick lint locks schema clean help
+.PHONY: demo test test-heavy test-faults test-quick lint locks schema clean help
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -15,16 +15,20 @@ help: ## List the commands
 demo: .venv/.forge ## The whole chain on this machine: compile, measure, sign, publish, pull, serve, ask
 	@$(BIN)/python scripts/demo.py
 
-test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but the heavy groups
-	@$(BIN)/python -m pytest -m 'not ($(HEAVY))'
-	@echo 'Not run here, gigabytes of tools or minutes of emulation: make test-heavy ($(HEAVY))'
+test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but the exhaustive ones
+	@scripts/system-packages test-heavy
+	@$(BIN)/python -m pytest -m 'not exhaustive'
+	@echo 'Not run here, every kill and not some of them: make test-faults'
 
-test-heavy: .venv/.dev ## The heavy groups: builders of NVIDIA's engines, container images, Dagger
+test-heavy: .venv/.dev ## Only the groups with gigabytes of tools: NVIDIA's builders, images, Dagger
 	@scripts/system-packages test-heavy
 	@$(BIN)/python -m pytest -m '$(HEAVY)'
 
+test-faults: .venv/.dev ## Every kill, power cut and ill disk; hours, or a part: FORGE_FAULTS_POINTS=30
+	@$(BIN)/python -m pytest -m exhaustive -s
+
 test-quick: .venv/.dev ## The tests that take seconds
-	@$(BIN)/python -m pytest -m 'not slow and not network and not ($(HEAVY))' tests
+	@$(BIN)/python -m pytest -m 'not slow and not network and not exhaustive and not ($(HEAVY))' tests
 
 lint: .venv/.dev ## ruff, mypy --strict, import-linter, codespell, schema
 	@$(BIN)/ruff check --quiet .

@@ -29,7 +29,15 @@ from typing import IO, Final
 from forge import canonical
 from forge.errors import ConfigurationError, StepFailedError
 
-__all__ = ["Installed", "Watch", "ensure", "environment_path", "inspect", "libpython_folder"]
+__all__ = [
+    "Installed",
+    "Watch",
+    "ensure",
+    "environment_path",
+    "inspect",
+    "libpython_folder",
+    "of_image",
+]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PYTHON = re.compile(r"3\.\d{1,2}")
@@ -68,12 +76,15 @@ class Installed:
         python: version of its interpreter, `3.11`.
         site_packages: where its packages lie.
         library_folder: folder of `libpython3.11.so.1.0`.
+        triton: folder of a Triton that was there already, in a serving image; None: the packages
+            hold one.
     """
 
     root: Path
     python: str
     site_packages: Path
     library_folder: Path
+    triton: Path | None = None
 
 
 def environment_path(name: str, lock: Path, *, python: str, cache: Path) -> Path:
@@ -134,9 +145,28 @@ def inspect(root: Path) -> Installed:
     Raises:
         ConfigurationError: no environment there, or its libpython is not installed.
     """
-    interpreter = root / "bin" / "python"
+    return _inspect(root, root / "bin" / "python", None)
+
+
+def of_image(triton: Path) -> Installed:
+    """The Triton of a serving image, whose Python backend uses the image's own Python.
+
+    Forge itself runs from a virtual environment that was made with that Python.
+
+    Raises:
+        ConfigurationError: the image has no Triton there, or no libpython.
+    """
+    if not (triton / "bin" / "tritonserver").is_file():
+        message = f"This image has no Triton in {triton}"
+        raise ConfigurationError(message, hint="build it on a base of Triton: forge run images")
+    root = Path(sys.base_prefix)
+    return _inspect(root, root / "bin" / "python3", triton)
+
+
+def _inspect(root: Path, interpreter: Path, triton: Path | None) -> Installed:
     python, site_packages, _, _ = _facts(interpreter)
-    return Installed(root, python, Path(site_packages), libpython_folder(interpreter))
+    library_folder = libpython_folder(interpreter)
+    return Installed(root, python, Path(site_packages), library_folder, triton)
 
 
 def libpython_folder(interpreter: Path) -> Path:

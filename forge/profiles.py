@@ -74,6 +74,9 @@ class Hardware(_Section):
     """What the device is made of."""
 
     match: Match
+    gpu_names: tuple[str, ...] = Field(
+        description="names that `match` means, as nvidia-smi prints them: labels hold no pattern"
+    )
     memory_mib: int | None = Field(ge=0, description="memory the model can use, as measured, MiB")
     memory_kind: Literal["discrete", "unified", "host"]
     compute_capability: str | None = Field(description="of the GPU, e.g. '11.0'; null: no GPU")
@@ -383,10 +386,10 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> Any:
     import yaml
 
-    from forge.yaml_loader import UniqueKeys
+    from forge import yaml_loader
 
     try:
-        return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader
+        return yaml_loader.load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where} is not valid YAML", why=str(error)) from None
 

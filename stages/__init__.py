@@ -8,10 +8,9 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 DOCKERFILES = PROJECT / "dockerfiles"
 
-# What a step that reads or writes an S3 store may see of the environment: all that boto3 looks at,
-# so that the step has the rights of whoever started the run.
-STORE_SECRETS = (
-    "FORGE_S3_ENDPOINT",
+# What a step that uses an S3 store or a KMS may see of the environment: all that boto3 looks at, so
+# that the step has the rights of whoever started the run.
+AWS_SECRETS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -30,4 +29,12 @@ STORE_SECRETS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
-KEY_SECRETS = ("FORGE_PASSPHRASE", "FORGE_PASSPHRASE_FILE")
+STORE_SECRETS = ("FORGE_S3_ENDPOINT", *AWS_SECRETS)
+# The passphrase of key files and PINs; the KMS; the PKCS#11 module of an HSM.
+KEY_SECRETS = (
+    "FORGE_PASSPHRASE",
+    "FORGE_PASSPHRASE_FILE",
+    "AWS_ENDPOINT_URL_KMS",
+    "PYKCS11LIB",
+    *AWS_SECRETS,
+)

@@ -18,6 +18,7 @@ from forge.steps import Artifact, SourceFile, Step, locked, source, sources
 from stages import DOCKERFILES
 
 SOURCES = Path(forge.images.__path__[0])
+SERVING = "serving-"  # what an image's name begins with that is the device's on a Triton base
 # Which storage buildah uses and where the registry's credentials are; never in a key.
 CONTAINER_SECRETS = ("CONTAINERS_STORAGE_CONF", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE")
 
@@ -38,14 +39,38 @@ def wanted(profiles: Iterable[Profile]) -> list[Image]:
     device = next((image for image in images if image.name == "device"), None)
     triton: dict[str, set[str]] = {}
     for profile in profiles:
-        base = bases.find(profile.serving.image or "")
-        if profile.serving.server == "container" and base is not None:
+        named = (profile.serving.image or "").removeprefix(SERVING)
+        base = bases.find(named)
+        if profile.serving.server != "container" or base is None:
+            continue
+        if profile.platform in bases.get(base).platforms:
             triton.setdefault(base, set()).add(profile.platform)
     if device is not None:
         for base, asked in sorted(triton.items()):
-            platforms = [one for one in PLATFORMS if one in asked & set(bases.get(base).platforms)]
+            platforms = [one for one in PLATFORMS if one in asked]
             images.append(on_base(device, base, platforms))
     return images
+
+
+def of_profile(profile: Profile) -> Image | None:
+    """The serving image that a profile names as `serving-<base>`; None: it names another one."""
+    name = profile.serving.image
+    if profile.serving.server != "container" or name is None or not name.startswith(SERVING):
+        return None
+    found = next((image for image in wanted([profile]) if image.name == name), None)
+    if found is None:
+        hint = "serving.image is serving-NAME of a base in bases.yaml for that platform"
+        message = f"Profile {profile.name!r} is served in {name}, which no pipeline builds"
+        raise ConfigurationError(message, hint=hint)
+    return found
+
+
+def served_in(profiles: Sequence[Profile], registry: str) -> dict[str, Artifact]:
+    """Index of the image that each profile is served in, for those that name one of ours."""
+    ours = {profile.name: found for profile in profiles if (found := of_profile(profile))}
+    names = {found.name for found in ours.values()}
+    built = {one.name: build(one, registry, {}) for one in wanted(profiles) if one.name in names}
+    return {profile: built[found.name].index for profile, found in ours.items()}
 
 
 def build(image: Image, registry: str, runners: Mapping[str, str]) -> Built:
@@ -104,6 +129,12 @@ def by_digest(image: str | None) -> str | None:
     return read_bases(DOCKERFILES).by_digest(image)
 
 
+def unresolved(image: str | None) -> str:
+    """Why nothing can be served in `image` yet; empty: it is known by digest."""
+    known = by_digest(image)
+    return "" if known is not None and "@" in known else _unresolved(f"image {known}")
+
+
 def parse_runners(text: str) -> dict[str, str]:
     """`linux/arm64=ubuntu-24.04-arm,…` → label by platform. Raises ConfigurationError."""
     found: dict[str, str] = {}
@@ -147,7 +178,7 @@ def _platform(image: Image, platform: str, bases: Bases, runners: Mapping[str, s
         labels=(label,) if label else (),
         programs=("buildah",),
         secrets=CONTAINER_SECRETS,
-        planned_only="" if base.digest else _unresolved(base.tagged),
+        planned_only="" if base.digest else _unresolved(f"base {base.tagged}"),
     )  # fmt: skip
 
 
@@ -158,5 +189,5 @@ def _made_of(image: Image) -> tuple[tuple[SourceFile, ...], tuple[str, ...]]:
     return (*sources(Path(forge.__path__[0])), source(own_lock())), ()
 
 
-def _unresolved(base: str) -> str:
-    return f"its base {base} has no digest yet; where its registry is in reach: forge images update"
+def _unresolved(what: str) -> str:
+    return f"its {what} has no digest yet; where its registry is in reach: forge images update"

@@ -8,7 +8,7 @@ from forge.canonical import Json
 from forge.plan import Plan
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step
-from stages import KEY_SECRETS, STORE_SECRETS, image
+from stages import KEY_SECRETS, STORE_SECRETS
 
 READS = (
     "name",
@@ -20,7 +20,6 @@ READS = (
     "thermal",
     "serving.activation",
     "serving.start_timeout_s",
-    "serving.image",
 )
 
 
@@ -42,7 +41,7 @@ def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan
         artifacts = {"repository": part.repository, "smoke": part.result, "proofs": part.proofs}
         names = {use: f"{use}-{part.profile.name}" for use in artifacts}
         inputs |= {names[use]: artifact for use, artifact in artifacts.items()}
-        requests.append({"profile": _fields(part.profile), "inputs": dict(names)})
+        requests.append({"profile": select(part.profile, READS), "inputs": dict(names)})
     step = Step(
         id="publish",
         argv=(
@@ -61,15 +60,7 @@ def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan
             "channel": check_name(channel, "Channel"),
             "parts": requests,
         },
-        secrets=(*KEY_SECRETS, *STORE_SECRETS),
+        secrets=tuple(dict.fromkeys((*KEY_SECRETS, *STORE_SECRETS))),
         effect=True,
     )  # fmt: skip
     return Plan.of("release", [], [step])
-
-
-def _fields(profile: Profile) -> dict[str, Json]:
-    """What the manifest is made from; the image by digest where bases.yaml has one."""
-    fields = select(profile, READS)
-    serving = fields["serving"]
-    assert isinstance(serving, dict)  # noqa: S101  READS names its fields
-    return {**fields, "serving": {**serving, "image": image.by_digest(profile.serving.image)}}

@@ -9,7 +9,7 @@ import forge.smoke
 from forge.bundle import SmokeSummary
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step, locked, source, sources
-from stages import DOCKERFILES
+from stages import DOCKERFILES, image
 
 SOURCES = (Path(forge.smoke.__path__[0]), Path(forge.serving.__path__[0]))
 
@@ -18,13 +18,13 @@ def benchmark(profile: Profile, repository: Artifact) -> Artifact:
     """Start Triton on the target, ask the golden prompts, measure at each concurrency."""
     name = profile.serving.environment
     environments = (locked(DOCKERFILES / name),) if name else ()
-    server = "${tools." + name + "}" if name else str(profile.serving.image)
+    server = ("--environment", "${tools." + name + "}") if name else ()
     step = Step(
         id=f"smoke@{profile.name}",
         argv=(
             "${python}", "-m", "forge.smoke", "benchmark",
             "--repository", "${inputs.repository}",
-            "--environment", server,
+            *server,
             "--settings", "${settings}",
             "--output", "${outputs.result}",
         ),
@@ -41,9 +41,15 @@ def benchmark(profile: Profile, repository: Artifact) -> Artifact:
         platform=profile.platform,
         labels=profile.runner.labels,
         exclusive=True,
-        planned_only="" if name else "serving from a container plans but does not run yet",
+        planned_only=_planned_only(profile),
     )  # fmt: skip
     return step["result"]
+
+
+def _planned_only(profile: Profile) -> str:
+    if profile.serving.server == "environment" or image.of_profile(profile):
+        return ""
+    return image.unresolved(profile.serving.image)
 
 
 def gate(profile: Profile, result: Artifact, baseline: SmokeSummary | None) -> Artifact:

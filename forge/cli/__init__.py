@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shlex
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -30,6 +33,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "why": ("pipeline", "Say why a step will run, field by field."),
     "matrix": ("pipeline", "List the jobs for native runners, for GitHub Actions."),
     "images": ("images", "List container images, pin their bases by digest."),
+    "deploy": ("deploy", "Make what runs devices on Kubernetes."),
     "keys": ("keys", "Make, check, rotate and refresh the signing keys."),
     "promote": ("bundle", "Point a channel at a published version."),
     "channels": ("bundle", "List channels and the versions they point to."),
@@ -38,6 +42,9 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "device": ("device", "Provision, run and inspect a device."),
     "doctor": ("doctor", "Say what this machine lacks for which builder and runner."),
 }
+
+
+_AGAIN_S: Final = 0.05
 
 
 class _LazyGroup(click.Group):
@@ -80,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end; the terminal is gone
         signal.signal(number, _terminate)
     try:
-        result: Any = cli.main(arguments, prog_name="forge", standalone_mode=False)
+        with _heard():
+            result: Any = cli.main(arguments, prog_name="forge", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
@@ -115,6 +123,31 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
 def _say(text: str, exit_code: int) -> int:
     click.echo(text, err=True)
     return exit_code
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Send a signal again whose exception Python has swallowed.
+
+    That is what it does with whatever is raised in a destructor or in a callback of its import
+    system, and a signal may come just then.
+    """
+    before = sys.unraisablehook
+
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Exception | SystemExit | None):
+            before(unraisable)
+            return
+        # Not at once: this, too, is a place where it would be swallowed.
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = swallowed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _terminate(signum: int, frame: object) -> None:

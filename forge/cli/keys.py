@@ -109,6 +109,13 @@ def keys() -> None:
     show_default=True,
     help="How many root keys must sign a root.",
 )
+@click.option(
+    "--key",
+    "elsewhere",
+    multiple=True,
+    metavar="NAME=URI",
+    help="A key that a KMS or HSM holds, for example bundles=awskms:alias/forge-bundles.",
+)
 @_passphrase_option
 @keys_option
 @store_option
@@ -117,6 +124,7 @@ def keys() -> None:
 def init(
     root_keys: int,
     threshold: int,
+    elsewhere: tuple[str, ...],
     passphrase_file: Path | None,
     keys_dir: Path | None,
     store_url: str | None,
@@ -129,6 +137,7 @@ def init(
     \b
     forge keys init --keys ~/.config/forge/keys
     FORGE_PASSPHRASE_FILE=~/.forge-passphrase forge keys init
+    forge keys init --key bundles=awskms:alias/forge-bundles --key model=awskms:alias/forge-model
     """  # noqa: D301
     from forge.release.keys import init as make
     from forge.release.private_keys import passphrase_source
@@ -141,6 +150,7 @@ def init(
         root_keys=root_keys,
         threshold=threshold,
         store_url=_default_store(project_dir, store_url),
+        uris=dict(_named(text) for text in elsewhere),
     )
     rows = [(entry.name, entry.role, entry.keyid[:12]) for entry in made.keys]
     if as_json:
@@ -222,8 +232,19 @@ def refresh(
         click.echo("signed anew" if signed else "nothing is due")
 
 
+def _named(text: str) -> tuple[str, str]:
+    from forge.errors import UsageError
+
+    name, equals, uri = text.partition("=")
+    if not (name and equals and uri):
+        hint = "--key bundles=awskms:alias/forge-bundles"
+        raise UsageError(f"{text!r} is not NAME=URI", hint=hint)
+    return name, uri
+
+
 @keys.command()
 @click.argument("role", type=click.Choice(_ROLES))
+@click.option("--key", "uri", metavar="URI", help="A key that a KMS or HSM holds, not a new file.")
 @click.option("--replace", metavar="NAME", help="Which root key, for example root-2.")
 @click.option("--revoke", is_flag=True, help="Do not believe proofs of the old key any more.")
 @_passphrase_option
@@ -233,6 +254,7 @@ def refresh(
 @json_option
 def rotate(
     role: str,
+    uri: str | None,
     replace: str | None,
     passphrase_file: Path | None,
     keys_dir: Path | None,
@@ -247,6 +269,7 @@ def rotate(
     \b
     forge keys rotate online
     forge keys rotate root --replace root-2
+    forge keys rotate bundles --key awskms:alias/forge-bundles
     """  # noqa: D301
     from forge.release.keys import rotate as replace_key
 
@@ -254,7 +277,7 @@ def rotate(
     objects = _objects(project_dir, store_url)
     now = dt.datetime.now(dt.UTC)
     # click.Choice has checked that it is one of the roles.
-    name = replace_key(objects, ring, role, now=now, replace=replace, revoke=revoke)  # type: ignore[arg-type]
+    name = replace_key(objects, ring, role, now=now, replace=replace, revoke=revoke, uri=uri)  # type: ignore[arg-type]
     if as_json:
         print_json({"role": role, "key": name})
     else:

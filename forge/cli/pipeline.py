@@ -223,12 +223,12 @@ def _plan(call: _Call, *, as_json: bool) -> None:
     for row in _rows(call):
         refusal = refuse(runner, row.step) if row.status is not Status.HIT else ""
         reasons = (refusal, row.step.alternative) if refusal else (row.reason,)
-        where = "—" if row.status in {Status.HIT, Status.SKIPPED} else runner.name
+        where = "—" if row.status in {Status.HIT, Status.SKIPPED} else None
         rows.append(
             {
                 "step": row.step.id,
                 "status": row.status.value,
-                "runner": "none here" if refusal else where,
+                "runner": "none here" if refusal else where or runner.carrier(row.step),
                 "key": row.key.digest if row.key else None,
                 "reason": "; or ".join(filter(None, reasons)),
             }

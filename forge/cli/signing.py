@@ -34,12 +34,15 @@ def signing_environment(
 
     Raises:
         UsageError: a step will sign, and there are no keys or no passphrase for them.
+        ConfigurationError: keys.json is not valid.
     """
+    from forge.release.keyring import Keyring
+
     given = dict(environment)
     if given.get(_FILE):
         given[_FILE] = str(Path(given[_FILE]).expanduser().absolute())  # steps run elsewhere
     has_keys, has_passphrase = (keys / "keys.json").is_file(), bool(_known(given))
-    if has_keys and has_passphrase:
+    if has_keys and (has_passphrase or not Keyring(keys, str).asks_for_passphrase()):
         return given
     signing = [row for row in rows() if _signs(row)]
     if not signing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,9 +27,9 @@ from forge.device.power_control import PowerControl
 from forge.device.report import Detected, DeviceStatus, PowerStatus, read_agent
 from forge.device.service import Service
 from forge.device.signals import StopAskedError, no_signals, stop_on_signals
-from forge.device.slots import Home, Provisioned
+from forge.device.slots import MAX_MIRRORS, Home, Provisioned
 from forge.device.updater import Updater
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, ForgeError, UsageError
 from forge.profiles import Power, Profile
 
 __all__ = ["detect", "power", "provision", "run", "status"]
@@ -62,35 +62,45 @@ def detect(
     return Detected.of(hardware, detection.match(hardware, profiles, profile))
 
 
-def provision(
+def provision(  # noqa: PLR0913 - the options of one command
     state: Path,
     store_url: str,
     root_bytes: bytes,
     name: str,
     channel: str,
     profile: str | None = None,
+    *,
+    mirrors: Sequence[str] = (),
+    limit_rate: int | None = None,
 ) -> Provisioned:
     """Write down where this device's updates come from; may be repeated to change it.
 
     Args:
         state: the state folder.
-        store_url: folder, `file:` or `s3:` URL of the store; need not be in reach now.
+        store_url: folder, `file:`, `s3:` or `https:` URL of the store; need not be in reach now.
         root_bytes: TUF root metadata from a source that is trusted.
         name: bundle name.
         channel: channel of that bundle.
         profile: a profile named by hand; None: by the hardware.
+        mirrors: other places of the same store, asked in this order where it fails.
+        limit_rate: the most bytes a second that updates may take.
 
     Raises:
-        UsageError: a bad name, or an agent runs in this folder.
+        UsageError: a bad name, too many mirrors, or an agent runs in this folder.
         ConfigurationError: `root_bytes` is no root metadata, `store_url` no store's, or the folder
             cannot be written.
     """
     from forge.store.location import open_objects
 
-    open_objects(store_url, environment=os.environ)
+    if len(mirrors) > MAX_MIRRORS:
+        raise UsageError(f"{len(mirrors)} mirrors are too many", hint=f"{MAX_MIRRORS} at most")
+    open_objects(store_url, environment=os.environ, mirrors=mirrors)
     _check_root(root_bytes)
     device = Provisioned(
-        store_url=store_url if "://" in store_url else _folder(store_url),
+        schema_version=2,
+        store_url=_place(store_url),
+        mirrors=tuple(_place(one) for one in mirrors),
+        limit_rate=limit_rate,
         name=check_name(name, "Bundle"),
         channel=check_name(channel, "Channel"),
         profile=check_name(profile, "Profile") if profile is not None else None,
@@ -101,8 +111,8 @@ def provision(
     return device
 
 
-def _folder(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+def _place(url: str) -> str:
+    return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
 def status(state: Path) -> DeviceStatus:
@@ -191,7 +201,7 @@ def run(
     home, speak, door = Home(state), say or _say, door or Door()
     keys = None if once else door.keys()
     with home.locked(), stop_on_signals():
-        device, root_bytes = home.provisioned()
+        device, root_bytes = _settings(home)
         home.clean()
         hardware = parse(collect())
         guard = HeatGuard(Limit(), hardware.kind)
@@ -217,6 +227,16 @@ def run(
         finally:
             with no_signals():
                 agent.stop()
+
+
+def _settings(home: Home) -> tuple[Provisioned | ForgeError, bytes]:
+    """What `provision` wrote, or why it cannot be had of a device that can serve all the same."""
+    try:
+        return home.provisioned()
+    except ForgeError as error:
+        if home.journal().active is None:
+            raise
+        return error, b""
 
 
 def _active_power(home: Home) -> Power | None:
@@ -248,7 +268,7 @@ def _check_root(data: bytes) -> None:
     try:
         document: Mapping[str, Mapping[str, str]] = json.loads(data[: _MAX_ROOT_BYTES + 1])
         kind = document["signed"]["_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         kind = ""
     if kind != "root":
         message = "The trusted root is no TUF root metadata"

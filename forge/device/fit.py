@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forge.bundle import Fit, ServingSettings
+from forge.container import RunningImage, is_reference, start_in
 from forge.device.hardware import Hardware
 from forge.errors import FitError
 
@@ -52,13 +53,27 @@ def check(
     )
 
 
-def check_serving(serving: ServingSettings) -> tuple[Refusal, ...]:
-    """Why this agent cannot serve the bundle at all; empty means it can. Pure."""
+def check_serving(serving: ServingSettings, image: RunningImage | None) -> tuple[Refusal, ...]:
+    """Why this agent cannot serve the bundle at all; empty means it can. Pure.
+
+    Args:
+        serving: how the bundle is served.
+        image: the container image the agent runs in; None outside of one.
+    """
     if serving.environments:
         return ()
-    what = f"it is served from a container image ({', '.join(serving.images.values()) or 'none'})"
-    hint = "this version of Forge serves bundles that bring an environment; choose another profile"
-    return (Refusal(what, hint),)
+    wanted = serving.images.get("server")
+    if wanted is None:
+        what = "it brings no environment and names no image that would serve it"
+        return (Refusal(what, "publish it again with serving.environment or serving.image"),)
+    if not is_reference(wanted):
+        what = f"it names the container image {wanted[:80]!r}, which is no image's reference"
+        return (Refusal(what, "publish it again"),)
+    if image is not None and image.is_the_image(wanted):
+        return ()
+    where = f"in {image}" if image is not None else "outside of any image"
+    what = f"it is served in the container image {wanted}, and this agent runs {where}"
+    return (Refusal(what, start_in(wanted)),)
 
 
 def require(refusals: tuple[Refusal, ...], what: str) -> None:

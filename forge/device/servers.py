@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forge.container import TRITON, require_image
 from forge.device.journal import SLOTS, Release, SlotName
 from forge.device.live import Serving
 from forge.device.slots import Home
@@ -55,18 +56,24 @@ class SlotServers:
         Raises:
             BundleError: the bundle's serving.json is wrong; its engine does not compile.
             ConfigurationError: the machine lacks that Python or its shared library, or the package
-                index serves other packages than the lock names.
+                index serves other packages than the lock names; the agent runs in another image
+                than the one that serves the bundle.
             StepFailedError: the package index is out of reach, the disk is full, no compiler.
         """
         from forge import environments
 
         spec = self.spec(slot)
-        name, lock = self._environment(slot, spec)
-        cache = self._home.environments
-        root = environments.ensure(name, lock, python=spec.python, cache=cache)
+        if spec.image is not None:
+            require_image(spec.image)
+            installed = environments.of_image(TRITON)
+        else:
+            name, lock = self._environment(slot, spec)
+            cache = self._home.environments
+            root = environments.ensure(name, lock, python=spec.python, cache=cache)
+            installed = environments.inspect(root)
         if spec.compile_on_device is not None:
-            self._compile(slot, spec, spec.compile_on_device, root, meanwhile)
-        return environments.inspect(root)
+            self._compile(slot, spec, spec.compile_on_device, installed.root, meanwhile)
+        return installed
 
     def _compile(
         self,
@@ -76,7 +83,7 @@ class SlotServers:
         environment: Path,
         meanwhile: Callable[[], float],
     ) -> None:
-        from forge.device.compile import Compiler, Job, engine_key, holds, place
+        from forge.serving.compile import Compiler, Job, engine_key, holds, place
 
         target = self._home.compiled(slot)
         if holds(target, engine_key(wanted, self._runtime)):
@@ -101,6 +108,8 @@ class SlotServers:
         used = set()
         for slot in slots:
             spec = self.spec(slot)
+            if spec.image is not None:
+                continue
             name, lock = self._environment(slot, spec)
             used.add(environment_path(name, lock, python=spec.python, cache=cache).name)
         for left in cache.iterdir():
@@ -199,9 +208,8 @@ class SlotServers:
     def _environment(self, slot: SlotName, spec: Spec) -> tuple[str, Path]:
         """Name and lock of the environment that serves a slot. Raises BundleError."""
         if spec.environment is None or spec.lock is None:
-            message = f"The bundle in slot {slot} is served from a container"
-            hint = "this version of Forge serves bundles of an environment only"
-            raise BundleError(message, why=f"image {spec.image}", hint=hint)
+            message = f"The bundle in slot {slot} names neither an environment nor an image"
+            raise BundleError(message, hint="publish it again")
         lock = self._home.tree(slot) / spec.lock
         if not lock.is_file():
             hint = "publish a bundle that has it"

@@ -5,7 +5,7 @@ root.json                  the root metadata all trust starts from
 state.json                 the journal (forge.device.journal)
 slots/a, slots/b           tree/ (the bundle), tree.json (its digests), proofs/, manifest.json;
                            engine/ if it was compiled here
-engines/                   engines compiled here, by key (forge.device.compile)
+engines/                   engines compiled here, by key (forge.serving.compile)
 current                    link to the slot that passed its probe last
 tuf/                       trusted metadata
 environments/              virtual environments made from the slots' locks
@@ -23,9 +23,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
@@ -35,20 +35,36 @@ from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError
 from forge.files import fsync_directory, write_durably
 from forge.store.trees import MAX_TREE_BYTES
 
-__all__ = ["Home", "Provisioned"]
+__all__ = ["LEAST_RATE", "MAX_MIRRORS", "Home", "Provisioned"]
 
+MAX_MIRRORS: Final = 8
+LEAST_RATE: Final = 1024
 _MAX_STATE_BYTES: Final = 4 * 1024 * 1024
+_ILL: Final = "see what dmesg says of the disk, check its file system and mount it writable"
+_DISK_HINTS: Final = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space",
+    errno.EROFS: _ILL,
+    errno.EIO: _ILL,
+    errno.EUCLEAN: _ILL,
+}
 
 
 class Provisioned(BaseModel):
-    """What somebody told this device once: where updates come from and which."""
+    """What somebody told this device once: where updates come from and which.
+
+    `schema_version` is 1 in files from before there were mirrors, which do not have it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    schema_version: Literal[1, 2] = 1
     store_url: str
     name: str
     channel: str
     profile: str | None = None
+    mirrors: tuple[str, ...] = Field(default=(), max_length=MAX_MIRRORS)
+    limit_rate: int | None = Field(default=None, ge=LEAST_RATE)  # bytes a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +123,27 @@ class Home:
             raise self._unwritable(error) from None
 
     def provisioned(self) -> tuple[Provisioned, bytes]:
-        """What `provision` wrote: the device and its root metadata. Raises ConfigurationError."""
+        """What `provision` wrote: the device and its root metadata.
+
+        A root that is lost is empty: the TUF client refuses it and says what to do, and a device
+        that has a bundle goes on serving it.
+
+        Raises:
+            ConfigurationError: the device is not set up, or its settings cannot be read.
+            StoreError: the disk fails.
+        """
         command = "forge device provision --store URL --root root.json --name NAME"
         hint = f"{command} --state {self.path}"
         try:
             device = Provisioned.model_validate_json((self.path / "device.json").read_bytes())
-            return device, (self.path / "root.json").read_bytes()
+            root = self.path / "root.json"
+            return device, root.read_bytes() if root.exists() else b""
         except FileNotFoundError:
             message = f"The device in {self.path} is not set up"
             raise ConfigurationError(message, hint=hint) from None
-        except (OSError, ValidationError) as error:
+        except OSError as error:
+            raise self._unreadable(error) from None
+        except ValidationError as error:
             message = f"The device's settings in {self.path} cannot be read"
             raise ConfigurationError(message, why=str(error), hint=hint) from None
 
@@ -286,10 +313,9 @@ class Home:
         return Journal(active=active, slots={active: Release.of(manifest)})
 
     def _unwritable(self, error: OSError) -> ForgeError:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-        kind = StoreError if full else ConfigurationError
+        kind = StoreError if error.errno in _DISK_HINTS else ConfigurationError
         message = f"The device's state folder {self.path} cannot be written"
-        hint = "free disk space" if full else "fix the folder's rights"
+        hint = _DISK_HINTS.get(error.errno or 0, "fix the folder's rights")
         return kind(message, why=str(error), hint=f"{hint}; the active slot is untouched")
 
     def _unreadable(self, error: OSError) -> ForgeError:

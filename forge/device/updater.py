@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from forge.bundle import Manifest
+from forge.container import running_image
 from forge.device import detection, fit
 from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
 from forge.device.journal import SLOTS, Release, SlotName, other
 from forge.device.slots import Home, Provisioned
-from forge.errors import StoreError, TrustError
+from forge.errors import ForgeError, StoreError, TrustError
 
 if TYPE_CHECKING:
     from forge.store import Store, Transfer
@@ -58,7 +59,7 @@ class Updater:
 
     Args:
         home: the state folder.
-        device: what it was provisioned with.
+        device: what it was provisioned with; or why that is not known, which every look raises.
         root_bytes: the root metadata all trust starts from.
         hardware: what this machine is.
         profile: a profile named by hand; wins over the provisioned one.
@@ -67,7 +68,7 @@ class Updater:
     def __init__(
         self,
         home: Home,
-        device: Provisioned,
+        device: Provisioned | ForgeError,
         root_bytes: bytes,
         hardware: Hardware,
         profile: str | None = None,
@@ -76,7 +77,7 @@ class Updater:
         self._device = device
         self._root = root_bytes
         self._hardware = hardware
-        self._profile = profile or device.profile
+        self._profile = profile
         self._opened: tuple[Store, TrustedStore] | None = None
 
     def look(self, installed: Release | None = None) -> Offer:
@@ -86,22 +87,25 @@ class Updater:
             installed: what serves now; its disk space is its own already.
 
         Raises:
+            ForgeError: whatever keeps the device's settings from being known.
             TrustError: a signature, expiry or version of the metadata does not hold.
             StoreError: the store is out of reach; the channel or profile is not published.
             UsageError: the profile named by hand is not in the channel.
             FitError: no profile of the channel is for this machine.
         """
+        device = self._settings()
         _, trusted = self._open()
         trusted.refresh()
-        channel = trusted.channel(self._device.name, self._device.channel)
-        found = detection.match(self._hardware, detection.candidates(channel), self._profile)
+        channel = trusted.channel(device.name, device.channel)
+        profile = self._profile or device.profile
+        found = detection.match(self._hardware, detection.candidates(channel), profile)
         manifest = trusted.manifest(channel.name, channel.version, found.profile)
         release = Release.of(manifest)
         size = manifest.tree.size + manifest.proofs.size
         free_mib = None if release == installed else self._home.free_mib()
         refusals = (
             *fit.check(manifest.fit, self._hardware, free_mib, size, self._beside_mib(manifest)),
-            *fit.check_serving(manifest.serving),
+            *fit.check_serving(manifest.serving, running_image()),
         )
         # Read here: keys that are damaged are the store's fault and not this release's.
         return Offer(manifest, release, found, refusals, trusted.proof_keys())
@@ -177,22 +181,34 @@ class Updater:
         proofs.verify_provenance(folder, manifest, offer.keys)  # before the bundle's bytes move
         document = store.tree(manifest.tree.digest).encode()
         moved = store.unpack(manifest.tree.digest, tree, seeds=seeds)
-        proofs.verify_model_signature(folder, tree, offer.keys)
+        proofs.verify_model_signature(folder, tree, offer.keys, work=self._home.tmp)
         self._home.seal(slot, manifest, document)
         for seed in self._home.tmp.glob("seed-*"):
             shutil.rmtree(seed, ignore_errors=True)
         return moved
 
     def _open(self) -> tuple[Store, TrustedStore]:
+        if isinstance(self._device, ForgeError):
+            raise self._device
         if self._opened is None:
             from forge.store import open_store
             from forge.trust.client import TrustedStore
 
-            cache = self._home.tmp
-            store = open_store(self._device.store_url, environment=os.environ, cache=cache)
+            store = open_store(
+                self._device.store_url,
+                environment=os.environ,
+                cache=self._home.tmp,
+                mirrors=self._device.mirrors,
+                limit_rate=self._device.limit_rate,
+            )
             _require_folder(store)
             self._opened = store, TrustedStore(store.objects, self._home.tuf, self._root)
         return self._opened
+
+    def _settings(self) -> Provisioned:
+        if isinstance(self._device, ForgeError):
+            raise self._device
+        return self._device
 
     def _disk(self, error: OSError) -> StoreError:
         free = self._home.free_mib()

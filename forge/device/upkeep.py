@@ -109,6 +109,8 @@ def verify(state: Path, *, repair: bool, say: Say) -> tuple[SlotHealth, ...]:
     home = Home(state)
     device, root_bytes = home.provisioned()
     with home.locked() if repair else contextlib.nullcontext():
+        if repair:
+            home.clean()
         journal = home.journal()
         found = _examine(home, journal)
         damaged = [one for one in found if one.damages]

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 import forge
 from forge import canonical
+from forge.container import Statement
 from forge.errors import ConfigurationError
 from forge.files import write_durably
 from forge.images.bases import Base
@@ -85,6 +86,7 @@ def _build(settings: BuildSettings, sources: Sources, work: Path, layout: Path) 
     if sources.lock is None:
         package = Path(forge.__file__).parent
         shutil.copytree(package, context / "forge", ignore=_ignore)
+        (context / IMAGE_FILE).write_bytes(_statement(settings).encode())
     id_file = work / "id"
     order = Build(
         image=settings.image,
@@ -101,6 +103,19 @@ def _build(settings: BuildSettings, sources: Sources, work: Path, layout: Path) 
         call(push, timeout_s=_BUILD_TIMEOUT_S, environment={})
     finally:  # the layout holds it now; its base stays for the next build
         call(("buildah", "rmi", "--force", made), timeout_s=QUICK_S, environment={})
+
+
+def _statement(settings: BuildSettings) -> Statement:
+    """What the agent in the image reads about it."""
+    if settings.base.digest is None:
+        raise ConfigurationError(f"{settings.base.tagged} has no digest yet")
+    return Statement(
+        name=settings.image,
+        platform=settings.platform,
+        base=settings.base.tagged,
+        base_digest=settings.base.digest,
+        version=settings.version,
+    )
 
 
 def _ignore(folder: str, names: list[str]) -> set[str]:

@@ -15,7 +15,7 @@ from tuf.api.metadata import Role as TufRole
 from forge.errors import UsageError
 from forge.release import repository
 from forge.release.keyring import KeyEntry, Keyring, Role
-from forge.release.private_keys import generate, generate_model_key
+from forge.release.private_keys import make_key
 from forge.release.repository import State
 from forge.store.objects import Objects
 from forge.trust import layout
@@ -45,7 +45,7 @@ def first_root(ring: Keyring, threshold: int, now: datetime) -> Root:
     return root
 
 
-def first_targets(ring: Keyring, root: Root, model_pem: str, now: datetime) -> None:
+def first_targets(ring: Keyring, root: Root, now: datetime) -> None:
     """Sign and keep targets 1: the delegations and the list of proof keys."""
     targets = Targets(version=1, delegations=Delegations({}, {}))
     assert targets.delegations is not None  # noqa: S101  given above
@@ -58,7 +58,8 @@ def first_targets(ring: Keyring, root: Root, model_pem: str, now: datetime) -> N
         for entry in ring.entries(role):
             targets.add_key(entry.public_key(), role)
     build = tuple(_build_key(entry) for entry in ring.entries("bundles"))
-    _put_proof_keys(ring, targets, ProofKeys(build=build, model=(model_pem,)))
+    model = tuple(entry.public for entry in ring.entries("model"))
+    _put_proof_keys(ring, targets, ProofKeys(build=build, model=model))
     _keep_targets(ring, root, targets, now)
 
 
@@ -99,20 +100,22 @@ def renew_old(ring: Keyring, state: State, now: datetime) -> bool:
 def replace_key(
     ring: Keyring,
     state: State,
-    role: Role | Literal["model"],
+    role: Role,
     now: datetime,
     *,
     replace: str | None,
     revoke: bool,
+    uri: str | None,
 ) -> str:
     """Make a new key and sign what puts it in the place of the old; returns its name."""
-    if role == "model":
-        return _replace_model_key(ring, state, now, revoke=revoke)
-    old = _replaced(ring, state, role, replace)
-    _check_can_sign(ring, state, "targets" if role in ("bundles", "channels") else "root")
-    entry = generate(ring.folder, _free_name(ring, role), role, ring.passphrase())
+    delegated = role in ("bundles", "channels", "model")
+    old = [] if role == "model" else _replaced(ring, state, role, replace)
+    _check_can_sign(ring, state, "targets" if delegated else "root")
+    entry = make_key(ring.folder, _free_name(ring, role), role, ring.passphrase, uri)
     ring.save(ring.file.model_copy(update={"keys": (*ring.file.keys, entry)}))
-    if role in ("bundles", "channels"):
+    if role == "model":
+        _replace_model_key(ring, state, entry, now, revoke=revoke)
+    elif delegated:
         _replace_delegated_key(ring, state, entry, now, revoke=revoke)
     else:
         _replace_root_key(ring, state, entry, old, now)
@@ -175,21 +178,15 @@ def _replace_delegated_key(
     _keep_targets(ring, state.root, targets, now)
 
 
-def _replace_model_key(ring: Keyring, state: State, now: datetime, *, revoke: bool) -> str:
-    _check_can_sign(ring, state, "targets")
-    number = 2
-    while (ring.folder / f"model-{number}.pem").exists():
-        number += 1
-    name = f"model-{number}"
-    pem = generate_model_key(ring.folder, name, ring.passphrase())
+def _replace_model_key(
+    ring: Keyring, state: State, entry: KeyEntry, now: datetime, *, revoke: bool
+) -> None:
     targets = copy.deepcopy(state.targets.signed)
     targets.version += 1
     keys = _proof_keys(ring, targets)
     kept = () if revoke else keys.model
-    _put_proof_keys(ring, targets, keys.model_copy(update={"model": (pem, *kept)}))
+    _put_proof_keys(ring, targets, keys.model_copy(update={"model": (entry.public, *kept)}))
     _keep_targets(ring, state.root, targets, now)
-    ring.save(ring.file.model_copy(update={"model_uri": f"file:{name}.pem"}))
-    return name
 
 
 def _check_can_sign(ring: Keyring, state: State, role: Literal["root", "targets"]) -> None:

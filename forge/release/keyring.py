@@ -1,15 +1,16 @@
 """The publisher's keys: a folder with encrypted private keys and the public side of each.
 
     keys.json                 public keys, where each private key is, expiry of every role
-    root-1.pem … online.pem   private keys, PKCS#8, encrypted with the passphrase
-    model.pem model.pub.pem   OpenSSF Model Signing key, EC P-256
+    root-1.pem … model.pem    private keys, PKCS#8, encrypted with the passphrase
+    model.pub.pem             public side of the OpenSSF Model Signing key, for other tools
     metadata/<N>.root.json    every root ever signed; <N>.targets.json likewise
     targets/keys/…            the lists of proof keys that the targets role signed
     root.json                 the newest root: what a device is set up with
 
 A private key is named by a URI: `file:NAME.pem` is ours, any other scheme is looked up by
-securesystemslib (a KMS, an HSM). A machine that only publishes needs keys.json, metadata/, targets/
-and the PEM files of bundles, model, channels and online; root and targets stay offline.
+securesystemslib (a KMS, an HSM; `remote_keys`). A machine that only publishes needs keys.json,
+metadata/, targets/ and the private keys of bundles, model, channels and online; root and targets
+stay offline.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ __all__ = [
     "read_keys",
 ]
 
-Role = Literal["root", "targets", "bundles", "channels", "online"]
+Role = Literal["root", "targets", "bundles", "channels", "online", "model"]
+_PUBLISHING: Final[frozenset[Role]] = frozenset({"bundles", "channels", "online", "model"})
 _MAX_FILE_BYTES: Final = 1024 * 1024
 
 
@@ -91,7 +93,6 @@ class KeysFile(_Document):
     created: str
     expiry_days: Expiry
     keys: tuple[KeyEntry, ...]
-    model_uri: str = Field(default="file:model.pem", pattern=r"^file:.+$")
 
     def encode(self) -> bytes:
         """Canonical bytes."""
@@ -131,12 +132,14 @@ class Keyring:
         from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
         from forge.release.private_keys import decrypt
+        from forge.release.remote_keys import RemoteSigner
 
         public = entry.public_key()
         try:
             if entry.uri.startswith("file:") and isinstance(public, SSlibKey):
                 return CryptoSigner(decrypt(self.path(entry.uri), self.passphrase()), public)
-            return Signer.from_priv_key_uri(entry.uri, public, lambda _: self.passphrase().decode())
+            made = Signer.from_priv_key_uri(entry.uri, public, lambda _: self.passphrase().decode())
+            return RemoteSigner(made, entry.name, entry.uri)
         except ForgeError:
             raise
         except Exception as error:  # each KMS raises its own errors, says securesystemslib
@@ -162,6 +165,13 @@ class Keyring:
     def has(self, entry: KeyEntry) -> bool:
         """Whether the private key can be reached from here."""
         return not entry.uri.startswith("file:") or self.path(entry.uri).is_file()
+
+    def asks_for_passphrase(self) -> bool:
+        """Whether publishing with what is here takes a passphrase: keys of a KMS take none."""
+        publishing = [entry for entry in self.file.keys if entry.role in _PUBLISHING]
+        return any(
+            entry.uri.startswith(("file:", "hsm:")) and self.has(entry) for entry in publishing
+        )
 
     def path(self, uri: str) -> Path:
         """File of a `file:` URI; relative ones are in the folder."""

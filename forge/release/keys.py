@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from forge.errors import UsageError
 from forge.files import fsync_directory, write_durably
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["init", "refresh", "rotate"]
 
 _MAX_ROOT_KEYS: Final = 16
-_ROLES: Final[tuple[Role, ...]] = ("targets", "bundles", "channels", "online")
+_ROLES: Final[tuple[Role, ...]] = ("targets", "bundles", "channels", "online", "model")
+_NO_URIS: Final[Mapping[str, str]] = {}
 
 
-def init(
+def init(  # noqa: PLR0913 - all that a set of keys is made from
     folder: Path,
     *,
     passphrase: str,
@@ -35,6 +37,7 @@ def init(
     threshold: int = 2,
     expiry: Expiry | None = None,
     store_url: str | None = None,
+    uris: Mapping[str, str] = _NO_URIS,
 ) -> KeysFile:
     """Make every key and the first signed root and targets metadata.
 
@@ -49,19 +52,21 @@ def init(
         threshold: how many of them must sign a root.
         expiry: life of each role's signatures.
         store_url: the store that is going to be published to, if it is known.
+        uris: by name of the key: keys that are in a KMS or HSM already, and are not made.
 
     Raises:
-        UsageError: keys are there already, the place is bad, or the numbers are.
+        UsageError: keys are there already, the place is bad, or the numbers are; a key of `uris`
+            cannot be used, or there is no key of that name.
         StoreError: the disk is full, read-only or refuses.
     """
     with disk_errors(f"The keys folder {folder} cannot be made", folder):
         return _init(
             folder, passphrase=passphrase, now=now, root_keys=root_keys, threshold=threshold,
-            expiry=expiry or Expiry(), store_url=store_url,
+            expiry=expiry or Expiry(), store_url=store_url, uris=uris,
         )  # fmt: skip
 
 
-def _init(
+def _init(  # noqa: PLR0913 - as init
     folder: Path,
     *,
     passphrase: str,
@@ -70,9 +75,10 @@ def _init(
     threshold: int,
     expiry: Expiry,
     store_url: str | None,
+    uris: Mapping[str, str],
 ) -> KeysFile:
     from forge.release import ceremony
-    from forge.release.private_keys import check_folder, generate, generate_model_key
+    from forge.release.private_keys import check_folder, make_key
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
@@ -85,14 +91,18 @@ def _init(
     if not passphrase:
         raise UsageError("The passphrase of the keys is empty")
     check_folder(folder, store_url)
+    names: list[tuple[str, Role]] = [(f"root-{n}", "root") for n in range(1, root_keys + 1)]
+    names += [(role, role) for role in _ROLES]
+    if strange := sorted(set(uris) - {name for name, _ in names}):
+        known = ", ".join(name for name, _ in names)
+        raise UsageError(f"There is no key {strange[0]!r}", hint=f"name one of: {known}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     secret = passphrase.encode()
     building = Path(tempfile.mkdtemp(prefix=".forge-keys-", dir=folder.parent))
     try:
-        names: list[tuple[str, Role]] = [(f"root-{n}", "root") for n in range(1, root_keys + 1)]
-        names += [(role, role) for role in _ROLES]
-        entries = tuple(generate(building, name, role, secret) for name, role in names)
-        model = generate_model_key(building, "model", secret)
+        entries = tuple(
+            make_key(building, name, role, lambda: secret, uris.get(name)) for name, role in names
+        )
         file = KeysFile(
             created=f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
             expiry_days=expiry,
@@ -101,7 +111,7 @@ def _init(
         write_durably(building / "keys.json", file.encode())
         ring = Keyring(building, lambda: passphrase)
         root = ceremony.first_root(ring, threshold, now)
-        ceremony.first_targets(ring, root, model, now)
+        ceremony.first_targets(ring, root, now)
         building.rename(folder)
         fsync_directory(folder.parent)
     except BaseException:
@@ -141,11 +151,12 @@ def refresh(objects: Objects, ring: Keyring, *, now: datetime, force: bool = Fal
 def rotate(
     objects: Objects,
     ring: Keyring,
-    role: Role | Literal["model"],
+    role: Role,
     *,
     now: datetime,
     replace: str | None = None,
     revoke: bool = False,
+    uri: str | None = None,
 ) -> str:
     """Replace a role's key by a new one; clients with the old root follow by themselves.
 
@@ -160,18 +171,19 @@ def rotate(
         now: time of the signatures.
         replace: name of the root key to replace, for example root-2; for other roles not used.
         revoke: for bundles and model: do not believe proofs of the old key any more.
+        uri: a key that is in a KMS or HSM already; None: a new key file.
 
     Returns:
         Name of the new key.
 
     Raises:
-        UsageError: a key is missing, or `replace` names none.
+        UsageError: a key is missing, `replace` names none, or the key at `uri` cannot be used.
         TrustError, ConflictError, StoreError: as `refresh`.
     """
     from forge.release import ceremony, repository
 
     state = repository.load(objects, ring)
     ceremony.adopt(ring, objects, state)
-    name = ceremony.replace_key(ring, state, role, now, replace=replace, revoke=revoke)
+    name = ceremony.replace_key(ring, state, role, now, replace=replace, revoke=revoke, uri=uri)
     repository.update(objects, ring, lambda _: None, now=now, always=True)
     return name

@@ -38,7 +38,6 @@ class _Hardware(_Document):
 class _Serving(_Document):
     activation: Literal["swap", "blue-green"]
     start_timeout_s: float
-    image: str | None
 
 
 class PartProfile(_Document):
@@ -202,7 +201,8 @@ def _serving(profile: PartProfile, spec: Spec, tree: Tree) -> ServingSettings:
         activation=profile.serving.activation,
         start_timeout_s=profile.serving.start_timeout_s,
         environments=environments,
-        images={} if profile.serving.image is None else {"server": profile.serving.image},
+        # As it was rendered: an image this project builds has its digest only after it was built.
+        images={} if spec.image is None else {"server": spec.image},
     )
 
 

@@ -22,21 +22,46 @@ __all__ = [
     "check_folder",
     "decrypt",
     "generate",
-    "generate_model_key",
+    "make_key",
     "passphrase_source",
 ]
 
 _GIT_TIMEOUT_S: Final = 10
 
 
+def make_key(
+    folder: Path, name: str, role: Role, passphrase: Callable[[], bytes], uri: str | None = None
+) -> KeyEntry:
+    """A new key file, or the entry of a key that is in a KMS or HSM already.
+
+    Raises:
+        UsageError: the key at `uri` cannot be used.
+    """
+    from forge.release.remote_keys import enrol
+
+    if uri is None:
+        return generate(folder, name, role, passphrase())
+    entry = enrol(uri, name, role, lambda: passphrase().decode())
+    if role == "model":
+        _write_public(folder, name, entry.public)
+    return entry
+
+
 def generate(folder: Path, name: str, role: Role, passphrase: bytes) -> KeyEntry:
-    """Make an Ed25519 key and keep its private part encrypted in `folder`."""
+    """Make a key and keep its private part encrypted in `folder`.
+
+    Ed25519, and EC P-256 for the model key, which OpenSSF Model Signing asks for.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from securesystemslib.signer import SSlibKey
 
-    private = Ed25519PrivateKey.generate()
+    model = role == "model"
+    private = generate_private_key(SECP256R1()) if model else Ed25519PrivateKey.generate()
     _write(folder / f"{name}.pem", private, passphrase)
     key = SSlibKey.from_crypto(private.public_key())
+    if model:
+        _write_public(folder, name, key.keyval["public"])
     return KeyEntry(
         name=name,
         role=role,
@@ -46,18 +71,6 @@ def generate(folder: Path, name: str, role: Role, passphrase: bytes) -> KeyEntry
         scheme=key.scheme,
         public=key.keyval["public"],
     )
-
-
-def generate_model_key(folder: Path, name: str, passphrase: bytes) -> str:
-    """Make an EC P-256 key for OpenSSF Model Signing; returns its public PEM."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    _write(folder / f"{name}.pem", private, passphrase)
-    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_durably(folder / f"{name}.pub.pem", public)
-    return public.decode()
 
 
 def decrypt(path: Path, passphrase: bytes) -> PrivateKeyTypes:
@@ -154,6 +167,11 @@ def _git_would_track(folder: Path, path: Path) -> bool:
             hint="mend that checkout, or choose a folder outside it",
         )
     return result.returncode == 1
+
+
+def _write_public(folder: Path, name: str, pem: str) -> None:
+    """For other tools that verify OpenSSF Model Signing."""
+    write_durably(folder / f"{name}.pub.pem", pem.encode())
 
 
 def _write(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, passphrase: bytes) -> None:

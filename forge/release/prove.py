@@ -183,16 +183,6 @@ def _envelope(made: Mapping[str, Json], ring: Keyring, believed: ProofKeys) -> b
 
 
 def _sign_model(engine: Path, target: Path, ring: Keyring, believed: ProofKeys) -> None:
-    from model_signing import signing
+    from forge.release.model_signer import sign_folder
 
-    from forge.release.private_keys import decrypt
-    from forge.trust.model import hashing_config
-
-    key = model_key(ring, believed)
-    decrypt(key, ring.passphrase())  # a wrong passphrase gets our message, not the library's
-    config = signing.Config()  # type: ignore[no-untyped-call]  # the library's omission
-    config.set_hashing_config(hashing_config())
-    # The library declares str and hands it to cryptography, which takes bytes only.
-    password: Any = ring.passphrase()
-    config.use_elliptic_key_signer(private_key=key, password=password)
-    config.sign(engine, target)
+    sign_folder(engine, target, ring.signer(model_key(ring, believed)))

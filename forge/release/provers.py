@@ -6,11 +6,8 @@ they sign nobody could install, so the list decides and not the age of a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 from forge.errors import UsageError
-from forge.release.keyring import KeyEntry, Keyring, read_capped
+from forge.release.keyring import KeyEntry, Keyring
 from forge.trust.proof_keys import ProofKeys
 
 __all__ = ["build_key", "model_key"]
@@ -34,9 +31,9 @@ def build_key(ring: Keyring, believed: ProofKeys) -> KeyEntry:
     )
 
 
-def model_key(ring: Keyring, believed: ProofKeys) -> Path:
+def model_key(ring: Keyring, believed: ProofKeys) -> KeyEntry:
     """The newest believed key for engines that is at hand. Raises UsageError."""
-    here = {_public(ring, path): path for path in _model_keys(ring)}
+    here = {entry.public: entry for entry in ring.entries("model") if ring.has(entry)}
     for pem in believed.model:
         if pem in here:
             return here[pem]
@@ -45,21 +42,3 @@ def model_key(ring: Keyring, believed: ProofKeys) -> Path:
         why="engines are signed with a model key in keys/proofs.json",
         hint=_HINT,
     )
-
-
-def _model_keys(ring: Keyring) -> Iterator[Path]:
-    found = [ring.path(ring.file.model_uri), *sorted(ring.folder.glob("model*.pem"))]
-    return (path for path in found if path.is_file() and not path.name.endswith(".pub.pem"))
-
-
-def _public(ring: Keyring, private: Path) -> str:
-    public = private.with_suffix(".pub.pem")
-    if public.is_file():
-        return read_capped(public).decode(errors="replace")
-
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    from forge.release.private_keys import decrypt
-
-    key = decrypt(private, ring.passphrase()).public_key()
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -208,11 +208,17 @@ def sign(document: T, signers: list[Signer], delegator: Root | Targets, role: st
     Raises:
         UnsignedMetadataError: a signature does not hold under `delegator`: nothing a client would
             refuse leaves this machine.
+        UsageError: a KMS or HSM did not sign.
         ForgeError: larger than clients read.
     """
     metadata = Metadata(document)
     for signer in signers:
-        metadata.sign(signer, append=True)
+        try:
+            metadata.sign(signer, append=True)
+        except UnsignedMetadataError as error:
+            if isinstance(error.__cause__, ForgeError):
+                raise error.__cause__ from None
+            raise
     delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     data = metadata.to_bytes()
     limit = layout.max_metadata_bytes(role)

@@ -77,6 +77,9 @@ class Runner(Protocol):
     def containers(self) -> bool:
         """Whether it can run a step in the image the step names."""
 
+    def carrier(self, step: Step) -> str:
+        """Name of what would run this step: the runner's own, or of the one beside it."""
+
     def execute(self, job: Job) -> Execution:
         """Run the step's command to its end. Raises Cancelled, ForgeError before it starts."""
 

@@ -22,6 +22,7 @@ from forge.runners.base import Cancelled, Execution, Job, refuse
 from forge.runners.dagger_container import ContainerPlan, container_plan, stays_here
 from forge.runners.dagger_settings import DaggerSettings
 from forge.runners.local import LocalRunner, host_platform, write_documents
+from forge.steps import Step
 
 __all__ = ["DaggerRunner"]
 
@@ -63,6 +64,12 @@ class DaggerRunner:
     def containers(self) -> bool:
         """It runs a step in the image the step names."""
         return True
+
+    def carrier(self, step: Step) -> str:
+        """The engine for the step's platform, or this machine where it stays here."""
+        if stays_here(step):
+            return self.beside.name
+        return f"dagger {self.settings.engine(step.platform, host_platform())[0]}"
 
     def execute(self, job: Job) -> Execution:
         """Run the command in its container, its output to `log.txt` in the job's folder.

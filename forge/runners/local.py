@@ -26,7 +26,7 @@ from forge import canonical, environments
 from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.runners.base import Execution, Job, go_on
-from forge.steps import WARNING, substitute
+from forge.steps import WARNING, Step, substitute
 
 __all__ = ["LocalRunner", "host_platform", "write_documents"]
 
@@ -75,6 +75,10 @@ class LocalRunner:
     def name(self) -> str:
         """`local linux/amd64`."""
         return f"local {host_platform()}"
+
+    def carrier(self, step: Step) -> str:  # noqa: ARG002 - the Protocol's signature
+        """This machine, for every step."""
+        return self.name
 
     @property
     def platforms(self) -> frozenset[str]:

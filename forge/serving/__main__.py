@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forge.errors import ForgeError
 from forge.serving.render import render
-from forge.serving.spec import RenderSettings, read_document
+from forge.serving.spec import IMAGE_FILE, ImageFacts, RenderSettings, read_document
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,10 +19,15 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--engine", type=Path, required=True, help="folder of a compiled engine")
     command.add_argument("--settings", type=Path, required=True, help="profile fields as JSON")
     command.add_argument("--lock", type=Path, help="lock of Triton's environment, if it has one")
+    command.add_argument(
+        "--image", type=Path, help="folder with image.json of what it is served in"
+    )
     command.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args(argv)
     try:
         settings = read_document(arguments.settings, RenderSettings)
+        if arguments.image:
+            settings = settings.served_in(read_document(arguments.image / IMAGE_FILE, ImageFacts))
         spec = render(arguments.engine, settings, arguments.lock, arguments.output)
     except ForgeError as error:
         sys.stderr.write(f"Error: {error}\n")

@@ -77,20 +77,20 @@ class TritonServer:
         Args:
             tree: the rendered tree, which may lie anywhere and is only read.
             spec: its serving.json.
-            installed: the environment that holds Triton.
+            installed: the environment, or the image around us, that holds Triton.
             work: folder for the log (`triton.log`) and links; may be used again.
             ports: where to listen.
             engine: what the device compiled, in the place of the tree's `engine/`.
 
         Raises:
-            NoRunnerError: the spec asks for a container.
+            NoRunnerError: the spec asks for a container and this is none.
             ConfigurationError: the environment holds no Triton for its Python.
             PortTakenError: a port is taken.
             StepFailedError: the process cannot be started.
         """
-        if spec.server != "environment":
-            message = f"Model {spec.model!r} is served from a container, which Forge cannot do yet"
-            raise NoRunnerError(message, hint=f"start it by hand: {spec.image}")
+        if spec.server == "container" and installed.triton is None:
+            message = f"Model {spec.model!r} is served in a container image, and this is none"
+            raise NoRunnerError(message, hint=f"start Forge in {spec.image}, or one built on it")
         work = work.absolute()
         work.mkdir(parents=True, exist_ok=True)
         chosen = choose_ports(ports or Ports())
@@ -257,10 +257,9 @@ def command_line(
     repository: Path, installed: Installed, backends: Path, ports: Ports, prefix: str
 ) -> list[str]:
     """Triton's argv: loopback only, one model, no way to change it from outside."""
-    triton = installed.site_packages / "pytriton" / "tritonserver"
     restricted = "model-repository,shared-memory,trace,logging"
     return [
-        str(triton / "bin" / "tritonserver"),
+        str(_triton(installed) / "bin" / "tritonserver"),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
@@ -300,7 +299,9 @@ def _error_text(line: str) -> str:
 
 def _environment(installed: Installed, inherited: Mapping[str, str]) -> dict[str, str]:
     packages = installed.site_packages
-    libraries = [str(installed.library_folder), str(packages / "nvidia_pytriton.libs")]
+    libraries = [str(installed.library_folder)]
+    if installed.triton is None:
+        libraries.append(str(packages / "nvidia_pytriton.libs"))
     kept = {name: value for name, value in inherited.items() if _KEPT.fullmatch(name)}
     if earlier := kept.get("LD_LIBRARY_PATH"):
         libraries.append(earlier)
@@ -313,17 +314,23 @@ def _environment(installed: Installed, inherited: Mapping[str, str]) -> dict[str
     }
 
 
+def _triton(installed: Installed) -> Path:
+    return installed.triton or installed.site_packages / "pytriton" / "tritonserver"
+
+
 def _link_backends(installed: Installed, folder: Path) -> Path:
     """A backend folder with the python backend and the stub of this Python version."""
-    triton = installed.site_packages / "pytriton" / "tritonserver"
-    stub = triton / "python_backend_stubs" / installed.python / "triton_python_backend_stub"
+    backend = _triton(installed) / "backends" / "python"
+    name = "triton_python_backend_stub"
+    stubs = _triton(installed) / "python_backend_stubs" / installed.python
+    stub = backend / name if installed.triton else stubs / name
     if not stub.is_file():
         message = f"The environment holds no Triton backend for Python {installed.python}"
         hint = "its lock must name nvidia-pytriton, which knows Python 3.8 to 3.13"
         raise ConfigurationError(message, why=f"there is no {stub}", hint=hint)
     target = folder / "python"
     target.mkdir(parents=True, exist_ok=True)
-    for path in (*(triton / "backends" / "python").iterdir(), stub):
+    for path in (*(one for one in backend.iterdir() if one.name != name), stub):
         link = target / path.name
         if not path.is_file() or (link.is_symlink() and link.readlink() == path):
             continue  # a right link stays: on a full disk it could not be made again

@@ -23,12 +23,14 @@ from forge.profiles import Golden
 
 __all__ = [
     "ENGINE_FILE",
+    "IMAGE_FILE",
     "LOCK_PATH",
     "MODELS_FOLDER",
     "SPEC_FILE",
     "CompileOnDevice",
     "EngineFacts",
     "EngineSettings",
+    "ImageFacts",
     "RenderSettings",
     "Spec",
     "read_document",
@@ -38,6 +40,7 @@ __all__ = [
 
 SPEC_FILE: Final = "serving.json"
 ENGINE_FILE: Final = "engine.json"
+IMAGE_FILE: Final = "image.json"
 MODELS_FOLDER: Final = "models"
 LOCK_PATH: Final = "runtime/requirements.lock"
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
@@ -73,6 +76,14 @@ class EngineFacts(BaseModel):
     builder: str
     runtime: dict[str, str] = Field(description="exact versions the engine is bound to")
     compile_on_device: CompileOnDevice | None = None
+
+
+class ImageFacts(BaseModel):
+    """The part of an image's image.json that serving needs; the images pipeline writes more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    reference: str = Field(description="registry/name@sha256:…")
 
 
 class EngineSettings(_Document):
@@ -117,6 +128,11 @@ class RenderSettings(BaseModel):
     serving: _ServingSettings
     smoke: _SmokeSettings = _SmokeSettings()
 
+    def served_in(self, image: ImageFacts) -> RenderSettings:
+        """The same, served in an image that was just built."""
+        serving = self.serving.model_copy(update={"image": image.reference})
+        return self.model_copy(update={"serving": serving})
+
 
 class Spec(_Document):
     """How to serve one rendered tree."""
@@ -127,7 +143,10 @@ class Spec(_Document):
     environment: str | None = Field(description="name of the environment that holds Triton")
     python: str = Field(pattern=r"^3\.\d{1,2}$", description="version of its interpreter")
     lock: str | None = Field(description="path of its lock in the tree")
-    image: str | None = Field(description="container image that holds Triton, by digest")
+    image: str | None = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:-]{0,254}@sha256:[0-9a-f]{64}$",
+        description="container image that holds Triton, by digest",
+    )
     repository: str = Field(description="path of Triton's model repository in the tree")
     builder: str
     runtime: dict[str, str] = Field(description="exact versions the engine is bound to")

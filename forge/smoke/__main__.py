@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, dest="command")
     command = commands.add_parser("benchmark", help="serve a model repository and measure it")
     command.add_argument("--repository", type=Path, required=True, help="a rendered tree")
-    command.add_argument("--environment", type=Path, required=True, help="that holds Triton")
+    command.add_argument("--environment", type=Path, help="holds Triton; default: this image does")
     command.add_argument("--settings", type=Path, required=True, help="profile fields as JSON")
     command.add_argument("--output", type=Path, required=True, help="folder for result.json")
     command = commands.add_parser("gate", help="stop a release that measured worse than allowed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import shutil
 import sys
 import time
@@ -16,9 +17,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from forge import environments
+from forge.container import TRITON, require_image
 from forge.errors import ConfigurationError, ForgeError
 from forge.files import write_durably
 from forge.serving.client import Ask, stream
+from forge.serving.compile import Compiler, Job
 from forge.serving.events import Finished
 from forge.serving.probe import ask_golden, check
 from forge.serving.server import TritonServer, started
@@ -61,28 +64,32 @@ class BenchmarkSettings(BaseModel):
     power: _Power = _Power()
 
 
-def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output: Path) -> Result:
+def benchmark(
+    tree: Path, environment: Path | None, settings: BenchmarkSettings, output: Path
+) -> Result:
     """Serve `tree`, ask, measure, write `output`/result.json.
 
     Args:
         tree: a rendered model repository; only read.
-        environment: the virtual environment that holds Triton.
+        environment: the virtual environment that holds Triton; None: the image around us does.
         settings: what to measure.
         output: folder for the result; Triton's log of a failure is in `output`-triton beside it.
 
     Raises:
         SmokeGateError: a golden prompt got a wrong answer.
-        StepFailedError: Triton did not start or died.
+        BundleError: the engine that devices compile themselves does not compile here.
+        StepFailedError: Triton did not start or died; the compiler is not on this machine.
         ConfigurationError: the tree or the environment is not right, or this machine runs at
-            another power than the profile is served at.
+            another power than the profile is served at, or in another image.
     """
     _check_power(settings.power, machine.here())
     spec = read_spec(tree)
-    installed = environments.inspect(environment)
+    installed = environments.inspect(environment) if environment else _of_the_image(spec)
     timeout = settings.serving.start_timeout_s or spec.start_timeout_s
     with _kept_if_it_fails(output.with_name(f"{output.name}-triton")) as work:
+        engine = _compiled(tree, spec, installed.root, work)
         server, ready = started(
-            lambda: TritonServer.start(tree, spec, installed, work=work), timeout
+            lambda: TritonServer.start(tree, spec, installed, work=work, engine=engine), timeout
         )
         with server:
             _say(f"Triton {server.version()} is ready after {ready:.1f} s")
@@ -90,6 +97,14 @@ def benchmark(tree: Path, environment: Path, settings: BenchmarkSettings, output
     data = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True)
     write_durably(output / RESULT_FILE, data.encode() + b"\n")
     return result
+
+
+def _of_the_image(spec: Spec) -> environments.Installed:
+    if spec.image is None:
+        message = "The model repository is served from an environment, and none is given"
+        raise ConfigurationError(message, hint="give --environment")
+    require_image(spec.image)
+    return environments.of_image(TRITON)
 
 
 def measure(ask: Sequence[Ask], concurrency: int) -> list[RequestTimes]:
@@ -108,6 +123,18 @@ def prompt_set(name: str) -> list[str]:
     """The prompts of a packaged set."""
     text = (resources.files("forge.smoke") / "prompts" / f"{name}.json").read_text("utf-8")
     return [str(prompt) for prompt in json.loads(text)]
+
+
+def _compiled(tree: Path, spec: Spec, environment: Path, work: Path) -> Path | None:
+    """The engine, compiled here as each device will; None where the tree holds it."""
+    wanted = spec.compile_on_device
+    if wanted is None:
+        return None
+    source = tree.resolve() / spec.repository / spec.model / "1" / "engine" / wanted.source
+    path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
+    work.mkdir(parents=True, exist_ok=True)
+    compiler = Compiler(work / "engines", work / "compile.log", _say)
+    return compiler.ensure(Job(wanted, source, {}, path), meanwhile=lambda: wanted.timeout_s)
 
 
 def _check_power(wanted: _Power, here: Machine) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from forge.errors import StoreError
 
-__all__ = ["DiskError", "disk_error", "disk_errors", "sweep_folder"]
+__all__ = ["WRONG_FILE", "DiskError", "disk_error", "disk_errors", "sweep_folder"]
 
 _HINTS: Final = {
     errno.ENOSPC: "free some space there, for a store with 'forge store gc'",
@@ -21,6 +21,8 @@ _HINTS: Final = {
     errno.EIO: "check the disk: the kernel's log says more",
     errno.ESTALE: "mount it again",
 }
+# What an OSError means of the files and not of the disk: one that is missing, or no file at all.
+WRONG_FILE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class DiskError(StoreError):

@@ -1,4 +1,4 @@
-"""What Forge asks of a place that keeps bytes: a directory or an S3 bucket, one Protocol.
+"""What Forge asks of a place that keeps bytes: a folder, a bucket, a web server; one Protocol.
 
 Names are relative POSIX paths (`actions/<key>.json`). Every write is atomic: a reader sees the old
 bytes or the new ones, never a part. `ETag` is opaque and changes whenever the bytes do.
@@ -6,12 +6,30 @@ bytes or the new ones, never a part. `ETag` is opaque and changes whenever the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Entry", "Objects", "Stored"]
+from forge.errors import StoreError
+
+__all__ = ["BrokenOffError", "BusyError", "Entry", "Objects", "Stored", "tries"]
+
+
+class BrokenOffError(StoreError):
+    """A stream ended early; the next one may come from elsewhere, so ask for the rest again."""
+
+
+class BusyError(StoreError):
+    """A place that asks to be left alone for a while.
+
+    Attributes:
+        after_s: seconds, 0 if it did not say.
+    """
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "", after_s: float = 0.0) -> None:
+        super().__init__(what, why=why, hint=hint)
+        self.after_s = after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,19 @@ class Objects(Protocol):
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`. NotInStoreError; CorruptedError if shorter."""
+
+    def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
+        """The same bytes as they come, in blocks; close it if you stop early.
+
+        Raises as `read_range`, and BrokenOffError where the rest may be had by asking again.
+        """
+
+    def doubt(self, name: str) -> bool:
+        """What this thread read last of an object was wrong: read it elsewhere next time.
+
+        Returns:
+            Whether there is such a place that was not doubted, too.
+        """
 
     def write(self, name: str, data: bytes) -> str:
         """Create or replace; returns the ETag. Durable when it returns."""
@@ -84,3 +115,16 @@ class Objects(Protocol):
 
     def sweep(self, before: float) -> int:
         """Delete what killed writers left half-written before this time; how many."""
+
+
+def tries(objects: Objects, name: str) -> Iterator[None]:
+    """One turn for each place that may have an object right, and one more.
+
+    The caller ends the loop when it has right bytes. Wrong ones may have been damaged on the way,
+    so that a single place is read twice, too.
+    """
+    elsewhere = True
+    yield
+    while elsewhere:
+        elsewhere = objects.doubt(name)
+        yield

@@ -17,11 +17,19 @@ _BLOCK: Final = 1024 * 1024
 
 
 class OutFile:
-    """A new file of a tree. Thread-safe; every method but `close` raises OSError."""
+    """A file of a tree on its way. Thread-safe; every method but `close` raises OSError.
+
+    Args:
+        path: of the file; what an earlier run wrote to it stays and can be asked for.
+        entry: what it is to become.
+    """
 
     def __init__(self, path: Path, entry: TreeEntry) -> None:
         self._entry = entry
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = path
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, 0o600)
+        self.resumed = os.fstat(self._descriptor).st_size > 0
         os.ftruncate(self._descriptor, entry.size)
         self._hash = hashlib.sha256()
         self._hashed = 0
@@ -35,16 +43,22 @@ class OutFile:
         done = 0
         while done < len(view):
             done += os.pwrite(self._descriptor, view[done:], position + done)
-        with self._lock:
-            heapq.heappush(self._written, (position, position + len(view)))
-        self._advance()
+        self._note(position, len(view))
+
+    def has(self, position: int, length: int, digest: bytes) -> bool:
+        """Whether these bytes are there already, from an earlier run."""
+        data = os.pread(self._descriptor, length, position)
+        if len(data) != length or hashlib.sha256(data).digest() != digest:
+            return False
+        self._note(position, length)
+        return True
 
     def copy(self, source: int, position: int, length: int) -> None:
         """Repeat bytes that stand elsewhere in this file."""
         self.write(position, os.pread(self._descriptor, length, source))
 
-    def finish(self) -> bool:
-        """Whether the file has its digest; it is durable and closed then."""
+    def finish(self, target: Path) -> bool:
+        """Whether the file has its digest; it is durable, closed and named `target` then."""
         with self._hashing:
             self._hash_to(self._entry.size)
         if self._hash.hexdigest() != self._entry.sha256:
@@ -52,6 +66,8 @@ class OutFile:
         os.fchmod(self._descriptor, self._entry.mode)
         os.fsync(self._descriptor)
         self.close()
+        if target != self._path:
+            self._path.rename(target)
         return True
 
     def close(self) -> None:
@@ -59,6 +75,11 @@ class OutFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _note(self, position: int, length: int) -> None:
+        with self._lock:
+            heapq.heappush(self._written, (position, position + length))
+        self._advance()
 
     def _advance(self) -> None:
         """Hash what follows without a gap, unless another thread is at it."""

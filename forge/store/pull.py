@@ -1,17 +1,16 @@
 """Getting a tree out of the store: what a seed has is linked or copied, the rest is fetched.
 
-Nothing is believed: each chunk is checked before it is written, each file after. The folder is made
-beside its final place as `.NAME.partial` and renamed when it is whole and fsynced. A partial folder
-that a killed or failed run left is a seed of the next one, so no chunk is fetched twice.
+Nothing is believed: each chunk is checked before it is written, each file after. The folder is
+made beside its final place and renamed when it is whole and fsynced. Every chunk is written when
+its last byte came, and `forge.store.partial` says where: a killed run loses no more than the one
+chunk that was under way on each connection.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
+import itertools
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,24 +18,27 @@ from pathlib import Path
 from typing import Final
 
 from forge import canonical
-from forge.errors import ConfigurationError, ConflictError, CorruptedError, NotInStoreError
-from forge.files import fsync_directory, link_or_copy
+from forge.errors import ConfigurationError, CorruptedError, NotInStoreError
+from forge.files import clone_or_copy, fsync_directory, link_or_copy
 from forge.store import chunklist
 from forge.store.chunklist import ChunkList
-from forge.store.disk import DiskError, disk_errors
-from forge.store.layout import files_name, pack_name
-from forge.store.objects import Objects
+from forge.store.disk import disk_errors
+from forge.store.layout import files_name
+from forge.store.objects import Objects, tries
 from forge.store.outfile import OutFile
+from forge.store.partial import Partial, check_space, full_disk, making
 from forge.store.put import Progress
 from forge.store.ranges import Piece, Range, coalesce, every_piece
+from forge.store.reader import Reader, WrongFileError
 from forge.store.seeds import Seeds
 from forge.store.trees import SMALL, Tree, TreeEntry
 from forge.store.workers import Workers
 
-__all__ = ["Pull", "Transfer"]
+__all__ = ["WORKERS", "Pull", "Transfer"]
 
-_WORKERS: Final = 6
-_SPARE_BYTES: Final = 4 * 1024 * 1024  # left free beside the tree
+WORKERS: Final = 6
+# Chunks whose places are in memory at once: some 50 MB, 17 GB of a file.
+_WINDOW: Final = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Transfer:
 
     Attributes:
         fetched_bytes: read from the store, chunk lists included.
-        reused_bytes: taken from seeds.
+        reused_bytes: taken from seeds, and found again of an earlier run.
         requests: reads of the store.
     """
 
@@ -60,7 +62,10 @@ class _Job:
 
     entry: TreeEntry
     file: OutFile
-    repeats: list[tuple[int, int, int]]  # source, position, length inside the file
+    target: Path
+    workers: Workers
+    repeats: list[tuple[int, int, int]] = field(default_factory=list)
+    """source, position, length inside the file"""
     holders: int = 1
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,6 +85,7 @@ class Pull:
 
     def __init__(self, objects: Objects, tree: Tree, progress: Progress | None) -> None:
         self._objects = objects
+        self._reader = Reader(objects, self._came)
         self._tree = tree
         self._progress = progress or (lambda _done, _all: None)
         self._size = tree.size
@@ -102,10 +108,13 @@ class Pull:
             if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
                 hint = "delete it, or give another folder"
                 raise ConfigurationError(f"{destination} exists and is not empty", hint=hint)
-            with _partial(destination) as (partial, leftover):
-                self._fill(partial, Seeds([*seeds, leftover]))
-                partial.replace(destination)
-                fsync_directory(destination.parent)
+            try:
+                while not self._made(destination, seeds):
+                    self._done = 0
+            except OSError as error:
+                if full := full_disk(destination, self._size, error):
+                    raise full from error
+                raise
         return Transfer(self._fetched, self._reused, self._requests)
 
     def read(self, entry: TreeEntry) -> bytes:
@@ -113,27 +122,52 @@ class Pull:
         if entry.size == 0:
             return b""
         if entry.size <= SMALL:
-            return self._read_small(entry)
-        pieces = coalesce(every_piece(self._list(entry)))
-        data = b"".join(bytes(part) for one in pieces for _, part in self._checked(one, entry))
-        if canonical.sha256(data) != entry.sha256:
-            raise _wrong_file(entry, self._objects.url)
-        return data
+            return self._reader.small(entry)
+        for _ in tries(self._objects, files_name(entry.sha256)):
+            ranges = coalesce(every_piece(self._reader.chunk_list(entry)))
+            data = b"".join(part for one in ranges for _, part in self._reader.pieces(one, entry))
+            if canonical.sha256(data) == entry.sha256:
+                return data
+        raise WrongFileError(entry, self._objects.url)
 
-    def _fill(self, partial: Path, seeds: Seeds) -> None:
-        for folder in sorted({(partial / one.path).parent for one in self._tree.entries}):
+    def _made(self, destination: Path, seeds: Sequence[Path]) -> bool:
+        """Whether it was done; else a list of chunks was wrong and another place has one."""
+        try:
+            with making(destination) as where:
+                more = [where.leftover, *where.strangers(self._tree.entries)]
+                self._fill(where, Seeds([*seeds, *more]))
+                where.folder.replace(destination)
+                fsync_directory(destination.parent)
+        except WrongFileError as error:
+            name = files_name(error.entry.sha256)
+            with contextlib.suppress(NotInStoreError, CorruptedError):
+                # Which place it came from is known of what this thread reads last.
+                self._objects.read(name, max_bytes=chunklist.max_encoded(error.entry.size))
+                if self._objects.doubt(name):
+                    return False
+            raise
+        return True
+
+    def _fill(self, where: Partial, seeds: Seeds) -> None:
+        for folder in sorted({(where.folder / one.path).parent for one in self._tree.entries}):
             folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as opened, Workers(_WORKERS) as workers:
-            missing = self._from_seeds(partial, seeds, workers)
-            _check_space(partial, sum(one.size for one in missing))
-            for entry in missing:
+        with contextlib.ExitStack() as opened, Workers(WORKERS) as workers:
+            missing = self._from_seeds(where.folder, seeds, workers)
+            first = {entry.sha256: entry for entry in reversed(missing)}
+            check_space(where, first.values())
+            for entry in first.values():
                 if entry.size <= SMALL:
-                    workers.submit(lambda entry=entry: self._small(entry, partial))  # type: ignore[misc]  # mypy does not infer default arguments
+                    workers.submit(lambda entry=entry: self._small(entry, where))  # type: ignore[misc]  # mypy does not infer default arguments
                 else:
-                    file = OutFile(partial / entry.path, entry)
-                    opened.callback(file.close)
-                    self._large(entry, file, seeds, workers)
-        for parent, _, _ in os.walk(partial, topdown=False):
+                    job = self._job(entry, where, workers)
+                    opened.callback(job.file.close)
+                    self._large(job, seeds)
+        for entry in missing:
+            if first[entry.sha256] is not entry:  # the same bytes under another path
+                source = where.folder / first[entry.sha256].path
+                _link(source, where.folder / entry.path, entry)
+                self._count(reused=entry.size)
+        for parent, _, _ in os.walk(where.folder, topdown=False):
             fsync_directory(Path(parent))
 
     def _from_seeds(self, partial: Path, seeds: Seeds, workers: Workers) -> list[TreeEntry]:
@@ -147,120 +181,88 @@ class Pull:
                 missing.append(entry)
         return missing
 
-    def _small(self, entry: TreeEntry, partial: Path) -> None:
-        data = self._read_small(entry) if entry.size else b""
-        file = OutFile(partial / entry.path, entry)
+    def _small(self, entry: TreeEntry, where: Partial) -> None:
+        data = self._reader.small(entry) if entry.size else b""
+        path = where.folder / entry.path
+        file = OutFile(path, entry)
         try:
             file.write(0, data)
-            self._finish(file, entry)
+            self._finish(file, entry, path)
             self._count(done=len(data))
         finally:
             file.close()
 
-    def _read_small(self, entry: TreeEntry) -> bytes:
-        """A file that is a pack of its own; read again if it came damaged."""
-        name = pack_name(entry.sha256)
-        for _ in range(2):
-            with contextlib.suppress(CorruptedError), _missing(name, entry, self._objects.url):
-                data = self._objects.read(name, max_bytes=entry.size).data
-                self._count(fetched=len(data))
-                if canonical.sha256(data) == entry.sha256:
-                    return data
-        raise _damaged(name, f"it is the file {entry.path}", self._objects.url)
+    def _job(self, entry: TreeEntry, where: Partial, workers: Workers) -> _Job:
+        part = where.part(entry)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        return _Job(entry, OutFile(part, entry), where.folder / entry.path, workers)
 
-    def _large(self, entry: TreeEntry, file: OutFile, seeds: Seeds, workers: Workers) -> None:
-        chunks = self._list(entry)
-        wanted, repeats = _places(chunks)
-        job = _Job(entry, file, repeats)
+    def _large(self, job: _Job, seeds: Seeds) -> None:
+        chunks = self._reader.chunk_list(job.entry)
+        for start in range(0, len(chunks), _WINDOW):
+            self._window(job, seeds, chunks, start)
+        job.workers.submit(lambda: self._release(job))
+
+    def _window(self, job: _Job, seeds: Seeds, chunks: ChunkList, start: int) -> None:
+        """Get the chunks from number `start` on, as many as there are places for in memory."""
+
+        def pieces() -> Iterator[Piece]:
+            return itertools.islice(every_piece(chunks), start, start + _WINDOW)
+
+        wanted: dict[bytes, int] = {}
+        for piece in pieces():
+            chunk = piece.chunk
+            source = wanted.setdefault(chunk.digest, piece.position)
+            if source != piece.position:
+                job.repeats.append((source, piece.position, chunk.length))
 
         def use(digest: bytes, data: memoryview) -> None:
-            file.write(wanted.pop(digest), data)
+            job.file.write(wanted.pop(digest), data)
             self._count(reused=len(data))
 
-        seeds.chunks(entry, wanted, use)
-        for one in coalesce(_pieces(chunks, wanted)):
-            job.hold()
-            workers.submit(lambda one=one: self._range(one, job))  # type: ignore[misc]  # as above
-        workers.submit(lambda: self._release(job))
+        def missing() -> Iterator[Piece]:
+            """Each chunk that is still wanted, once, in the order of the file."""
+            return (one for one in pieces() if wanted.get(one.chunk.digest) == one.position)
 
-    def _list(self, entry: TreeEntry) -> ChunkList:
-        name = files_name(entry.sha256)
-        for attempt in range(2):
-            with _missing(name, entry, self._objects.url):
-                data = self._objects.read(name, max_bytes=chunklist.max_encoded(entry.size)).data
-            self._count(fetched=len(data))
-            try:
-                return chunklist.decode(data, size=entry.size, name=name)
-            except CorruptedError:
-                if attempt:
-                    raise
-        raise AssertionError
+        if job.file.resumed:
+            for piece in missing():
+                if job.file.has(piece.position, piece.chunk.length, piece.chunk.digest):
+                    del wanted[piece.chunk.digest]
+                    self._count(reused=piece.chunk.length)
+        seeds.chunks(job.entry, wanted, use)
+        for one in coalesce(missing()):
+            job.hold()
+            job.workers.submit(lambda one=one: self._range(one, job))  # type: ignore[misc]  # as above
 
     def _range(self, one: Range, job: _Job) -> None:
-        for piece, data in self._checked(one, job.entry):
+        for piece, data in self._reader.pieces(one, job.entry):
             job.file.write(piece.position, data)
+            self._count(done=len(data))
+            if job.workers.stopping:
+                return
         self._release(job)
-
-    def _checked(self, one: Range, entry: TreeEntry) -> list[tuple[Piece, memoryview]]:
-        """The pieces of a range, read again once if one came damaged."""
-        name = pack_name(one.pack.hex())
-        wrong = ""
-        for _ in range(2):
-            with _missing(name, entry, self._objects.url):
-                data = memoryview(self._objects.read_range(name, one.start, one.length))
-            self._count(fetched=len(data))
-            pieces = [(piece, one.cut(data, piece)) for piece in one.pieces]
-            wrong = next(
-                (
-                    piece.chunk.digest.hex()
-                    for piece, part in pieces
-                    if hashlib.sha256(part).digest() != piece.chunk.digest
-                ),
-                "",
-            )
-            if not wrong:
-                self._count(done=sum(piece.chunk.length for piece in one.pieces))
-                return pieces
-        raise _damaged(name, f"chunk {wrong} of {entry.path} is not what it was", self._objects.url)
 
     def _release(self, job: _Job) -> None:
         if job.release():
             for source, position, length in job.repeats:
                 job.file.copy(source, position, length)
                 self._count(done=length)
-            self._finish(job.file, job.entry)
+            self._finish(job.file, job.entry, job.target)
 
-    def _finish(self, file: OutFile, entry: TreeEntry) -> None:
-        if not file.finish():
-            raise _wrong_file(entry, self._objects.url)
+    def _finish(self, file: OutFile, entry: TreeEntry, target: Path) -> None:
+        if not file.finish(target):
+            raise WrongFileError(entry, self._objects.url)
 
-    def _count(self, *, fetched: int = 0, reused: int = 0, done: int = 0) -> None:
+    def _came(self, fetched: int, requests: int) -> None:
         with self._lock:
             self._fetched += fetched
-            self._requests += bool(fetched)
+            self._requests += requests
+
+    def _count(self, *, reused: int = 0, done: int = 0) -> None:
+        with self._lock:
             self._reused += reused
             self._done += reused + done
             self._progress(self._done, self._size)
-
-
-def _places(chunks: ChunkList) -> tuple[dict[bytes, int], list[tuple[int, int, int]]]:
-    """Position of the first of each chunk, and (source, position, length) of its repetitions."""
-    first: dict[bytes, int] = {}
-    repeats = []
-    position = 0
-    for chunk in chunks:
-        source = first.setdefault(chunk.digest, position)
-        if source != position:
-            repeats.append((source, position, chunk.length))
-        position += chunk.length
-    return first, repeats
-
-
-def _pieces(chunks: ChunkList, wanted: dict[bytes, int]) -> Iterator[Piece]:
-    """Each chunk that is still wanted, once, in the order of the file."""
-    for piece in every_piece(chunks):
-        if wanted.get(piece.chunk.digest) == piece.position:
-            yield piece
 
 
 def _link(source: Path, target: Path, entry: TreeEntry) -> bool:
@@ -269,7 +271,7 @@ def _link(source: Path, target: Path, entry: TreeEntry) -> bool:
         if source.stat().st_mode & 0o777 == entry.mode:
             link_or_copy(source, target)
         else:
-            shutil.copyfile(source, target)
+            clone_or_copy(source, target)
     except FileNotFoundError:  # the seed went away
         target.unlink(missing_ok=True)
         return False
@@ -278,69 +280,3 @@ def _link(source: Path, target: Path, entry: TreeEntry) -> bool:
     with target.open("rb") as file:  # a linked one too: a killed run may have left it in memory
         os.fsync(file.fileno())
     return True
-
-
-@contextlib.contextmanager
-def _partial(destination: Path) -> Iterator[tuple[Path, Path]]:
-    """The folder to fill and what an earlier run left; both are gone after success.
-
-    After a full disk too: what is left must not keep it full.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = destination.parent / f".{destination.name}.partial"
-    leftover = destination.parent / f".{destination.name}.leftover"
-    if partial.is_dir():
-        with _locked(partial):
-            shutil.rmtree(leftover, ignore_errors=True)
-            partial.rename(leftover)
-    partial.mkdir()
-    with _locked(partial):
-        try:
-            yield partial, leftover
-        except (OSError, DiskError):
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(leftover, ignore_errors=True)
-            raise
-    shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        hint = "wait for it, or unpack to another folder"
-        raise ConflictError(f"Another process is filling {folder}", hint=hint) from None
-    finally:
-        os.close(descriptor)
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE_BYTES:
-        why = f"{needed >> 20} MiB are needed and {free >> 20} MiB are free"
-        raise DiskError(f"{folder.parent} is too full", why=why, hint="free some space there")
-
-
-@contextlib.contextmanager
-def _missing(name: str, entry: TreeEntry, url: str) -> Iterator[None]:
-    """Say what a missing object means: a damaged store, not a wrong name."""
-    try:
-        yield
-    except NotInStoreError as error:
-        why = f"{name} is missing, which {entry.path} needs"
-        hint = "run 'forge store verify --repair', then build or publish it again"
-        raise CorruptedError(f"The store {url} is incomplete", why=why, hint=hint) from error
-
-
-def _damaged(name: str, why: str, url: str) -> CorruptedError:
-    hint = "run 'forge store verify --repair', then build or publish it again"
-    return CorruptedError(f"{name} in {url} is damaged", why=why, hint=hint)
-
-
-def _wrong_file(entry: TreeEntry, url: str) -> CorruptedError:
-    why = f"{entry.path} does not have the digest {entry.sha256}"
-    hint = "run 'forge store verify --repair', then build or publish it again"
-    return CorruptedError(f"A file in {url} is damaged", why=why, hint=hint)

@@ -8,7 +8,7 @@ from typing import Final
 
 from forge.store.chunklist import Chunk, ChunkList
 
-__all__ = ["MAX_RANGE_BYTES", "Piece", "Range", "coalesce", "every_piece"]
+__all__ = ["MAX_RANGE_BYTES", "Piece", "Range", "arriving", "coalesce", "every_piece"]
 
 # Measured on two cores: larger ones cost more in page faults than they save in requests.
 MAX_RANGE_BYTES: Final = 4 * 1024 * 1024
@@ -50,6 +50,30 @@ class Range:
         """A piece's bytes out of the range's."""
         start = piece.chunk.offset - self.start
         return data[start : start + piece.chunk.length]
+
+    def after(self, count: int) -> Range:
+        """What is left of it without its first `count` pieces; it has none left if it is empty."""
+        pieces = self.pieces[count:]
+        start = pieces[0].chunk.offset if pieces else self.start + self.length
+        return Range(self.pack, start, self.start + self.length - start, pieces)
+
+
+def arriving(blocks: Iterable[bytes], one: Range) -> Iterator[tuple[Piece, bytes]]:
+    """Each piece of a range and its bytes, as soon as the last of them came."""
+    held, at = bytearray(), one.start  # `at`: where in the pack `held` begins
+    pieces = iter(one.pieces)
+    piece = next(pieces, None)
+    for block in blocks:
+        held += block
+        while piece is not None:
+            begin = piece.chunk.offset - at
+            end = begin + piece.chunk.length
+            if len(held) < end:
+                break
+            yield piece, bytes(held[begin:end])
+            del held[:end]
+            at += end
+            piece = next(pieces, None)
 
 
 def every_piece(chunks: ChunkList) -> Iterator[Piece]:

@@ -15,7 +15,7 @@ import random
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -41,8 +41,10 @@ from forge.errors import (
     StoreError,
 )
 from forge.files import check_relative_path
+from forge.store import stopping
 from forge.store.disk import disk_errors, sweep_folder
 from forge.store.objects import Entry, Stored
+from forge.store.pace import RateLimit, pause
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -52,6 +54,7 @@ __all__ = ["ATTEMPTS", "S3Objects"]
 
 _T = TypeVar("_T")
 ATTEMPTS: Final = 4  # pauses of at most 0.2, 0.8 and 3.2 s
+_BLOCK: Final = 64 * 1024
 _PART_BYTES: Final = 16 * 1024 * 1024
 _CONNECTIONS: Final = 16
 _STALE_S: Final = 24 * 3600.0
@@ -81,9 +84,17 @@ class S3Objects:
         prefix: without slashes at its ends; may be empty.
         environment: FORGE_S3_ENDPOINT or AWS_ENDPOINT_URL; AWS_ACCESS_KEY_ID and so on, where
             they are missing boto3 looks in its usual places.
+        limit: of the rate at which packs are read.
     """
 
-    def __init__(self, bucket: str, prefix: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        environment: Mapping[str, str],
+        limit: RateLimit | None = None,
+    ) -> None:
+        self._limit = limit
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._endpoint = environment.get("FORGE_S3_ENDPOINT") or environment.get("AWS_ENDPOINT_URL")
@@ -118,6 +129,28 @@ class S3Objects:
                 return _all_of(body)
 
         return self._try(name, get)
+
+    def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
+        """See `Objects.stream`; goes on from where a body broke off."""
+        done = failed = 0
+        while done < length:
+            body = self._try(name, functools.partial(self._body, name, start + done, length - done))
+            try:
+                with contextlib.closing(body):
+                    while block := body.read(_BLOCK):
+                        done, failed = done + len(block), 0
+                        if self._limit is not None:
+                            self._limit.take(len(block))
+                        yield block
+            except (*_BROKEN_OFF, ReadTimeoutError) as error:
+                failed += 1
+                if failed == ATTEMPTS:
+                    raise self._error(name, error) from error
+                stopping.sleep(pause(failed))
+
+    def doubt(self, name: str) -> bool:  # noqa: ARG002
+        """See `Objects.doubt`: there is one place only."""
+        return False
 
     def write(self, name: str, data: bytes) -> str:
         """See `Objects.write`."""
@@ -228,6 +261,14 @@ class S3Objects:
                 self._try(one["Key"], abort)
                 swept += 1
         return swept
+
+    def _body(self, name: str, start: int, length: int) -> StreamingBody:
+        wanted = f"bytes={start}-{start + length - 1}"
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._key(name), Range=wanted)
+        if answer["ContentLength"] != length:
+            answer["Body"].close()
+            raise self._short(name)
+        return answer["Body"]
 
     def _page(self, prefix: str, token: str) -> Any:
         where = f"{self._prefix}{prefix}"

@@ -25,7 +25,7 @@ from forge.store.index import ChunkIndex, index_path
 from forge.store.layout import ACTIONS, is_object, tree_name
 from forge.store.leases import Clock, Lease, Waiting
 from forge.store.location import cache_folder, open_objects
-from forge.store.objects import Objects
+from forge.store.objects import Objects, tries
 from forge.store.pull import Pull, Transfer
 from forge.store.put import Progress, Put, PutReport
 from forge.store.trees import SMALL, Found, Tree
@@ -39,20 +39,27 @@ _log = logging.getLogger(__name__)
 
 
 def open_store(
-    url: str, *, environment: Mapping[str, str] | None = None, cache: Path | None = None
+    url: str,
+    *,
+    environment: Mapping[str, str] | None = None,
+    cache: Path | None = None,
+    mirrors: Sequence[str] = (),
+    limit_rate: int | None = None,
 ) -> Store:
-    """The store at a folder's path, `file:///path` or `s3://bucket/prefix`. Contacts nothing yet.
+    """The store at a folder's path, `file:///path`, `s3://…` or `https://…`. Contacts nothing yet.
 
     Args:
         url: where.
         environment: default: this process's.
         cache: folder of the chunk index. Default: FORGE_CACHE or the user's cache folder.
+        mirrors: other places of the same objects; then the store can only be read.
+        limit_rate: bytes a second at which bundles are read.
 
     Raises:
         ConfigurationError: not such a URL.
     """
     environment = os.environ if environment is None else environment
-    objects = open_objects(url, environment=environment)
+    objects = open_objects(url, environment=environment, mirrors=mirrors, limit_rate=limit_rate)
     return Store(objects, cache=cache or cache_folder(environment))
 
 
@@ -108,17 +115,18 @@ class Store:
             CorruptedError: its document is damaged.
             TrustError: it has a path that must not be created.
         """
-        name = tree_name(digest)
-        data = self.objects.read(name, max_bytes=trees.MAX_TREE_BYTES).data
-        if canonical.sha256(data) != digest:  # read again: it may have been damaged on the way
+        name, data = tree_name(digest), b""
+        for _ in tries(self.objects, name):
             data = self.objects.read(name, max_bytes=trees.MAX_TREE_BYTES).data
+            if canonical.sha256(data) == digest:
+                break
         return trees.parse(data, digest, self.url)
 
     def has_tree(self, digest: str) -> bool:
         """Whether the tree's document is there and sound: one small read, none of its files."""
         name = tree_name(digest)
         try:
-            for _ in range(2):  # read again: it may have been damaged on the way
+            for _ in tries(self.objects, name):
                 data = self.objects.read(name, max_bytes=trees.MAX_TREE_BYTES).data
                 if canonical.sha256(data) == digest:
                     return True

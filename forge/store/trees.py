@@ -89,7 +89,7 @@ def parse(data: bytes, digest: str, where: str) -> Tree:
         raise _damaged(digest, where, "its bytes do not have this digest")
     try:
         tree = Tree.model_validate(json.loads(data))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise _damaged(digest, where, reason) from None
     paths = [entry.path for entry in tree.entries]

@@ -11,7 +11,7 @@ One process at a time may use a state folder; the device's agent holds a lock fo
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,8 +32,9 @@ from forge.bundle import (
 from forge.canonical import sha256
 from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError, UsageError
 from forge.files import fsync_directory, write_durably
-from forge.store.objects import Objects
+from forge.store.objects import Objects, tries
 from forge.trust import layout
+from forge.trust.clock import LowerBound
 from forge.trust.explain import tuf_errors
 from forge.trust.proof_keys import (
     MAX_PROOF_KEYS_BYTES,
@@ -42,14 +43,16 @@ from forge.trust.proof_keys import (
 )
 
 if TYPE_CHECKING:
+    from tuf.api.metadata import TargetFile
     from tuf.ngclient.fetcher import FetcherInterface
     from tuf.ngclient.updater import Updater
 
 __all__ = ["TrustedStore"]
 
-# A clock this far behind the newest signature is wrong: an expiry could not be noticed. One day
-# leaves room for a publisher whose own clock is a little fast.
+# A clock this far behind the newest signature is wrong, and that is said. One day leaves room for a
+# publisher whose own clock is a little fast.
 _CLOCK_TOLERANCE: Final = timedelta(days=1)
+_log = logging.getLogger(__name__)
 
 
 class TrustedStore:
@@ -59,7 +62,7 @@ class TrustedStore:
         objects: where the metadata is read.
         state_dir: where trusted metadata is kept between runs, so that going back is noticed.
         root_bytes: the root metadata this device was set up with; all trust starts here.
-        now: the time to judge expiry by; the clock's when None.
+        now: the time by this machine's clock; asked for at each refresh when None.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class TrustedStore:
         self._dir = state_dir
         self._root = root_bytes
         self._now = now
+        self._bound = LowerBound(state_dir / "time.json")
+        self._asked: list[str] = []  # the object read last
         self._updater: Updater | None = None
 
     def refresh(self) -> None:
@@ -82,15 +87,55 @@ class TrustedStore:
             TrustError: a signature, an expiry, a version or a digest does not hold.
             StoreError: the store is out of reach, or the state folder cannot be written.
         """
-        now = self._now or datetime.now(UTC)
-        updater = self._new_updater(now)
-        with tuf_errors(self._objects.url), _disk_errors(self._dir):
+        clock = self._now or datetime.now(UTC)
+        with _disk_errors(self._dir):
+            while True:
+                now = max(clock, self._bound.read())
+                updater = self._new_updater(now)
+                try:
+                    self._refresh(updater)
+                except TrustError:
+                    if not self._again(updater):
+                        raise
+                else:
+                    break
+            self._move_on(updater, clock, now)
+        self._updater = updater
+
+    def _refresh(self, updater: Updater) -> None:
+        with tuf_errors(self._objects.url):
             try:
                 updater.refresh()
             finally:
                 _make_durable(self._dir)
-        self._check_clock(now)
-        self._updater = updater
+
+    def _again(self, updater: Updater) -> bool:
+        """Whether to try once more: time was wrong, or another mirror may tell the truth."""
+        if self._bound.outdated(_timestamp_keys(updater)):
+            self._bound.forget()
+            return True
+        return any(self._objects.doubt(name) for name in self._asked)
+
+    def _move_on(self, updater: Updater, clock: datetime, now: datetime) -> None:
+        """Judge expiry by the moment the timestamp was signed if that is later, and keep it."""
+        signed_at = _signed_at(updater)
+        if signed_at is None:
+            return
+        if clock < signed_at - _CLOCK_TOLERANCE:
+            _log.warning(
+                "This machine's clock says %s, and metadata was signed on %s: set the clock "
+                "('timedatectl set-ntp true').", f"{clock:%Y-%m-%d}", f"{signed_at:%Y-%m-%d}",
+            )  # fmt: skip
+        trusted = updater._trusted_set  # noqa: SLF001  as in _new_updater
+        trusted.reference_time = max(now, signed_at)
+        for role in trusted:
+            if role.is_expired(trusted.reference_time):
+                raise TrustError(
+                    f"The release metadata in {self._objects.url} has expired",
+                    why=f"{role.type} expired before the timestamp was signed",
+                    hint="the publisher runs 'forge keys refresh'; nothing was changed here",
+                )
+        self._bound.raise_to(signed_at, _timestamp_keys(updater))
 
     def channel(self, name: str, channel: str) -> Channel:
         """What a channel points to. Raises NotInStoreError, TrustError, StoreError."""
@@ -118,12 +163,13 @@ class TrustedStore:
         from tuf.ngclient.updater import Updater
 
         metadata = self._dir / "metadata"
-        with tuf_errors("the root metadata of this device"), _disk_errors(self._dir):
+        with _root_errors(), _disk_errors(self._dir):
+            _sweep(self._dir)
             metadata.mkdir(parents=True, exist_ok=True)
             updater = Updater(
                 str(metadata),
                 layout.METADATA_PREFIX,
-                fetcher=_fetcher(self._objects),
+                fetcher=_fetcher(self._objects, self._asked),
                 bootstrap=self._root,
             )
         # python-tuf has no argument for the time; this attribute is where all its checks look.
@@ -134,7 +180,7 @@ class TrustedStore:
         if self._updater is None:
             raise UsageError("TrustedStore.refresh() comes before reading")
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
-            info = self._updater.get_targetinfo(path)
+            info = self._info(self._updater, path)
             if info is None:
                 hint = "forge bundle list shows what is published"
                 raise NotInStoreError(f"{path} is not published in {self._objects.url}", hint=hint)
@@ -145,6 +191,17 @@ class TrustedStore:
                 raise TrustError(f"{path} is signed without a SHA-256")
             return self._cached(path, digest, info.length)
 
+    def _info(self, updater: Updater, path: str) -> TargetFile | None:
+        """What is signed of a target; a mirror with wrong metadata is passed over."""
+        from tuf.api.exceptions import RepositoryError
+
+        while True:
+            try:
+                return updater.get_targetinfo(path)
+            except RepositoryError:
+                if not any(self._objects.doubt(name) for name in self._asked):
+                    raise
+
     def _cached(self, path: str, digest: str, length: int) -> bytes:
         cached = self._dir / "targets" / digest
         try:
@@ -153,11 +210,15 @@ class TrustedStore:
             data = b""
         if sha256(data) == digest:
             return data
-        try:
-            data = self._objects.read(layout.target_name(path, digest), max_bytes=length).data
-        except CorruptedError:
-            raise _altered(path, self._objects.url) from None
-        if len(data) != length or sha256(data) != digest:
+        name = layout.target_name(path, digest)
+        for _ in tries(self._objects, name):
+            try:
+                data = self._objects.read(name, max_bytes=length).data
+            except CorruptedError:
+                continue
+            if len(data) == length and sha256(data) == digest:
+                break
+        else:
             raise _altered(path, self._objects.url)
         write_durably(cached, data)
         self._prune(cached)
@@ -169,21 +230,21 @@ class TrustedStore:
             if file != newest:
                 file.unlink(missing_ok=True)
 
-    def _check_clock(self, now: datetime) -> None:
-        signed = json.loads((self._dir / "metadata" / "timestamp.json").read_bytes())["signed"]
-        text = signed.get("signed_at")
-        if not isinstance(text, str):
-            return
-        try:
-            signed_at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        except ValueError:
-            raise TrustError("The timestamp metadata has no valid 'signed_at'") from None
-        if now < signed_at - _CLOCK_TOLERANCE:
-            raise TrustError(
-                "This machine's clock is behind",
-                why=f"it says {now:%Y-%m-%d %H:%M} UTC, the newest metadata was signed {text}",
-                hint="set the clock ('timedatectl set-ntp true'), then run it again",
-            )
+
+def _timestamp_keys(updater: Updater) -> list[str]:
+    """Ids of the keys that root names for the timestamp."""
+    return list(updater._trusted_set.root.roles["timestamp"].keyids)  # noqa: SLF001  no public way
+
+
+def _signed_at(updater: Updater) -> datetime | None:
+    """When the timestamp says it was signed. Raises TrustError if that is no time."""
+    text = updater._trusted_set.timestamp.unrecognized_fields.get("signed_at")  # noqa: SLF001
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise TrustError("The timestamp metadata has no valid 'signed_at'") from None
 
 
 def _misplaced(path: str, found: str) -> TrustError:
@@ -202,6 +263,13 @@ def _altered(path: str, place: str) -> TrustError:
     )
 
 
+def _sweep(folder: Path) -> None:
+    """Delete what a killed process left half-written: python-tuf's files and our own."""
+    for left in (*folder.glob("metadata/tmp*"), *folder.rglob(".tmp-*")):
+        if left.suffix != ".json":  # a role may be called so
+            left.unlink(missing_ok=True)
+
+
 def _make_durable(folder: Path) -> None:
     """Flush what python-tuf wrote: it renames files into place but never calls fsync."""
     for parent, _, files in os.walk(folder):
@@ -218,6 +286,22 @@ def _make_durable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def _root_errors() -> Iterator[None]:
+    """What is wrong with the root that this machine was given, as TrustError."""
+    from tuf.api.exceptions import RepositoryError
+
+    try:
+        yield
+    except RepositoryError as error:
+        raise TrustError(
+            "The root metadata of this device is not valid",
+            why=str(error),
+            hint="give it a root.json from a source you trust, what serves now serves on: "
+            "forge device provision --store URL --root root.json --name NAME",
+        ) from None
+
+
+@contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
     """OSError of the state folder as StoreError."""
     try:
@@ -230,7 +314,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _fetcher(objects: Objects) -> FetcherInterface:
+def _fetcher(objects: Objects, asked: list[str]) -> FetcherInterface:
+    """python-tuf's network over a store; `asked` is made to hold the name that was read last."""
     from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
     from tuf.ngclient.fetcher import FetcherInterface
 
@@ -241,6 +326,7 @@ def _fetcher(objects: Objects) -> FetcherInterface:
             yield self.download_bytes(url, layout.max_metadata_bytes("targets"))
 
         def download_bytes(self, url: str, max_length: int) -> bytes:
+            asked[:] = [url]
             try:
                 return objects.read(url, max_bytes=max_length).data
             except NotInStoreError as error:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge.errors import TrustError
 from forge.files import check_paths
+from forge.store.disk import WRONG_FILE, disk_errors
 from forge.trust.proof_keys import ProofKeys
 
 if TYPE_CHECKING:
@@ -55,19 +56,26 @@ class _Statement(_Part):
     predicate: _Predicate
 
 
-def verify_model_signature(signature: bytes, folder: Path, keys: ProofKeys) -> None:
+def verify_model_signature(
+    signature: bytes, folder: Path, keys: ProofKeys, *, work: Path | None = None
+) -> None:
     """Verify that `folder` holds exactly the files that were signed, byte for byte.
 
     Args:
         signature: the content of model.sig.
         folder: the engine.
         keys: from `TrustedStore.proof_keys`.
+        work: where two small files are kept meanwhile; the system's folder for that by default.
 
     Raises:
         TrustError: not signed by a trusted model key; a file differs, is missing or too many.
+        StoreError: the disk is full or fails.
     """
     pem = check_signer(signature, keys)
-    with tempfile.TemporaryDirectory(prefix="forge-model-") as name:
+    with (
+        disk_errors("The engine's signature cannot be checked", folder),
+        tempfile.TemporaryDirectory(prefix="forge-model-", dir=work) as name,
+    ):
         place = Path(name)
         (place / "model.sig").write_bytes(signature)
         (place / "key.pem").write_text(pem, encoding="ascii")
@@ -108,7 +116,11 @@ def _verify(folder: Path, signature: Path, key: Path) -> None:
         config.set_hashing_config(hashing_config()).verify(folder, signature)
     except InvalidSignature:
         raise _refused("its signature does not hold") from None
-    except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+    except OSError as error:
+        if error.errno not in WRONG_FILE:  # the disk's fault, and no verdict on the engine
+            raise
+        raise _refused(str(error)) from None
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise _refused(str(error)) from None
 
 

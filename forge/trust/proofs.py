@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from forge.bundle import Manifest
 from forge.errors import TrustError
 from forge.files import check_relative_path
+from forge.store.disk import WRONG_FILE, disk_error
 from forge.trust import model, provenance
 from forge.trust.proof_keys import ProofKeys
 from forge.trust.provenance import Provenance
@@ -47,15 +48,23 @@ class _Spec(BaseModel):
 
 
 def verify_provenance(proofs: Path, manifest: Manifest, keys: ProofKeys) -> Provenance:
-    """Verify that a trusted build key vouches for the manifest's tree. Raises TrustError."""
+    """Verify that a trusted build key vouches for the manifest's tree.
+
+    Raises TrustError, and StoreError for a disk that fails.
+    """
     data = _read(proofs / PROVENANCE, provenance.MAX_PROVENANCE_BYTES)
     return provenance.verify_provenance(data, keys, tree=manifest.tree.digest)
 
 
-def verify_model_signature(proofs: Path, tree: Path, keys: ProofKeys) -> None:
-    """Verify the engine in an unpacked tree against its signature. Raises TrustError."""
+def verify_model_signature(
+    proofs: Path, tree: Path, keys: ProofKeys, *, work: Path | None = None
+) -> None:
+    """Verify the engine in an unpacked tree against its signature; `work` as in forge.trust.model.
+
+    Raises TrustError, and StoreError for a disk that fails.
+    """
     data = _read(proofs / MODEL_SIGNATURE, model.MAX_SIGNATURE_BYTES)
-    model.verify_model_signature(data, engine_folder(tree), keys)
+    model.verify_model_signature(data, engine_folder(tree), keys, work=work)
 
 
 def engine_folder(tree: Path) -> Path:
@@ -75,6 +84,8 @@ def _read(path: Path, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
+        if error.errno not in WRONG_FILE:
+            raise disk_error(f"The bundle's {path.name} cannot be read", str(path), error) from None
         raise TrustError(
             f"The bundle has no readable {path.name}",
             why=str(error.strerror),

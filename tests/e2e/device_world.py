@@ -54,7 +54,7 @@ from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
-NOT_SAID = {"ballast", "compiled", "activation"}
+NOT_SAID = {"ballast", "compiled", "activation", "image"}
 PASSPHRASE = "correct horse battery staple"
 FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
 
@@ -123,6 +123,7 @@ class Says:
     log: str = ""
     ballast: int = 300_000  # bytes of the engine that stay the same from version to version
     activation: Literal["swap", "blue-green"] = "swap"
+    image: str = ""  # container image it is served in, instead of an environment
     compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
 
 
@@ -177,7 +178,7 @@ class World:
         says = says or Says()
         tree = _tree(work / "tree", says)
         manifest = self._store(version, tree, work, tamper, escape)
-        serving = manifest.serving.model_copy(update={"activation": says.activation})
+        serving = _serving(says.image).model_copy(update={"activation": says.activation})
         changes = {"fit": _fit(fit), "operating": operating, "serving": serving}
         manifest = manifest.model_copy(update={**changes, **({"proofs": proofs} if proofs else {})})
         planned = Planned(manifest, canonical.digest([manifest.identity()]))
@@ -251,12 +252,7 @@ class World:
             tree=stored,
             proofs=store.put_tree(work / "proofs"),
             fit=_fit({}),
-            serving=ServingSettings(
-                activation="swap",
-                start_timeout_s=60,
-                environments={"triton-openvino": canonical.sha256(LOCK.read_bytes())},
-                images={},
-            ),
+            serving=_serving(""),
             smoke=SmokeSummary(
                 concurrency=1,
                 ttft_ms_p50=1,
@@ -417,7 +413,17 @@ def triton_processes(state: Path) -> list[int]:
     return found
 
 
+def _serving(image: str) -> ServingSettings:
+    return ServingSettings(
+        activation="swap",
+        start_timeout_s=60,
+        environments={} if image else {"triton-openvino": canonical.sha256(LOCK.read_bytes())},
+        images={"server": image} if image else {},
+    )
+
+
 def _tree(folder: Path, says: Says) -> Path:
+    contained = {"server": "container", "environment": None, "lock": None, "image": says.image}
     spec = a_spec(
         runtime={"openvino-genai": "2026.4.1.0"},
         max_batch_size=4,
@@ -426,6 +432,7 @@ def _tree(folder: Path, says: Says) -> Path:
         default_max_tokens=32,
         golden=(FRANCE,),
         compile_on_device=says.compiled,
+        **(contained if says.image else {}),
     )
     engine = folder / "models" / "llm" / "1" / "engine"
     source = engine / says.compiled.source if says.compiled else engine

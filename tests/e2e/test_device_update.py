@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,19 @@ def test_an_answer_under_way_is_finished_before_the_server_is_replaced(world: Wo
         assert "event: error" not in rest
         agent.wait_ready("1.1.0")
         assert agent.ask() == "Paris, quickly"
+
+
+def test_a_device_whose_publisher_lost_every_key_is_given_a_new_root(tmp_path: Path) -> None:
+    lost, new = World(tmp_path / "lost"), World(tmp_path / "new", fresh_keys=True)
+    lost.publish("1.0.0")
+    device = lost.device()
+    device.once()
+    new.publish("1.1.0", Says(words="Paris again"))
+    device.follow(new)
+    shutil.rmtree(device.home.tuf)
+    device.once()
+    assert device.home.current() == "b"
+    assert device.status.previous is not None  # the slots stay
 
 
 def test_running_the_agent_loads_nothing_of_the_build_side(world: World) -> None:

@@ -103,7 +103,7 @@ def test_a_bad_request_is_refused_and_the_model_goes_on(
 
 
 def test_a_model_that_is_not_served_is_named(server: TritonServer) -> None:
-    with pytest.raises(UsageError, match="'other' is not found"):
+    with pytest.raises(StepFailedError, match="'other' is not found"):
         answer(Ask(server.url, "other", FRANCE, 8))
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from forge.serving.spec import read_document
+from forge.serving.spec import read_document, read_spec, write_spec
 from forge.smoke.result import Result, summary
+from tests.support.compiler import StandIn, wanted
 from tests.support.serving import environment, session_processes, tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -154,3 +155,38 @@ def _triton_session(parent: int) -> int:
         if b"supervisor.py" in Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
     return 0
+
+
+def test_engine_that_devices_compile_is_compiled_here_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Jetson's compiler is not here; a process that copies stands for it."""
+    compiler = StandIn(tmp_path / "compiler")
+    repository = tree(tmp_path / "tree")
+    spec = read_spec(repository)
+    engine = repository / spec.repository / spec.model / "1" / "engine"
+    names = tuple(path.name for path in sorted(engine.iterdir()))
+    engine.rename(tmp_path / "source")
+    engine.mkdir()
+    (tmp_path / "source").rename(engine / "source")
+    compile_on_device = wanted().model_copy(update={"produces": names})
+    write_spec(repository, spec.model_copy(update={"compile_on_device": compile_on_device}))
+    compiler.behave(writes=names)
+    monkeypatch.setenv("PATH", str(compiler.folder), prepend=":")
+    argv: list[str | Path] = [
+        "--repository",
+        repository,
+        "--environment",
+        environment("triton-openvino"),
+    ]
+    argv += ["--settings", settings(tmp_path), "--output", tmp_path / "result"]
+    done = smoke("benchmark", *argv)
+    assert done.returncode == 0, done.stderr
+    assert "compiling: layer" in done.stderr
+    assert compiler.runs == 1
+    assert "Paris" in read_document(tmp_path / "result" / "result.json", Result).golden[0].got
+
+    compiler.behave(fails=True)
+    done = smoke("benchmark", *argv)
+    assert done.returncode == 3
+    assert "no kernel for this layer" in done.stderr

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.device_world import Device, World
+from tests.support import syscalls
 from tests.support.seaweed import own_seaweedfs, seaweedfs
+from tests.support.survival import Setup
+from tests.support.walks import make_setups
 
-__all__ = ["device", "installed", "own_seaweedfs", "seaweedfs", "world"]
+__all__ = ["device", "faults_out", "installed", "own_seaweedfs", "seaweedfs", "setups", "world"]
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +38,16 @@ def world(installed: World, tmp_path: Path) -> World:
 @pytest.fixture
 def device(world: World) -> Device:
     return world.device()
+
+
+@pytest.fixture(scope="session")
+def faults_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where fault tests write their numbers."""
+    return Path(os.environ.get("FORGE_FAULTS_OUT") or tmp_path_factory.getbasetemp() / "faults")
+
+
+@pytest.fixture(scope="session")
+def setups(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Setup]:
+    """Devices to be disturbed at their system calls; a skip where a test cannot see those."""
+    syscalls.need_traps()
+    return make_setups(tmp_path_factory.mktemp("setups"))

@@ -124,7 +124,8 @@ def test_full_disk_of_the_device_leaves_nothing_half_made(mount: Mount, tmp_path
     store.unpack(small.digest, disk / "a")
     with pytest.raises(StoreError, match="too full") as caught:
         store.unpack(large.digest, disk / "b")
-    assert "20 MiB are needed" in str(caught.value)
+    assert "25 MiB are needed, 4 of them to spare, and 14 MiB are free" in str(caught.value)
+    assert "11 MiB are missing" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["a"]
     assert snapshot(disk / "a") == snapshot(tmp_path / "small")
 
@@ -143,6 +144,7 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
     with pytest.raises(StoreError, match="No space left") as caught:
         store.unpack(large.digest, disk / "b", progress=eat)
     assert "free some space" in str(caught.value)
+    assert "it takes up to 25 MiB and 12 MiB are free now, 13 MiB too few" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["eaten"]
     (disk / "eaten").unlink()
     store.unpack(large.digest, disk / "b")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +198,6 @@ def test_expired_role_is_refused_until_it_is_signed_anew(
     assert "forge keys refresh" in caught.value.hint
     world.refresh()
     assert read_all(world.client()) == "1.0.0"
-
-
-def test_clock_of_1970_is_refused_and_named(world: World) -> None:
-    with pytest.raises(TrustError, match="clock is behind") as caught:
-        read_all(world.client(now=datetime(1970, 1, 1, tzinfo=UTC)))
-    assert caught.value.exit_code == 7
-    assert "timedatectl" in caught.value.hint
-    assert read_all(world.client()) == "1.1.0"
 
 
 # Mixed and altered metadata

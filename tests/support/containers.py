@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from forge.container import TRITON
+from forge.environments import Installed
 from forge.images.platforms import BINFMT, PLATFORMS, Platform, is_native
 from tests.support.seaweed import free_ports
 
@@ -25,7 +27,8 @@ PROGRAMS = ("buildah", "skopeo", "docker-registry", "mmdebstrap", "unshare")
 QEMU_RULE = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
 # Enough for the shipped Dockerfiles: a shell, Python with pip and libpython.
 PACKAGES = (
-    "base-files,base-passwd,dash,coreutils,ca-certificates,python3-pip,python3-venv,libpython3.11"
+    "base-files,base-passwd,dash,coreutils,ca-certificates,python3-pip,python3-venv,libpython3.11,"
+    "bash,libstdc++6"  # of the real Triton, which one test adds
 )
 LONG_S = 1200  # arm64 under qemu on a busy machine
 
@@ -142,18 +145,27 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.1)
 
 
-def push_base(server: Registry, folder: Path, name: str) -> str:
+def push_base(
+    server: Registry,
+    folder: Path,
+    name: str,
+    *,
+    platforms: Sequence[Platform] = PLATFORMS,
+    triton: Installed | None = None,
+) -> str:
     """Make a small Debian with Python for each platform and push one index; returns its name.
+
+    With `triton` it holds that environment's Triton too, where NVIDIA's images have theirs.
 
     Packages are unpacked and not configured (`--variant=extract`), so that arm64 needs no qemu
     here; what the shipped bases get from configuring is added by hand.
     """
     reference = f"{server.host}/{name}:1"
     manifest = run("buildah", "manifest", "create", "localhost/forge-test-base").strip()
-    for platform in PLATFORMS:
+    for platform in platforms:
         archive = folder / f"base-{platform.partition('/')[2]}.tar"
         _bootstrap(platform, archive)
-        run("buildah", "manifest", "add", manifest, _commit(platform, archive))
+        run("buildah", "manifest", "add", manifest, _commit(platform, archive, triton))
         archive.unlink()
     push = ("buildah", "manifest", "push", "--all", "--tls-verify=false", manifest)
     run(*push, f"docker://{reference}")
@@ -173,15 +185,36 @@ def _bootstrap(platform: Platform, archive: Path) -> None:
     )  # fmt: skip
 
 
-def _commit(platform: Platform, archive: Path) -> str:
+def _commit(platform: Platform, archive: Path, triton: Installed | None) -> str:
     architecture = platform.partition("/")[2]
     container = run("buildah", "from", "--arch", architecture, "scratch").strip()
     try:
         run("buildah", "add", "--quiet", container, str(archive), "/")
+        if triton is not None:
+            _add_triton(container, triton)
         run("buildah", "config", "--arch", architecture, "--os", "linux", container)
         return run("buildah", "commit", "--quiet", "--format", "oci", container).strip()
     finally:
         run("buildah", "rm", container)
+
+
+def _add_triton(container: str, installed: Installed) -> None:
+    """The layout of NVIDIA's images: /opt/tritonserver, and numpy for the image's own Python."""
+    packages = installed.site_packages
+    triton = packages / "pytriton" / "tritonserver"
+    stub = triton / "python_backend_stubs" / installed.python / "triton_python_backend_stub"
+    modules = f"/usr/local/lib/python{installed.python}/dist-packages"
+    content = {
+        triton / "bin": f"{TRITON}/bin",
+        triton / "backends" / "python": f"{TRITON}/backends/python",
+        stub: f"{TRITON}/backends/python/{stub.name}",
+        packages / "nvidia_pytriton.libs": f"{TRITON}/lib",
+        packages / "numpy": f"{modules}/numpy",
+        packages / "numpy.libs": f"{modules}/numpy.libs",
+    }
+    for source, target in content.items():
+        run("buildah", "add", "--quiet", container, str(source), target)
+    run("buildah", "config", "--env", f"LD_LIBRARY_PATH={TRITON}/lib", container)
 
 
 @contextlib.contextmanager

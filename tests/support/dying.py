@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,12 @@ class Dying:
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         return self._inner.read_range(name, start, length)
+
+    def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
+        yield self.read_range(name, start, length)
+
+    def doubt(self, name: str) -> bool:
+        return self._inner.doubt(name)
 
     def size(self, name: str) -> int | None:
         return self._inner.size(name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,10 @@ BUSY = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code>"
     b"<Message>Please reduce your request rate</Message></Error>"
 )
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+Twist = Callable[[str, Answer], Answer]
+"""From a path and the right answer to what is sent."""
 
 
 @dataclass
@@ -24,6 +29,7 @@ class Weather:
     cuts: float = 0.0  # half a body, then the end
     flips: float = 0.0  # one bit of a body
     large: int = 32 * 1024
+    twist: Twist | None = None  # of an answer: another status, other headers, another body
     most: int = 1_000_000  # so many answers are spoilt, then none
     spoilt: int = 0
     dice: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311  not for secrets
@@ -61,6 +67,11 @@ class _Handler(BaseHTTPRequestHandler):
     upstream = 0
     outside = Weather()
 
+    def handle(self) -> None:
+        """A client that goes away has said what it had to."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
         """Say nothing."""
 
@@ -79,8 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body)
             answer = connection.getresponse()
-            data = answer.read()
-            self._answer(answer.status, answer.getheaders(), data)
+            right = answer.status, answer.getheaders(), answer.read()
+            self._answer(*(self.outside.twist(self.path, right) if self.outside.twist else right))
         finally:
             connection.close()
 

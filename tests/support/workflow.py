@@ -81,7 +81,7 @@ class Machine:
     """
 
     folder: Path
-    roles: Mapping[str, Mapping[str, str]]
+    roles: Mapping[str, dict[str, str]]
 
     def __post_init__(self) -> None:
         for name in ("temp", "cache"):
@@ -140,7 +140,9 @@ def _use(step: Any, machine: Machine, values: Mapping[str, str]) -> Mapping[str,
     action = step["uses"].partition("@")[0]
     options = _evaluated(step["with"], values)
     if action == CREDENTIALS:
-        return machine.roles[options["role-to-assume"]]
+        region = options["aws-region"]
+        exported = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+        return machine.roles[options["role-to-assume"]] | exported
     assert action in ACTIONS, action
     return {}
 

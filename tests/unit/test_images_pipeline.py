@@ -9,11 +9,12 @@ from forge import profiles
 from forge.errors import ConfigurationError
 from forge.plan import Plan
 from forge.project import Project
-from forge.steps import key_of
-from stages import image, publish
+from forge.steps import Artifact, Step, key_of
+from stages import image, model_repository, smoke
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = f"sha256:{'a' * 64}"
+ENGINE = Artifact(Step(id="engine", argv=("true",), outputs=("engine",)), "engine")
 
 
 @pytest.fixture
@@ -110,19 +111,53 @@ def test_registry_and_tag_reach_index_and_push_but_no_build() -> None:
     assert changed == {step for step in before if step.startswith("index@")}
 
 
-@pytest.mark.usefixtures("dockerfiles")
-def test_manifest_names_the_image_by_digest_where_one_is_known() -> None:
-    profile = profiles.load("rtx-pro-4000", ROOT / "profiles").profile
-    fields = publish._fields(profile)
-    assert fields["serving"] == {
-        "activation": profile.serving.activation,
-        "start_timeout_s": profile.serving.start_timeout_s,
-        "image": f"nvcr.io/nvidia/tritonserver@{DIGEST}",
-    }
-
-
-def test_manifest_keeps_the_tag_while_no_digest_is_known() -> None:
+def test_an_image_keeps_its_tag_while_no_digest_is_known() -> None:
     assert image.by_digest("nvcr.io/nvidia/tritonserver:25.09-py3") == (
         "nvcr.io/nvidia/tritonserver:25.09-py3"
     )
     assert image.by_digest(None) is None
+
+
+CONTAINED = ("serving.server=container", "serving.environment=null")
+
+
+@pytest.mark.usefixtures("dockerfiles")
+def test_profile_may_name_the_image_that_this_project_builds_on_a_base() -> None:
+    override = (*CONTAINED, "serving.image=serving-triton-26.07-trtllm")
+    named = profiles.load("development", ROOT / "profiles", overrides=override).profile
+    other = named.model_copy(update={"name": "other"})
+    served_in = image.served_in([named, other], "registry.example/team")
+    # One image for both, so one step.
+    assert served_in["other"].step is served_in["development"].step
+    rendered = model_repository.render(named, ENGINE, served_in["development"])
+    assert rendered.step.inputs["image"].step.id == "index@serving-triton-26.07-trtllm"
+    assert rendered.step.planned_only == ""
+    plain = profiles.load("development", ROOT / "profiles").profile
+    assert image.served_in([plain], "registry.example/team") == {}
+
+
+@pytest.mark.usefixtures("dockerfiles")
+@pytest.mark.parametrize("name", ["serving-triton-25.09", "serving-nothing"])
+def test_profile_that_names_an_image_nobody_builds_for_it_is_refused(name: str) -> None:
+    override = (*CONTAINED, f"serving.image={name}")
+    named = profiles.load("development", ROOT / "profiles", overrides=override).profile
+    with pytest.raises(ConfigurationError, match="no pipeline builds"):
+        image.of_profile(named)
+
+
+@pytest.mark.parametrize("name", ["rtx-pro-4000", "jetson-agx-thor"])
+def test_what_is_served_in_an_image_without_a_digest_is_planned_and_says_why(name: str) -> None:
+    profile = profiles.load(name, ROOT / "profiles").profile
+    assert "has no digest yet" in model_repository.render(profile, ENGINE).step.planned_only
+    assert smoke.benchmark(profile, ENGINE).step.planned_only
+
+
+@pytest.mark.usefixtures("dockerfiles")
+def test_a_model_repository_names_its_image_by_digest() -> None:
+    profile = profiles.load("rtx-pro-4000", ROOT / "profiles").profile
+    step = model_repository.render(profile, ENGINE).step
+    serving = step.settings["serving"]
+    assert isinstance(serving, dict)
+    assert serving["image"] == f"nvcr.io/nvidia/tritonserver@{DIGEST}"
+    assert step.planned_only == ""
+    assert smoke.benchmark(profile, ENGINE).step.planned_only == ""

@@ -1,19 +1,23 @@
-"""release.yml and promote.yml: their own commands, in clean clones that share one real S3 store."""
+"""The workflows: their own commands, in clean clones that share one real S3 store and one KMS."""
 
-import base64
 import json
 import re
-import subprocess
+import shutil
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forge.bundle import parse_manifest
+from forge.release.keys import init
 from tests.e2e.chain.world import World
+from tests.support.kms import Kms, kms
 from tests.support.seaweed import ROLES, ROLES_BUCKET, Seaweed
 from tests.support.workflow import Machine, Result, load, run_job
+
+__all__ = ["kms"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1200)]
 PROFILES = "development,tesla-p40"
@@ -24,11 +28,14 @@ MATRIX = re.compile(r"\$\{\{ fromJSON\(needs\.plan\.outputs\.matrix\)\.rounds\[(
 class Run:
     """One run of the release workflow: every job gets a machine of its own."""
 
-    def __init__(self, world: World, seaweedfs: Seaweed, folder: Path) -> None:
+    def __init__(self, seaweedfs: Seaweed, kms: Kms, folder: Path) -> None:
         self.workflow = load("release.yml")
         self.folder = folder
         self.environment = seaweedfs.environment
-        self.roles = {f"arn:aws:iam::0:role/{name}": seaweedfs.role(name) for name in ROLES}
+        self.roles = {
+            f"arn:aws:iam::0:role/{name}": seaweedfs.role(name) | kms_of(kms, name)
+            for name in ROLES
+        }
         seaweedfs.client().create_bucket(Bucket=ROLES_BUCKET)
         self.store = f"s3://{ROLES_BUCKET}/forge"
         self.values = {
@@ -44,8 +51,8 @@ class Run:
             "vars.FORGE_BUILD_ROLE": "arn:aws:iam::0:role/build",
             "vars.FORGE_PUBLISH_ROLE": "arn:aws:iam::0:role/publish",
             "vars.FORGE_PROMOTE_ROLE": "arn:aws:iam::0:role/promote",
-            "secrets.FORGE_PASSPHRASE": "words of the test",
-            "secrets.FORGE_KEYS_ARCHIVE": archive(world.project / ".forge" / "keys"),
+            "vars.FORGE_REFRESH_ROLE": "arn:aws:iam::0:role/promote",
+            "vars.FORGE_KEYS": str(public_keys(kms, folder.parent)),
         }
 
     def machine(self) -> Machine:
@@ -73,14 +80,24 @@ class Run:
         return [{key: row[key] for key in ("id", "name", "labels")} for row in rows]
 
 
-def archive(keys: Path) -> str:
-    """The secret, made as docs/ci.md says: no offline key in it, small enough for GitHub."""
-    command = ["tar", "--create", "--gzip", "--directory", str(keys)]
-    command += ["--exclude", "root-*.pem", "--exclude", "targets.pem", "."]
-    data = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
-    text = base64.b64encode(data).decode()
-    assert len(text) < 48 * 1024
-    return text
+def kms_of(kms: Kms, role: str) -> dict[str, str]:
+    """The build role cannot reach the KMS."""
+    return {} if role == "build" else {"AWS_ENDPOINT_URL_KMS": kms.endpoint}
+
+
+def public_keys(kms: Kms, folder: Path) -> Path:
+    """The folder that docs/ci.md puts into the repository: nothing in it is secret."""
+    made, public = folder / "offline", folder / "keys"
+    uris = {role: kms.make(role) for role in ("bundles", "model", "channels", "online")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in kms.environment.items():
+            patch.setenv(name, value)
+        init(made, passphrase="of the offline keys", now=datetime.now(UTC), uris=uris)
+    public.mkdir()
+    for name in ("keys.json", "root.json", "metadata", "targets"):
+        source = made / name
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, public / name)
+    return public
 
 
 def in_the_middle_of(step: str) -> Callable[[Path], bool]:
@@ -108,9 +125,11 @@ def identity(document: dict[str, Any]) -> tuple[str, dict[str, dict[str, str]]]:
 
 
 def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
-    world: World, seaweedfs: Seaweed, tmp_path: Path
+    world: World, seaweedfs: Seaweed, kms: Kms, tmp_path: Path
 ) -> None:
-    run = Run(world, seaweedfs, tmp_path)
+    machines = tmp_path / "machines"
+    machines.mkdir()
+    run = Run(seaweedfs, kms, machines)
     assert list(run.workflow["jobs"]) == ["plan", "build", "device", "publish"]
     planned = run.job("plan")
     assert "development on ubuntu-24.04" in planned.summary
@@ -138,7 +157,6 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
     statuses = published.statuses()
     ran = {step for step, status in statuses.items() if status in {"run", "always"}}
     assert ran == {"proofs@development", "proofs@tesla-p40", "publish"}
-    assert list(tmp_path.glob("machine-*/temp/keys")) == []
 
     at = ("--store", run.store)
     found = {one["profile"]: one for one in _json(world, run, "bundle", "show", "1.0.0", *at)}
@@ -154,6 +172,11 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
     _promote(run)
     channels = {row["channel"]: row["version"] for row in _json(world, run, "channels", *at)}
     assert channels == {"canary": "1.0.0", "stable": "1.0.0"}
+
+    refreshed = run_job(load("refresh.yml"), "refresh", run.machine(), run.values)
+    assert refreshed.exit_code == 0, refreshed.log
+    assert "nothing is due" in refreshed.log
+    assert "timestamp" in refreshed.log
 
 
 def _json(world: World, run: Run, *arguments: str) -> Any:

@@ -306,7 +306,7 @@ def test_init_writes_a_project_that_passes_its_own_check(tmp_path: Path) -> None
     checked = forge(made, "check")
     assert checked.returncode == 0, checked.stdout
     assert "pipeline release for development" in checked.stdout
-    assert {"check.yml", "promote.yml", "release.yml"} == {
+    assert {"check.yml", "promote.yml", "refresh.yml", "release.yml"} == {
         path.name for path in (made / ".github" / "workflows").iterdir()
     }
     assert os.access(made / "scripts" / "install-forge", os.X_OK)

@@ -7,7 +7,9 @@ import pytest
 from forge.cli.signing import signing_environment
 from forge.errors import UsageError
 from forge.plan import Planned, Status
+from forge.release.keyring import Keyring
 from forge.steps import Step
+from tests.unit.release.world import World
 
 PASSPHRASE = "words"
 
@@ -22,8 +24,7 @@ SIGNS = ("FORGE_PASSPHRASE",)
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    (tmp_path / "keys.json").write_text("{}")
-    return tmp_path
+    return World(tmp_path).keys
 
 
 def never() -> list[Planned]:
@@ -70,3 +71,18 @@ def test_effect_without_a_passphrase_is_let_go_on(keys: Path) -> None:
     """It may find everything published already, and then signs nothing."""
     rows = [row(Status.EFFECT, effect=True, secrets=SIGNS)]
     assert signing_environment({}, keys, lambda: rows) == {}
+
+
+def test_keys_of_a_kms_need_no_passphrase(keys: Path) -> None:
+    """As on a runner that has the public side of the folder only."""
+    ring = Keyring(keys, str)
+    for path in keys.glob("*.pem"):
+        path.unlink()
+    offline = [entry for entry in ring.file.keys if entry.role in ("root", "targets")]
+    moved = [
+        entry.model_copy(update={"uri": f"awskms:alias/{entry.name}"})
+        for entry in ring.file.keys
+        if entry not in offline
+    ]
+    ring.save(ring.file.model_copy(update={"keys": (*offline, *moved)}))
+    assert signing_environment({}, keys, never) == {}

@@ -1,19 +1,23 @@
-"""The agent's pauses between tries to serve a slot that cannot serve."""
+"""The agent's pauses: between tries to serve what cannot serve, and to install what fails here."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 import forge.device.handover
 from forge.device.agent import Agent
+from forge.device.detection import Detection
 from forge.device.facts import collect
 from forge.device.hardware import parse
 from forge.device.journal import Journal, Release
 from forge.device.live import Live
 from forge.device.slots import Home, Provisioned
-from forge.device.updater import Updater
+from forge.device.updater import Offer, Updater
+from forge.errors import StoreError
+from forge.trust.proof_keys import ProofKeys
 from tests.unit.device.test_slots import manifest
 
 
@@ -59,3 +63,33 @@ def test_crashes_of_a_slot_that_cannot_serve_are_written_down(agent: Agent) -> N
     assert agent.journal.crashes == 4
     assert agent.journal.bad == ()
     assert agent.journal.active == "a"
+
+
+def test_a_release_that_fails_for_local_reasons_is_fetched_less_and_less_often(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Release] = []
+    fetched: list[int] = []  # at which looks
+    offered = manifest("1.1.0")
+    detection = Detection(profile="development", reasons=(), warnings=())
+    keys = ProofKeys(build=(), model=())
+
+    def look(_updater: Updater, _installed: Release | None) -> Offer:
+        looks.append(Release.of(offered))
+        return Offer(offered, Release.of(offered), detection, (), keys)
+
+    def fetch(_updater: Updater, *_arguments: object) -> None:
+        fetched.append(len(looks))
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Updater, "look", look)
+    monkeypatch.setattr(Updater, "fetch", fetch)
+    for _ in range(40):
+        with contextlib.suppress(StoreError):
+            agent.update()
+    assert fetched == [1, 2, 4, 8, 16, 32]
+    assert agent.journal.rollbacks == ()
+    offered = manifest("1.2.0")  # another release is tried at once
+    with contextlib.suppress(StoreError):
+        agent.update()
+    assert fetched[-1] == len(looks) == 41

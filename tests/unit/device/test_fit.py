@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from forge.bundle import Fit, ServingSettings
+from forge.container import RunningImage, Statement
 from forge.device.fit import check, check_serving, require
 from forge.device.hardware import Hardware
 from forge.errors import FitError
@@ -126,9 +127,55 @@ def test_require_is_silent_when_it_fits() -> None:
     require((), "llm 1.0.0")
 
 
-def test_a_bundle_that_brings_no_environment_is_refused_with_its_image() -> None:
-    images = {"server": "tritonserver:26.07"}
-    serving = ServingSettings(activation="swap", start_timeout_s=60, environments={}, images=images)
-    [refusal] = check_serving(serving)
-    assert "container image (tritonserver:26.07)" in str(refusal)
-    assert check_serving(serving.model_copy(update={"environments": {"triton": "0" * 64}})) == ()
+BASE = f"nvcr.io/nvidia/tritonserver@sha256:{'b' * 64}"
+HERE = RunningImage(
+    Statement(
+        name="serving-triton",
+        platform="linux/amd64",
+        base="nvcr.io/nvidia/tritonserver:26.07",
+        base_digest=f"sha256:{'b' * 64}",
+        version="1",
+    ),
+    f"registry.example/serving-triton@sha256:{'a' * 64}",
+)
+
+
+def served_in(**images: str) -> ServingSettings:
+    return ServingSettings(activation="swap", start_timeout_s=60, environments={}, images=images)
+
+
+def test_a_bundle_served_in_an_image_is_refused_elsewhere_with_the_commands() -> None:
+    [refusal] = check_serving(served_in(server=BASE), None)
+    assert f"in the container image {BASE}, and this agent runs outside" in refusal.what
+    assert f"-e FORGE_IMAGE={BASE} " in refusal.hint
+    for command in ("podman run ", "docker run ", "kustomize edit set image forge="):
+        assert command in refusal.hint
+
+
+@pytest.mark.parametrize("image", ["x; rm -r /", "$(id)", "a b", "a\nb", "--privileged x", ""])
+def test_what_is_no_reference_gets_into_no_command(image: str) -> None:
+    [refusal] = check_serving(served_in(server=image), HERE)
+    assert "no image's reference" in refusal.what
+    assert refusal.hint == "publish it again"
+
+
+def test_a_bundle_served_in_the_image_around_the_agent_or_in_its_base_fits() -> None:
+    assert check_serving(served_in(server=BASE), HERE) == ()
+    assert check_serving(served_in(server=HERE.reference), HERE) == ()
+
+
+def test_a_bundle_of_another_image_is_refused_with_both_names() -> None:
+    other = BASE.replace("b" * 64, "d" * 64)
+    [refusal] = check_serving(served_in(server=other), HERE)
+    assert other in refusal.what
+    assert HERE.reference in refusal.what
+
+
+def test_a_bundle_that_brings_an_environment_is_served_anywhere() -> None:
+    serving = served_in().model_copy(update={"environments": {"triton": "0" * 64}})
+    assert check_serving(serving, None) == check_serving(serving, HERE) == ()
+
+
+def test_a_bundle_with_neither_environment_nor_image_is_refused() -> None:
+    [refusal] = check_serving(served_in(), HERE)
+    assert "names no image" in refusal.what

@@ -10,7 +10,7 @@ import pytest
 from forge.cli import main
 from forge.device import commands
 from forge.device.slots import Home
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, UsageError
 
 ROOT_JSON = b'{"signed": {"_type": "root"}}'
 
@@ -51,6 +51,66 @@ def test_provision_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     shown = json.loads(capsys.readouterr().out)
     assert shown["store_url"] == "s3://bundles/prod"
     assert (shown["name"], shown["channel"]) == ("llm", "stable")
+
+
+def test_provision_keeps_mirrors_and_the_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root.json").write_bytes(ROOT_JSON)
+    argv = ["device", "provision", "--store", "https://a.example.com/prod", "--name", "llm"]
+    argv += ["--mirror", "s3://bundles/prod", "--mirror", str(tmp_path / "usb")]
+    argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
+    assert main([*argv, "--limit-rate", "2M", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["mirrors"] == ["s3://bundles/prod", str(tmp_path / "usb")]
+    assert shown["limit_rate"] == 2_000_000
+    kept, _ = Home(tmp_path / "state").provisioned()
+    assert (list(kept.mirrors), kept.limit_rate) == (shown["mirrors"], 2_000_000)
+
+
+@pytest.mark.parametrize("rate", ["0", "1023", "-5", "fast", "1.5M", "10T", "9" * 30])
+def test_a_rate_that_is_none_is_refused(
+    tmp_path: Path, rate: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root.json").write_bytes(ROOT_JSON)
+    argv = ["device", "provision", "--store", "https://a.example.com", "--name", "llm"]
+    argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
+    assert main([*argv, f"--limit-rate={rate}"]) == 2
+    assert "like 500k or 2M" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("mirror", ["http://plant.example.com/prod", "ftp://host/store"])
+def test_a_mirror_that_cannot_be_one_is_refused(tmp_path: Path, mirror: str) -> None:
+    with pytest.raises(ConfigurationError):
+        commands.provision(
+            tmp_path / "state",
+            "https://a.example.com",
+            ROOT_JSON,
+            "llm",
+            "stable",
+            mirrors=[mirror],
+        )
+    assert not (tmp_path / "state").exists()
+
+
+def test_too_many_mirrors_are_refused(tmp_path: Path) -> None:
+    many = [f"https://{number}.example.com" for number in range(9)]
+    with pytest.raises(UsageError, match="9 mirrors are too many"):
+        commands.provision(
+            tmp_path / "state", "https://a.example.com", ROOT_JSON, "llm", "stable", mirrors=many
+        )
+
+
+def test_settings_from_before_there_were_mirrors_are_still_read(tmp_path: Path) -> None:
+    commands.provision(tmp_path, str(tmp_path / "store"), ROOT_JSON, "llm", "stable")
+    old = {"store_url": "s3://b/p", "name": "llm", "channel": "stable", "profile": None}
+    (tmp_path / "device.json").write_text(json.dumps(old))
+    device, _ = Home(tmp_path).provisioned()
+    assert (device.schema_version, device.mirrors, device.limit_rate) == (1, (), None)
+    (tmp_path / "device.json").write_text(json.dumps(old | {"schema_version": 3}))
+    with pytest.raises(ConfigurationError, match="schema_version"):
+        Home(tmp_path).provisioned()
 
 
 def test_run_on_a_store_that_is_not_there_says_so(

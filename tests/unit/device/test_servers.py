@@ -10,7 +10,7 @@ from forge.device.journal import SlotName
 from forge.device.servers import SlotServers
 from forge.device.slots import Home
 from forge.environments import environment_path
-from forge.errors import BundleError
+from forge.errors import BundleError, ConfigurationError
 from forge.serving.spec import write_spec
 from tests.support.spec import a_spec
 
@@ -61,7 +61,7 @@ def test_an_environments_folder_that_is_shared_is_left_alone(home: Home, tmp_pat
     assert others.is_dir()
 
 
-@pytest.mark.parametrize("damage", ["{", '{"model": 7}', "missing", "no lock", "escape"])
+@pytest.mark.parametrize("damage", ["{", '{"model": 7}', "missing", "no lock", "escape", "image"])
 def test_a_bundle_whose_own_files_are_wrong_is_at_fault(home: Home, damage: str) -> None:
     fill(home, "a", "one==1")
     document = home.tree("a") / "serving.json"
@@ -71,8 +71,39 @@ def test_a_bundle_whose_own_files_are_wrong_is_at_fault(home: Home, damage: str)
         (home.tree("a") / LOCK).unlink()
     elif damage == "escape":
         document.write_text(document.read_text().replace('"models"', '"../models"'))
+    elif damage == "image":
+        document.write_text(document.read_text().replace('"image":null', '"image":"$(id)"'))
+        assert "$(id)" in document.read_text()
     else:
         document.write_text(damage)
     with pytest.raises(BundleError) as caught:
         SlotServers(home, {}, print).prepare("a")
     assert caught.value.exit_code == 3
+
+
+IMAGE = f"registry.example/serving@sha256:{'a' * 64}"
+
+
+def contain(home: Home, slot: SlotName) -> None:
+    """A slot whose bundle is served in an image."""
+    spec = a_spec(server="container", environment=None, lock=None, image=IMAGE)
+    home.tree(slot).mkdir(parents=True, exist_ok=True)
+    write_spec(home.tree(slot), spec)
+
+
+def test_a_slot_served_in_another_image_is_nobodys_fault(home: Home) -> None:
+    contain(home, "a")
+    with pytest.raises(ConfigurationError, match="served in the container image") as caught:
+        SlotServers(home, {}, print).prepare("a")
+    assert not isinstance(caught.value, BundleError)
+    assert caught.value.why == "this runs outside of any image"
+    assert IMAGE in caught.value.hint
+
+
+def test_a_slot_served_in_an_image_keeps_no_environment(home: Home) -> None:
+    unused = fill(home, "a", "one==1")
+    kept = fill(home, "b", "two==2")
+    contain(home, "a")
+    SlotServers(home, {}, print).prune(("a", "b"))
+    assert not unused.exists()
+    assert kept.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -47,6 +47,12 @@ class Wrapped:
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         return self.inner.read_range(name, start, length)
+
+    def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
+        yield self.read_range(name, start, length)
+
+    def doubt(self, name: str) -> bool:
+        return self.inner.doubt(name)
 
     def write(self, name: str, data: bytes) -> str:
         self.before_write(name)

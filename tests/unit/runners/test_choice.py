@@ -50,8 +50,9 @@ def test_plan_names_the_runner_that_option_or_variable_chose(
     environment = {} if how else {"FORGE_RUNNER": "dagger"}
     done = forge(project, "plan", "release", "--profile", "development", *how, **environment)
     assert done.returncode == 0, done.stderr
-    assert "dagger linux/" in done.stdout
-    assert "local linux/" not in done.stdout
+    where = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert " dagger linux/" in where["engine@development"]
+    assert " local linux/" in where["publish"]  # it has the store
 
 
 def test_run_without_an_engine_ends_with_exit_code_4_and_says_what_to_do(project: Path) -> None:

@@ -113,6 +113,14 @@ def test_what_runs_beside_is_recorded_as_run_here(tmp_path: Path, store: Store) 
     assert done.result.runner == f"local {host_platform()}"
 
 
+def test_plan_says_which_place_carries_out_each_step(tmp_path: Path) -> None:
+    engine, publish = a_release()
+    runner = dagger(tmp_path, "unix:///nowhere")
+    assert runner.carrier(engine) == f"dagger {host_platform()}"
+    assert runner.carrier(publish) == f"local {host_platform()}"
+    assert runner.beside.carrier(engine) == f"local {host_platform()}"
+
+
 def test_step_that_must_stay_and_needs_another_platform_is_refused(
     tmp_path: Path, store: Store
 ) -> None:

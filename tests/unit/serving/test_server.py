@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,26 @@ def test_start_refuses_an_environment_without_triton(tmp_path: Path) -> None:
     spec = make_spec(render_settings(), engine)
     with pytest.raises(ConfigurationError, match="no Triton backend for Python"):
         TritonServer.start(tmp_path, spec, INSTALLED, work=tmp_path / "work")
+
+
+def test_command_line_takes_the_triton_of_the_image_where_it_is_told_one() -> None:
+    installed = replace(INSTALLED, triton=Path("/opt/tritonserver"))
+    argv = command_line(Path("/tree/models"), installed, Path("/b"), Ports(1, 2), "forge-x")
+    assert argv[0] == "/opt/tritonserver/bin/tritonserver"
+
+
+def test_backend_of_an_image_brings_its_own_stub(tmp_path: Path) -> None:
+    triton = tmp_path / "opt"
+    for name in ("libtriton_python.so", "triton_python_backend_stub"):
+        (triton / "backends" / "python").mkdir(parents=True, exist_ok=True)
+        (triton / "backends" / "python" / name).write_bytes(b"of the image")
+    installed = replace(INSTALLED, triton=triton)
+    links = _link_backends(installed, tmp_path / "work") / "python"
+    assert {path.name for path in links.iterdir()} == {
+        "libtriton_python.so",
+        "triton_python_backend_stub",
+    }
+    assert (links / "triton_python_backend_stub").read_bytes() == b"of the image"
 
 
 def test_right_backend_links_stay_and_wrong_ones_are_made_again(tmp_path: Path) -> None:

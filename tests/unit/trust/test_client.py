@@ -115,3 +115,18 @@ def test_importing_the_client_loads_no_tuf_and_no_publisher() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_files_that_a_killed_client_left_are_swept_and_metadata_is_not(world: World) -> None:
+    world.client().refresh()
+    folder = world.folder / "device"
+    kept = {path for path in folder.rglob("*") if path.is_file()}
+    (folder / "targets").mkdir(exist_ok=True)
+    left = [folder / "metadata" / "tmpab12_x", folder / "targets" / ".tmp-ab12_x"]
+    for path in left:
+        path.write_bytes(b"half")
+    (folder / "metadata" / "tmpl.json").write_bytes(b"{}")  # a role may be called so
+    world.client().refresh()
+    assert [path for path in left if path.exists()] == []
+    assert (folder / "metadata" / "tmpl.json").exists()
+    assert {path for path in kept if not path.exists()} == set()

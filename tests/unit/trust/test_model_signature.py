@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from forge.errors import TrustError
+from forge.errors import StoreError, TrustError
+from forge.release.model_signer import sign_folder
+from forge.release.private_keys import decrypt, generate
 from forge.release.prove import _sign_model
 from forge.trust import proofs
 from forge.trust.model import verify_model_signature
@@ -115,12 +120,12 @@ def test_engine_that_differs_is_refused_and_believed_again_when_it_is_put_back(
 
 
 def test_signature_of_another_key_is_refused(world: World, engine: Path, tmp_path: Path) -> None:
-    from forge.release.private_keys import generate_model_key
-
-    generate_model_key(tmp_path, "strange", PASSPHRASE.encode())
-    (tmp_path / "strange.pem").rename(world.keys / "model.pem")
+    entry = generate(tmp_path, "strange", "model", PASSPHRASE.encode())
+    private = decrypt(tmp_path / "strange.pem", PASSPHRASE.encode())
+    public = SSlibKey.from_dict(entry.keyid, entry.public_key().to_dict())
+    sign_folder(engine, tmp_path / "model.sig", CryptoSigner(private, public))
     with pytest.raises(TrustError, match="no trusted model key signed it"):
-        verify_model_signature(signature(world, engine), engine, keys(world))
+        verify_model_signature((tmp_path / "model.sig").read_bytes(), engine, keys(world))
 
 
 def test_altered_signature_is_refused(world: World, engine: Path) -> None:
@@ -226,3 +231,31 @@ def test_engine_folder_that_is_not_in_the_tree_is_refused(
     (tmp_path / "serving.json").write_text(text)
     with pytest.raises(TrustError, match=phrase):
         proofs.engine_folder(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE])
+def test_a_disk_that_fails_is_no_verdict_on_the_engine(
+    world: World, engine: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    good, trusted = signature(world, engine), keys(world)
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("model_signing.verifying.Config.verify", fail)
+    with pytest.raises(StoreError, match=os.strerror(number)) as caught:
+        verify_model_signature(good, engine, trusted)
+    assert caught.value.exit_code == 9
+    monkeypatch.undo()
+    verify_model_signature(good, engine, trusted)
+
+
+def test_an_engine_is_verified_without_a_file_outside_the_folder_given(
+    world: World, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, trusted = signature(world, engine), keys(world)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    verify_model_signature(good, engine, trusted, work=work)
+    assert list(work.iterdir()) == []

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from forge.device import compile as compiling
-from forge.device.compile import Compiler, Job, command, engine_key, place
 from forge.errors import ConfigurationError, StepFailedError
+from forge.serving import compile as compiling
+from forge.serving.compile import Compiler, Job, command, engine_key, place
 from tests.support.compiler import StandIn, wanted
 
 RUNTIME = {"tensorrt": "10.16.0", "l4t": "39.2.0"}

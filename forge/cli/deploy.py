@@ -1,0 +1,65 @@
+"""`forge deploy kubernetes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from forge import profiles
+from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.errors import ConfigurationError, UsageError
+
+__all__ = ["deploy"]
+
+
+@click.group()
+def deploy() -> None:
+    """Make what runs devices on Kubernetes."""
+
+
+@deploy.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--write", "do_write", is_flag=True, help="Write what differs or is missing.")
+@click.option("--check", "do_check", is_flag=True, help="Fail if anything differs.")
+@project_option
+@json_option
+def kubernetes(
+    directory: Path | None,
+    project_dir: Path | None,
+    *,
+    do_write: bool,
+    do_check: bool,
+    as_json: bool,
+) -> None:
+    """Make one kustomize overlay for each profile; DIRECTORY is the project's deploy/kubernetes.
+
+    \b
+    forge deploy kubernetes              # which files are as the profiles say
+    forge deploy kubernetes --write
+    kubectl apply -k deploy/kubernetes/overlays/development
+    """  # noqa: D301
+    from forge.deploy.overlay import overlay
+    from forge.deploy.render import compare, render, write
+    from forge.images.bases import read_bases
+
+    if do_write and do_check:
+        raise UsageError("--write and --check exclude each other")
+    project = open_project(project_dir)
+    folder = directory or project.root / "deploy" / "kubernetes"
+    bases = read_bases(project.root / "dockerfiles")
+    found = [profiles.load(name, project.profiles) for name in profiles.names(project.profiles)]
+    wanted = render(overlay(one.profile, bases) for one in found)
+    before = compare(folder, wanted)
+    if do_write:
+        write(folder, wanted)
+    if as_json:
+        print_json([{"file": path, "state": state} for path, state in before.items()])
+    else:
+        print_table(("file", "was" if do_write else "state"), list(before.items()))
+    wrong = [path for path, state in before.items() if state != "same"]
+    if do_check and wrong:
+        message = f"{len(wrong)} files of {folder} are not what the profiles say"
+        raise ConfigurationError(
+            message, why=", ".join(wrong), hint="forge deploy kubernetes --write"
+        )

@@ -1,0 +1,1 @@
+"""What runs a device on Kubernetes: one kustomize overlay for each profile, made from it."""

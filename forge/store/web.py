@@ -1,0 +1,323 @@
+"""A store on a web server, read only: any that serves files and answers ranges will do.
+
+Nothing it says is believed that cannot be checked here: lengths, ranges and encodings must be what
+was asked for, redirects are not followed, and what the bytes are is proved by their digests later.
+A fault that may pass is tried again with growing pauses, a transfer from where it broke off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import ssl
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Final, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import httpcore
+
+from forge import __version__
+from forge.errors import ConfigurationError, CorruptedError, NotInStoreError, StoreError
+from forge.files import check_relative_path
+from forge.store import stopping
+from forge.store.connections import Connections
+from forge.store.objects import BusyError, Entry, Stored
+from forge.store.pace import Patience, RateLimit, pause, retry_after
+from forge.store.readonly import ReadOnly
+
+__all__ = ["ATTEMPTS", "WebObjects", "is_web"]
+
+ATTEMPTS: Final = 5
+_PROGRESS: Final = 64 * 1024  # after so many bytes a broken transfer is not counted as a failed try
+_ABSENT: Final = {403, 404, 410}  # buckets behind a web server say 403 of what they do not have
+_DENIED: Final = {401, 407}
+_TRANSIENT: Final = {408, 425, 429}
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"forge/{__version__}"}
+_T = TypeVar("_T")
+
+
+class _Fault(Exception):  # noqa: N818  never leaves this module
+    """What may be otherwise at the next try."""
+
+    def __init__(self, why: str, after_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.after_s = after_s
+
+
+def is_web(url: str) -> bool:
+    """Whether a URL is one for `WebObjects`."""
+    return urlsplit(url).scheme.lower() in {"https", "http"}
+
+
+class WebObjects(ReadOnly):
+    """Objects below a URL.
+
+    Args:
+        url: `https://host[:port]/path`. `http:` is for this machine, and for others only where
+            FORGE_ALLOW_HTTP=1: what is read is verified all the same, but others may see it.
+        environment: that, SSL_CERT_FILE or SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY.
+        limit: of the rate, shared with other places.
+        attempts: of one request that makes no progress.
+        patience: how slow a server may be, made anew for each request.
+        sleep: waits between them.
+
+    Raises:
+        ConfigurationError: another kind of URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        environment: Mapping[str, str],
+        *,
+        limit: RateLimit | None = None,
+        attempts: int = ATTEMPTS,
+        patience: Callable[[], Patience] = Patience,
+        sleep: Callable[[float], None] = stopping.sleep,
+    ) -> None:
+        scheme, host = _check_url(url, environment)
+        self._url = url.rstrip("/")
+        self._attempts = attempts
+        self._sleep = sleep
+        self._connections = Connections(scheme, host, environment, limit, patience=patience)
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+        return self._url
+
+    def read(self, name: str, *, max_bytes: int) -> Stored:
+        """See `Objects.read`."""
+
+        def get() -> Stored:
+            with self._answer("GET", name) as response:
+                self._require(response, name, 200)
+                length = _content_length(response)
+                if length is not None and length > max_bytes:
+                    raise self._too_large(name, max_bytes)
+                data = bytearray()
+                for block in response.iter_stream():
+                    data += block
+                    if len(data) > max_bytes:
+                        raise self._too_large(name, max_bytes)
+                return Stored(bytes(data), _header(response, "etag"))
+
+        return self._try(name, get)
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """See `Objects.read_range`."""
+        with contextlib.closing(self.stream(name, start, length)) as blocks:
+            return b"".join(blocks)
+
+    def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
+        """See `Objects.stream`."""
+        done, failed = 0, 0
+        while done < length:
+            before = done
+            try:
+                for block in self._range(name, start + done, length - done):
+                    done += len(block)
+                    yield block
+            except _Fault as fault:
+                failed = 1 if done - before >= _PROGRESS else failed + 1
+                self._wait(name, failed, fault)
+
+    def doubt(self, name: str) -> bool:  # noqa: ARG002
+        """See `Objects.doubt`: there is one place only."""
+        return False
+
+    def size(self, name: str) -> int | None:
+        """See `Objects.size`."""
+        entry = self.entry(name)
+        return None if entry is None else entry.size
+
+    def entry(self, name: str) -> Entry | None:
+        """See `Objects.entry`; the age is not asked for, so it is 0."""
+
+        def head() -> Entry:
+            with self._answer("HEAD", name) as response:
+                self._require(response, name, 200)
+                length = _content_length(response)
+                if length is None:
+                    raise self._failed(name, "it does not say how long it is")
+                return Entry(name, length, 0.0)
+
+        try:
+            return self._try(name, head)
+        except NotInStoreError:
+            return None
+
+    def _range(self, name: str, start: int, length: int) -> Iterator[bytes]:
+        end = start + length - 1
+        with self._answer("GET", name, {"Range": f"bytes={start}-{end}"}) as response:
+            self._require(response, name, 206)
+            self._check_range(response, name, start, end)
+            left = length
+            for block in response.iter_stream():
+                left -= len(block)
+                if left < 0:
+                    raise _Fault("it sends more than it was asked for")
+                yield block
+            if left:
+                raise _Fault(f"the transfer broke off {left} bytes early")
+
+    def _check_range(self, response: httpcore.Response, name: str, start: int, end: int) -> None:
+        text = _header(response, "content-range")
+        found = _CONTENT_RANGE.fullmatch(text)
+        if found is None or int(found[1]) != start or int(found[2]) > end:
+            raise _Fault(f"asked for the bytes {start}-{end}, it answers {text[:60]!r}")
+        if int(found[2]) != end:
+            raise self._short(name)
+        length = _content_length(response)
+        if length is not None and length != end - start + 1:
+            raise _Fault(f"it says {length} bytes of a range of {end - start + 1}")
+
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, name: str, headers: Mapping[str, str] | None = None
+    ) -> Iterator[httpcore.Response]:
+        """The answer, faults on the way as _Fault or StoreError."""
+        url = f"{self._url}/{quote(check_relative_path(name))}"
+        try:
+            with self._connections.ask(method, url, {**_HEADERS, **(headers or {})}) as response:
+                yield response
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            if certificate := _certificate_error(error):
+                raise self._untrusted(certificate) from None
+            raise _Fault(_short_text(error)) from None
+        except httpcore.ProxyError as error:
+            raise _Fault(f"the proxy says {_short_text(error)}") from None
+
+    def _require(self, response: httpcore.Response, name: str, status: int) -> None:
+        """Raise unless the answer is `status` and its bytes are as they are stored."""
+        if response.status == status:
+            encoding = _header(response, "content-encoding").lower()
+            if encoding not in {"", "identity"}:
+                raise self._failed(
+                    name, f"it sends {encoding[:20]!r} though that was not asked for"
+                )
+            return
+        if response.status in _ABSENT:
+            why = "the server answers 403" if response.status == 403 else ""  # noqa: PLR2004
+            raise NotInStoreError(f"{name} is not in the store {self._url}", why=why)
+        if response.status == 416:  # noqa: PLR2004
+            raise self._short(name)
+        if response.status in _TRANSIENT or response.status >= 500:  # noqa: PLR2004
+            after_s = retry_after(_header(response, "retry-after"))
+            raise _Fault(f"it answers {response.status}", after_s)
+        raise self._refused(response, name, status)
+
+    def _refused(self, response: httpcore.Response, name: str, wanted: int) -> StoreError:
+        status = response.status
+        if status == 200 and wanted == 206:  # noqa: PLR2004
+            hint = "use a server that answers Range requests"
+            return StoreError(f"The store {self._url} sends whole files only", hint=hint)
+        if 300 <= status < 400:  # noqa: PLR2004
+            hint = "redirects are not followed: give the store's final URL"
+            return StoreError(
+                f"The store {self._url} redirects", why=f"{name}: {status}", hint=hint
+            )
+        if status in _DENIED:
+            hint = "a store must be readable without a password; see docs/device.md"
+            return StoreError(f"The store {self._url} refuses access", why=str(status), hint=hint)
+        return self._failed(name, f"it answers {status}")
+
+    def _try(self, name: str, call: Callable[[], _T]) -> _T:
+        for failed in range(1, self._attempts + 1):
+            try:
+                return call()
+            except _Fault as fault:
+                self._wait(name, failed, fault)
+        raise AssertionError
+
+    def _wait(self, name: str, failed: int, fault: _Fault) -> None:
+        """Pause before the next try; raise StoreError if there is to be none."""
+        if failed >= self._attempts:
+            why = f"{name}: {fault}"
+            hint = "check the network and the server; what has come is used again"
+            what = f"The store {self._url} is out of reach"
+            raise BusyError(what, why=why, hint=hint, after_s=fault.after_s) from None
+        self._sleep(pause(failed, fault.after_s))
+
+    def _failed(self, name: str, why: str) -> StoreError:
+        hint = "the server must send files as they are, without a login or a transformation"
+        return StoreError(f"The store {self._url} failed", why=f"{name}: {why}", hint=hint)
+
+    def _untrusted(self, why: str) -> StoreError:
+        hint = (
+            "name its authority's file in SSL_CERT_FILE; check this machine's clock with 'date -u'"
+        )
+        return StoreError(f"The store {self._url} cannot prove who it is", why=why, hint=hint)
+
+    def _too_large(self, name: str, max_bytes: int) -> CorruptedError:
+        message = f"{name} in {self._url} is larger than {max_bytes} bytes"
+        return CorruptedError(message, hint="run 'forge store verify --repair' where it is kept")
+
+    def _short(self, name: str) -> CorruptedError:
+        message = f"{name} in {self._url} is cut short"
+        return CorruptedError(message, hint="run 'forge store verify --repair' where it is kept")
+
+
+def _check_url(url: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Scheme and host. Raises ConfigurationError; no secret in the URL is repeated."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host or "@" in parts.netloc or parts.query or parts.fragment or not _has_port(url):
+        hint = "give https://host/path: no user, password, query or fragment"
+        raise ConfigurationError("The store's URL cannot be used", hint=hint)
+    if ".." in unquote(parts.path).split("/") or re.search(r"[\x00-\x20\x7f-\uffff]", url):
+        hint = "write it without '..' and spaces, other characters percent-encoded"
+        raise ConfigurationError("The store's URL cannot be used", hint=hint)
+    if (
+        parts.scheme == "http"
+        and not _loopback(host)
+        and environment.get("FORGE_ALLOW_HTTP") != "1"
+    ):
+        message = f"http://{host} would be read in the clear"
+        hint = "use https://, or set FORGE_ALLOW_HTTP=1 if everybody on the way may see it"
+        raise ConfigurationError(message, hint=hint)
+    return parts.scheme, host
+
+
+def _has_port(url: str) -> bool:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _header(response: httpcore.Response, name: str) -> str:
+    wanted = name.encode()
+    found = [value for key, value in response.headers if key.lower() == wanted]
+    return found[0].decode("latin-1").strip() if found else ""
+
+
+def _content_length(response: httpcore.Response) -> int | None:
+    text = _header(response, "content-length")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004
+
+
+def _certificate_error(error: BaseException) -> str:
+    """What is wrong with the certificate, empty if it was something else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message or "its certificate does not hold"
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _short_text(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
