@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-__all__ = ["Service", "http_server"]
+__all__ = ["Service", "http_server", "listen"]
 
 # Longer than clients keep idle connections (httpx: 5 s): who closes first must not be the one that
 # is about to be asked, or a request gets a broken connection instead of an answer.
@@ -65,7 +65,7 @@ class Service:
         from forge.device.answers import Triton
         from forge.device.gateway import GatewayRules, create_app
 
-        listening = _listen(door.host, door.port)
+        listening = listen(door.host, door.port)
         shown = f"[{door.host}]" if ":" in door.host else door.host
         url = f"http://{shown}:{listening.getsockname()[1]}"
         started = timestamp(datetime.now(UTC))
@@ -145,8 +145,8 @@ def http_server(app: FastAPI) -> uvicorn.Server:
         app,
         log_level="warning",
         access_log=False,
-        # asyncio's own loop: uvloop 0.23 saves little here, and at the end of a loop in a thread it
-        # was seen to raise for connections that are still open.
+        # asyncio's own: at the end of uvloop's, in a thread, it was seen to raise for connections
+        # that are still open.
         loop="asyncio",
         http="httptools",
         ws="none",
@@ -174,8 +174,12 @@ def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[threading.Threa
             listening.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+def listen(host: str, port: int) -> socket.socket:
+    """A socket for `http_server`. Raises UsageError if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where a socket says that it is TCP. With it, head and
+    # first token are two writes, and the second waits 40 ms for a delayed acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

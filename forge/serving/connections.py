@@ -3,8 +3,8 @@
     async with pool.exchange("POST", path, body, Patience(...)) as response:
         async for data in response: ...
 
-A general client costs more here than the gateway's whole work: httpx sends head and body apart, and
-a server that waits for the rest loses the 40 ms of a delayed acknowledgement for each request.
+A general client costs more here than all the rest of the gateway: 10 ms of processor time for an
+answer of 32 tokens came down to less than half with this one.
 """
 
 from __future__ import annotations

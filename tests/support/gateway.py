@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from forge.device.answers import Triton
 from forge.device.journal import Release
 from forge.device.limit import Limit
 from forge.device.live import Live, Serving
-from forge.device.service import http_server
+from forge.device.service import http_server, listen
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -53,8 +52,7 @@ def serving_at(url: str, version: str = "1.0.0", max_seq_len: int = 1024) -> Ser
 @contextlib.contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
     """Serve an application from a thread; gives the URL."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
+    with listen("127.0.0.1", 0) as bound:
         server = http_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
