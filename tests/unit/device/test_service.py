@@ -18,7 +18,7 @@ from forge.device.live import Live
 from forge.device.metrics import Metrics
 from forge.device.operation import Operation
 from forge.device.power_control import PowerControl
-from forge.device.service import Service, _listen
+from forge.device.service import Service, listen
 from forge.device.slots import Home, Provisioned
 from forge.device.updater import Updater
 from forge.errors import StepFailedError, UsageError
@@ -39,12 +39,12 @@ def service(tmp_path: Path) -> Service:
 
 
 def test_the_port_is_listened_on_before_anything_is_started() -> None:
-    with _listen("127.0.0.1", 0) as first:
+    with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass  # the kernel answers though nobody accepts yet
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
-            _listen("127.0.0.1", port)
+            listen("127.0.0.1", port)
 
 
 def test_a_gateway_that_ended_ends_the_agent(service: Service) -> None:
