@@ -20,6 +20,7 @@ from forge import canonical
 from forge.errors import ConfigurationError
 from forge.files import check_relative_path, write_durably
 from forge.profiles import Golden
+from forge.store.disk import WRONG_FILE, disk_error
 
 __all__ = [
     "ENGINE_FILE",
@@ -162,7 +163,7 @@ class Spec(_Document):
 
 
 def read_spec(tree: Path) -> Spec:
-    """The spec of a rendered tree. Raises ConfigurationError."""
+    """The spec of a rendered tree. Raises ConfigurationError, StoreError."""
     spec = read_document(tree / SPEC_FILE, Spec)
     compiled = spec.compile_on_device
     inner = (compiled.source, *compiled.produces) if compiled else ()
@@ -177,12 +178,19 @@ def write_spec(tree: Path, spec: Spec) -> None:
 
 
 def read_document(path: Path, model: type[_T]) -> _T:
-    """Read and check one JSON file. Raises ConfigurationError that names the field at fault."""
+    """Read and check one JSON file.
+
+    Raises:
+        ConfigurationError: names the field at fault, or the file that is none.
+        StoreError: the disk fails; nothing is known of the file.
+    """
     try:
         if path.stat().st_size > MAX_DOCUMENT_BYTES:
             raise ConfigurationError(f"{path} is larger than {MAX_DOCUMENT_BYTES} bytes")
         return model.model_validate_json(path.read_bytes())
     except OSError as error:
+        if error.errno not in WRONG_FILE:
+            raise disk_error(f"{path.name} cannot be read", str(path), error) from None
         raise ConfigurationError(f"{path.name} cannot be read", why=str(error)) from None
     except ValidationError as error:
         raise ConfigurationError(f"{path.name} is not valid", why=_first(error.errors())) from None

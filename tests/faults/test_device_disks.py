@@ -103,7 +103,7 @@ ILLNESSES = [
     ),
     Illness(
         "no-inodes", "a disk without inodes from there on", few_inodes, fill_names,
-        frozenset({0, 9}), ("No space left on device",),
+        frozenset({0, 9}), ("No space left on device", "too full"),
     ),
     Illness(
         "read-only", "a disk that turns read-only", ext4, turn_read_only,
