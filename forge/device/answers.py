@@ -45,7 +45,7 @@ class Answers(Protocol):
     def __call__(self, serving: Serving, question: Question, /) -> AsyncGenerator[Sequence[Event]]:
         """A question with max_tokens → tokens as they come together, then one Finished."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing will be asked any more."""
 
 
@@ -53,7 +53,6 @@ class Triton:
     """Answers over one pool of connections; used from one event loop only."""
 
     def __init__(self) -> None:
-        self._url = ""
         self._connections: Connections | None = None
         self._asked_of: tuple[str, str] = "", ""
         self._inputs: frozenset[str] = frozenset()
@@ -79,14 +78,14 @@ class Triton:
             question.temperature,
             input_format=question.input_format,
         )
-        async with aclosing(astream(ask, self._pool(serving))) as events:
+        async with aclosing(astream(ask, self._pool())) as events:
             async for batch in events:
                 yield batch
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up; in the event loop's thread."""
         if self._connections:
-            self._connections.close()
+            await self._connections.close()
 
     async def _require_format(self, serving: Serving, wanted: InputFormat) -> None:
         place = serving.url, serving.release.manifest
@@ -103,9 +102,9 @@ class Triton:
     async def _read_inputs(self, serving: Serving) -> frozenset[str]:
         from forge.serving.connections import Patience
 
-        patience, path = Patience(*[_METADATA_S] * 3), f"/v2/models/{serving.model}"
+        patience, url = Patience(*[_METADATA_S] * 3), f"{serving.url}/v2/models/{serving.model}"
         try:
-            async with self._pool(serving).exchange("GET", path, b"", patience) as response:
+            async with self._pool().exchange("GET", url, b"", patience) as response:
                 data = b"".join([piece async for piece in response])
             return frozenset(str(one["name"]) for one in json.loads(data)["inputs"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -113,12 +112,9 @@ class Triton:
             why = str(error) or type(error).__name__
             raise StepFailedError(message, why=why, hint="see Triton's log") from None
 
-    def _pool(self, serving: Serving) -> Connections:
-        """Connections to this server; those to the one before are given up when they are idle."""
+    def _pool(self) -> Connections:
         from forge.serving.connections import Connections
 
-        if self._connections is None or self._url != serving.url:
-            if self._connections:
-                self._connections.close()
-            self._url, self._connections = serving.url, Connections(serving.url)
+        if self._connections is None:
+            self._connections = Connections()
         return self._connections

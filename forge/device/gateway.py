@@ -16,7 +16,7 @@ Every refusal is JSON: {"error": {"message", "hint"}}, on OpenAI's routes in Ope
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -101,8 +101,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(answers):
+        try:
             yield
+        finally:
+            await answers.close()
 
     app = FastAPI(
         title="Forge device", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan

@@ -49,14 +49,9 @@ class Ask:
     input_format: InputFormat = "user"
 
     @property
-    def path(self) -> str:
-        """Of Triton's streaming endpoint of the model."""
-        return f"/v2/models/{self.model}/generate_stream"
-
-    @property
     def endpoint(self) -> str:
-        """The whole URL."""
-        return f"{self.url}{self.path}"
+        """URL of Triton's streaming endpoint of the model."""
+        return f"{self.url}/v2/models/{self.model}/generate_stream"
 
     def body(self) -> dict[str, str | int | float]:
         """The request's JSON."""
@@ -103,7 +98,7 @@ async def astream(ask: Ask, pool: Connections | None = None) -> AsyncGenerator[S
 
     Args:
         ask: what to ask whom.
-        pool: connections to the server at `ask.url`; otherwise one is made for this request.
+        pool: connections to use again; otherwise one is made for this request.
     """
     from forge.serving.connections import Connections, Patience
 
@@ -112,10 +107,13 @@ async def astream(ask: Ask, pool: Connections | None = None) -> AsyncGenerator[S
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_explained(ask))
         if pool is None:
-            pool = stack.enter_context(contextlib.closing(Connections(ask.url)))
+            pool = Connections()
+            stack.push_async_callback(pool.close)
         end = time.monotonic() + times.total
         body = json.dumps(ask.body()).encode()
-        response = await stack.enter_async_context(pool.exchange("POST", ask.path, body, patience))
+        response = await stack.enter_async_context(
+            pool.exchange("POST", ask.endpoint, body, patience)
+        )
         parser = _parser(response.status, response.kind)
         async for data in response:
             _check_total(end, ask)

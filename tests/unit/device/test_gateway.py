@@ -78,7 +78,7 @@ class Script:
             raise self.error
         yield [Finished(self.reason, input_tokens=5, output_tokens=len(self.pieces))]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed = True
 
 
