@@ -129,6 +129,17 @@ def by_digest(image: str | None) -> str | None:
     return read_bases(DOCKERFILES).by_digest(image)
 
 
+def pinned(profile: Profile) -> Profile:
+    """The profile with `serving.image` by digest: of the base, where it names one of ours."""
+    name = profile.serving.image
+    if name is None:
+        return profile
+    base = by_digest(name.removeprefix(SERVING))
+    return profile.model_copy(
+        update={"serving": profile.serving.model_copy(update={"image": base})}
+    )
+
+
 def unresolved(image: str | None) -> str:
     """Why nothing can be served in `image` yet; empty: it is known by digest."""
     known = by_digest(image)

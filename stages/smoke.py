@@ -36,6 +36,8 @@ def benchmark(profile: Profile, repository: Artifact) -> Artifact:
              "smoke.max_tokens", "serving.start_timeout_s", "power"),
         ),
         environments=environments,
+        # Triton and the runtime are the image's: the runner must be in it, or start it.
+        image=None if name else image.pinned(profile).serving.image,
         sources=(*sources(*SOURCES), source(Path(forge.nvpmodel.__file__))),
         libraries={"httpx": version("httpx")},
         platform=profile.platform,

@@ -37,6 +37,5 @@ def compile(profile: Profile, weights: Weights, dockerfiles: Path) -> Artifact: 
         environments=(locked(dockerfiles / "openvino"),),
         sources=(source(_TOOL),),
         platform=profile.platform,
-        labels=profile.runner.labels,
     )
     return step["engine"]

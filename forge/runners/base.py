@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from forge.runners.view import View
 from forge.steps import Link, Step
@@ -75,13 +75,20 @@ class Runner(Protocol):
 
     @property
     def containers(self) -> bool:
-        """Whether it can run a step in the image the step names."""
+        """Whether commands run in containers and not on the machine itself."""
+
+    def runs_in(self, image: str) -> bool:
+        """Whether it can run a step in this image."""
 
     def carrier(self, step: Step) -> str:
         """Name of what would run this step: the runner's own, or of the one beside it."""
 
     def execute(self, job: Job) -> Execution:
         """Run the step's command to its end. Raises Cancelled, ForgeError before it starts."""
+
+
+# What GitHub gives every runner of its own accord; a step's platform says the same.
+_PLATFORM_LABELS: Final = frozenset({"self-hosted", "linux", "x64", "arm64"})
 
 
 def refuse(runner: Runner, step: Step) -> str:
@@ -92,13 +99,17 @@ def refuse(runner: Runner, step: Step) -> str:
         offered = ", ".join(sorted(runner.platforms))
         labels = f" (labels {', '.join(step.labels)})" if step.labels else ""
         return f"it needs {step.platform}{labels} and this runner is {offered}"
-    if not runner.labels.issuperset(step.labels):
-        word = "label" if len(step.labels) == 1 else "labels"
+    missing = [label for label in step.labels if label not in runner.labels]
+    if step.platform is not None:
+        missing = [label for label in missing if label not in _PLATFORM_LABELS]
+    if missing:
+        word = "label" if len(missing) == 1 else "labels"
         offers = ", ".join(sorted(runner.labels)) or "none"
-        wanted = ", ".join(step.labels)
+        wanted = ", ".join(missing)
         return f"it needs a runner with the {word} {wanted}; {runner.name} offers {offers}"
-    if step.image is not None and not runner.containers:
-        return f"it runs in the image {step.image}, and this runner runs no containers"
+    if step.image is not None and not runner.runs_in(step.image):
+        there = "run it by a Forge that was started in that image, or with --runner dagger"
+        return f"it runs in the image {step.image}: {there}"
     return _refuse_programs(runner, step.programs)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from forge.container import running_image
 from forge.runners.base import Runner
 from forge.runners.local import LocalRunner, host_platform
 
@@ -30,6 +31,7 @@ def open_runner(name: str, root: Path, work: Path, environment: Mapping[str, str
         cache=work / "environments",
         environment=dict(environment),
         labels=frozenset(label for label in labels.split(",") if label),
+        image=running_image(environment),
     )
     if name == "local":
         return local

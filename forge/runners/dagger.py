@@ -62,7 +62,11 @@ class DaggerRunner:
 
     @property
     def containers(self) -> bool:
-        """It runs a step in the image the step names."""
+        """Every command that does not stay on this machine."""
+        return True
+
+    def runs_in(self, image: str) -> bool:  # noqa: ARG002 - the Protocol's signature
+        """In any that its engine can pull."""
         return True
 
     def carrier(self, step: Step) -> str:

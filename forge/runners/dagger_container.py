@@ -99,6 +99,9 @@ class ContainerPlan:
     gpu: bool
 
 
+_GPU_LABELS: Final = ("gpu-", "jetson-")
+
+
 def stays_here(step: Step) -> str:
     """Why a step runs beside the scheduler and not in a container; empty when it does not.
 
@@ -156,7 +159,7 @@ def container_plan(
             if value and (name in step.secrets or name.upper() in NETWORK)
         },
         argv=tuple(substitute(step.argv, _Paths(step))),
-        gpu=any(label.startswith("gpu-") for label in step.labels),
+        gpu=any(label.startswith(_GPU_LABELS) for label in step.labels),
     )
 
 

@@ -23,6 +23,7 @@ from typing import Final
 
 import forge.serving
 from forge import canonical, environments
+from forge.container import RunningImage
 from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.runners.base import Execution, Job, go_on
@@ -65,11 +66,13 @@ class LocalRunner:
         cache: folder for tool environments.
         environment: the caller's environment variables.
         labels: what this machine offers, e.g. `gpu-sm120`.
+        image: the container image around this process, if there is one.
     """
 
     cache: Path
     environment: Mapping[str, str]
     labels: frozenset[str] = frozenset()
+    image: RunningImage | None = None
 
     @property
     def name(self) -> str:
@@ -87,8 +90,12 @@ class LocalRunner:
 
     @property
     def containers(self) -> bool:
-        """It runs commands beside this process, never in an image."""
+        """It runs commands beside this process."""
         return False
+
+    def runs_in(self, image: str) -> bool:
+        """Only in the image this process is in itself."""
+        return self.image is not None and self.image.is_the_image(image)
 
     def execute(self, job: Job) -> Execution:
         """Run the command, its output to `log.txt` in the job's folder and to the view."""

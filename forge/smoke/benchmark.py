@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from forge import environments
-from forge.container import TRITON, require_image
+from forge.container import TRITON
 from forge.errors import ConfigurationError, ForgeError
 from forge.files import write_durably
 from forge.serving.client import Ask, stream
@@ -103,7 +103,6 @@ def _of_the_image(spec: Spec) -> environments.Installed:
     if spec.image is None:
         message = "The model repository is served from an environment, and none is given"
         raise ConfigurationError(message, hint="give --environment")
-    require_image(spec.image)
     return environments.of_image(TRITON)
 
 

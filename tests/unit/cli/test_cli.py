@@ -146,7 +146,7 @@ def test_refusal_names_the_labels_what_this_runner_offers_and_another_way(projec
         row["step"]: row for row in json.loads(forge(project, "plan", "release", "--json").stdout)
     }
     reason = rows["smoke@rtx-pro-4000-aot"]["reason"]
-    assert "labels self-hosted, linux, x64, gpu-sm120; local linux/amd64 offers none" in reason
+    assert "the label gpu-sm120; local linux/amd64 offers none" in reason
     assert rows["engine@rtx-pro-4000-aot"]["runner"] == "local linux/amd64"
     assert "--profile rtx-pro-4000-aot" in rows["engine@rtx-pro-4000"]["reason"]
 
@@ -259,7 +259,8 @@ def test_matrix_fails_when_more_rounds_are_left_than_the_workflow_has(project: P
     assert forge(project, *matrix, "--rounds", "2").returncode == 0
     done = forge(project, *matrix, "--rounds", "0")
     assert done.returncode == 4
-    assert "still to do: checkpoint, " in done.stderr
+    assert "still to do: " in done.stderr
+    assert "gate@tesla-p40" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--only", "--skip", "--profile"])
