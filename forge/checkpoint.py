@@ -63,6 +63,13 @@ class Checkpoint:
     sha256: str | None
     architecture: str | None = None
 
+    @property
+    def gguf(self) -> bool | None:
+        """Whether its paths name a GGUF file; None where they do not say."""
+        if any(path.endswith(".gguf") for path in self.paths):
+            return True
+        return False if any(path.endswith(".safetensors") for path in self.paths) else None
+
 
 def parse(url: str) -> Checkpoint:
     """Parse a checkpoint URL. Raises ConfigurationError."""

@@ -34,7 +34,8 @@ def fetch(url: str) -> Weights:
     )
     original = step["checkpoint"]
     huggingface = _as_huggingface(original, parsed.architecture)
-    return Weights(original, huggingface, parsed.architecture, _as_onnx(huggingface))
+    onnx = _as_onnx(huggingface)
+    return Weights(original, huggingface, parsed.architecture, onnx, parsed.gguf)
 
 
 def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:

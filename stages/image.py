@@ -10,7 +10,7 @@ import forge.images
 from forge.errors import ConfigurationError
 from forge.images.bases import Bases, read_bases
 from forge.images.lock import own_lock
-from forge.images.plan import Image, discover, on_base
+from forge.images.plan import SERVING, Image, discover, serving
 from forge.images.platforms import PLATFORMS
 from forge.images.registry import Registry
 from forge.profiles import Profile
@@ -18,7 +18,6 @@ from forge.steps import Artifact, SourceFile, Step, locked, source, sources
 from stages import DOCKERFILES
 
 SOURCES = Path(forge.images.__path__[0])
-SERVING = "serving-"  # what an image's name begins with that is the device's on a Triton base
 # Which storage buildah uses and where the registry's credentials are; never in a key.
 CONTAINER_SECRETS = ("CONTAINERS_STORAGE_CONF", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE")
 
@@ -35,21 +34,8 @@ class Built:
 def wanted(profiles: Iterable[Profile]) -> list[Image]:
     """Every image of dockerfiles/, and the device image on each Triton base a profile names."""
     bases = read_bases(DOCKERFILES)
-    images = list(discover(DOCKERFILES, bases))
-    device = next((image for image in images if image.name == "device"), None)
-    triton: dict[str, set[str]] = {}
-    for profile in profiles:
-        named = (profile.serving.image or "").removeprefix(SERVING)
-        base = bases.find(named)
-        if profile.serving.server != "container" or base is None:
-            continue
-        if profile.platform in bases.get(base).platforms:
-            triton.setdefault(base, set()).add(profile.platform)
-    if device is not None:
-        for base, asked in sorted(triton.items()):
-            platforms = [one for one in PLATFORMS if one in asked]
-            images.append(on_base(device, base, platforms))
-    return images
+    images = discover(DOCKERFILES, bases)
+    return [*images, *serving(images, bases, profiles)]
 
 
 def of_profile(profile: Profile) -> Image | None:

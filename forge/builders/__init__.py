@@ -30,12 +30,14 @@ class Weights:
         huggingface: the same as a Hugging Face folder (safetensors, tokenizer), fp16.
         architecture: what the model is, e.g. `llama`; None where nobody said.
         onnx: the same as an ONNX graph with a KV cache, fp16, its tokenizer beside it.
+        gguf: whether the original is a GGUF file; None where its URL does not say.
     """
 
     original: Artifact
     huggingface: Artifact
     architecture: str | None
     onnx: Artifact
+    gguf: bool | None = None
 
 
 class Builder(Protocol):

@@ -15,7 +15,11 @@ __all__ = ["checkpoint"]
 
 @click.group()
 def checkpoint() -> None:
-    """Pin model weights by digest."""
+    """Pin model weights by digest.
+
+    \b
+    forge checkpoint pin 'hf:org/model@COMMIT?path=*.safetensors'
+    """  # noqa: D301
 
 
 @checkpoint.command()

@@ -15,7 +15,12 @@ __all__ = ["deploy"]
 
 @click.group()
 def deploy() -> None:
-    """Make what runs devices on Kubernetes."""
+    """Make what runs devices on Kubernetes.
+
+    \b
+    forge deploy kubernetes --check
+    forge deploy kubernetes --write
+    """  # noqa: D301
 
 
 @deploy.command()

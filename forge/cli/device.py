@@ -36,7 +36,13 @@ _profile_option = click.option(
 
 @click.group()
 def device() -> None:
-    """Provision, run and inspect a device."""
+    """Provision, run and inspect a device.
+
+    \b
+    forge device provision --store https://bundles.example/prod --root root.json --name llm
+    forge device run
+    forge device status --json
+    """  # noqa: D301
 
 
 class Rate(click.ParamType[int]):

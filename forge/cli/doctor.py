@@ -141,7 +141,7 @@ def _space(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
     return Check(
         "tool environments, store",
-        "5 GB free disk",
+        "5 GB free disk; 12 GB for builders tensorrt-rtx and edge-llm",
         free > 5_000_000_000,  # noqa: PLR2004  two environments (1.2 GB), model, engine, slots
         f"{free / 1e9:.0f} GB",
         "forge store gc; export FORGE_CACHE=FOLDER  # on a larger disk",

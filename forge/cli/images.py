@@ -7,17 +7,23 @@ from pathlib import Path
 
 import click
 
+from forge import profiles
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
 from forge.files import write_durably
 from forge.images.bases import FILE, Base, read_bases, rewrite
-from forge.images.plan import Image, discover
+from forge.images.plan import Image, discover, serving
 
 __all__ = ["images"]
 
 
 @click.group()
 def images() -> None:
-    """List container images, pin their bases by digest."""
+    """List container images, pin their bases by digest.
+
+    \b
+    forge images list
+    forge images update
+    """  # noqa: D301
 
 
 @images.command("list")
@@ -30,9 +36,13 @@ def list_images(project_dir: Path | None, *, as_json: bool) -> None:
     forge images list
     forge run images --only 'index@device'
     """  # noqa: D301
-    folder = open_project(project_dir).root / "dockerfiles"
+    project = open_project(project_dir)
+    folder = project.root / "dockerfiles"
     bases = read_bases(folder)
-    rows = [_row(image, bases.get(image.base)) for image in discover(folder, bases)]
+    images = discover(folder, bases)
+    found = (profiles.load(name, project.profiles) for name in profiles.names(project.profiles))
+    images = (*images, *serving(images, bases, (one.profile for one in found)))
+    rows = [_row(image, bases.get(image.base)) for image in images]
     if as_json:
         print_json(rows)
         return

@@ -18,7 +18,12 @@ __all__ = ["profile"]
 
 @click.group()
 def profile() -> None:
-    """Show and check device profiles."""
+    """Show and check device profiles.
+
+    \b
+    forge profile list
+    forge profile show jetson-agx-thor
+    """  # noqa: D301
 
 
 @profile.command("list")

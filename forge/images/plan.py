@@ -11,7 +11,7 @@ every platform says so in its requirements.in: `# platforms: linux/amd64`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,11 @@ from typing import Final
 from forge.errors import ConfigurationError
 from forge.images.bases import Base, Bases
 from forge.images.platforms import PLATFORMS, Platform
+from forge.profiles import Profile
 
 __all__ = [
     "BUILD_ENVIRONMENT",
+    "SERVING",
     "SHARED",
     "Build",
     "Image",
@@ -29,9 +31,11 @@ __all__ = [
     "discover",
     "on_base",
     "pinned",
+    "serving",
 ]
 
 SHARED: Final = "tool.Dockerfile"
+SERVING: Final = "serving-"  # begins the name of the device image on a Triton base
 # Needs no container runtime, no network bridge and no privileges beyond a user namespace.
 BUILD_ENVIRONMENT: Final[Mapping[str, str]] = {"BUILDAH_ISOLATION": "chroot"}
 _BASE = re.compile(r"^ARG BASE=([a-z0-9][a-z0-9.-]*)$", re.MULTILINE)
@@ -89,7 +93,25 @@ def discover(dockerfiles: Path, bases: Bases) -> tuple[Image, ...]:
 
 def on_base(image: Image, base: str, platforms: Sequence[Platform]) -> Image:
     """The serving image: `image` built on a Triton base instead of its own."""
-    return Image(f"serving-{base}", image.dockerfile, image.lock, base, tuple(platforms))
+    return Image(f"{SERVING}{base}", image.dockerfile, image.lock, base, tuple(platforms))
+
+
+def serving(images: Sequence[Image], bases: Bases, profiles: Iterable[Profile]) -> list[Image]:
+    """The device image on each Triton base that a profile names, itself or as `serving-<base>`."""
+    device = next((image for image in images if image.name == "device"), None)
+    asked: dict[str, set[str]] = {}
+    for profile in profiles:
+        base = bases.find((profile.serving.image or "").removeprefix(SERVING))
+        if profile.serving.server != "container" or base is None:
+            continue
+        if profile.platform in bases.get(base).platforms:
+            asked.setdefault(base, set()).add(profile.platform)
+    if device is None:
+        return []
+    return [
+        on_base(device, base, [one for one in PLATFORMS if one in platforms])
+        for base, platforms in sorted(asked.items())
+    ]
 
 
 def build_argv(build: Build, *, dockerfile: Path, context: Path, id_file: Path) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from forge.store.objects import BusyError, Entry, Stored
 from forge.store.pace import Patience, RateLimit, pause, retry_after
 from forge.store.readonly import ReadOnly
 
-__all__ = ["ATTEMPTS", "WebObjects", "is_web"]
+__all__ = ["ATTEMPTS", "WebObjects"]
 
 ATTEMPTS: Final = 5
 _PROGRESS: Final = 64 * 1024  # after so many bytes a broken transfer is not counted as a failed try
@@ -44,11 +44,6 @@ class _Fault(Exception):  # noqa: N818  never leaves this module
     def __init__(self, why: str, after_s: float = 0.0) -> None:
         super().__init__(why)
         self.after_s = after_s
-
-
-def is_web(url: str) -> bool:
-    """Whether a URL is one for `WebObjects`."""
-    return urlsplit(url).scheme.lower() in {"https", "http"}
 
 
 class WebObjects(ReadOnly):

@@ -180,3 +180,14 @@ def test_fetched_file_is_no_link_to_the_users_own(model: Path, output: Path) -> 
     checkpoint.fetch(f"file:{model}", output, environment=os.environ)
     (model / "a.safetensors").write_bytes(b"WEIGHTS A")  # in place, as long as before
     assert (output / "a.safetensors").read_bytes() == b"weights a"
+
+
+@pytest.mark.parametrize(
+    ("paths", "gguf_file"),
+    [("?path=a/*.gguf", True), ("?path=*.safetensors&path=*.json", False), ("", None),
+     ("?path=*", None)],
+)  # fmt: skip
+def test_url_says_whether_it_is_a_gguf_file_as_far_as_it_names_files(
+    paths: str, gguf_file: bool | None
+) -> None:
+    assert parse(f"file:/models/x{paths}#sha256={PIN}").gguf is gguf_file

@@ -12,11 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "artifacts" / "README.md",
+    ROOT / "forge" / "template" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 INLINE = re.compile(r"`(forge [^`…]+)`")
 FENCED = re.compile(r"^\s*(?:\$ )?(forge [^…\n]+)$", re.MULTILINE)
+VARIABLE = re.compile(r"vars\.(\w+)")
 SHELL = re.compile(r"\s(?:#|\||&&|&|>|;).*$")
 
 
@@ -50,3 +52,12 @@ def test_docs_name_no_package_registry_and_no_path_of_a_machine() -> None:
     forbidden = re.compile(r"pypi\.org|pythonhosted|registry\.npmjs|/root/|/tmp/lab|/work/")
     pages = [*PAGES, *ROOT.glob("requirements*.lock"), *ROOT.glob("*/*/requirements.lock")]
     assert [page.name for page in pages if forbidden.search(page.read_text("utf-8"))] == []
+
+
+@pytest.mark.parametrize("page", ["docs/ci.md", "forge/template/README.md"])
+def test_every_variable_of_the_workflows_is_explained(page: str) -> None:
+    workflows = (ROOT / ".github" / "workflows").glob("*.yml")
+    used = {name for path in workflows for name in VARIABLE.findall(path.read_text())}
+    assert "FORGE_KEYS" in used
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [name for name in sorted(used) if f"`{name}`" not in text] == []

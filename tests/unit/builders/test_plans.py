@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,14 @@ class TestTensorRtLlm:
 def _pair(step: Step, option: str) -> tuple[str, str]:
     place = step.argv.index(option)
     return step.argv[place], step.argv[place + 1]
+
+
+def test_openvino_refuses_a_checkpoint_whose_url_names_no_gguf_file() -> None:
+    chosen = profile("development")
+    other = replace(weights(), gguf=False)
+    with pytest.raises(ConfigurationError, match="takes GGUF files only"):
+        builder_of(chosen).compile(chosen, other, DOCKERFILES)
+    assert builder_of(chosen).compile(chosen, weights(), DOCKERFILES).step.labels == ()
 
 
 def test_both_torch_environments_pin_one_torch_and_one_transformers() -> None:

@@ -28,6 +28,7 @@ def test_list_says_of_each_image_what_keeps_it_from_being_built(
     assert rows["device"]["dockerfile"] == "device/Dockerfile"
     assert rows["openvino"]["dockerfile"] == "dockerfiles/tool.Dockerfile"
     assert "has no digest yet: forge images update" in rows["device"]["state"]
+    assert rows["serving-triton-26.07-trtllm"]["platforms"] == "linux/amd64"  # rtx-pro-4000's
 
 
 def test_run_is_refused_before_anything_runs_while_a_base_has_no_digest(
