@@ -188,6 +188,6 @@ def test_fetched_file_is_no_link_to_the_users_own(model: Path, output: Path) -> 
      ("?path=*", None)],
 )  # fmt: skip
 def test_url_says_whether_it_is_a_gguf_file_as_far_as_it_names_files(
-    paths: str, gguf_file: bool | None
+    paths: str, *, gguf_file: bool | None
 ) -> None:
     assert parse(f"file:/models/x{paths}#sha256={PIN}").gguf is gguf_file
