@@ -266,7 +266,8 @@ def test_triton_model_makes_the_calls_the_real_package_takes(
 ) -> None:
     """NVIDIA's own Python code runs; only its native module, which needs CUDA, is stood in."""
     shutil.copy(TEMPLATES / "edge-llm" / "model.py", tmp_path)
-    shutil.copy(TEMPLATES / "shared" / "streaming.py", tmp_path)
+    for name in ("streaming.py", "turns.py"):
+        shutil.copy(TEMPLATES / "shared" / name, tmp_path)
     engine = tmp_path / "engine"
     engine.mkdir()
     (engine / "llm.engine").write_bytes(b"")
