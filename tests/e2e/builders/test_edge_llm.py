@@ -338,9 +338,9 @@ from streaming import Limits, Wanted
 served = model.TritonPythonModel()
 served.limits = Limits(2, 64, 128, 16, 0, 30)
 served.load(Path(sys.argv[1]), served.limits)
-pieces = list(served.generate(Wanted("France?", 30, 0.0)))
+pieces = list(served.generate(Wanted([{"role": "user", "content": "France?"}], 30, 0.0)))
 said["pieces"] = [[p.text, p.tokens, p.input_tokens, p.finish_reason] for p in pieces]
-gone = served.generate(Wanted("France?", 30, 0.0))
+gone = served.generate(Wanted([{"role": "user", "content": "France?"}], 30, 0.0))
 next(gone)
 gone.close()
 served.close()
