@@ -6,7 +6,7 @@ export@PROFILE     ONNX for one SM; neither the SM nor the precision stands in i
 engine@PROFILE     `engine.build_on: device`: the export and what the device must run on it;
                    `runner`: `llm_build` on a runner that is such a device
 
-Sources: the 0.11.0 wheel; FACTS sections 5 and 9.
+Sources: the 0.11.0 wheel; docs/facts.md section 5.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ engine@PROFILE    mode `engine`: `trtllm-build`, which 1.2.1 is the last release
                   kernels on the GPU that is present and cannot name another one
                   mode `llmapi`: the Hugging Face checkpoint (quantised), loaded by the LLM API
 
-Sources: FACTS sections 4, 6 and 7; the options in flags/.
+Sources: docs/facts.md sections 4, 6 and 7; the options in flags/.
 """
 
 from __future__ import annotations
