@@ -23,7 +23,10 @@ from forge.files import write_durably
 __all__ = ["TOLERANCE", "WRITTEN", "LowerBound", "believable", "moment"]
 
 WRITTEN: Final = datetime(2026, 11, 24, tzinfo=UTC)
-"""When this source was as it is: no clock that is right says less. Moved on with each release."""
+"""When this source was as it is: no clock that is right says less.
+
+A new version moves it on: tests/unit/trust/test_clock.py fails until it does.
+"""
 TOLERANCE: Final = timedelta(days=1)
 """How far two clocks that are both right enough may be apart."""
 _MAX_BYTES: Final = 64 * 1024

@@ -1,16 +1,26 @@
-"""The moment that is kept."""
+"""The moment that is kept, and the program's own date."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from forge import __version__
 from forge.errors import TrustError
 from forge.trust.clock import WRITTEN, believable, moment
 
 DAY = timedelta(days=1)
 LATER = WRITTEN + 100 * DAY
+
+
+def test_date_of_the_program_moves_with_its_version() -> None:
+    """A new version fails here: move WRITTEN to the day of the release, then both of these."""
+    assert (__version__, WRITTEN.date()) == ("0.1.0", date(2026, 11, 24))
+
+
+def test_date_of_the_program_is_not_ahead_of_a_clock_that_is_right() -> None:
+    assert datetime.now(UTC) + DAY > WRITTEN
 
 
 @pytest.mark.parametrize(
