@@ -113,6 +113,13 @@ class Engine(_Section):
     )
 
 
+class Probe(_Section):
+    """The slowest that a device keeps, on the best of the golden prompts; null: not checked."""
+
+    ttft_ms_max: float | None = Field(gt=0, description="until the first text, ms")
+    output_tokens_per_s_min: float | None = Field(gt=0, description="from the first text on")
+
+
 class Serving(_Section):
     """How Triton serves the engine."""
 
@@ -127,6 +134,7 @@ class Serving(_Section):
         description="stop the old, start the new; or start it beside, which needs memory for both"
     )
     start_timeout_s: float = Field(gt=0, le=7200, description="until the model must be ready, s")
+    probe: Probe
 
 
 class Requires(_Section):

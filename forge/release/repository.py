@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from forge.errors import ConflictError, ForgeError, NotInStoreError, TrustError
 from forge.release.index import later_roots
 from forge.store.objects import Objects
 from forge.trust import layout
+from forge.trust.clock import TOLERANCE, moment
 from forge.trust.explain import tuf_errors
 from forge.trust.proof_keys import MAX_PROOF_KEYS_BYTES, ProofKeys, parse_proof_keys
 
@@ -53,6 +55,7 @@ _ATTEMPTS: Final = 8
 _FIRST_PAUSE_S: Final = 0.1
 # How many numbered left-overs of dead publishers are stepped over.
 _MAX_LEFT_OVERS: Final = 1000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ def update(
         writer = _Writer(objects, ring, state, edit, now)
         if not always and not writer.due():
             return False
+        if attempt == 0 and state.timestamp and (doubt := _doubt(state.timestamp.signed, now)):
+            _log.warning(
+                "%s Check this machine's clock: a moment far ahead makes devices without a "
+                "clock refuse what comes later.", doubt,
+            )  # fmt: skip
         try:
             writer.write()
         except ConflictError:
@@ -228,6 +236,20 @@ def sign(document: T, signers: list[Signer], delegator: Root | Targets, role: st
             hint="start a new store for the next releases",
         )
     return data
+
+
+def _doubt(newest: Timestamp, now: datetime) -> str:
+    """What speaks against this machine's clock; empty if nothing does.
+
+    Said and not refused: a store may have been left alone, and after somebody else's wrong clock
+    the right one must be able to sign.
+    """
+    signed_at = moment(newest.unrecognized_fields.get("signed_at"))
+    if signed_at and now < signed_at - TOLERANCE:
+        return f"It is {now:%Y-%m-%d} here, and the store was signed on {signed_at:%Y-%m-%d}."
+    if now > newest.expires + TOLERANCE:
+        return f"It is {now:%Y-%m-%d} here, and the store expired on {newest.expires:%Y-%m-%d}."
+    return ""
 
 
 def _proof_keys(objects: Objects, ring: Keyring, state: State) -> ProofKeys:

@@ -51,6 +51,9 @@ def make_spec(settings: RenderSettings, engine: EngineFacts) -> Spec:
     if serving.server == "container" and not _IMAGE.fullmatch(serving.image or ""):
         message = "serving.server is 'container', but serving.image names none by digest"
         raise ConfigurationError(message, hint="for example name@sha256:…")
+    if not settings.smoke.golden:
+        message = "smoke.golden is empty: a device could not tell whether the model answers rightly"
+        raise ConfigurationError(message, hint="name a prompt and what its answer must contain")
     environment = serving.environment if serving.server == "environment" else None
     return Spec(
         model=serving.model,
@@ -68,6 +71,7 @@ def make_spec(settings: RenderSettings, engine: EngineFacts) -> Spec:
         default_max_tokens=serving.default_max_tokens,
         start_timeout_s=serving.start_timeout_s,
         golden=settings.smoke.golden,
+        probe=serving.probe,
         compile_on_device=engine.compile_on_device,
     )
 

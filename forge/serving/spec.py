@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forge import canonical
 from forge.errors import ConfigurationError
 from forge.files import check_relative_path, write_durably
-from forge.profiles import Golden
+from forge.profiles import Golden, Probe
 from forge.store.disk import WRONG_FILE, disk_error
 
 __all__ = [
@@ -45,6 +45,8 @@ IMAGE_FILE: Final = "image.json"
 MODELS_FOLDER: Final = "models"
 LOCK_PATH: Final = "runtime/requirements.lock"
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+
+_UNCHECKED: Final = Probe(ttft_ms_max=None, output_tokens_per_s_min=None)
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -108,6 +110,7 @@ class _ServingSettings(BaseModel):
     default_max_tokens: int = Field(ge=1)
     activation: Literal["swap", "blue-green"] = "swap"
     start_timeout_s: float = Field(60.0, gt=0)
+    probe: Probe = _UNCHECKED
 
 
 class _SmokeSettings(BaseModel):
@@ -157,6 +160,7 @@ class Spec(_Document):
     default_max_tokens: int = Field(ge=1)
     start_timeout_s: float = Field(gt=0, description="until the model must be ready, s")
     golden: tuple[Golden, ...] = Field(description="prompts whose answers are known")
+    probe: Probe = Field(_UNCHECKED, description="how slow their answers may be")
     compile_on_device: CompileOnDevice | None = Field(
         None, description="null: the tree holds the engine itself"
     )

@@ -23,7 +23,7 @@ from forge.files import write_durably
 from forge.serving.client import Ask, stream
 from forge.serving.compile import Compiler, Job
 from forge.serving.events import Finished
-from forge.serving.probe import ask_golden, check
+from forge.serving.probe import probe
 from forge.serving.server import TritonServer, started
 from forge.serving.spec import Spec, read_spec
 from forge.smoke import machine
@@ -76,7 +76,7 @@ def benchmark(
         output: folder for the result; Triton's log of a failure is in `output`-triton beside it.
 
     Raises:
-        SmokeGateError: a golden prompt got a wrong answer.
+        SmokeGateError: a golden prompt got a wrong answer, or all came too slowly for a device.
         BundleError: the engine that devices compile themselves does not compile here.
         StepFailedError: Triton did not start or died; the compiler is not on this machine.
         ConfigurationError: the tree or the environment is not right, or this machine runs at
@@ -167,8 +167,7 @@ def _kept_if_it_fails(folder: Path) -> Iterator[Path]:
 
 
 def _measure_all(server: TritonServer, spec: Spec, smoke: SmokeSettings, ready: float) -> Result:
-    golden = ask_golden(server.url, spec.model, smoke.golden)
-    check(golden)
+    golden = probe(server.url, spec.model_copy(update={"golden": smoke.golden}))
     _say(f"{len(golden)} golden prompts answered as expected")
     measured = [_at(server, spec, smoke, concurrency) for concurrency in smoke.concurrency]
     used = server.usage()

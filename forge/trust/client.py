@@ -14,9 +14,9 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from forge.bundle import (
     MAX_DOCUMENT_BYTES,
@@ -34,7 +34,7 @@ from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError
 from forge.files import fsync_directory, write_durably
 from forge.store.objects import Objects, tries
 from forge.trust import layout
-from forge.trust.clock import LowerBound
+from forge.trust.clock import TOLERANCE, LowerBound, believable, moment
 from forge.trust.explain import tuf_errors
 from forge.trust.proof_keys import (
     MAX_PROOF_KEYS_BYTES,
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TrustedStore"]
 
-# A clock this far behind the newest signature is wrong, and that is said. One day leaves room for a
-# publisher whose own clock is a little fast.
-_CLOCK_TOLERANCE: Final = timedelta(days=1)
 _log = logging.getLogger(__name__)
 
 
@@ -117,11 +114,21 @@ class TrustedStore:
         return any(self._objects.doubt(name) for name in self._asked)
 
     def _move_on(self, updater: Updater, clock: datetime, now: datetime) -> None:
-        """Judge expiry by the moment the timestamp was signed if that is later, and keep it."""
+        """Judge expiry by the moment the timestamp was signed if that is later, and keep it.
+
+        Unless it is not believable: then this machine's time counts, and nothing is kept.
+        """
         signed_at = _signed_at(updater)
         if signed_at is None:
             return
-        if clock < signed_at - _CLOCK_TOLERANCE:
+        if not believable(signed_at, clock, now):
+            _log.warning(
+                "Metadata was signed on %s, this machine's clock says %s: one of them is wrong. "
+                "Expiry is judged by this machine's; see to its clock and to the publisher's.",
+                f"{signed_at:%Y-%m-%d}", f"{clock:%Y-%m-%d}",
+            )  # fmt: skip
+            return
+        if clock < signed_at - TOLERANCE:
             _log.warning(
                 "This machine's clock says %s, and metadata was signed on %s: set the clock "
                 "('timedatectl set-ntp true').", f"{clock:%Y-%m-%d}", f"{signed_at:%Y-%m-%d}",
@@ -238,13 +245,7 @@ def _timestamp_keys(updater: Updater) -> list[str]:
 
 def _signed_at(updater: Updater) -> datetime | None:
     """When the timestamp says it was signed. Raises TrustError if that is no time."""
-    text = updater._trusted_set.timestamp.unrecognized_fields.get("signed_at")  # noqa: SLF001
-    if not isinstance(text, str):
-        return None
-    try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise TrustError("The timestamp metadata has no valid 'signed_at'") from None
+    return moment(updater._trusted_set.timestamp.unrecognized_fields.get("signed_at"))  # noqa: SLF001
 
 
 def _misplaced(path: str, found: str) -> TrustError:

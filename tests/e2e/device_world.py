@@ -38,7 +38,7 @@ from forge.bundle import (
 from forge.device.report import DeviceStatus
 from forge.device.slots import Home
 from forge.errors import ForgeError
-from forge.profiles import Golden, Match
+from forge.profiles import Golden, Match, Probe
 from forge.release import keys, repository
 from forge.release.check import check_proofs
 from forge.release.keyring import Keyring
@@ -54,9 +54,10 @@ from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
-NOT_SAID = {"ballast", "compiled", "activation", "image"}
+NOT_SAID = {"ballast", "compiled", "activation", "image", "floor"}
 PASSPHRASE = "correct horse battery staple"
 FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
+WIDE = Probe(ttft_ms_max=30_000, output_tokens_per_s_min=1)
 
 # One word at a time; what it says is in engine/answer.json, so that the engine differs.
 MODEL = """
@@ -125,6 +126,7 @@ class Says:
     activation: Literal["swap", "blue-green"] = "swap"
     image: str = ""  # container image it is served in, instead of an environment
     compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
+    floor: Probe = WIDE
 
 
 @dataclass
@@ -431,6 +433,7 @@ def _tree(folder: Path, says: Says) -> Path:
         max_seq_len=200,
         default_max_tokens=32,
         golden=(FRANCE,),
+        probe=says.floor,
         compile_on_device=says.compiled,
         **(contained if says.image else {}),
     )

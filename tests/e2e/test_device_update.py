@@ -12,6 +12,7 @@ import pytest
 
 from forge import device as api
 from forge.errors import FitError, RolledBackError
+from forge.profiles import Probe
 from tests.e2e.device_world import Says, World, triton_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -85,6 +86,33 @@ def test_a_bundle_that_answers_wrongly_is_rolled_back_and_the_old_one_serves(
         assert agent.ask() == "Paris again"
     assert [bad.release.version for bad in device.status.bad] == ["1.1.0"]
     assert device.home.current() == "b"
+
+
+@pytest.mark.parametrize(
+    ("floor", "reason"),
+    [
+        (
+            Probe(ttft_ms_max=None, output_tokens_per_s_min=50),
+            r"3: [\d.]+ tokens/s, at least 50 tok",
+        ),
+        (
+            Probe(ttft_ms_max=0.01, output_tokens_per_s_min=None),
+            r"ms to the first .*allowed 0\.01 ms",
+        ),
+    ],
+)
+def test_a_bundle_that_answers_rightly_but_too_slowly_is_rolled_back(
+    world: World, floor: Probe, reason: str
+) -> None:
+    world.publish("1.0.0")
+    device = world.device()
+    device.once()
+    world.publish("1.1.0", Says(words="It is Paris of course", pause_s=0.2, floor=floor))
+    with pytest.raises(RolledBackError, match=reason):
+        device.once()
+    assert device.home.current() == "a"
+    [bad] = device.status.bad
+    assert bad.release.version == "1.1.0"
 
 
 def test_once_ends_with_its_own_error_when_the_bundle_is_not_kept(world: World) -> None:

@@ -133,21 +133,76 @@ def test_clock_that_was_a_little_ahead_leaves_nothing_behind(tmp_path: Path) -> 
     assert kept["signed_at"] == f"{NOW:%Y-%m-%dT%H:%M:%SZ}"
 
 
+def far_ahead(world: World) -> datetime:
+    """Publish 1.0.0, then sign all of it on a host whose clock is far ahead; the right time."""
+    world.publish("1.0.0")
+    honest = world.now
+    world.now = honest + 300 * DAY  # what is signed there expires 300 days too late
+    world.refresh()
+    world.now = honest + DAY
+    return world.now
+
+
+def test_publisher_whose_clock_was_far_ahead_locks_no_device(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+    right = far_ahead(world)
+    assert newest(client(world, right)) == "1.0.0"
+    assert "one of them is wrong" in caplog.text
+    assert not (tmp_path / "device" / "time.json").exists()
+    world.refresh()
+    world.publish("1.1.0")
+    assert newest(client(world, right)) == "1.1.0"
+    kept = json.loads((tmp_path / "device" / "time.json").read_bytes())
+    assert kept["signed_at"] == f"{right:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_device_without_a_clock_is_well_once_the_moment_far_ahead_is_removed(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    right = far_ahead(world)
+    assert newest(client(world, EPOCH)) == "1.0.0"
+    world.publish("1.1.0")
+    for clock in (EPOCH, right):  # its clock was set meanwhile: that alone does not help
+        with pytest.raises(TrustError, match="has expired"):
+            newest(client(world, clock))
+    (tmp_path / "device" / "time.json").unlink()
+    assert newest(client(world, right)) == "1.1.0"
+
+
 def test_moment_far_ahead_signed_with_a_stolen_key_is_undone_by_its_rotation(
     tmp_path: Path,
 ) -> None:
+    """Of a device without a clock: one with a clock does not keep that moment at all."""
     world = World(tmp_path)
     world.publish("1.0.0")
     honest = world.now
     world.now = honest + 20 * DAY  # what the thief signs: all of it from the future, and valid then
     world.refresh()
-    assert newest(client(world, honest)) == "1.0.0"
+    assert newest(client(world, EPOCH)) == "1.0.0"
     world.now = honest
     world.rotate("online")
     world.publish("1.1.0")
-    assert newest(client(world, honest + DAY)) == "1.1.0"
+    assert newest(client(world, EPOCH)) == "1.1.0"
     kept = json.loads((tmp_path / "device" / "time.json").read_bytes())
     assert kept["signed_at"] == f"{honest:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(-2, "was signed on 2026-11-24"), (300, "expired on 2026-12-01"), (0.5, ""), (7.5, "")],
+)
+def test_publisher_is_told_when_its_clock_and_the_store_disagree(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, days: float, said: str
+) -> None:
+    world = World(tmp_path)
+    world.publish("1.0.0")
+    world.now = NOW + days * DAY
+    world.refresh()
+    assert said in caplog.text
+    assert ("Check this machine's clock" in caplog.text) == bool(said)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"signed_at": 5}', b"\xff" * 100_000])

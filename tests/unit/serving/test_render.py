@@ -120,11 +120,18 @@ def test_render_is_the_same_bytes_wherever_it_is_written(
         ({"engine__max_input_len": 1024}, "leaves no room for an answer"),
         ({"serving__environment": None}, "serving.environment names none"),
         ({"serving__server": "container", "serving__image": "triton:latest"}, "none by digest"),
+        ({"smoke__golden": []}, "smoke.golden is empty"),
     ],
 )
 def test_make_spec_refuses_settings_that_contradict(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make_spec(settings(**changes), FACTS)
+
+
+def test_spec_says_how_slow_the_profile_lets_a_device_be() -> None:
+    floor = {"ttft_ms_max": 500, "output_tokens_per_s_min": None}
+    spec = make_spec(settings(serving__probe=floor), FACTS)
+    assert spec.model_dump(mode="json")["probe"] == floor
 
 
 def test_make_spec_refuses_a_builder_without_templates() -> None:
