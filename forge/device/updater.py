@@ -17,7 +17,7 @@ from forge.device import detection, fit
 from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
-from forge.device.journal import SLOTS, Release, SlotName, other
+from forge.device.journal import Release, SlotName, other
 from forge.device.slots import Home, Provisioned
 from forge.errors import ForgeError, StoreError, TrustError
 
@@ -159,8 +159,9 @@ class Updater:
         """
         if manifest.serving.activation == "swap":
             return 0
-        held = (self._home.manifest(slot) for slot in SLOTS)
-        return max(manifest.fit.memory_mib, *(one.fit.memory_mib if one else 0 for one in held))
+        active = self._home.current()
+        serving = self._home.manifest(active) if active else None
+        return max(manifest.fit.memory_mib, serving.fit.memory_mib if serving else 0)
 
     def _published(self, release: Release) -> Manifest:
         _, trusted = self._open()
