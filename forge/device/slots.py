@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import pwd
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from forge import canonical
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
 from forge.device import lock
 from forge.device.journal import SLOTS, Journal, Release, SlotName
-from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError
+from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError, UsageError
 from forge.files import fsync_directory, write_durably
 from forge.store.trees import MAX_TREE_BYTES
 
@@ -294,12 +296,40 @@ class Home:
         except OSError as error:
             raise self._unreadable(error) from None
 
+    def require_owner(self) -> None:
+        """Refuse to be root in a folder of somebody else, who could not write what root leaves.
+
+        Any other user is the kernel's to judge: in Kubernetes the volume is root's and the agent
+        writes to it by its group.
+
+        Raises:
+            UsageError: names the owner.
+            StoreError, ConfigurationError: the folder cannot be asked.
+        """
+        try:
+            owner = self.path.stat().st_uid
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if os.geteuid() != 0 or owner == 0:
+            return
+        name = _user(owner)
+        message = f"The state folder {self.path} belongs to {name}, and this is root"
+        why = "the device's service could not write the files that root would leave there"
+        hint = f"run it as {name}: sudo -u {name} forge device … --state {self.path}"
+        raise UsageError(message, why=why, hint=hint)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only agent of this folder. Raises UsageError that names the other one."""
+        """Be the only agent of this folder. Raises UsageError that names the other one.
+
+        And as `require_owner`.
+        """
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+                self.require_owner()
                 held.enter_context(lock.hold(self.path / "lock"))
             except OSError as error:
                 raise self._unwritable(error) from None
@@ -324,3 +354,11 @@ class Home:
         denied = error.errno in {errno.EACCES, errno.EPERM}
         hint = "be root or the agent's user" if denied else "see what dmesg says of the disk"
         return kind(message, why=str(error), hint=f"{hint}; nothing was changed")
+
+
+def _user(number: int) -> str:
+    """Name of a user, or its number as sudo takes it."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"'#{number}'"
