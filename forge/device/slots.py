@@ -252,16 +252,20 @@ class Home:
         fsync_directory(folder)
         for left in (self.proofs(slot), self.compiled(slot), *folder.glob("*tree-new*")):
             shutil.rmtree(left, ignore_errors=True)
-        seed = self.tmp / f"seed-{slot}"
+        seed = self._seed(slot)
         shutil.rmtree(seed, ignore_errors=True)
         self.tmp.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.tree(slot).rename(seed)
         return (seed,) if seed.is_dir() else ()
 
+    def replaced(self, slot: SlotName) -> tuple[Path, ...]:
+        """Folders that an update of this slot takes the place of, half a fetch included."""
+        return self.slot(slot), self._seed(slot)
+
     def discard(self, slot: SlotName) -> None:
         """Give back the space of a slot that is not complete."""
-        for left in (self.tmp / f"seed-{slot}", self.tree(slot), *self.slot(slot).glob(".*")):
+        for left in (self._seed(slot), self.tree(slot), *self.slot(slot).glob(".*")):
             shutil.rmtree(left, ignore_errors=True)
 
     def clean(self) -> None:
@@ -334,6 +338,9 @@ class Home:
             except OSError as error:
                 raise self._unwritable(error) from None
             yield
+
+    def _seed(self, slot: SlotName) -> Path:
+        return self.tmp / f"seed-{slot}"
 
     def _recovered(self) -> Journal:
         active = self.current()
