@@ -145,6 +145,9 @@ class Requires(_Section):
     jetpack: tuple[str, ...] = Field(description="JetPack releases it may run on; empty: any")
     memory_mib: int = Field(ge=0, description="memory the model needs, MiB")
     free_disk_mib: int = Field(ge=0, description="beyond the bundle's own size, MiB")
+    bundle_mib: int = Field(
+        ge=1, description="the largest bundle expected, MiB; a Kubernetes volume is made for three"
+    )
 
 
 class Golden(_Section):

@@ -153,7 +153,11 @@ def provision(
     show_default=True,
     help="Seconds between two looks at the channel.",
 )
-@click.option("--events", help="Write every event as a line of JSON to this file; - for stdout.")
+@click.option(
+    "--events",
+    help="Write every event as a line of JSON to this file; - for stdout. At 16 MiB it becomes "
+    "FILE.1, in the place of the one before.",
+)
 @_profile_option
 @_state_option
 @json_option
@@ -406,12 +410,12 @@ def verify(state: Path, *, repair: bool, as_json: bool) -> None:
 
 
 def _listener(target: str, opened: contextlib.ExitStack) -> Tell:
-    from forge.device.events import stream
+    from forge.device.events import EventFile, stream
 
     if target == "-":
         return stream(sys.stdout.buffer)
     try:
-        return stream(opened.enter_context(Path(target).open("ab")))
+        return opened.enter_context(contextlib.closing(EventFile(Path(target)))).tell
     except OSError as error:
         raise UsageError(f"{target} cannot be written", why=str(error)) from None
 

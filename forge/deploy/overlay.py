@@ -12,7 +12,8 @@ from forge.profiles import Profile
 __all__ = ["Overlay", "overlay"]
 
 _MIB_IN_GIB: Final = 1024
-_SLOTS: Final = 2
+# Two slots, and one bundle more: the old tree goes on being there while the new one comes.
+_BUNDLES: Final = 3
 _LEAST_STORAGE_GIB: Final = 10
 _LEAST_MEMORY_MIB: Final = 2048
 _AGENT_MIB: Final = 512
@@ -61,7 +62,7 @@ def overlay(profile: Profile, bases: Bases) -> Overlay:
     jetson = hardware.memory_kind == "unified"
     # Of a discrete GPU requires.memory_mib is its own memory and not the node's.
     on_host = 0 if hardware.memory_kind == "discrete" else requires.memory_mib + _AGENT_MIB
-    disk_gib = -(-_SLOTS * requires.free_disk_mib // _MIB_IN_GIB)
+    disk_mib = requires.free_disk_mib + _BUNDLES * requires.bundle_mib
     return Overlay(
         profile=profile.name,
         description=profile.description,
@@ -72,7 +73,7 @@ def overlay(profile: Profile, bases: Bases) -> Overlay:
         host_files=_JETSON_FILES if jetson else (),
         groups=(44,) if jetson else (),  # video: /dev/nvhost-*, /dev/nvmap
         memory_mib=max(_LEAST_MEMORY_MIB, on_host),
-        storage_gib=max(_LEAST_STORAGE_GIB, disk_gib),
+        storage_gib=max(_LEAST_STORAGE_GIB, -(-disk_mib // _MIB_IN_GIB)),
     )
 
 

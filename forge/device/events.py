@@ -8,6 +8,7 @@ The journal alone decides what the device does. A power cut between the two may 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, Literal, TypeAlias
@@ -28,7 +29,7 @@ from forge.device.moves import (
 )
 from forge.files import write_durably
 
-__all__ = ["Happened", "History", "Kind", "Tell", "between", "stream"]
+__all__ = ["EventFile", "Happened", "History", "Kind", "Tell", "between", "stream"]
 
 Kind = Literal[
     "started",  # the agent
@@ -44,6 +45,7 @@ Kind = Literal[
     "repaired",
 ]
 _MAX_BYTES: Final = 512 * 1024
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _KEPT_LINES: Final = 250
 
 
@@ -162,13 +164,40 @@ class History:
 
 
 def stream(file: IO[bytes]) -> Tell:
-    """Writes each event to a file or pipe as it happens."""
+    """Writes each event to a stream as it happens."""
 
     def tell(happened: Happened) -> None:
         file.write(happened.line())
         file.flush()
 
     return tell
+
+
+class EventFile:
+    """A file or pipe of JSON lines; a file that is full becomes `NAME.1`, over the one before.
+
+    Args:
+        path: appended to. Raises OSError.
+        max_bytes: when a file is full.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = _MAX_FILE_BYTES) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._file = path.open("ab")
+
+    def tell(self, happened: Happened) -> None:
+        """Write one event. Raises OSError, after the event was written if that could be."""
+        stream(self._file)(happened)
+        status = os.fstat(self._file.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_size >= self._max_bytes:
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            full, self._file = self._file, self._path.open("ab")
+            full.close()
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
 
 
 def _parse(line: bytes) -> Happened | None:

@@ -11,7 +11,7 @@ from forge.container import RunningImage, is_reference, start_in
 from forge.device.hardware import Hardware
 from forge.errors import FitError
 
-__all__ = ["Refusal", "check", "check_serving", "require"]
+__all__ = ["Refusal", "check", "check_serving", "disk_mib", "require"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ def check(
     Args:
         fit: what the bundle asks for.
         hardware: what the machine is.
-        free_disk_mib: free space where the slots are; None if it is installed there already.
+        free_disk_mib: free space where the slots are, with what the update replaces there; None if
+            it is installed there already.
         bundle_size: bytes of the bundle that must be stored, at most.
         beside_mib: memory of what serves while it is started (blue-green); 0: it starts alone.
     """
@@ -51,6 +52,11 @@ def check(
         *_disk(fit, free_disk_mib, bundle_size),
         *_power(fit, hardware),
     )
+
+
+def disk_mib(fit: Fit, bundle_size: int) -> int:
+    """Free disk that a bundle needs to be installed, MiB, with `bundle_size` bytes to store."""
+    return fit.free_disk_mib + -(-bundle_size // 2**20)
 
 
 def check_serving(serving: ServingSettings, image: RunningImage | None) -> tuple[Refusal, ...]:
@@ -142,9 +148,10 @@ def _memory(fit: Fit, hardware: Hardware, beside_mib: int) -> Iterator[Refusal]:
 
 
 def _disk(fit: Fit, free_disk_mib: int | None, bundle_size: int) -> Iterator[Refusal]:
-    needed = fit.free_disk_mib + -(-bundle_size // 2**20)
+    needed = disk_mib(fit, bundle_size)
     if free_disk_mib is not None and free_disk_mib < needed:
-        what = f"it needs {needed} MiB of free disk, here are {free_disk_mib} MiB"
+        have = f"{free_disk_mib} MiB with what it replaces"
+        what = f"it needs {needed} MiB of free disk, here are {have}"
         yield Refusal(what, f"free {needed - free_disk_mib} MiB or move the state folder")
 
 

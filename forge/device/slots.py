@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import pwd
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from forge import canonical
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
 from forge.device import lock
 from forge.device.journal import SLOTS, Journal, Release, SlotName
-from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError
+from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError, UsageError
 from forge.files import fsync_directory, write_durably
 from forge.store.trees import MAX_TREE_BYTES
 
@@ -250,16 +252,20 @@ class Home:
         fsync_directory(folder)
         for left in (self.proofs(slot), self.compiled(slot), *folder.glob("*tree-new*")):
             shutil.rmtree(left, ignore_errors=True)
-        seed = self.tmp / f"seed-{slot}"
+        seed = self._seed(slot)
         shutil.rmtree(seed, ignore_errors=True)
         self.tmp.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.tree(slot).rename(seed)
         return (seed,) if seed.is_dir() else ()
 
+    def replaced(self, slot: SlotName) -> tuple[Path, ...]:
+        """Folders that an update of this slot takes the place of, half a fetch included."""
+        return self.slot(slot), self._seed(slot)
+
     def discard(self, slot: SlotName) -> None:
         """Give back the space of a slot that is not complete."""
-        for left in (self.tmp / f"seed-{slot}", self.tree(slot), *self.slot(slot).glob(".*")):
+        for left in (self._seed(slot), self.tree(slot), *self.slot(slot).glob(".*")):
             shutil.rmtree(left, ignore_errors=True)
 
     def clean(self) -> None:
@@ -294,16 +300,47 @@ class Home:
         except OSError as error:
             raise self._unreadable(error) from None
 
+    def require_owner(self) -> None:
+        """Refuse to be root in a folder of somebody else, who could not write what root leaves.
+
+        Any other user is the kernel's to judge: in Kubernetes the volume is root's and the agent
+        writes to it by its group.
+
+        Raises:
+            UsageError: names the owner.
+            StoreError, ConfigurationError: the folder cannot be asked.
+        """
+        try:
+            owner = self.path.stat().st_uid
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if os.geteuid() != 0 or owner == 0:
+            return
+        name = _user(owner)
+        message = f"The state folder {self.path} belongs to {name}, and this is root"
+        why = "the device's service could not write the files that root would leave there"
+        hint = f"run it as {name}: sudo -u {name} forge device … --state {self.path}"
+        raise UsageError(message, why=why, hint=hint)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only agent of this folder. Raises UsageError that names the other one."""
+        """Be the only agent of this folder. Raises UsageError that names the other one.
+
+        And as `require_owner`.
+        """
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+                self.require_owner()
                 held.enter_context(lock.hold(self.path / "lock"))
             except OSError as error:
                 raise self._unwritable(error) from None
             yield
+
+    def _seed(self, slot: SlotName) -> Path:
+        return self.tmp / f"seed-{slot}"
 
     def _recovered(self) -> Journal:
         active = self.current()
@@ -324,3 +361,11 @@ class Home:
         denied = error.errno in {errno.EACCES, errno.EPERM}
         hint = "be root or the agent's user" if denied else "see what dmesg says of the disk"
         return kind(message, why=str(error), hint=f"{hint}; nothing was changed")
+
+
+def _user(number: int) -> str:
+    """Name of a user, or its number as sudo takes it."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"'#{number}'"

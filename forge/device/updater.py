@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from forge.bundle import Manifest
 from forge.container import running_image
-from forge.device import detection, fit
+from forge.device import detection, fit, space
 from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
-from forge.device.journal import SLOTS, Release, SlotName, other
+from forge.device.journal import Release, SlotName, other
 from forge.device.slots import Home, Provisioned
-from forge.errors import ForgeError, StoreError, TrustError
+from forge.errors import CorruptedError, ForgeError, StoreError, TrustError
 
 if TYPE_CHECKING:
     from forge.store import Store, Transfer
@@ -101,8 +101,10 @@ class Updater:
         found = detection.match(self._hardware, detection.candidates(channel), profile)
         manifest = trusted.manifest(channel.name, channel.version, found.profile)
         release = Release.of(manifest)
-        size = manifest.tree.size + manifest.proofs.size
-        free_mib = None if release == installed else self._home.free_mib()
+        free_mib, size = None, 0
+        if release != installed:
+            inactive = other(self._home.current())
+            free_mib, size = self._room(manifest, self._home.replaced(inactive))
         refusals = (
             *fit.check(manifest.fit, self._hardware, free_mib, size, self._beside_mib(manifest)),
             *fit.check_serving(manifest.serving, running_image()),
@@ -151,6 +153,30 @@ class Updater:
             raise self._disk(error) from None
         return moved
 
+    def _room(self, manifest: Manifest, gone: tuple[Path, ...]) -> tuple[int, int]:
+        """Free disk once these folders are gone, MiB, and bytes of the bundle to be stored then."""
+        free_mib = self._home.free_mib() + space.reclaimable(gone) // 2**20
+        size = manifest.tree.size + manifest.proofs.size
+        if free_mib < fit.disk_mib(manifest.fit, size):  # the list of files is asked for only then
+            size -= self._linked_bytes(manifest)
+        return free_mib, size
+
+    def _linked_bytes(self, manifest: Manifest) -> int:
+        """Bytes of the bundle that the active slot holds: these files will be links."""
+        from forge.store.trees import parse
+
+        active = self._home.current()
+        held = self._home.manifest(active) if active else None
+        document = self._home.tree_document(active) if active else b""
+        if held is None or not document:
+            return 0
+        try:
+            tree = parse(document, held.tree.digest, str(self._home.path))
+        except (CorruptedError, TrustError):
+            return 0
+        store, _ = self._open()
+        return space.linked_bytes(store.tree(manifest.tree.digest), tree)
+
     def _beside_mib(self, manifest: Manifest) -> int:
         """Memory of what serves while this one starts; its own again if nothing needs more.
 
@@ -159,8 +185,9 @@ class Updater:
         """
         if manifest.serving.activation == "swap":
             return 0
-        held = (self._home.manifest(slot) for slot in SLOTS)
-        return max(manifest.fit.memory_mib, *(one.fit.memory_mib if one else 0 for one in held))
+        active = self._home.current()
+        serving = self._home.manifest(active) if active else None
+        return max(manifest.fit.memory_mib, serving.fit.memory_mib if serving else 0)
 
     def _published(self, release: Release) -> Manifest:
         _, trusted = self._open()
@@ -176,7 +203,13 @@ class Updater:
 
         store, _ = self._open()
         manifest, tree, folder = offer.manifest, self._home.tree(slot), self._home.proofs(slot)
-        seeds = [*([self._home.tree(active)] if active else []), *self._home.empty(slot)]
+        old = self._home.empty(slot)
+        free_mib, size = self._room(manifest, (self._home.slot(slot),))
+        if free_mib < fit.disk_mib(manifest.fit, size):
+            # Nothing goes back to the old tree any more: it would only spare downloads.
+            for folder in old:
+                shutil.rmtree(folder, ignore_errors=True)
+        seeds = [*([self._home.tree(active)] if active else []), *old]
         store.unpack(manifest.proofs.digest, folder)
         proofs.verify_provenance(folder, manifest, offer.keys)  # before the bundle's bytes move
         document = store.tree(manifest.tree.digest).encode()

@@ -60,7 +60,7 @@ def rollback(state: Path, reason: str, *, say: Say, timeout_s: float = 600.0) ->
         timeout_s: how long to wait for an agent that runs.
 
     Raises:
-        UsageError: the other slot holds nothing that served.
+        UsageError: the other slot holds nothing that served; this is root and the folder is not.
         RolledBackError: what served before does not pass its probe now; nothing was changed.
         StoreError: the running agent did not answer in time.
     """
@@ -145,6 +145,7 @@ def _examine(home: Home, journal: Journal) -> list[SlotHealth]:
 
 def _carry_out(home: Home, asked: Asked, say: Say, timeout_s: float) -> None:
     """By the agent that runs, or else here and now."""
+    home.require_owner()  # before anything is left for the service to find
     ask(home, asked)
     if home.holder() is None:
         commands.run(home.path, once=True, say=say)

@@ -106,7 +106,8 @@ class TritonServer:
         supervisor = [sys.executable, "-I", str(Path(__file__).with_name("supervisor.py"))]
         wrapped = [*supervisor, f"--grace={_GRACE_S}", f"--shared-memory={prefix}", "--", *argv]
         try:
-            with log.open("wb") as output:
+            with log.open("a+b") as output:  # so that the supervisor can keep it short
+                output.truncate(0)
                 process = subprocess.Popen(
                     wrapped,
                     stdin=subprocess.PIPE,

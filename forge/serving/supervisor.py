@@ -6,6 +6,9 @@ The starter holds the other end of standard input. When it closes (stop was aske
 starter was killed), or SIGTERM comes, the program gets SIGTERM, then SIGKILL with its whole process
 group after the grace time. Exits with the program's exit code, 128 + signal for a signal.
 
+Where standard output is a file opened to be read and appended to, it is a log: beyond its limit
+only its last quarter is kept. A line that is written in that very instant may be lost.
+
 Why a process and not PR_SET_PDEATHSIG alone: that signal follows the *thread* that started the
 child, and threads of a pool end early; and it does not reach the server's own children, which in
 Triton hold the model. This process has one thread, so for its own child the signal is safe to use.
@@ -16,9 +19,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -27,6 +32,8 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.05
+STDOUT = 1
+LOG_BYTES = 16 * 1024 * 1024
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grace", type=float, default=10.0)
     parser.add_argument("--shared-memory", default="")
+    parser.add_argument("--log-bytes", type=int, default=LOG_BYTES)
     parser.add_argument("program", nargs="+")
     arguments = parser.parse_args(argv)
     asked = _on_signals()
@@ -45,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         # Safe here: this process has one thread, and the call is one system call.
         preexec_fn=lambda: library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
     )
-    _wait(child, asked)
+    _wait(child, asked, arguments.log_bytes if _is_log(STDOUT) else 0)
     _end(child, arguments.grace)
     _clean(arguments.shared_memory)
     code = child.returncode
@@ -59,7 +67,27 @@ def _on_signals() -> list[int]:
     return asked
 
 
-def _wait(child: subprocess.Popen[bytes], asked: list[int]) -> None:
+def _is_log(descriptor: int) -> bool:
+    """Whether a file is appended to and can be read.
+
+    In any other, its writers go on where they were and leave a hole.
+    """
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    appends = flags & os.O_APPEND and flags & os.O_ACCMODE == os.O_RDWR
+    return bool(appends) and stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _bound(descriptor: int, limit: int) -> None:
+    """Keep the last quarter of a log that has grown beyond the limit: reasons stand at its end."""
+    with contextlib.suppress(OSError):  # a failing disk ends no server
+        size = os.fstat(descriptor).st_size
+        if size > limit:
+            kept = os.pread(descriptor, limit // 4, size - limit // 4)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, kept[kept.find(b"\n") + 1 :])
+
+
+def _wait(child: subprocess.Popen[bytes], asked: list[int], log_bytes: int) -> None:
     """Until the program ends, a signal comes, or standard input closes."""
     ended = os.pidfd_open(child.pid)
     try:
@@ -67,6 +95,8 @@ def _wait(child: subprocess.Popen[bytes], asked: list[int]) -> None:
             readable, _, _ = select.select([0, ended], [], [], POLL_S)
             if 0 in readable and not os.read(0, 4096):
                 return
+            if log_bytes:
+                _bound(STDOUT, log_bytes)
     finally:
         os.close(ended)
 

@@ -54,7 +54,7 @@ from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
-NOT_SAID = {"ballast", "compiled", "activation", "image", "floor"}
+NOT_SAID = {"ballast", "ballast_from", "compiled", "activation", "image", "floor"}
 PASSPHRASE = "correct horse battery staple"
 FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
 WIDE = Probe(ttft_ms_max=30_000, output_tokens_per_s_min=1)
@@ -123,6 +123,7 @@ class Says:
     fails: bool = False
     log: str = ""
     ballast: int = 300_000  # bytes of the engine that stay the same from version to version
+    ballast_from: int = 0  # their place in one endless ballast: another one has nothing in common
     activation: Literal["swap", "blue-green"] = "swap"
     image: str = ""  # container image it is served in, instead of an environment
     compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
@@ -443,7 +444,9 @@ def _tree(folder: Path, says: Says) -> Path:
     answer = {key: value for key, value in vars(says).items() if key not in NOT_SAID}
     (source / "answer.json").write_text(json.dumps(answer))
     # The same in every version, and not compressible.
-    blocks = [bytes.fromhex(canonical.digest(number)) for number in range(says.ballast // 32)]
+    first = says.ballast_from // 32
+    numbers = range(first, first + says.ballast // 32)
+    blocks = [bytes.fromhex(canonical.digest(number)) for number in numbers]
     (engine / "weights.bin").write_bytes(b"".join(blocks))
     (engine.parent / "model.py").write_text(MODEL)
     (engine.parent.parent / "config.pbtxt").write_text(config_pbtxt(spec, None))

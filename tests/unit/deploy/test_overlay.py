@@ -49,9 +49,15 @@ def test_an_image_that_is_no_base_is_taken_as_the_profile_names_it() -> None:
     assert not of("rtx-pro-4000").pinned
 
 
-def test_the_volume_holds_two_slots_and_unified_memory_is_the_nodes() -> None:
-    made = of("jetson-agx-thor", "requires.free_disk_mib=20480", "requires.memory_mib=10000")
-    assert made.storage_gib == 40
+def test_the_volume_holds_three_bundles_beside_the_free_disk_that_is_asked_for() -> None:
+    made = of("jetson-agx-thor", "requires.free_disk_mib=20480", "requires.bundle_mib=14336")
+    assert made.storage_gib == 20 + 3 * 14
+    made = of("jetson-agx-thor", "requires.free_disk_mib=20481", "requires.bundle_mib=14336")
+    assert made.storage_gib == 20 + 3 * 14 + 1
+
+
+def test_unified_memory_is_the_nodes() -> None:
+    made = of("jetson-agx-thor", "requires.memory_mib=10000")
     assert made.memory_mib == 10512
     # A discrete GPU's memory is not asked of the node.
     assert of("rtx-pro-4000", "requires.memory_mib=10000").memory_mib == 2048

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
 
-from forge.device.events import Happened, History, between, stream
+from forge.device.events import EventFile, Happened, History, between, stream
 from forge.device.journal import Journal, Release
 from forge.device.machine import next_state
 from forge.device.moves import (
@@ -103,6 +104,29 @@ def test_history_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     kept = [int(one.reason.split()[0]) for one in history.read()]
     assert kept == list(range(kept[0], 700))
     assert len(kept) >= 200
+
+
+def test_a_full_event_file_is_kept_once_under_another_name_and_no_event_is_lost(
+    tmp_path: Path,
+) -> None:
+    path, sizes = tmp_path / "events.jsonl", []
+    with contextlib.closing(EventFile(path, max_bytes=1000)) as file:
+        for number in range(30):
+            file.tell(Happened(at=AT, event="not-kept", reason=f"{number} {'x' * 200}"))
+            sizes.append(path.stat().st_size)
+    assert max(sizes) <= 1000
+    assert {one.name for one in tmp_path.iterdir()} == {"events.jsonl", "events.jsonl.1"}
+    lines = (tmp_path / "events.jsonl.1").read_bytes() + path.read_bytes()
+    kept = [int(json.loads(line)["reason"].split()[0]) for line in lines.splitlines()]
+    assert kept == list(range(kept[0], 30))
+    assert len(kept) >= 4
+
+
+def test_an_event_file_of_an_earlier_run_is_gone_on_with(tmp_path: Path) -> None:
+    for _ in range(2):
+        with contextlib.closing(EventFile(tmp_path / "events.jsonl")) as file:
+            file.tell(Happened(at=AT, event="started"))
+    assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == 2
 
 
 def test_the_stream_has_one_json_document_a_line() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary, TreeReference
 from forge.cli.device import provision
-from forge.device.journal import Journal, Release
+from forge.device import upkeep
+from forge.device.journal import Journal, Release, Verdict
 from forge.device.slots import Home, Provisioned
 from forge.errors import ConfigurationError, StoreError, UsageError
 from forge.profiles import Match
@@ -205,3 +206,27 @@ def test_a_state_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
     home = Home(tmp_path / "file" / "state")
     with pytest.raises(ConfigurationError, match="cannot be written"):
         home.write_journal(Journal())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be root in somebody's folder")
+def test_root_leaves_nothing_in_a_folder_of_somebody_else(home: Home) -> None:
+    with home.locked():
+        pass  # root in its own folder
+    os.chown(home.path, 65532, 65532)
+    (home.path / "lock").unlink()
+    with pytest.raises(UsageError, match="belongs to") as caught, home.locked():
+        pass
+    assert "sudo -u '#65532' forge device …" in caught.value.hint
+    assert caught.value.exit_code == 2
+    assert not (home.path / "lock").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be root in somebody's folder")
+def test_root_asks_nothing_of_the_device_of_somebody_else(home: Home) -> None:
+    held = Release.of(manifest("1.1.0"))
+    why = Verdict(release=held, reason="slow", at="2026-11-24T00:00:00Z")
+    home.write_journal(Journal(held=why))
+    os.chown(home.path, 65532, 65532)
+    with pytest.raises(UsageError, match="belongs to"):
+        upkeep.release(home.path, say=lambda _text: None)
+    assert not (home.path / "asked.json").exists()

@@ -120,3 +120,58 @@ def test_program_ends_when_the_supervisor_itself_is_killed() -> None:
     while session_processes(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert session_processes(process.pid) == []
+
+
+CHATTY = """
+import sys
+for number in range(20_000):
+    print(f"line {number} {'x' * 80}", flush=number % 100 == 0)
+print("up", flush=True)
+import time
+time.sleep(300)
+"""
+
+
+def test_a_log_is_kept_short_and_ends_with_the_last_line(tmp_path: Path) -> None:
+    log, limit = tmp_path / "log", 100_000
+    argv = [sys.executable, "-I", SCRIPT, f"--log-bytes={limit}", "--"]
+    with log.open("a+b") as output:
+        process = subprocess.Popen(
+            [*argv, sys.executable, "-c", CHATTY],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            if log.read_bytes().endswith(b"\nup\n") and log.stat().st_size <= limit:
+                break
+            time.sleep(0.05)
+        data = log.read_bytes()
+    finally:
+        process.communicate(timeout=30)
+    assert len(data) <= limit  # of 1.8 MB
+    assert b"\0" not in data  # no hole where the first part was
+    assert data.endswith(b"\nup\n")
+    assert f"line 19999 {'x' * 80}\n".encode() in data
+
+
+def test_a_file_that_is_not_appended_to_is_left_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    argv = [sys.executable, "-I", SCRIPT, "--log-bytes=1000", "--"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *argv,
+                sys.executable,
+                "-c",
+                "print('x' * 5000, flush=True); import time; time.sleep(0.5)",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            start_new_session=True,
+        )
+        assert process.wait(30) == 0
+        process.communicate()
+    assert log.read_bytes() == b"x" * 5000 + b"\n"
