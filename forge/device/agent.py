@@ -42,6 +42,7 @@ from forge.errors import (
     StoreError,
     UsageError,
 )
+from forge.store.stopping import StoppedError
 
 __all__ = ["Agent", "timestamp"]
 
@@ -85,6 +86,7 @@ class Agent:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.look: Look | None = None
+        self.asked: Callable[[], bool] = lambda: False  # whether a wish waits: it goes first
         self.looked: Callable[[], None] = lambda: None  # called when `look` has changed
         self._home = home
         self._updater = updater
@@ -117,7 +119,7 @@ class Agent:
             self._say(str(self._error))
 
     def update(self) -> None:
-        """Look at the channel once and install what it offers.
+        """Look at the channel once and install what it offers; not while a wish waits.
 
         Raises:
             RolledBackError: the bundle was tried and not kept.
@@ -127,13 +129,21 @@ class Agent:
         """
         if self._journal.state != "idle":  # the journal could not be written when it should
             self.start()
+        active = self._journal.active_release
         try:
-            offer = self._updater.look(self._journal.active_release)
+            offer = self._performer.beside(
+                lambda: self._updater.look(active), self.tend, unwanted=self.asked
+            )
+        except StoppedError:
+            return
         except (ForgeError, OSError) as caught:
             error = self._as_forge(caught)
             self._see(Look(at=self._now(), error=str(error)))
             raise error from None
         self._see(Look.of(offer, self._now()))
+        # Once the other slot is written there is nothing left to go back to.
+        if self.asked() or self._journal.state != "idle":
+            return
         if offer.release == self._journal.active_release or self._unwanted(offer.release):
             return
         offer.require_fit()

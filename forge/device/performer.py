@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
+from forge.device import errand
 from forge.device.handover import Handover
 from forge.device.journal import Journal, SlotName
 from forge.device.moves import (
@@ -34,6 +35,8 @@ from forge.errors import ConfigurationError, ForgeError
 __all__ = ["Performer"]
 
 _TURN_S: Final = 0.2
+
+_T = TypeVar("_T")
 
 
 class Performer:
@@ -88,12 +91,22 @@ class Performer:
             case Activate(slot, beside):
                 return self._activate(slot, beside, journal, tend)
             case Probe(slot):
-                self._servers.probe(slot)
+                # The server beside it is not started anew meanwhile: there is room for two only.
+                self.beside(lambda: self._servers.probe(slot), self._handover.watch)
                 return Probed()
             case Switch(slot):
                 return self._switch(slot, journal)
             case _:
                 return self._rest(action, journal)
+
+    def beside(
+        self,
+        work: Callable[[], _T],
+        meanwhile: Callable[[], float],
+        unwanted: Callable[[], bool] = lambda: False,
+    ) -> _T:
+        """`errand.run`; where nothing serves there is nothing to look after."""
+        return errand.run(work, meanwhile, unwanted) if self._serves else work()
 
     def blue_green(self, *slots: SlotName) -> bool:
         """Whether the bundles in all these slots are activated beside another. Raises OSError."""
@@ -112,18 +125,19 @@ class Performer:
         return None
 
     def _fetch(self, slot: SlotName, journal: Journal, tend: Callable[[], float]) -> Event:
-        if self.offer is None:
+        offer = self.offer
+        if offer is None:
             raise ForgeError("The agent has no offer to fetch", why="this is a mistake in Forge")
         self._let_leave(tend)
-        moved = self._updater.fetch(self.offer, slot, journal.active)
+        moved = self.beside(lambda: self._updater.fetch(offer, slot, journal.active), tend)
         self._say(
-            f"slot {slot} holds {self.offer.release}: {moved.fetched_bytes} bytes fetched,"
+            f"slot {slot} holds {offer.release}: {moved.fetched_bytes} bytes fetched,"
             f" {moved.reused_bytes} reused"
         )
         return Fetched(moved.fetched_bytes, moved.reused_bytes)
 
     def _prepare(self, slot: SlotName, tend: Callable[[], float]) -> Event:
-        # While an engine compiles, the active slot serves on and is looked after.
+        # While packages are installed and an engine compiles, the active slot is looked after.
         self._servers.prepare(slot, meanwhile=tend)
         return Prepared(blue_green=self.blue_green(slot))
 

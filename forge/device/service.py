@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from forge.device.agent import Agent, timestamp
 from forge.device.api_keys import ApiKeys
-from forge.device.asked import obey
+from forge.device.asked import obey, pending
 from forge.device.door import Door
 from forge.device.hardware import Hardware
 from forge.device.live import Live
@@ -71,6 +71,7 @@ class Service:
         started = timestamp(datetime.now(UTC))
         guard = self.operation.guard
         self.metrics.gauges = self.gauges
+        self.agent.asked = lambda: pending(self.home)
         self.agent.looked = lambda: self._report(url, started)
         rules = GatewayRules(limit_s=door.limit_s, keys=keys)
         app = create_app(self.live, Triton(), self.describe, guard.limit, rules, self.metrics)
