@@ -47,6 +47,7 @@ class SlotServers:
         self._runtime = runtime
         self._say = say
         self._running: dict[SlotName, TritonServer] = {}
+        self._versions: dict[SlotName, str] = {}
         self._making: Path | None = None  # an environment
 
     def alive(self, slot: SlotName) -> bool:
@@ -156,7 +157,7 @@ class SlotServers:
         Raises:
             BundleError, ConfigurationError: as `prepare`; what serves now is not stopped for it.
             LoadFailedError: it ended, or its model was not ready in time; why stands in its log.
-            StepFailedError: it could not be started.
+            StepFailedError: it could not be started, or does not say its version.
             StoreError: the disk.
         """
         from forge.serving.server import TritonServer, started
@@ -176,6 +177,7 @@ class SlotServers:
             hint = f"{self._home.free_mib()} MiB are free there: make room"
             raise StoreError(message, why=str(error), hint=hint) from None
         self._running[slot] = server
+        self._versions[slot] = server.version()  # now: when it gets requests it may be busy
         return seconds
 
     def probe(self, slot: SlotName) -> None:
@@ -193,7 +195,7 @@ class SlotServers:
             model=server.spec.model,
             slot=slot,
             release=release,
-            triton=server.version(),
+            triton=self._versions[slot],
             runtime=server.spec.runtime,
             default_max_tokens=server.spec.default_max_tokens,
             max_seq_len=server.spec.max_seq_len,
