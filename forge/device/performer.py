@@ -30,7 +30,7 @@ from forge.device.repair import Repair
 from forge.device.servers import SlotServers
 from forge.device.slots import Home
 from forge.device.updater import Offer, Updater
-from forge.errors import ConfigurationError, ForgeError
+from forge.errors import ConfigurationError, ForgeError, StepFailedError
 
 __all__ = ["Performer"]
 
@@ -92,7 +92,9 @@ class Performer:
                 return self._activate(slot, beside, journal, tend)
             case Probe(slot):
                 # The server beside it is not started anew meanwhile: there is room for two only.
-                self.beside(lambda: self._servers.probe(slot), self._handover.watch)
+                self._twice(
+                    lambda: self.beside(lambda: self._servers.probe(slot), self._handover.watch)
+                )
                 return Probed()
             case Switch(slot):
                 return self._switch(slot, journal)
@@ -144,13 +146,22 @@ class Performer:
     def _activate(
         self, slot: SlotName, beside: SlotName | None, journal: Journal, tend: Callable[[], float]
     ) -> Event:
-        if journal.candidate is None:
+        candidate = journal.candidate
+        if candidate is None:
             raise ConfigurationError(f"The journal does not say what slot {slot} holds")
         self._let_leave(tend)
-        seconds = self._handover.start(slot, beside, journal.candidate)
+        seconds = self._twice(lambda: self._handover.start(slot, beside, candidate))
         meanwhile = f" while slot {beside} served" if beside and self._serves else ""
         self._say(f"slot {slot} is ready after {seconds:.1f} s{meanwhile}")
         return Ready()
+
+    def _twice(self, work: Callable[[], _T]) -> _T:
+        """Once more if a model did not load or answer in time: the machine may have been busy."""
+        try:
+            return work()
+        except StepFailedError as error:
+            self._say(f"tried once more: {error}")
+            return work()
 
     def _let_leave(self, tend: Callable[[], float]) -> None:
         """A slot whose server still answers may be neither overwritten nor started anew."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from forge.bundle import Manifest
 from forge.container import running_image
@@ -21,6 +21,7 @@ from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
 from forge.device.journal import SLOTS, Release, SlotName, other
+from forge.device.room import LEAST_FREE_MIB
 from forge.device.slots import Home, Provisioned
 from forge.errors import ForgeError, StoreError, TrustError
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from forge.trust.proof_keys import ProofKeys
 
 __all__ = ["Offer", "Updater"]
-
-_LEAST_FREE_MIB: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class Updater:
                 return self._fetch(offer, slot, active)
         except (OSError, StoreError) as error:
             # Half a bundle is worth keeping, but not a disk so full that nothing can be noted.
-            if self._home.free_mib() < _LEAST_FREE_MIB:
+            if self._home.free_mib() < LEAST_FREE_MIB:
                 self._home.discard(slot)
             if isinstance(error, OSError):
                 raise self._disk(error) from None
