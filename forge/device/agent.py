@@ -30,6 +30,7 @@ from forge.device.patience import Patience
 from forge.device.performer import Performer
 from forge.device.repair import Repair
 from forge.device.report import Look
+from forge.device.room import Room
 from forge.device.servers import SlotServers
 from forge.device.signals import check_signals
 from forge.device.slots import Home
@@ -42,6 +43,7 @@ from forge.errors import (
     StoreError,
     UsageError,
 )
+from forge.store.stopping import StoppedError
 
 __all__ = ["Agent", "timestamp"]
 
@@ -85,6 +87,7 @@ class Agent:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.look: Look | None = None
+        self.asked: Callable[[], bool] = lambda: False  # whether a wish waits: it goes first
         self.looked: Callable[[], None] = lambda: None  # called when `look` has changed
         self._home = home
         self._updater = updater
@@ -117,7 +120,7 @@ class Agent:
             self._say(str(self._error))
 
     def update(self) -> None:
-        """Look at the channel once and install what it offers.
+        """Look at the channel once and install what it offers; not while a wish waits.
 
         Raises:
             RolledBackError: the bundle was tried and not kept.
@@ -127,13 +130,21 @@ class Agent:
         """
         if self._journal.state != "idle":  # the journal could not be written when it should
             self.start()
+        active = self._journal.active_release
         try:
-            offer = self._updater.look(self._journal.active_release)
+            offer = self._performer.beside(
+                lambda: self._updater.look(active), self.tend, unwanted=self.asked
+            )
+        except StoppedError:
+            return
         except (ForgeError, OSError) as caught:
             error = self._as_forge(caught)
             self._see(Look(at=self._now(), error=str(error)))
             raise error from None
         self._see(Look.of(offer, self._now()))
+        # Once the other slot is written there is nothing left to go back to.
+        if self.asked() or self._journal.state != "idle":
+            return
         if offer.release == self._journal.active_release or self._unwanted(offer.release):
             return
         offer.require_fit()
@@ -226,20 +237,26 @@ class Agent:
         self._journal = journal
 
     def _perform(self, action: Action) -> Event | None:
+        room = Room.now(self._home.path)
         try:
             return self._do(action)
         except (ForgeError, OSError) as caught:
             error = self._as_forge(caught)
             if isinstance(action, Serve):
-                self._not_served(action.slot, error)
+                self._not_served(action.slot, error, room)
                 return None
-            # A full disk explains any failure.
-            blame = blames(action, error) and self._home.free_mib() > 0
+            blame = blames(action, error) and not self._short(room)
             blame = blame and not self._returns_to_damage(action)
             self._error = rolled_back(error, self._journal.active) if blame else error
             if self._journal.candidate and not (blame and self._journal.active):
                 self._have_patience(self._journal.candidate)
             return Failed(str(error), self._now(), blame=blame)
+
+    def _short(self, room: Room) -> bool:
+        """Whether the machine lacked room, which explains any failure; says it."""
+        if lack := room.lack():
+            self._say(f"nobody's fault: {lack}")
+        return bool(lack)
 
     def _returns_to_damage(self, action: Action) -> bool:
         """Whether it failed in going back to a slot whose files have changed since they served."""
@@ -257,14 +274,15 @@ class Agent:
             again = "restart the agent to try at once"
             self._say(f"{release} is tried again after {looks} more looks; {again}")
 
-    def _not_served(self, slot: SlotName, error: ForgeError) -> None:
+    def _not_served(self, slot: SlotName, error: ForgeError, room: Room) -> None:
         """Say it, and put the slot right if it is damaged; `tend` tries it again."""
         self.handover.refuse(str(error))
         self._say(f"slot {slot} does not serve: {error}")
         release = self._journal.active_release
         if release is not None and isinstance(error, BundleError | LoadFailedError):
             condition = self._repair.mend(slot, release)
-            crash = Crashed(str(error), self._now(), 0.0, blame=condition == "whole")
+            blame = condition == "whole" and not self._short(room)
+            crash = Crashed(str(error), self._now(), 0.0, blame=blame)
             self._unservable = None if condition == "healed" else crash
 
     def _as_forge(self, error: ForgeError | OSError) -> ForgeError:

@@ -10,8 +10,10 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from forge.bundle import Digest
 from forge.device.agent import Agent
 from forge.device.slots import Home
+from forge.errors import UsageError
 from forge.files import write_durably
 
 __all__ = ["Asked", "ask", "obey", "pending"]
@@ -25,12 +27,15 @@ class Asked(BaseModel):
 
     Attributes:
         what: go back to what served before, or let what was gone back from be installed again.
+        leaves: manifest of the release to go back from; another one that serves by then is not
+            meant. None: whatever serves.
         reason: why, kept in the history.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     what: Literal["rollback", "release"]
+    leaves: Digest | None = None
     reason: str = Field(default="rolled back by hand", max_length=1024)
 
 
@@ -48,7 +53,8 @@ def obey(home: Home, agent: Agent) -> Asked | None:
     """Take the wish and do it; None if there is none.
 
     Raises:
-        UsageError: there is nothing to go back to, or nothing held back.
+        UsageError: there is nothing to go back to, nothing held back, or another release serves
+            by now than the one to go back from.
         RolledBackError: what served before did not pass its probe now.
         OSError: the file cannot be taken.
     """
@@ -64,7 +70,17 @@ def obey(home: Home, agent: Agent) -> Asked | None:
     except ValidationError:
         return None
     if asked.what == "rollback":
+        _require_meant(asked, agent)
         agent.go_back(asked.reason)
     else:
         agent.lift_hold()
     return asked
+
+
+def _require_meant(asked: Asked, agent: Agent) -> None:
+    active = agent.journal.active_release
+    if asked.leaves is None or (active and active.manifest == asked.leaves):
+        return
+    message = f"The wish to go back is dropped: {active or 'nothing'} serves by now"
+    why = f"it was to leave the release with manifest {asked.leaves[:12]}"
+    raise UsageError(message, why=why, hint="forge device rollback leaves what serves now")

@@ -17,12 +17,13 @@ __all__ = ["blames", "rolled_back"]
 
 
 def blames(action: Action, error: ForgeError) -> bool:
-    """Whether the release itself is at fault.
+    """Whether the release itself is at fault, on a machine that had room.
 
     That is so for proofs that do not hold, files of the bundle that are wrong, a model that does
     not load, and one that answers wrongly or not at all. Whatever the machine lacks can be put
     right while the release stays the same: a package index, a Python version, a port, memory for
-    one more process, room on the disk.
+    one more process, room on the disk. What ran out of room (forge.device.room) is never its fault,
+    and what did not load or answer was tried twice before it is asked here.
     """
     if isinstance(error, BundleError | LoadFailedError):
         return True

@@ -117,6 +117,11 @@ class Handover:
         """From now on requests are refused with this reason."""
         self._live.clear(reason)
 
+    def watch(self) -> float:
+        """See whether what gets requests still runs; it gets none if not. When to look again, s."""
+        self._watch()
+        return _WATCH_S
+
     def stop(self, reason: str) -> None:
         """Refuse requests and stop every server."""
         self._live.clear(reason)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
+from forge.device import errand
 from forge.device.handover import Handover
 from forge.device.journal import Journal, SlotName
 from forge.device.moves import (
@@ -29,11 +30,13 @@ from forge.device.repair import Repair
 from forge.device.servers import SlotServers
 from forge.device.slots import Home
 from forge.device.updater import Offer, Updater
-from forge.errors import ConfigurationError, ForgeError
+from forge.errors import ConfigurationError, ForgeError, StepFailedError
 
 __all__ = ["Performer"]
 
 _TURN_S: Final = 0.2
+
+_T = TypeVar("_T")
 
 
 class Performer:
@@ -88,12 +91,24 @@ class Performer:
             case Activate(slot, beside):
                 return self._activate(slot, beside, journal, tend)
             case Probe(slot):
-                self._servers.probe(slot)
+                # The server beside it is not started anew meanwhile: there is room for two only.
+                self._twice(
+                    lambda: self.beside(lambda: self._servers.probe(slot), self._handover.watch)
+                )
                 return Probed()
             case Switch(slot):
                 return self._switch(slot, journal)
             case _:
                 return self._rest(action, journal)
+
+    def beside(
+        self,
+        work: Callable[[], _T],
+        meanwhile: Callable[[], float],
+        unwanted: Callable[[], bool] = lambda: False,
+    ) -> _T:
+        """`errand.run`; where nothing serves there is nothing to look after."""
+        return errand.run(work, meanwhile, unwanted) if self._serves else work()
 
     def blue_green(self, *slots: SlotName) -> bool:
         """Whether the bundles in all these slots are activated beside another. Raises OSError."""
@@ -112,31 +127,41 @@ class Performer:
         return None
 
     def _fetch(self, slot: SlotName, journal: Journal, tend: Callable[[], float]) -> Event:
-        if self.offer is None:
+        offer = self.offer
+        if offer is None:
             raise ForgeError("The agent has no offer to fetch", why="this is a mistake in Forge")
         self._let_leave(tend)
-        moved = self._updater.fetch(self.offer, slot, journal.active)
+        moved = self.beside(lambda: self._updater.fetch(offer, slot, journal.active), tend)
         self._say(
-            f"slot {slot} holds {self.offer.release}: {moved.fetched_bytes} bytes fetched,"
+            f"slot {slot} holds {offer.release}: {moved.fetched_bytes} bytes fetched,"
             f" {moved.reused_bytes} reused"
         )
         return Fetched(moved.fetched_bytes, moved.reused_bytes)
 
     def _prepare(self, slot: SlotName, tend: Callable[[], float]) -> Event:
-        # While an engine compiles, the active slot serves on and is looked after.
+        # While packages are installed and an engine compiles, the active slot is looked after.
         self._servers.prepare(slot, meanwhile=tend)
         return Prepared(blue_green=self.blue_green(slot))
 
     def _activate(
         self, slot: SlotName, beside: SlotName | None, journal: Journal, tend: Callable[[], float]
     ) -> Event:
-        if journal.candidate is None:
+        candidate = journal.candidate
+        if candidate is None:
             raise ConfigurationError(f"The journal does not say what slot {slot} holds")
         self._let_leave(tend)
-        seconds = self._handover.start(slot, beside, journal.candidate)
+        seconds = self._twice(lambda: self._handover.start(slot, beside, candidate))
         meanwhile = f" while slot {beside} served" if beside and self._serves else ""
         self._say(f"slot {slot} is ready after {seconds:.1f} s{meanwhile}")
         return Ready()
+
+    def _twice(self, work: Callable[[], _T]) -> _T:
+        """Once more if a model did not load or answer in time: the machine may have been busy."""
+        try:
+            return work()
+        except StepFailedError as error:
+            self._say(f"tried once more: {error}")
+            return work()
 
     def _let_leave(self, tend: Callable[[], float]) -> None:
         """A slot whose server still answers may be neither overwritten nor started anew."""

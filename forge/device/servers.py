@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,15 @@ from typing import TYPE_CHECKING
 from forge.container import TRITON, require_image
 from forge.device.journal import SLOTS, Release, SlotName
 from forge.device.live import Serving
+from forge.device.signals import check_signals
 from forge.device.slots import Home
-from forge.errors import BundleError, ConfigurationError, StoreError, TrustError
+from forge.errors import (
+    BundleError,
+    ConfigurationError,
+    StepFailedError,
+    StoreError,
+    TrustError,
+)
 
 if TYPE_CHECKING:
     from forge.environments import Installed
@@ -39,6 +47,8 @@ class SlotServers:
         self._runtime = runtime
         self._say = say
         self._running: dict[SlotName, TritonServer] = {}
+        self._versions: dict[SlotName, str] = {}
+        self._making: Path | None = None  # an environment
 
     def alive(self, slot: SlotName) -> bool:
         """Whether the Triton of a slot runs: it was started, and has not ended by itself."""
@@ -67,13 +77,25 @@ class SlotServers:
             require_image(spec.image)
             installed = environments.of_image(TRITON)
         else:
-            name, lock = self._environment(slot, spec)
-            cache = self._home.environments
-            root = environments.ensure(name, lock, python=spec.python, cache=cache)
-            installed = environments.inspect(root)
+            installed = environments.inspect(self._install(slot, spec, meanwhile))
         if spec.compile_on_device is not None:
             self._compile(slot, spec, spec.compile_on_device, installed.root, meanwhile)
         return installed
+
+    def _install(self, slot: SlotName, spec: Spec, meanwhile: Callable[[], float]) -> Path:
+        from forge import environments
+
+        name, lock = self._environment(slot, spec)
+        python, cache = spec.python, self._home.environments
+        root = environments.environment_path(name, lock, python=python, cache=cache)
+        if root == self._making:  # `meanwhile` wants to start what this is being made for, too
+            raise StepFailedError(f"{root.name} is being made", hint="it is tried again")
+        before, self._making = self._making, root
+        try:
+            watch = environments.Watch(go_on=_when_due(meanwhile))
+            return environments.ensure(name, lock, python=python, cache=cache, watch=watch)
+        finally:
+            self._making = before
 
     def _compile(
         self,
@@ -135,7 +157,7 @@ class SlotServers:
         Raises:
             BundleError, ConfigurationError: as `prepare`; what serves now is not stopped for it.
             LoadFailedError: it ended, or its model was not ready in time; why stands in its log.
-            StepFailedError: it could not be started.
+            StepFailedError: it could not be started, or does not say its version.
             StoreError: the disk.
         """
         from forge.serving.server import TritonServer, started
@@ -155,6 +177,7 @@ class SlotServers:
             hint = f"{self._home.free_mib()} MiB are free there: make room"
             raise StoreError(message, why=str(error), hint=hint) from None
         self._running[slot] = server
+        self._versions[slot] = server.version()  # now: when it gets requests it may be busy
         return seconds
 
     def probe(self, slot: SlotName) -> None:
@@ -172,7 +195,7 @@ class SlotServers:
             model=server.spec.model,
             slot=slot,
             release=release,
-            triton=server.version(),
+            triton=self._versions[slot],
             runtime=server.spec.runtime,
             default_max_tokens=server.spec.default_max_tokens,
             max_seq_len=server.spec.max_seq_len,
@@ -220,3 +243,16 @@ class SlotServers:
         if slot not in self._running:
             raise ConfigurationError(f"No Triton of slot {slot} runs")
         return self._running[slot]
+
+
+def _when_due(meanwhile: Callable[[], float]) -> Callable[[], None]:
+    """Calls it at the first chance, and then whenever the seconds that it returned are over."""
+    due = 0.0
+
+    def call() -> None:
+        nonlocal due
+        check_signals()
+        if time.monotonic() >= due:
+            due = meanwhile() + time.monotonic()
+
+    return call

@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from forge.device.agent import Agent, timestamp
 from forge.device.api_keys import ApiKeys
-from forge.device.asked import obey
+from forge.device.asked import obey, pending
 from forge.device.door import Door
 from forge.device.hardware import Hardware
 from forge.device.live import Live
@@ -71,6 +72,7 @@ class Service:
         started = timestamp(datetime.now(UTC))
         guard = self.operation.guard
         self.metrics.gauges = self.gauges
+        self.agent.asked = lambda: pending(self.home)
         self.agent.looked = lambda: self._report(url, started)
         rules = GatewayRules(limit_s=door.limit_s, keys=keys)
         app = create_app(self.live, Triton(), self.describe, guard.limit, rules, self.metrics)
@@ -80,7 +82,7 @@ class Service:
             self._tell(self.agent.start)
             while True:
                 self._tell(self.agent.update)
-                self.operation.refresh()
+                self._tell(self.operation.refresh)
                 # Jitter spreads a fleet that was switched on by one fuse.
                 pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
                 self._wait(pause, thread)
@@ -101,6 +103,10 @@ class Service:
             work()
         except (ForgeError, OSError) as error:
             self.say(str(error))
+        # The outermost place of one look: a mistake in Forge, or in a library, must not end what
+        # serves, again and again at each look. It is written down whole, and the next look tries.
+        except Exception:  # noqa: BLE001
+            self.say(f"a mistake in Forge, please report it:\n{traceback.format_exc()}")
 
     def _wait(self, seconds: float, gateway: threading.Thread) -> None:
         """Look after what serves until the next look at the channel is due."""

@@ -5,11 +5,14 @@ Nothing is downloaded but signed metadata until the bundle is known to fit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from forge.bundle import Manifest
 from forge.container import running_image
@@ -18,6 +21,7 @@ from forge.device.detection import Detection
 from forge.device.fit import Refusal
 from forge.device.hardware import Hardware
 from forge.device.journal import Release, SlotName, other
+from forge.device.room import LEAST_FREE_MIB
 from forge.device.slots import Home, Provisioned
 from forge.errors import CorruptedError, ForgeError, StoreError, TrustError
 
@@ -27,8 +31,6 @@ if TYPE_CHECKING:
     from forge.trust.proof_keys import ProofKeys
 
 __all__ = ["Offer", "Updater"]
-
-_LEAST_FREE_MIB: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Updater:
         self._hardware = hardware
         self._profile = profile
         self._opened: tuple[Store, TrustedStore] | None = None
+        self._used = threading.Lock()
 
     def look(self, installed: Release | None = None) -> Offer:
         """Read what the channel points to. Downloads metadata only.
@@ -93,6 +96,10 @@ class Updater:
             UsageError: the profile named by hand is not in the channel.
             FitError: no profile of the channel is for this machine.
         """
+        with self._alone():
+            return self._look(installed)
+
+    def _look(self, installed: Release | None) -> Offer:
         device = self._settings()
         _, trusted = self._open()
         trusted.refresh()
@@ -122,10 +129,11 @@ class Updater:
             StoreError: the store is out of reach or damaged, or the disk is full.
         """
         try:
-            return self._fetch(offer, slot, active)
+            with self._alone():
+                return self._fetch(offer, slot, active)
         except (OSError, StoreError) as error:
             # Half a bundle is worth keeping, but not a disk so full that nothing can be noted.
-            if self._home.free_mib() < _LEAST_FREE_MIB:
+            if self._home.free_mib() < LEAST_FREE_MIB:
                 self._home.discard(slot)
             if isinstance(error, OSError):
                 raise self._disk(error) from None
@@ -136,21 +144,26 @@ class Updater:
 
         Raises:
             TrustError: the release is not what was signed.
-            StoreError: the store is out of reach or damaged, or the disk is full.
+            StoreError: the store is out of reach or damaged, the disk is full, or an update is
+                being looked for or fetched.
         """
         try:
-            store, _ = self._open()
-            manifest = self._home.manifest(slot)
-            if manifest is None or Release.of(manifest) != release:
-                manifest = self._published(release)
-            document = store.tree(manifest.tree.digest).encode()
-            seeds = [self._home.tree(name) for name in (slot, other(slot))]
-            new = self._home.replacement(slot)
-            moved = store.unpack(manifest.tree.digest, new, seeds=seeds)
-            self._home.adopt(slot)
-            self._home.seal(slot, manifest, document)
+            with self._alone():
+                return self._heal(slot, release)
         except OSError as error:
             raise self._disk(error) from None
+
+    def _heal(self, slot: SlotName, release: Release) -> Transfer:
+        store, _ = self._open()
+        manifest = self._home.manifest(slot)
+        if manifest is None or Release.of(manifest) != release:
+            manifest = self._published(release)
+        document = store.tree(manifest.tree.digest).encode()
+        seeds = [self._home.tree(name) for name in (slot, other(slot))]
+        new = self._home.replacement(slot)
+        moved = store.unpack(manifest.tree.digest, new, seeds=seeds)
+        self._home.adopt(slot)
+        self._home.seal(slot, manifest, document)
         return moved
 
     def _room(self, manifest: Manifest, gone: tuple[Path, ...]) -> tuple[int, int]:
@@ -176,6 +189,16 @@ class Updater:
             return 0
         store, _ = self._open()
         return space.linked_bytes(store.tree(manifest.tree.digest), tree)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One use of the store and its metadata at a time: a slot is not healed during a pull."""
+        if not self._used.acquire(blocking=False):
+            raise StoreError("The store is being read for an update", hint="it is tried again")
+        try:
+            yield
+        finally:
+            self._used.release()
 
     def _beside_mib(self, manifest: Manifest) -> int:
         """Memory of what serves while this one starts; its own again if nothing needs more.

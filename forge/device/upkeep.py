@@ -70,9 +70,10 @@ def rollback(state: Path, reason: str, *, say: Say, timeout_s: float = 600.0) ->
         message = "There is nothing to go back to"
         hint = "a device can go back once after each update; forge device history shows them"
         raise UsageError(message, why="the other slot holds nothing that served", hint=hint)
-    _carry_out(home, Asked(what="rollback", reason=reason), say, timeout_s)
+    leaves = before.active_release.manifest if before.active_release else None
+    _carry_out(home, Asked(what="rollback", leaves=leaves, reason=reason), say, timeout_s)
     after = home.journal()
-    if after.active == before.active:
+    if after.active_release != before.previous:
         why = after.rollbacks[-1].reason if after.rollbacks != before.rollbacks else ""
         message = f"The device did not go back to {before.previous}"
         raise RolledBackError(message, why=why, hint="see its log; what served serves on")

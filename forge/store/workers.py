@@ -18,8 +18,8 @@ _R = TypeVar("_R")
 class Workers:
     """Runs tasks; leaving the block waits for them and raises the first failure.
 
-    After a failure, or a signal in the thread that has the block, tasks that wait for a network are
-    told to end.
+    After a failure, a signal in the thread that has the block, or when that thread is told to stop,
+    tasks that wait for a network are told to end.
 
     `submit` blocks while twice as many tasks wait as there are threads, so that a long list of
     tasks is made only as fast as it is worked off.
@@ -30,6 +30,7 @@ class Workers:
         self._room = threading.BoundedSemaphore(2 * count)
         self._failure: BaseException | None = None
         self._stop = threading.Event()
+        self._stops = (self._stop, *stopping.listened_to())
 
     def __enter__(self) -> Self:
         return self
@@ -61,12 +62,19 @@ class Workers:
 
     def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
         """`function` of each item, in order."""
-        return self._pool.map(function, items)
+
+        def run(item: _T) -> _R:
+            with stopping.until(*self._stops):
+                stopping.check()
+                return function(item)
+
+        return self._pool.map(run, items)
 
     def _run(self, task: Callable[[], None]) -> None:
         try:
             if self._failure is None:
-                with stopping.until(self._stop):
+                with stopping.until(*self._stops):
+                    stopping.check()
                     task()
         except BaseException as error:  # noqa: BLE001  raised where the work was asked for
             self._fail(error)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ import pytest
 import forge.environments
 import forge.serving.server
 from forge.bundle import ChannelProfile
+from forge.device.room import Room
 from forge.device.slots import Home
 from forge.errors import (
     ConfigurationError,
+    LoadFailedError,
     PortTakenError,
     RolledBackError,
     StepFailedError,
@@ -27,7 +31,7 @@ from forge.errors import (
 )
 from forge.profiles import Match
 from forge.serving.ports import Ports, choose_ports
-from tests.e2e.device_world import Device, Says, World, answers, refused
+from tests.e2e.device_world import Device, Says, World, answers, refused, triton_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -37,6 +41,11 @@ def installs(device: Device) -> None:
     assert device.status.bad == ()
     device.once()
     assert device.home.current() == "b"
+
+
+def blamed(device: Device) -> list[str]:
+    """Versions that are known to be bad."""
+    return [verdict.release.version for verdict in device.status.bad]
 
 
 def missing_library(_interpreter: Path) -> Path:
@@ -181,3 +190,34 @@ def test_a_release_that_is_at_fault_is_refused_for_good(world: World, device: De
     assert [verdict.release.version for verdict in device.status.bad] == ["1.1.0"]
     device.once()
     assert len(device.status.rollbacks) == 1
+
+
+def test_a_model_that_does_not_load_for_lack_of_memory_blames_no_release(
+    world: World, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("1.1.0", Says(fails=True))
+    with monkeypatch.context() as short:
+        short.setattr(Room, "lack", lambda _room: "3 MiB of memory are available")
+        with refused(device, LoadFailedError, "the engine does not load"):
+            device.once()
+    assert blamed(device) == []
+    with refused(device, RolledBackError, "the engine does not load"):  # and with memory it is
+        device.once()
+    assert blamed(device) == ["1.1.0"]
+
+
+def test_a_server_that_is_killed_once_while_it_loads_is_started_again(
+    world: World, device: Device
+) -> None:
+    with device.running(poll_s=1) as agent:
+        agent.wait_ready("1.0.0")
+        world.publish("1.1.0", Says(words="Paris", load_s=3))
+        until = time.monotonic() + 60
+        while not (loading := triton_processes(device.state / "logs" / "slot-b")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        for pid in loading:
+            os.kill(pid, signal.SIGKILL)
+        agent.wait_ready("1.1.0")
+        assert "tried once more" in agent.log.read_text()
+    assert (device.status.bad, device.status.rollbacks) == ((), ())

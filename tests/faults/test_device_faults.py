@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +16,9 @@ import pytest
 
 from forge import device as api
 from forge.device.door import Door
+from forge.device.handover import Handover
+from forge.device.live import Live
+from forge.device.servers import SlotServers
 from forge.errors import (
     ConfigurationError,
     CorruptedError,
@@ -22,7 +28,7 @@ from forge.errors import (
     TrustError,
     UsageError,
 )
-from tests.e2e.device_world import Device, Says, World, answers, refused
+from tests.e2e.device_world import Device, Says, World, answers, refused, triton_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -220,3 +226,27 @@ def test_a_disk_that_fills_up_leaves_the_old_slot_and_heals(
     assert lines == ["exit 9", "slots/a", "then 0", after], done.stdout + done.stderr
     assert "No space left on device" in done.stderr
     assert "free disk space" in done.stderr
+
+
+def test_a_server_too_busy_to_answer_at_the_switch_gets_the_requests_all_the_same(
+    device: Device,
+) -> None:
+    release = device.home.journal().active_release
+    assert release is not None
+    servers, live = SlotServers(device.home, {}, print), Live()
+    handover = Handover(live, servers, print)
+    servers.start("a")
+    stopped = triton_processes(device.state)
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        handover.give("a", release)
+        assert time.monotonic() - begin < 1
+        serving, _ = live.get()
+        assert serving is not None
+        assert serving.triton.startswith("2.")
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        handover.stop("the test is over")

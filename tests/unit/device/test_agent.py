@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from forge.device.live import Live
 from forge.device.slots import Home, Provisioned
 from forge.device.updater import Offer, Updater
 from forge.errors import StoreError
+from forge.store import stopping
 from forge.trust.proof_keys import ProofKeys
 from tests.unit.device.test_slots import manifest
 
@@ -93,3 +95,43 @@ def test_a_release_that_fails_for_local_reasons_is_fetched_less_and_less_often(
     with contextlib.suppress(StoreError):
         agent.update()
     assert fetched[-1] == len(looks) == 41
+
+
+def test_a_wish_ends_a_look_that_hangs_and_nothing_is_installed_before_it(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_updater: Updater, _installed: Release | None) -> Offer:
+        stopping.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(Updater, "look", look)
+    agent.asked = lambda: True
+    begin = time.monotonic()
+    agent.update()
+    assert time.monotonic() - begin < 5
+    assert agent.journal.state == "idle"
+
+
+def test_a_wish_that_came_during_a_look_goes_before_what_the_look_found(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = manifest("1.1.0")
+    detection = Detection(profile="development", reasons=(), warnings=())
+    keys = ProofKeys(build=(), model=())
+    fetched: list[object] = []
+    monkeypatch.setattr(
+        Updater, "look", lambda *_: Offer(offered, Release.of(offered), detection, (), keys)
+    )
+    monkeypatch.setattr(Updater, "fetch", lambda *arguments: fetched.append(arguments))
+    agent.asked = lambda: True
+    agent.update()
+    assert (fetched, agent.journal.state) == ([], "idle")
+
+
+def test_a_slot_is_not_healed_while_the_store_is_read_for_an_update(agent: Agent) -> None:
+    updater = agent._updater
+    with (
+        updater._alone(),
+        pytest.raises(StoreError, match="being read for an update"),
+    ):
+        updater.heal("a", Release.of(manifest("1.0.0")))

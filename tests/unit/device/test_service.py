@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from forge.device.metrics import Metrics
 from forge.device.operation import Operation
 from forge.device.power_control import PowerControl
 from forge.device.service import Service, listen
+from forge.device.signals import StopAskedError
 from forge.device.slots import Home, Provisioned
 from forge.device.updater import Updater
 from forge.errors import StepFailedError, UsageError
@@ -74,3 +76,24 @@ def test_an_oserror_of_the_work_is_said_and_ends_nothing(service: Service) -> No
         raise OSError(5, "Input/output error")
 
     service._tell(fail)
+
+
+def test_a_mistake_in_a_look_is_logged_with_its_traceback_and_ends_nothing(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise KeyError("a document without it")
+
+    told = replace(service, say=print)
+    told._tell(fail)
+    said = capsys.readouterr().out
+    assert "please report it" in said
+    assert 'in fail\n    raise KeyError("a document without it")' in said
+
+
+def test_a_signal_is_no_mistake(service: Service) -> None:
+    def stop() -> None:
+        raise StopAskedError
+
+    with pytest.raises(StopAskedError):
+        service._tell(stop)

@@ -1,0 +1,71 @@
+"""Whether the machine ran out of memory or disk: then a failure is no release's fault."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+__all__ = ["LEAST_FREE_MIB", "Room"]
+
+LEAST_FREE_MIB: Final = 64
+"""With less than this, a disk, /dev/shm or the memory counts as full."""
+_PROC: Final = Path("/proc")
+_SHARED: Final = Path("/dev/shm")  # noqa: S108  Triton's Python backend passes tensors there
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The machine before some work.
+
+    Attributes:
+        state: the state folder.
+        kills: how many processes the kernel has killed for lack of memory. After that there is
+            memory again, so that the number says what its amount no longer does.
+        proc: /proc.
+    """
+
+    state: Path
+    kills: int
+    proc: Path = _PROC
+
+    @classmethod
+    def now(cls, state: Path, proc: Path = _PROC) -> Self:
+        """The machine as it is."""
+        return cls(state, _number(proc / "vmstat", "oom_kill") or 0, proc)
+
+    def lack(self) -> str:
+        """What the machine lacks after the work; "" if nothing."""
+        if (_number(self.proc / "vmstat", "oom_kill") or 0) > self.kills:
+            return "the kernel killed a process for lack of memory"
+        available_kib = _number(self.proc / "meminfo", "MemAvailable:")
+        if available_kib is not None and available_kib // 1024 < LEAST_FREE_MIB:
+            return f"{available_kib // 1024} MiB of memory are available"
+        for folder in (self.state, _SHARED, Path(tempfile.gettempdir())):
+            free = _free_mib(folder)
+            if free is not None and free < LEAST_FREE_MIB:
+                return f"{free} MiB are free in {folder}"
+        return ""
+
+
+def _free_mib(folder: Path) -> int | None:
+    """MiB; None of a folder that is not there, 0 of one that cannot be asked."""
+    try:
+        return shutil.disk_usage(folder).free // 2**20
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return 0
+
+
+def _number(path: Path, name: str) -> int | None:
+    """A number of a file of /proc, by name; None if it is not there."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{name}\s+(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else None

@@ -1,0 +1,67 @@
+"""What serves is looked after while an update takes its time: a slow line, a look that hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import forge.device
+from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+from tests.support.webserver import make_authority, web_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+RATE = 16 * 1024  # bytes a second; what 1.1.0 adds takes about a minute
+NEW = Says(words="Paris of now", ballast=1_300_000)
+
+
+@pytest.fixture
+def slow(
+    world: World, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Device]:
+    """A device that serves 1.0.0 and reaches its store over a slow line."""
+    authority = make_authority(tmp_path / "authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    store = world.folder / "store"
+    with web_server(store, tmp_path / "web", authority=authority) as server:
+        forge.device.provision(
+            device.state, server.url, world.root, "llm", "stable", limit_rate=RATE
+        )
+        yield device
+
+
+def fetching(agent: Agent) -> None:
+    agent.wait(lambda status: status.state == "fetching")
+
+
+def test_a_server_that_is_killed_during_a_slow_pull_serves_again_before_its_end(
+    world: World, slow: Device
+) -> None:
+    with slow.running(poll_s=1) as agent:
+        agent.wait_ready("1.0.0")
+        world.publish("1.1.0", NEW)
+        fetching(agent)
+        killed = triton_processes(slow.state)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        agent.wait(lambda _status: agent.ready() is None, 10)
+        agent.wait_ready("1.0.0")
+        assert agent.ask() == "The capital is Paris"
+        assert slow.status.state == "fetching"
+        assert not set(triton_processes(slow.state)) & set(killed)
+
+
+def test_a_signal_ends_an_agent_whose_pull_waits_within_seconds(world: World, slow: Device) -> None:
+    with slow.running(poll_s=1) as agent:
+        agent.wait_ready("1.0.0")
+        world.publish("1.1.0", NEW)
+        fetching(agent)
+        begin = time.monotonic()
+        assert agent.stop() == 0
+        assert time.monotonic() - begin < 15
+    assert triton_processes(slow.state) == []
