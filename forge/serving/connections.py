@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -97,14 +98,21 @@ class Connections:
         headers = _KINDS if body else None
         with _explained():
             for last in (False, True):
+                used = _Used()
                 try:
                     async with asyncio.timeout(patience.first):
                         return await session.request(
-                            method, url, data=body or None, headers=headers, timeout=times
+                            method,
+                            url,
+                            data=body or None,
+                            headers=headers,
+                            timeout=times,
+                            trace_request_ctx=used,
                         )
-                except aiohttp.ServerDisconnectedError:
-                    # It hung up while the connection was idle, and has seen nothing of this.
-                    if last:
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                    # A kept connection that the server gave up while it was idle: it has seen
+                    # nothing of this. On a fresh one it may be this very request that ended it.
+                    if last or not used.before or _heard(error):
                         raise
         raise AssertionError("unreachable: the last try returns or raises")
 
@@ -116,8 +124,34 @@ class Connections:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("Accept-Encoding", "User-Agent"),
+                trace_configs=[_tracing()],
             )
         return self._session
+
+
+@dataclass(slots=True)
+class _Used:
+    """Whether the connection that a request got had been used before."""
+
+    before: bool = False
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def note(
+        _: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        __: aiohttp.TraceConnectionReuseconnParams,
+    ) -> None:
+        context.trace_request_ctx.before = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(note)
+    return tracing
+
+
+def _heard(error: aiohttp.ClientError) -> bool:
+    """Whether a part of an answer had come: aiohttp keeps it as the message."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 @contextmanager

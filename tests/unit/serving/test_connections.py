@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 
 from forge.serving.connections import Connections, Patience
@@ -125,10 +128,18 @@ def test_each_of_those_who_ask_at_once_has_a_connection_of_its_own() -> None:
     assert server.connections == 5
 
 
-def test_a_connection_that_the_server_gave_up_meanwhile_is_replaced() -> None:
+def hang_up(writer: asyncio.StreamWriter, how: str) -> None:
+    if how == "reset":
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_a_connection_that_the_server_gave_up_meanwhile_is_replaced(how: str) -> None:
     async def once(_: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         if number:
-            writer.close()  # as a server does whose patience with idle connections has ended
+            hang_up(writer, how)  # as a server whose patience with idle connections has ended
         else:
             writer.write(HEAD + chunk(b"a") + END)
 
@@ -139,6 +150,54 @@ def test_a_connection_that_the_server_gave_up_meanwhile_is_replaced() -> None:
 
     assert run(server, work) == [b"a", b"a"]
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_what_ends_the_server_on_a_fresh_connection_is_not_asked_again(how: str) -> None:
+    async def dies(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> None:
+        hang_up(writer, how)
+
+    server = Server(dies)
+    with pytest.raises((ConnectionError, aiohttp.ClientOSError)):
+        run(server, ask)
+    assert len(server.asked) == 1
+
+
+def test_a_kept_connection_is_replaced_once() -> None:
+    async def dies(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> None:
+        if len(server.asked) > 1:
+            writer.close()
+        else:
+            writer.write(HEAD + chunk(b"a") + END)
+
+    server = Server(dies)
+
+    async def work(pool: Connections, url: str) -> None:
+        await ask(pool, url)
+        with pytest.raises(ConnectionError):
+            await ask(pool, url)
+
+    run(server, work)
+    assert len(server.asked) == 3
+
+
+def test_half_a_head_on_a_kept_connection_is_not_asked_again() -> None:
+    async def breaks(_: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        if number:
+            writer.write(HEAD[:-2])
+            writer.close()
+        else:
+            writer.write(HEAD + chunk(b"a") + END)
+
+    server = Server(breaks)
+
+    async def work(pool: Connections, url: str) -> None:
+        await ask(pool, url)
+        with pytest.raises(ConnectionError):
+            await ask(pool, url)
+
+    run(server, work)
+    assert len(server.asked) == 2
 
 
 def test_an_answer_that_breaks_off_is_an_error_and_is_not_asked_again() -> None:
