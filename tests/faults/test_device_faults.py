@@ -204,9 +204,10 @@ def test_a_disk_that_fills_up_leaves_the_old_slot_and_heals(
     world.publish("1.1.0", Says(words=words, ballast=20_000_000))
     script = tmp_path / "full.py"
     script.write_text(FULL)
-    # A disk of its own, in a mount namespace of its own: nothing is left of it afterwards.
+    # A disk of its own, in a mount namespace of its own: nothing is left of it afterwards. With
+    # less than 64 MiB left nothing would be held against the release.
     shell = f"""
-        mount -t tmpfs -o size=64m tmpfs '{tmp_path}/disk' &&
+        mount -t tmpfs -o size=192m tmpfs '{tmp_path}/disk' &&
         cp -a '{device.state}' '{tmp_path}/disk/state' &&
         '{sys.executable}' '{script}' '{tmp_path}/disk/state' {state}; echo "exit $?"
         readlink '{tmp_path}/disk/state/current'
