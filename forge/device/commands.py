@@ -14,6 +14,7 @@ from forge.bundle import check_name
 from forge.device import detection
 from forge.device.agent import Agent, timestamp
 from forge.device.asked import obey
+from forge.device.descriptors import allow_many
 from forge.device.door import Door
 from forge.device.events import Happened, History, Tell
 from forge.device.facts import Run, collect
@@ -200,6 +201,7 @@ def run(
     """
     home, speak, door = Home(state), say or _say, door or Door()
     keys = None if once else door.keys()
+    allow_many()
     with home.locked(), stop_on_signals():
         device, root_bytes = _settings(home)
         home.clean()
