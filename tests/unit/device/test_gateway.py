@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from forge.device.admission import Admission, QueueRules
 from forge.device.answers import Question
+from forge.device.callers import Bounds
 from forge.device.gateway import MAX_BODY_BYTES, GatewayRules, create_app
 from forge.device.journal import Release
 from forge.device.limit import Limit
@@ -97,13 +98,15 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(script: Script, rules: GatewayRules = NO_QUEUE) -> Iterator[Gateway]:
+def running(
+    script: Script, rules: GatewayRules = NO_QUEUE, bounds: Bounds | None = None
+) -> Iterator[Gateway]:
     live, limit = Live(), Limit()
     live.set(SERVING)
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     app = create_app(live, script, Machine, limit, rules)
-    server = http_server(app)
+    server = http_server(app, bounds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
