@@ -200,7 +200,7 @@ def run(
             says it, keeps serving what it has, and looks again.
     """
     home, speak, door = Home(state), say or _say, door or Door()
-    keys = None if once else door.keys()
+    keys = None if once else door.keys(speak)
     allow_many()
     with home.locked(), stop_on_signals():
         device, root_bytes = _settings(home)

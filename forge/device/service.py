@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
 from forge.device.agent import Agent, timestamp
-from forge.device.api_keys import ApiKeys
+from forge.device.api_keys import Keys
 from forge.device.asked import obey
 from forge.device.door import Door
 from forge.device.hardware import Hardware
@@ -55,7 +55,7 @@ class Service:
     metrics: Metrics
     began: float = field(default_factory=time.monotonic)
 
-    def run(self, door: Door, keys: ApiKeys | None, poll_s: float) -> None:
+    def run(self, door: Door, keys: Keys | None, poll_s: float) -> None:
         """Serve and look until a signal comes.
 
         Raises:
@@ -73,7 +73,7 @@ class Service:
         self.metrics.gauges = self.gauges
         self.agent.handover.leave_s = door.limit_s + _LAST_WORDS_S
         self.agent.looked = lambda: self._report(url, started)
-        rules = GatewayRules(limit_s=door.limit_s, keys=keys)
+        rules = GatewayRules(limit_s=door.limit_s, keys=keys, hosts=door.hosts)
         triton = Triton(door.limit_s)
         app = create_app(self.live, triton, self.describe, guard.limit, rules, self.metrics)
         with guard.running(), _gateway(listening, app) as thread:
