@@ -193,7 +193,10 @@ class Agent:
 
     def tend(self) -> float:
         """See that the active slot serves; returns the seconds until the next call is due."""
-        self.handover.look()
+        try:
+            self.handover.look()
+        except (ForgeError, OSError) as error:
+            self._say(f"what is leaving could not be stopped: {error}")
         active = self._journal.active
         if active is None or self._servers.alive(active):
             return 1.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from forge.device.live import Serving
 from forge.errors import StepFailedError, UsageError
-from forge.serving.client import Ask, InputFormat
+from forge.serving.client import Ask, InputFormat, Timeouts
 from forge.serving.events import Event
 
 if TYPE_CHECKING:
@@ -50,9 +50,14 @@ class Answers(Protocol):
 
 
 class Triton:
-    """Answers over one pool of connections; used from one event loop only."""
+    """Answers over one pool of connections; used from one event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        limit_s: how long an answer may take; the first token may take all of it.
+    """
+
+    def __init__(self, limit_s: float = 300.0) -> None:
+        self._timeouts = Timeouts(first=limit_s, total=limit_s)
         self._connections: Connections | None = None
         self._asked_of: tuple[str, str] = "", ""
         self._inputs: frozenset[str] = frozenset()
@@ -76,7 +81,8 @@ class Triton:
             question.text,
             question.max_tokens or serving.default_max_tokens,
             question.temperature,
-            input_format=question.input_format,
+            self._timeouts,
+            question.input_format,
         )
         async with aclosing(astream(ask, self._pool())) as events:
             async for batch in events:

@@ -10,17 +10,25 @@ import hashlib
 import hmac
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from forge.errors import ConfigurationError, UsageError
 
-__all__ = ["ApiKeys", "read_keys", "require_keys"]
+__all__ = ["ApiKeys", "KeyFile", "Keys", "is_loopback", "read_keys", "require_keys"]
 
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _LINE: Final = re.compile(r"[\w.-]{1,64}\s+([0-9a-f]{64})")
 _HINT: Final = "a line is NAME and what this prints: printf %s KEY | sha256sum"
+
+
+class Keys(Protocol):
+    """Who may ask."""
+
+    def knows(self, key: bytes, /) -> bool:
+        """Whether this key may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,44 @@ class ApiKeys:
         digest = hashlib.sha256(key).digest()
         found = [hmac.compare_digest(digest, one) for one in self.digests]
         return any(found)
+
+
+class KeyFile:
+    """The keys of a file, read again when it has changed: a key is revoked without a restart.
+
+    A file that has become wrong or has gone changes nothing, since one cannot tell whom it means.
+
+    Args:
+        path: of the file.
+        say: gets one line when it has changed.
+
+    Raises:
+        ConfigurationError: as `read_keys`, here at the start only.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self._path = path
+        self._say = say
+        self._seen = self._mark()
+        self._keys = read_keys(path)
+
+    def knows(self, key: bytes) -> bool:
+        """Whether the file names it now."""
+        if (mark := self._mark()) != self._seen:
+            self._seen = mark
+            try:
+                self._keys = read_keys(self._path)
+                self._say(f"the API keys have changed: {len(self._keys.digests)} are known")
+            except ConfigurationError as error:
+                self._say(f"the API keys stay as they were: {error}")
+        return self._keys.knows(key)
+
+    def _mark(self) -> tuple[int, ...]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_keys(path: Path) -> ApiKeys:
@@ -61,9 +107,9 @@ def read_keys(path: Path) -> ApiKeys:
     return ApiKeys(tuple(digests))
 
 
-def require_keys(host: str, keys: ApiKeys | None, *, open_to_all: bool) -> None:
+def require_keys(host: str, keys: Keys | None, *, open_to_all: bool) -> None:
     """Raise UsageError if others than this machine could ask without a key, and nobody said so."""
-    if keys or open_to_all or _is_loopback(host):
+    if keys or open_to_all or is_loopback(host):
         return
     raise UsageError(
         f"Anybody who reaches {host} could ask this device",
@@ -72,7 +118,8 @@ def require_keys(host: str, keys: ApiKeys | None, *, open_to_all: bool) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
     if host == "localhost":
         return True
     try:

@@ -14,6 +14,7 @@ from forge.bundle import check_name
 from forge.device import detection
 from forge.device.agent import Agent, timestamp
 from forge.device.asked import obey
+from forge.device.descriptors import allow_many
 from forge.device.door import Door
 from forge.device.events import Happened, History, Tell
 from forge.device.facts import Run, collect
@@ -199,7 +200,8 @@ def run(
             says it, keeps serving what it has, and looks again.
     """
     home, speak, door = Home(state), say or _say, door or Door()
-    keys = None if once else door.keys()
+    keys = None if once else door.keys(speak)
+    allow_many()
     with home.locked(), stop_on_signals():
         device, root_bytes = _settings(home)
         home.clean()

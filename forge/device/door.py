@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge.device.api_keys import ApiKeys, read_keys, require_keys
+from forge.device.api_keys import KeyFile, Keys, is_loopback, require_keys
 
 __all__ = ["Door"]
 
@@ -28,13 +29,25 @@ class Door:
     open_to_all: bool = False
     limit_s: float = 300.0
 
-    def keys(self) -> ApiKeys | None:
-        """Who may ask; None lets everybody.
+    def keys(self, say: Callable[[str], None] = lambda _: None) -> Keys | None:
+        """Who may ask; None lets everybody. `say` gets a line when the file has changed.
 
         Raises:
             ConfigurationError: the file cannot be read or is wrong.
             UsageError: strangers could ask without a key, and nobody said they may.
         """
-        keys = read_keys(self.keys_file) if self.keys_file else None
+        keys = KeyFile(self.keys_file, say) if self.keys_file else None
         require_keys(self.host, keys, open_to_all=self.open_to_all)
         return keys
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """Names that a request may give to the gateway; None: any.
+
+        Where anything on this machine may ask without a key, a web page must not: its own name can
+        be made to mean 127.0.0.1, and a browser then takes the gateway for a part of that page.
+        """
+        if self.keys_file or not is_loopback(self.host):
+            return None
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return frozenset({"localhost", "127.0.0.1", "[::1]", shown.lower()})

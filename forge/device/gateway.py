@@ -31,14 +31,21 @@ from forge.canonical import Json
 from forge.device import openai_api
 from forge.device.admission import Admission, QueueRules
 from forge.device.answers import Answers, Question
-from forge.device.api_keys import ApiKeys
-from forge.device.guards import BODY_S, MAX_BODY_BYTES, CountAnswers, LimitBody, RequireKey
+from forge.device.api_keys import Keys
+from forge.device.guards import (
+    BODY_S,
+    MAX_BODY_BYTES,
+    CountAnswers,
+    LimitBody,
+    RequireHost,
+    RequireKey,
+)
 from forge.device.limit import Limit
 from forge.device.live import Live
 from forge.device.metrics import CONTENT_TYPE, Metrics
 from forge.device.refusals import UnavailableError, explain, json_error
 from forge.device.replies import CLIENT_GONE, Desk, EventStream, Reply, unless_gone
-from forge.errors import ForgeError, UsageError
+from forge.errors import ForgeError, StepFailedError, UsageError
 from forge.serving.events import Event, Finished, Token
 
 __all__ = ["MAX_BODY_BYTES", "GatewayRules", "InferenceRequest", "create_app"]
@@ -69,12 +76,14 @@ class GatewayRules:
         limit_s: from a question to the end of its answer, waiting included.
         body_s: for the body of a request to come.
         keys: who may ask; None lets everybody.
+        hosts: what a request may call the gateway; None: anything.
     """
 
     queue: QueueRules = field(default_factory=QueueRules)
     limit_s: float = 300.0
     body_s: float = BODY_S
-    keys: ApiKeys | None = None
+    keys: Keys | None = None
+    hosts: frozenset[str] | None = None
 
 
 def create_app(
@@ -113,9 +122,12 @@ def create_app(
     app.add_middleware(LimitBody, limit_s=rules.body_s)
     if rules.keys:
         app.add_middleware(RequireKey, keys=rules.keys)
+    if rules.hosts:
+        app.add_middleware(RequireHost, hosts=rules.hosts)
     app.add_middleware(CountAnswers, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ForgeError, _failed)
+    app.add_exception_handler(Exception, _mistaken)
     app.include_router(openai_api.router(desk))
 
     @app.post("/v1/inference", response_model=None)
@@ -206,6 +218,14 @@ async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, ForgeError):
         return json_error(request.url.path, error)
     raise error
+
+
+async def _mistaken(request: Request, _: Exception) -> Response:
+    """A mistake in Forge; starlette raises it again, so that it is logged."""
+    error = StepFailedError("The gateway made a mistake", hint="the agent's log shows where")
+    refusal = json_error(request.url.path, error, HTTPStatus.INTERNAL_SERVER_ERROR)
+    refusal.headers["Connection"] = "close"  # uvicorn closes it after whatever was raised
+    return refusal
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

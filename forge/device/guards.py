@@ -8,12 +8,12 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from forge.device.api_keys import ApiKeys
+from forge.device.api_keys import Keys
 from forge.device.metrics import Metrics
 from forge.device.refusals import UnknownKeyError, json_error
 from forge.errors import UsageError
 
-__all__ = ["BODY_S", "MAX_BODY_BYTES", "CountAnswers", "LimitBody", "RequireKey"]
+__all__ = ["BODY_S", "MAX_BODY_BYTES", "CountAnswers", "LimitBody", "RequireHost", "RequireKey"]
 
 MAX_BODY_BYTES: Final = 512 * 1024
 BODY_S: Final = 30.0
@@ -81,7 +81,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 class RequireKey:
     """Answers 401 to a request without a known `Authorization: Bearer` key, health checks apart."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app = app
         self._keys = keys
 
@@ -98,6 +98,30 @@ class RequireKey:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class RequireHost:
+    """Answers 421 to a request that calls the gateway by a name which is not its own."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] == "http" and self._named(scope) not in self._hosts:
+            hint = "call it localhost or 127.0.0.1, or give API keys and call it what you like"
+            error = UsageError("The Host of this request is not this device", hint=hint)
+            refusal = json_error(scope["path"], error, HTTPStatus.MISDIRECTED_REQUEST)
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    @staticmethod
+    def _named(scope: Scope) -> str:
+        host: str = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+        name, _, port = host.rpartition(":")
+        return name if name and port.isdigit() else host
 
 
 class CountAnswers:

@@ -14,7 +14,6 @@ from forge.device.signals import check_signals
 __all__ = ["Handover"]
 
 _SWAP_DRAIN_S: Final = 10.0  # nobody is answered meanwhile
-_LEAVE_S: Final = 600.0  # both servers answer; no request may take longer
 _WATCH_S: Final = 1.0
 
 
@@ -25,6 +24,8 @@ class Handover:
     server starts, in blue-green when the other slot's server has got its last one. It sets the
     slot's power and heat limits.
 
+    `leave_s` is how long a server that is leaving may answer on: as long as a request may take.
+
     Args:
         live: told what serves.
         servers: of the slots.
@@ -33,6 +34,7 @@ class Handover:
 
     def __init__(self, live: Live, servers: SlotServers, say: Callable[[str], None]) -> None:
         self.enter: Callable[[SlotName], None] = lambda _slot: None
+        self.leave_s = 600.0
         self._live = live
         self._servers = servers
         self._say = say
@@ -79,7 +81,7 @@ class Handover:
             self.enter(slot)
             self._set(slot, release)
         if self._leaving is None and self._servers.alive(other(slot)):
-            self._leaving = other(slot), time.monotonic() + _LEAVE_S
+            self._leaving = other(slot), time.monotonic() + self.leave_s
 
     def look(self) -> None:
         """Stop the server that is leaving once its last request has ended."""
@@ -90,7 +92,7 @@ class Handover:
         if left and time.monotonic() < until:
             return
         if left:
-            self._say(f"{left} requests did not end within {_LEAVE_S:g} s and are cut off")
+            self._say(f"{left} requests did not end within {self.leave_s:g} s and are cut off")
         self._leaving = None
         self._servers.stop(slot)
         self._say(f"slot {slot} has answered its last request")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from forge.device import governor
 from forge.device.governor import Bounds, State
 from forge.device.hardware import Kind
-from forge.device.limit import UNGOVERNED, Limit, Set
+from forge.device.limit import Limit, Set
 from forge.device.thermal import Sensor, Temperatures, read
 from forge.profiles import Thermal
 
@@ -101,13 +101,13 @@ class HeatGuard:
         """From now on keep to these temperatures.
 
         Args:
-            thermal: of the bundle that is about to serve; None: it names none, nothing is limited.
+            thermal: of the bundle that is about to serve; None: it names none, heat limits nothing.
             most: requests it decodes together.
         """
         with self._lock:
             self._bounds = _bounds(thermal, most, self._kind) if thermal else None
             if self._bounds is None:
-                self.limit.set(UNGOVERNED, "the bundle names no temperatures")
+                self.limit.set(most, "the bundle names no temperatures")
             else:
                 self._state = governor.begin(self._bounds, self._state)
                 self.limit.set(self._state.limit, "the bundle is being activated")

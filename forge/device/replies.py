@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from forge.device.admission import Admission
 from forge.device.answers import Answers, Question
+from forge.device.callers import hang_up
 from forge.device.live import Live, Serving
 from forge.device.metrics import Metrics
 from forge.device.refusals import LateError
@@ -23,6 +24,7 @@ from forge.serving.events import Event, Finished
 __all__ = ["CLIENT_GONE", "Desk", "EventStream", "Reply", "unless_gone"]
 
 CLIENT_GONE: Final = 499  # nobody reads it
+_LAST_WORDS_S: Final = 1.0  # to say that the time is over
 _T = TypeVar("_T")
 
 
@@ -40,6 +42,11 @@ class Reply:
         self._first = first
         self._rest = rest
         self._held = held
+
+    @property
+    def until(self) -> float:
+        """When its time is over, on the event loop's clock."""
+        return self._rest.until
 
     async def events(self) -> AsyncGenerator[Sequence[Event]]:
         """The first events, then the others as they come together, up to and with Finished.
@@ -127,9 +134,12 @@ class EventStream(StreamingResponse):
         self._content = content
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; then the reply is closed."""
+        """Send it; then the reply is closed, whether the client took all of it or not."""
         try:
-            await super().__call__(scope, receive, send)
+            async with asyncio.timeout_at(self._reply.until + _LAST_WORDS_S):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:  # nobody takes the last words either
+            await hang_up(scope, receive)
         finally:
             await self._content.aclose()
             await self._reply.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import socket
@@ -12,10 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from forge.device.agent import Agent, timestamp
-from forge.device.api_keys import ApiKeys
+from forge.device.api_keys import Keys
 from forge.device.asked import obey, pending
 from forge.device.door import Door
 from forge.device.hardware import Hardware
@@ -31,16 +32,15 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-__all__ = ["Service", "http_server", "listen"]
+    from forge.device.callers import Bounds
 
-# Longer than clients keep idle connections (httpx: 5 s): who closes first must not be the one that
-# is about to be asked, or a request gets a broken connection instead of an answer.
-_KEEP_ALIVE_S: Final = 75
+__all__ = ["Service", "http_server", "listen"]
 
 _JITTER: Final = 0.1
 _GRACE_S: Final = 5
 _BACKLOG: Final = 2048  # uvicorn's own
 _TURN_S: Final = 1.0
+_LAST_WORDS_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Service:
     metrics: Metrics
     began: float = field(default_factory=time.monotonic)
 
-    def run(self, door: Door, keys: ApiKeys | None, poll_s: float) -> None:
+    def run(self, door: Door, keys: Keys | None, poll_s: float) -> None:
         """Serve and look until a signal comes.
 
         Raises:
@@ -73,9 +73,11 @@ class Service:
         guard = self.operation.guard
         self.metrics.gauges = self.gauges
         self.agent.asked = lambda: pending(self.home)
+        self.agent.handover.leave_s = door.limit_s + _LAST_WORDS_S
         self.agent.looked = lambda: self._report(url, started)
-        rules = GatewayRules(limit_s=door.limit_s, keys=keys)
-        app = create_app(self.live, Triton(), self.describe, guard.limit, rules, self.metrics)
+        rules = GatewayRules(limit_s=door.limit_s, keys=keys, hosts=door.hosts)
+        triton = Triton(door.limit_s)
+        app = create_app(self.live, triton, self.describe, guard.limit, rules, self.metrics)
         with guard.running(), _gateway(listening, app) as thread:
             self.say(f"listening on {url}")
             self._report(url, started)
@@ -143,10 +145,18 @@ class Service:
             write_agent(self.home, report)
 
 
-def http_server(app: FastAPI) -> uvicorn.Server:
-    """What serves the gateway; `run` it in a thread."""
+def http_server(app: FastAPI, bounds: Bounds | None = None) -> uvicorn.Server:
+    """What serves the gateway; `run` it in a thread.
+
+    Args:
+        app: the gateway.
+        bounds: of its connections; by default what this process may have open allows.
+    """
     import uvicorn
 
+    from forge.device.callers import Bounds, Caller
+
+    bounds = bounds or Bounds.here()
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -154,11 +164,12 @@ def http_server(app: FastAPI) -> uvicorn.Server:
         # asyncio's own: at the end of uvloop's, in a thread, it was seen to raise for connections
         # that are still open.
         loop="asyncio",
-        http="httptools",
+        http=cast("type[Caller]", functools.partial(Caller, bounds)),  # it is only ever called
         ws="none",
         lifespan="on",
         timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=bounds.idle_s,
+        backlog=bounds.burst,
         server_header=False,
     )
     return uvicorn.Server(config)

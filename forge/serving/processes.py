@@ -10,6 +10,8 @@ from pathlib import Path
 __all__ = ["Usage", "listener", "listens", "usage"]
 
 _LISTEN = "0A"  # include/net/tcp_states.h
+# It ended meanwhile, or is hidden from us. Any other OSError must not make a process uncounted.
+_NOT_OURS = (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,16 @@ class Usage:
 
 
 def usage(session: int, proc: Path = Path("/proc")) -> Usage:
-    """Add up every process of a session but its leader, which only supervises."""
+    """Add up every process of a session but its leader, which only supervises.
+
+    Raises:
+        OSError: this process may open no more files; it says nothing about others.
+    """
     ticks, peak_kib, count = 0, 0, 0
     for entry in proc.iterdir():
         if not entry.name.isdecimal() or int(entry.name) == session:
             continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
+        with contextlib.suppress(*_NOT_OURS):
             # proc_pid_stat(5): the name may hold blanks; fields count from its closing bracket.
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) != session:

@@ -139,7 +139,10 @@ class TritonServer:
         """
         if self._process.poll() is not None:
             return False
-        return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
+        try:
+            return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
+        except OSError:  # unknown: what serves must not be stopped for want of a file descriptor
+            return True
 
     def is_ready(self) -> bool:
         """Whether the model's own ready URL answers 200 and its process lives.

@@ -6,7 +6,6 @@ python -m tests.support.pulling URL DIGEST DESTINATION [LIMIT_RATE]
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -17,7 +16,9 @@ def main(url: str, digest: str, destination: str, limit_rate: str = "0") -> None
     place = Path(destination)
     store = open_store(url, cache=place.parent / "cache", limit_rate=int(limit_rate) or None)
     moved = store.unpack(digest, place)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: that counts what the process which started this one had at that moment.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak_kib = int(status.partition("VmHWM:")[2].split()[0])
     cost = {"fetched": moved.fetched_bytes, "reused": moved.reused_bytes, "peak_kib": peak_kib}
     sys.stdout.write(json.dumps(cost))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.device.api_keys import ApiKeys, read_keys, require_keys
+from forge.device.api_keys import ApiKeys, KeyFile, read_keys, require_keys
 from forge.device.door import Door
 from forge.errors import ConfigurationError, UsageError
 
@@ -56,3 +56,36 @@ def test_strangers_need_a_key_unless_somebody_says_they_do_not(host: str) -> Non
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
 def test_this_machine_needs_none(host: str) -> None:
     assert Door(host).keys() is None
+
+
+def test_a_key_is_revoked_by_changing_the_file(tmp_path: Path) -> None:
+    path, said = tmp_path / "keys", list[str]()
+    path.write_text(f"camera {sha('secret')}\nkiosk {sha('other')}\n")
+    keys = KeyFile(path, said.append)
+    assert keys.knows(b"secret")
+    path.write_text(f"kiosk {sha('other')}\n")
+    assert not keys.knows(b"secret")
+    assert keys.knows(b"other")
+    assert said == ["the API keys have changed: 1 are known"]
+
+
+@pytest.mark.parametrize("content", [None, "", "camera secret\n"])
+def test_a_file_that_has_become_wrong_changes_nothing_and_is_said_once(
+    tmp_path: Path, content: str | None
+) -> None:
+    path, said = tmp_path / "keys", list[str]()
+    path.write_text(f"camera {sha('secret')}\n")
+    keys = KeyFile(path, said.append)
+    path.unlink() if content is None else path.write_text(content)
+    assert keys.knows(b"secret")
+    assert not keys.knows(b"other")
+    assert len(said) == 1
+    assert said[0].startswith("the API keys stay as they were")
+
+
+def test_only_an_open_loopback_is_choosy_about_its_name(tmp_path: Path) -> None:
+    own = frozenset({"localhost", "127.0.0.1", "[::1]"})
+    assert Door().hosts == own
+    assert Door("127.8.8.8").hosts == own | {"127.8.8.8"}
+    assert Door(keys_file=tmp_path).hosts is None
+    assert Door("192.168.1.5", open_to_all=True).hosts is None

@@ -19,6 +19,8 @@ from pydantic import BaseModel
 
 from forge.device.admission import Admission, QueueRules
 from forge.device.answers import Question
+from forge.device.callers import Bounds
+from forge.device.door import Door
 from forge.device.gateway import MAX_BODY_BYTES, GatewayRules, create_app
 from forge.device.journal import Release
 from forge.device.limit import Limit
@@ -97,13 +99,15 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(script: Script, rules: GatewayRules = NO_QUEUE) -> Iterator[Gateway]:
+def running(
+    script: Script, rules: GatewayRules = NO_QUEUE, bounds: Bounds | None = None
+) -> Iterator[Gateway]:
     live, limit = Live(), Limit()
     live.set(SERVING)
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     app = create_app(live, script, Machine, limit, rules)
-    server = http_server(app)
+    server = http_server(app, bounds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
@@ -425,3 +429,30 @@ def test_hardware_is_described(gateway: Gateway) -> None:
 ])  # fmt: skip
 def test_nothing_else_is_offered(gateway: Gateway, method: str, path: str, status: int) -> None:
     assert gateway.client.request(method, path).status_code == status
+
+
+@pytest.mark.parametrize(("host", "status"), [
+    ("localhost:8080", 200), ("LOCALHOST", 200), ("127.0.0.1:1", 200), ("[::1]:8080", 200),
+    ("[::1]", 200), ("rebound.example:8080", 421), ("localhost.rebound.example", 421), ("", 421),
+])  # fmt: skip
+def test_a_web_page_that_calls_itself_this_machine_is_refused(host: str, status: int) -> None:
+    with running(Script(), GatewayRules(hosts=Door().hosts)) as gateway:
+        response = gateway.client.get("/v1/models", headers={"Host": host})
+    assert response.status_code == status
+    if status == 421:
+        assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(("path", "hint"), [
+    ("/v1/inference", True), ("/v1/completions", False),
+])  # fmt: skip
+def test_a_mistake_of_the_gateway_is_json_in_the_routes_shape(path: str, hint: bool) -> None:  # noqa: FBT001
+    with running(Script(pieces=(), error=ZeroDivisionError())) as gateway:
+        response = gateway.client.post(
+            path, json={"model": "llm", "prompt": "a"} if not hint else {"prompt": "a"}
+        )
+        assert gateway.client.get("/health/live").status_code == 200
+    assert response.status_code == 500
+    error = response.json()["error"]
+    assert "The gateway made a mistake" in error["message"]
+    assert ("hint" in error, "type" in error) == (hint, not hint)

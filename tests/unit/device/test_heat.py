@@ -12,7 +12,7 @@ import pytest
 
 from forge.device import heat
 from forge.device.heat import HeatGuard
-from forge.device.limit import UNGOVERNED, Limit
+from forge.device.limit import Limit
 from forge.device.thermal import Sensor, Temperatures, read
 from forge.profiles import Thermal
 
@@ -77,7 +77,7 @@ def test_a_hot_zone_lowers_the_limit_and_the_report_says_why(
     assert report.decisions[-1].limit == 1
 
 
-def test_without_temperatures_of_a_bundle_nothing_is_limited(
+def test_without_temperatures_of_a_bundle_its_batch_is_the_limit(
     board: Board, guard: HeatGuard
 ) -> None:
     guard.govern(THERMAL, 4)
@@ -86,7 +86,7 @@ def test_without_temperatures_of_a_bundle_nothing_is_limited(
     assert guard.limit.current == 1
     guard.govern(None, 4)
     guard.look()
-    assert guard.limit.get() == (UNGOVERNED, "the bundle names no temperatures")
+    assert guard.limit.get() == (4, "the bundle names no temperatures")
     report = guard.report()
     assert (report.most, report.throttle_c, report.celsius) == (None, None, 95.0)
 

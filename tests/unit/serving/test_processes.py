@@ -3,6 +3,9 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from forge.serving.processes import listener, listens, usage
 
@@ -45,6 +48,14 @@ def test_usage_counts_children_and_leaves_the_leader_out() -> None:
     while usage(leader.pid).processes and time.monotonic() < until:
         time.sleep(0.05)
     assert usage(leader.pid).processes == 0
+
+
+def test_usage_does_not_take_a_process_that_cannot_be_read_for_none(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()  # ended meanwhile
+    assert usage(1, tmp_path).processes == 0
+    (tmp_path / "7" / "stat").mkdir()  # reading it fails, as it does where no descriptor is left
+    with pytest.raises(OSError, match="Is a directory"):
+        usage(1, tmp_path)
 
 
 def test_listens_tells_ones_own_session_from_another() -> None:

@@ -1,3 +1,5 @@
+import resource
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,3 +118,18 @@ def test_python_inside_triton_finds_its_own_packages_though_a_virtual_environmen
     installed = Installed(tmp_path / "tools", "3.11", tmp_path / "site", tmp_path / "lib")
     made = _environment(installed, {"PATH": "/somebody/.venv/bin:/usr/bin"})
     assert made["PATH"] == f"{tmp_path}/tools/bin:/somebody/.venv/bin:/usr/bin"
+
+
+def test_a_server_that_cannot_be_looked_at_is_not_called_dead(tmp_path: Path) -> None:
+    spec = make_spec(render_settings(), EngineFacts(builder="openvino", runtime={}))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            server = TritonServer(process, spec, Ports(1, 2), tmp_path / "log")
+            server._was_ready = True
+            assert not server.alive  # no model's process is there
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            assert server.alive
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            process.kill()
