@@ -78,7 +78,7 @@ def stream(agent: Agent, prompt: str = "France?") -> Iterator[Iterator[str]]:
 def asked(agent: Agent, prompt: str) -> Iterator[None]:
     """Somebody waits for a whole answer; gone after the body."""
     body = json.dumps({"prompt": prompt}).encode()
-    head = f"POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     address = urlsplit(agent.url)
     with socket.create_connection((str(address.hostname), address.port or 0), 10) as connection:
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
