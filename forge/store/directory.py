@@ -251,8 +251,9 @@ class DirectoryObjects:
 
     def _error(self, name: str, error: OSError) -> StoreError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
+            seen = self._seen  # before the look: another thread may be making the folder
             if not self._root.is_dir():
-                if self._seen:
+                if seen:
                     return self._gone()
                 message = f"There is no store at {self.url}"
                 return NotInStoreError(message, hint="check the path given to --store")
