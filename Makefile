@@ -17,7 +17,7 @@ demo: .venv/.forge ## The whole chain on this machine: compile, measure, sign, p
 
 test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but the exhaustive ones
 	@scripts/system-packages test-heavy
-	@$(BIN)/python -m pytest -m 'not exhaustive'
+	@$(BIN)/python scripts/test.py -m 'not exhaustive'
 	@echo 'Not run here, every kill and not some of them: make test-faults'
 
 test-heavy: .venv/.dev ## Only the groups with gigabytes of tools: NVIDIA's builders, images, Dagger
