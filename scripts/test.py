@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> int:
             try:
                 shown = _start(HALVES[0], folder / "e2e", arguments).wait()
                 hidden = rest.wait()
+            except KeyboardInterrupt:  # both have had it, and say what they did until then
+                return 130
             finally:
                 rest.kill()  # after Ctrl-C; nothing happens if it has ended
         sys.stdout.write(f"\n{log.read_text(encoding='utf-8', errors='replace')}")
