@@ -13,8 +13,8 @@ from forge.trust.proof_keys import ProofKeys
 __all__ = ["build_key", "model_key"]
 
 _HINT = (
-    "bring the newest key into the folder; if another machine rotated it, run 'forge keys refresh' "
-    "with the newest folder"
+    "bring keys.json and the newest key into the folder; if another machine rotated it, run "
+    "'forge keys refresh' with the newest folder"
 )
 
 

@@ -204,7 +204,7 @@ def test_machine_that_missed_a_revocation_publishes_nothing_devices_would_refuse
     with pytest.raises(UsageError, match="no model key that devices believe"):
         other.release("1.1.0")
     assert on_canary(world) == "1.0.0"
-    for name in ("model-2.pem", "model-2.pub.pem"):
+    for name in ("keys.json", "model-2.pem"):
         (other.keys / name).write_bytes((world.keys / name).read_bytes())
     installs(world, other.release("1.1.0"), "new")
     assert on_canary(world) == "1.1.0"
