@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -110,11 +109,9 @@ class SlotServers:
         target = self._home.compiled(slot)
         if holds(target, engine_key(wanted, self._runtime)):
             return
-        engine = self._home.tree(slot).resolve() / spec.repository / spec.model / "1" / "engine"
-        path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
         log = self._home.logs / "compile.log"
         compiler = Compiler(self._home.engines.resolve(), log, self._say)
-        job = Job(wanted, engine / wanted.source, self._runtime, path)
+        job = Job.of(self._home.tree(slot), spec, wanted, self._runtime, environment)
         place(compiler.ensure(job, meanwhile), target)
 
     def prune(self, slots: Iterable[SlotName]) -> None:

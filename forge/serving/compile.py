@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from forge import canonical
 from forge.errors import BundleError, StepFailedError
 from forge.files import fsync_directory, write_durably
 
 if TYPE_CHECKING:
-    from forge.serving.spec import CompileOnDevice
+    from forge.serving.spec import CompileOnDevice, Spec
 
 __all__ = ["Compiler", "Job", "command", "engine_key", "holds", "place"]
 
@@ -61,6 +61,20 @@ class Job:
     source: Path
     runtime: Mapping[str, str]
     path: str
+
+    @classmethod
+    def of(
+        cls,
+        tree: Path,
+        spec: Spec,
+        wanted: CompileOnDevice,
+        runtime: Mapping[str, str],
+        environment: Path,
+    ) -> Self:
+        """What a rendered tree wants compiled, by the tools of its environment before others."""
+        engine = tree.resolve() / spec.repository / spec.model / "1" / "engine"
+        path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
+        return cls(wanted, engine / wanted.source, runtime, path)
 
 
 def engine_key(wanted: CompileOnDevice, runtime: Mapping[str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import shutil
 import sys
 import time
@@ -129,11 +128,10 @@ def _compiled(tree: Path, spec: Spec, environment: Path, work: Path) -> Path | N
     wanted = spec.compile_on_device
     if wanted is None:
         return None
-    source = tree.resolve() / spec.repository / spec.model / "1" / "engine" / wanted.source
-    path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
     work.mkdir(parents=True, exist_ok=True)
     compiler = Compiler(work / "engines", work / "compile.log", _say)
-    return compiler.ensure(Job(wanted, source, {}, path), meanwhile=lambda: wanted.timeout_s)
+    job = Job.of(tree, spec, wanted, {}, environment)
+    return compiler.ensure(job, meanwhile=lambda: wanted.timeout_s)
 
 
 def _check_power(wanted: _Power, here: Machine) -> None:
