@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from forge.serving.compile import available_mib
+
 __all__ = ["LEAST_FREE_MIB", "Room"]
 
 LEAST_FREE_MIB: Final = 64
@@ -35,15 +37,15 @@ class Room:
     @classmethod
     def now(cls, state: Path, proc: Path = _PROC) -> Self:
         """The machine as it is."""
-        return cls(state, _number(proc / "vmstat", "oom_kill") or 0, proc)
+        return cls(state, _oom_kills(proc), proc)
 
     def lack(self) -> str:
         """What the machine lacks after the work; "" if nothing."""
-        if (_number(self.proc / "vmstat", "oom_kill") or 0) > self.kills:
+        if _oom_kills(self.proc) > self.kills:
             return "the kernel killed a process for lack of memory"
-        available_kib = _number(self.proc / "meminfo", "MemAvailable:")
-        if available_kib is not None and available_kib // 1024 < LEAST_FREE_MIB:
-            return f"{available_kib // 1024} MiB of memory are available"
+        available = available_mib(self.proc / "meminfo")
+        if available is not None and available < LEAST_FREE_MIB:
+            return f"{available} MiB of memory are available"
         for folder in (self.state, _SHARED, Path(tempfile.gettempdir())):
             free = _free_mib(folder)
             if free is not None and free < LEAST_FREE_MIB:
@@ -61,11 +63,11 @@ def _free_mib(folder: Path) -> int | None:
         return 0
 
 
-def _number(path: Path, name: str) -> int | None:
-    """A number of a file of /proc, by name; None if it is not there."""
+def _oom_kills(proc: Path) -> int:
+    """Since the start of the machine; 0 of a kernel that does not count them."""
     try:
-        text = path.read_text()
+        text = (proc / "vmstat").read_text()
     except OSError:
-        return None
-    found = re.search(rf"^{name}\s+(\d+)", text, re.MULTILINE)
-    return int(found[1]) if found else None
+        return 0
+    found = re.search(r"^oom_kill\s+(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0

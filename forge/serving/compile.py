@@ -30,7 +30,7 @@ from forge.files import fsync_directory, write_durably
 if TYPE_CHECKING:
     from forge.serving.spec import CompileOnDevice, Spec
 
-__all__ = ["Compiler", "Job", "command", "engine_key", "holds", "place"]
+__all__ = ["Compiler", "Job", "available_mib", "command", "engine_key", "holds", "place"]
 
 MARK: Final = "compiled.json"
 _KEPT_ENGINES: Final = 3
@@ -176,7 +176,7 @@ class Compiler:
         if free < wanted.disk_mib:
             message = f"The compiled engine needs {wanted.disk_mib} MiB of disk, {free} are free"
             raise StepFailedError(message, hint=f"make room in {self._folder}")
-        available = _available_mib(self._meminfo)
+        available = available_mib(self._meminfo)
         if available is not None and available < wanted.memory_mib:
             message = (
                 f"Compiling needs {wanted.memory_mib} MiB of memory, {available} are available"
@@ -271,7 +271,8 @@ def _supervised(argv: list[str], output: int) -> Iterator[subprocess.Popen[bytes
             child.wait()
 
 
-def _available_mib(meminfo: Path) -> int | None:
+def available_mib(meminfo: Path) -> int | None:
+    """Memory that programs may still have, by /proc/meminfo, MiB; None if it does not say."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
     except OSError:
