@@ -5,6 +5,7 @@ The halves are tests/e2e, shown while it runs, and all the rest, shown when it h
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,9 +35,16 @@ def main(arguments: list[str]) -> int:
 def _start(
     half: tuple[str, ...], temporary: Path, arguments: list[str], stdout: object = None
 ) -> subprocess.Popen[bytes]:
-    # A base of its own: pytest keeps three of its numbered ones and deletes the others.
-    command = [sys.executable, "-m", "pytest", f"--basetemp={temporary}", *arguments, *half]
-    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.STDOUT if stdout else None)  # type: ignore[call-overload,no-any-return]
+    # A base of its own: pytest keeps three of its numbered ones and deletes the others. The same
+    # for what Forge leaves in the system's folder: tests look for left-overs there.
+    scratch = temporary.with_suffix(".tmp")
+    scratch.mkdir()
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        [sys.executable, "-m", "pytest", f"--basetemp={temporary}", *arguments, *half],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=stdout,
+        stderr=subprocess.STDOUT if stdout else None,
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,11 @@ from tests.support.seaweed import Seaweed
 
 
 @pytest.fixture(params=["directory", "s3", "s3-with-prefix"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+def objects(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Objects:
+    # The packs that an S3 store is about to send lie there: others' are not to be swept.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if request.param == "directory":
         return open_objects(str(tmp_path / "store"))
     server: Seaweed = request.getfixturevalue("seaweedfs")
