@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -62,9 +62,7 @@ class Triton:
         self._asked_of: tuple[str, str] = "", ""
         self._inputs: frozenset[str] = frozenset()
 
-    async def __call__(
-        self, serving: Serving, question: Question
-    ) -> AsyncGenerator[Sequence[Event]]:
+    def __call__(self, serving: Serving, question: Question) -> AsyncGenerator[Sequence[Event]]:
         """Ask. Closing the generator cancels the request down to the model.
 
         Raises:
@@ -73,8 +71,6 @@ class Triton:
         """
         from forge.serving.client import astream
 
-        if question.input_format != "user":
-            await self._require_format(serving, question.input_format)
         ask = Ask(
             serving.url,
             serving.model,
@@ -84,14 +80,21 @@ class Triton:
             self._timeouts,
             question.input_format,
         )
-        async with aclosing(astream(ask, self._pool())) as events:
-            async for batch in events:
-                yield batch
+        events = astream(ask, self._pool())
+        return events if question.input_format == "user" else self._checked(ask, serving, events)
 
     async def close(self) -> None:
         """Hang up; in the event loop's thread."""
         if self._connections:
-            await self._connections.close()
+            self._connections.close()
+
+    async def _checked(
+        self, ask: Ask, serving: Serving, events: AsyncGenerator[Sequence[Event]]
+    ) -> AsyncGenerator[Sequence[Event]]:
+        async with aclosing(events):
+            await self._require_format(serving, ask.input_format)
+            async for batch in events:
+                yield batch
 
     async def _require_format(self, serving: Serving, wanted: InputFormat) -> None:
         place = serving.url, serving.release.manifest
@@ -110,7 +113,7 @@ class Triton:
 
         patience, url = Patience(*[_METADATA_S] * 3), f"{serving.url}/v2/models/{serving.model}"
         try:
-            async with self._pool().exchange("GET", url, b"", patience) as response:
+            with closing(await self._pool().ask("GET", url, b"", patience)) as response:
                 data = b"".join([piece async for piece in response])
             return frozenset(str(one["name"]) for one in json.loads(data)["inputs"])
         except (OSError, ValueError, KeyError, TypeError) as error:

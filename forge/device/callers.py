@@ -17,7 +17,6 @@ import fcntl
 import resource
 import sys
 import termios
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,11 +26,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from forge.device.leaving import CALLER, Leaving
+
 __all__ = ["Bounds", "Caller", "hang_up"]
 
 _MOST: Final = 2048  # uvicorn's own backlog
 _MAX_HEAD_BYTES: Final = 64 * 1024
-_HANG_UP: Final = "forge.hang_up"  # an extension of ASGI's scope
 _MESSAGE: Final = "The device has as many connections as it can hold"
 _BODY: Final = to_json({"error": {"message": _MESSAGE, "hint": "ask again in 5 s"}})
 _FULL: Final = (
@@ -89,6 +89,8 @@ class Caller(HttpToolsProtocol):
         self._head: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._stalled: asyncio.TimerHandle | None = None
+        self.lost = False
+        self.leaving: set[Leaving] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it, or say that there are too many."""
@@ -107,6 +109,9 @@ class Caller(HttpToolsProtocol):
         self._forget_stall()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self.lost = True
+        for one in tuple(self.leaving):
+            one.now()
 
     def data_received(self, data: bytes) -> None:
         """A piece of a head or of a body."""
@@ -120,9 +125,9 @@ class Caller(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """Give the application a way to end the connection."""
+        """Show the application whose request it is."""
         super().on_message_begin()
-        self.scope["extensions"] = {_HANG_UP: {"now": self.transport.abort}}
+        self.scope["extensions"] = {CALLER: {"connection": self}}
 
     def on_headers_complete(self) -> None:
         """The head is whole; what comes next has limits of its own."""
@@ -177,7 +182,7 @@ class Caller(HttpToolsProtocol):
 
 async def hang_up(scope: Scope, receive: Receive) -> None:
     """End the connection of a request at once, whatever has not been sent yet."""
-    now: Callable[[], None] = scope["extensions"][_HANG_UP]["now"]
-    now()
+    caller: Caller = scope["extensions"][CALLER]["connection"]
+    caller.transport.abort()
     while (await receive())["type"] != "http.disconnect":
         pass

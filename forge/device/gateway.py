@@ -22,9 +22,8 @@ from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from forge.canonical import Json
@@ -40,11 +39,12 @@ from forge.device.guards import (
     RequireHost,
     RequireKey,
 )
+from forge.device.leaving import GoneError, Leaving
 from forge.device.limit import Limit
 from forge.device.live import Live
 from forge.device.metrics import CONTENT_TYPE, Metrics
 from forge.device.refusals import UnavailableError, explain, json_error
-from forge.device.replies import CLIENT_GONE, Desk, EventStream, Reply, unless_gone
+from forge.device.replies import Desk, EventStream, Reply
 from forge.errors import ForgeError, StepFailedError, UsageError
 from forge.serving.events import Event, Finished, Token
 
@@ -54,6 +54,7 @@ _MAX_PROMPT_CHARACTERS: Final = 100_000
 _MAX_TOKENS: Final = 32_768
 _MAX_TEMPERATURE: Final = 2.0
 _RETRY_AFTER_S: Final = 5
+_CLIENT_GONE: Final = 499  # nobody reads it
 
 
 class InferenceRequest(BaseModel):
@@ -125,14 +126,21 @@ def create_app(
     if rules.hosts:
         app.add_middleware(RequireHost, hosts=rules.hosts)
     app.add_middleware(CountAnswers, metrics=metrics)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ForgeError, _failed)
+    app.add_exception_handler(GoneError, _nobody)
     app.add_exception_handler(Exception, _mistaken)
     app.include_router(openai_api.router(desk))
 
-    @app.post("/v1/inference", response_model=None)
-    async def inference(body: InferenceRequest, request: Request) -> Response:
-        return await _inference(desk, body, request)
+    async def inference(request: Request) -> Response:
+        body = _asked(request.headers.get("content-type", ""), await request.body())
+        question = Question(body.prompt, body.max_tokens, body.temperature)
+        with Leaving(request.scope):
+            reply = await desk.ask(question)
+            return _streamed(desk, reply) if body.stream else await _whole(reply)
+
+    # A plain route: FastAPI's own would read the body as json does, look for dependencies in it and
+    # take as long as all the rest of the gateway.
+    app.add_route("/v1/inference", inference, methods=["POST"])
 
     @app.get("/v1/hardware")
     def describe() -> Response:
@@ -158,42 +166,48 @@ def create_app(
     return app
 
 
-async def _inference(desk: Desk, body: InferenceRequest, request: Request) -> Response:
-    question = Question(body.prompt, body.max_tokens, body.temperature)
-    if body.stream:
-        reply = await unless_gone(request, desk.ask(question))
-        return EventStream(reply, _server_sent(desk, reply)) if reply else _nobody()
-    return await unless_gone(request, _whole(desk, question)) or _nobody()
+def _asked(kind: str, body: bytes) -> InferenceRequest:
+    hint = 'send {"prompt": "...", "max_tokens": 64, "stream": false} as application/json'
+    # A web page may send anybody's device any other kind without asking it first.
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise UsageError(f"body: {kind or 'no Content-Type'} is not application/json", hint=hint)
+    try:
+        return InferenceRequest.model_validate_json(body)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors()
+        ]
+        raise UsageError("; ".join(problems), hint=hint) from None
 
 
-async def _whole(desk: Desk, question: Question) -> Response:
+async def _whole(reply: Reply) -> Response:
     text: list[str] = []
     end: dict[str, Json] = {}
-    reply = await desk.ask(question)
     try:
-        async for batch in reply.events():
-            for event in batch:
-                if isinstance(event, Token):
-                    text.append(event.text)
-                else:
-                    end = _end(event)
+        async with reply.time.limited():
+            async for batch in reply.events():
+                for event in batch:
+                    if isinstance(event, Token):
+                        text.append(event.text)
+                    else:
+                        end = _end(event)
     finally:
         await reply.aclose()
     release = {"name": reply.serving.release.name, "version": reply.serving.release.version}
     return JSONResponse({"text": "".join(text), "release": release, **end})
 
 
-async def _server_sent(desk: Desk, reply: Reply) -> AsyncGenerator[bytes]:
-    try:
-        async for batch in reply.events():
-            yield b"".join(map(_event, batch))
-    except ForgeError as error:  # too late for a status: the stream itself must say it
+def _streamed(desk: Desk, reply: Reply) -> Response:
+    def said(error: ForgeError) -> bytes:
         desk.metrics.add("forge_device_stream_errors_total")
-        yield _line("error", explain(error))
+        return _line("error", explain(error))
+
+    return EventStream(reply, _server_sent(reply), said)
 
 
-def _nobody() -> Response:
-    return Response(status_code=CLIENT_GONE)
+async def _server_sent(reply: Reply) -> AsyncGenerator[bytes]:
+    async for batch in reply.events():
+        yield b"".join(map(_event, batch))
 
 
 def _event(answer: Event) -> bytes:
@@ -214,6 +228,10 @@ def _line(event: str, data: dict[str, Json]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.encode(), to_json(data))
 
 
+async def _nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
+
+
 async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, ForgeError):
         return json_error(request.url.path, error)
@@ -226,14 +244,3 @@ async def _mistaken(request: Request, _: Exception) -> Response:
     refusal = json_error(request.url.path, error, HTTPStatus.INTERNAL_SERVER_ERROR)
     refusal.headers["Connection"] = "close"  # uvicorn closes it after whatever was raised
     return refusal
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    problems = [
-        f"{'.'.join(map(str, item['loc'][1:])) or 'body'}: {item['msg']}" for item in error.errors()
-    ]
-    hint = 'send {"prompt": "...", "max_tokens": 64, "stream": false} as application/json'
-    refused = UsageError("; ".join(problems), hint=hint)
-    return json_error(request.url.path, refused, HTTPStatus.UNPROCESSABLE_ENTITY)

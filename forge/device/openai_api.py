@@ -19,10 +19,11 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from forge.canonical import Json
+from forge.device.leaving import Leaving
 from forge.device.live import Live
 from forge.device.openai_models import ChatRequest, CompletionRequest, OpenAIRequest, problem
 from forge.device.refusals import json_error, openai_body, openai_error
-from forge.device.replies import CLIENT_GONE, Desk, EventStream, Reply, unless_gone
+from forge.device.replies import Desk, EventStream, Reply
 from forge.device.stops import StopFilter
 from forge.errors import ForgeError, StepFailedError, UsageError
 from forge.serving.events import Finished, Token
@@ -38,13 +39,15 @@ def router(desk: Desk) -> APIRouter:
     """The routes."""
     routes, since = APIRouter(), int(time.time())
 
-    @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         return await _complete(desk, request, ChatRequest)
 
-    @routes.post("/v1/completions")
     async def complete(request: Request) -> Response:
         return await _complete(desk, request, CompletionRequest)
+
+    # Plain ones, as gateway.py's.
+    routes.add_route("/v1/chat/completions", chat, methods=["POST"])
+    routes.add_route("/v1/completions", complete, methods=["POST"])
 
     @routes.get("/v1/models")
     async def models() -> Response:
@@ -69,10 +72,9 @@ async def _complete(desk: Desk, request: Request, shape: type[_R]) -> Response:
     if serving and asked.model != serving.release.name:
         return _unknown(asked.model)
     try:
-        if asked.stream:
-            reply = await unless_gone(request, desk.ask(asked.question()))
-            return EventStream(reply, _server_sent(desk, asked, reply)) if reply else _nobody()
-        return await unless_gone(request, _whole(desk, asked)) or _nobody()
+        with Leaving(request.scope):
+            reply = await desk.ask(asked.question())
+            return _streamed(desk, asked, reply) if asked.stream else await _whole(asked, reply)
     except UsageError as error:
         return json_error(request.url.path, error, HTTPStatus.BAD_REQUEST)
 
@@ -103,11 +105,11 @@ async def _texts(asked: OpenAIRequest, reply: Reply, told: _Told) -> AsyncGenera
             return
 
 
-async def _whole(desk: Desk, asked: OpenAIRequest) -> Response:
-    reply = await desk.ask(asked.question())
+async def _whole(asked: OpenAIRequest, reply: Reply) -> Response:
     told = _Told()
     try:
-        text = "".join([piece async for piece in _texts(asked, reply, told)])
+        async with reply.time.limited():
+            text = "".join([piece async for piece in _texts(asked, reply, told)])
     finally:
         await reply.aclose()
     choice: dict[str, Json] = {"index": 0, "finish_reason": told.finish_reason, "logprobs": None}
@@ -120,23 +122,27 @@ async def _whole(desk: Desk, asked: OpenAIRequest) -> Response:
     return JSONResponse({**head, "choices": [choice], **usage})
 
 
-async def _server_sent(desk: Desk, asked: OpenAIRequest, reply: Reply) -> AsyncGenerator[bytes]:
+def _streamed(desk: Desk, asked: OpenAIRequest, reply: Reply) -> Response:
+    def said(error: ForgeError) -> bytes:
+        desk.metrics.add("forge_device_stream_errors_total")
+        return _data(openai_body(error))
+
+    return EventStream(reply, _server_sent(asked, reply), said)
+
+
+async def _server_sent(asked: OpenAIRequest, reply: Reply) -> AsyncGenerator[bytes]:
     told, chat = _Told(), asked.kind == ChatRequest.kind
     head = _head(asked, reply, "chat.completion.chunk" if chat else asked.kind)
     frame = _Frame.of(head, chat=chat)
-    try:
-        if chat:
-            yield _chunk(head, {"delta": {"role": "assistant", "content": ""}})
-        async for text in _texts(asked, reply, told):
-            yield frame.chunk(text)
-        await reply.aclose()  # the model stops and its place is free before the end is said
-        yield _chunk(head, {"delta": {}} if chat else {"text": ""}, told.finish_reason)
-        if asked.wants_usage:
-            yield _data({**head, "choices": [], "usage": told.usage})
-        yield _DONE
-    except ForgeError as error:  # too late for a status: the stream itself must say it
-        desk.metrics.add("forge_device_stream_errors_total")
-        yield _data(openai_body(error))
+    if chat:
+        yield _chunk(head, {"delta": {"role": "assistant", "content": ""}})
+    async for text in _texts(asked, reply, told):
+        yield frame.chunk(text)
+    await reply.aclose()  # the model stops and its place is free before the end is said
+    yield _chunk(head, {"delta": {}} if chat else {"text": ""}, told.finish_reason)
+    if asked.wants_usage:
+        yield _data({**head, "choices": [], "usage": told.usage})
+    yield _DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +210,3 @@ def _unknown(name: str) -> Response:
     message = f"The model {name!r} is not served here; GET /v1/models says which is"
     body = openai_error(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
     return JSONResponse(body, status_code=HTTPStatus.NOT_FOUND)
-
-
-def _nobody() -> Response:
-    return Response(status_code=CLIENT_GONE)

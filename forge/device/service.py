@@ -171,6 +171,7 @@ def http_server(app: FastAPI, bounds: Bounds | None = None) -> uvicorn.Server:
         timeout_keep_alive=bounds.idle_s,
         backlog=bounds.burst,
         server_header=False,
+        proxy_headers=False,
     )
     return uvicorn.Server(config)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from forge.errors import ForgeError, StepFailedError
+from forge.errors import StepFailedError
 from forge.serving.events import Event, Finished, Parser, Token
 
 if TYPE_CHECKING:
@@ -104,26 +104,30 @@ async def astream(ask: Ask, pool: Connections | None = None) -> AsyncGenerator[S
 
     times = ask.timeouts
     patience = Patience(times.connect, times.first, times.gap)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_explained(ask))
+    connections = pool or Connections()
+    end = time.monotonic() + times.total
+    body = json.dumps(ask.body()).encode()
+    try:
+        with contextlib.closing(
+            await connections.ask("POST", ask.endpoint, body, patience)
+        ) as response:
+            parser = _parser(response.status, response.kind)
+            while data := await response.read():
+                _check_total(end, ask)
+                batch: list[Event] = []
+                try:
+                    batch.extend(parser.feed(data))
+                finally:  # what came before an error is told before it
+                    if batch:
+                        yield batch
+            parser.close()
+    except TimeoutError as error:
+        raise _late(ask, error) from None
+    except OSError as error:
+        raise _unreachable(ask, error) from None
+    finally:
         if pool is None:
-            pool = Connections()
-            stack.push_async_callback(pool.close)
-        end = time.monotonic() + times.total
-        body = json.dumps(ask.body()).encode()
-        response = await stack.enter_async_context(
-            pool.exchange("POST", ask.endpoint, body, patience)
-        )
-        parser = _parser(response.status, response.kind)
-        async for data in response:
-            _check_total(end, ask)
-            batch: list[Event] = []
-            try:
-                batch.extend(parser.feed(data))
-            finally:  # what came before an error is told before it
-                if batch:
-                    yield batch
-        parser.close()
+            connections.close()
 
 
 def answer(ask: Ask) -> tuple[str, Finished]:
@@ -168,13 +172,19 @@ def _explained(ask: Ask) -> Iterator[None]:
 
     try:
         yield
-    except ForgeError:
-        raise
-    except (httpx.TimeoutException, TimeoutError) as error:
-        message = f"Model {ask.model!r} did not answer in time"
-        why = f"{type(error).__name__} at {ask.url}"
-        raise StepFailedError(message, why=why, hint="see Triton's log") from None
-    except (httpx.HTTPError, OSError) as error:
-        message = f"Model {ask.model!r} cannot be asked"
-        why = f"{str(error) or type(error).__name__} at {ask.url}"
-        raise StepFailedError(message, why=why, hint="does its server run?") from None
+    except httpx.TimeoutException as error:
+        raise _late(ask, error) from None
+    except httpx.HTTPError as error:
+        raise _unreachable(ask, error) from None
+
+
+def _late(ask: Ask, error: Exception) -> StepFailedError:
+    message = f"Model {ask.model!r} did not answer in time"
+    why = f"{type(error).__name__} at {ask.url}"
+    return StepFailedError(message, why=why, hint="see Triton's log")
+
+
+def _unreachable(ask: Ask, error: Exception) -> StepFailedError:
+    message = f"Model {ask.model!r} cannot be asked"
+    why = f"{str(error) or type(error).__name__} at {ask.url}"
+    return StepFailedError(message, why=why, hint="does its server run?")

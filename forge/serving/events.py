@@ -71,20 +71,27 @@ class Parser:
             hint = "the model or the server was stopped or killed; see Triton's log"
             raise StepFailedError(message, hint=hint)
 
-    def _event(self, block: bytes) -> Iterator[Event]:
-        lines = [line[5:].strip() for line in block.splitlines() if line.startswith(b"data:")]
-        if not lines:
-            return
-        body = b"\n".join(lines)
+    def _event(self, block: bytes) -> tuple[Event, ...]:
+        body = _data(block)
+        if body is None:
+            return ()
         value = _json(body)
         if not isinstance(value, dict) or "error" in value or self.status != 200:  # noqa: PLR2004
             raise refusal(self.status, body)
         text = value.get("text_output", "")
-        if text:
-            yield Token(str(text))
-        if "finish_reason" in value:
-            self.finished = True
-            yield _finished(value)
+        said = (Token(str(text)),) if text else ()
+        if "finish_reason" not in value:
+            return said
+        self.finished = True
+        return (*said, _finished(value))
+
+
+def _data(block: bytes) -> bytes | None:
+    """What stands after `data:` in an event, whose name and comments do not matter."""
+    if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:  # Triton's
+        return block[5:]
+    lines = [line[5:].strip() for line in block.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines) if lines else None
 
 
 def refusal(status: int, body: bytes) -> ForgeError:

@@ -6,11 +6,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import pytest
 
 from forge.serving.connections import Connections, Patience
@@ -44,7 +43,7 @@ class Server:
             try:
                 yield pool
             finally:
-                await pool.close()
+                pool.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -82,7 +81,7 @@ def says(*pieces: bytes, pause_s: float = 0.0) -> Answer:
 
 
 async def ask(pool: Connections, url: str, patience: Patience = PATIENCE) -> bytes:
-    async with pool.exchange("POST", f"{url}/v2/x", b'{"a": 1}', patience) as response:
+    with closing(await pool.ask("POST", f"{url}/v2/x", b'{"a": 1}', patience)) as response:
         assert (response.status, response.kind) == (200, "text/event-stream")
         return b"".join([data async for data in response])
 
@@ -158,7 +157,7 @@ def test_what_ends_the_server_on_a_fresh_connection_is_not_asked_again(how: str)
         hang_up(writer, how)
 
     server = Server(dies)
-    with pytest.raises((ConnectionError, aiohttp.ClientOSError)):
+    with pytest.raises(ConnectionError):
         run(server, ask)
     assert len(server.asked) == 1
 
@@ -235,7 +234,7 @@ def test_a_slow_reader_is_no_silent_server() -> None:
     server = Server(says(HEAD, chunk(b"a"), chunk(b"b"), END))
 
     async def work(pool: Connections, url: str) -> bytes:
-        async with pool.exchange("POST", url, b"", Patience(5, 0.1, 0.1)) as response:
+        with closing(await pool.ask("POST", url, b"", Patience(5, 0.1, 0.1))) as response:
             await asyncio.sleep(0.4)
             return b"".join([data async for data in response])
 
@@ -253,7 +252,7 @@ def test_leaving_early_hangs_up_so_that_the_server_can_stop() -> None:
     server = Server(endless)
 
     async def work(pool: Connections, url: str) -> None:
-        async with pool.exchange("POST", url, b"", PATIENCE) as response:
+        with closing(await pool.ask("POST", url, b"", PATIENCE)) as response:
             assert await response.read()
         await asyncio.wait_for(server.left.wait(), 5)
 
@@ -274,7 +273,7 @@ def test_a_reader_that_stops_bounds_what_is_kept_for_it() -> None:
         writer.write(END)
 
     async def work(pool: Connections, url: str) -> tuple[int, int]:
-        async with pool.exchange("POST", url, b"", PATIENCE) as response:
+        with closing(await pool.ask("POST", url, b"", PATIENCE)) as response:
             await asyncio.sleep(0.5)
             held = written
             return held, sum([len(data) async for data in response])
