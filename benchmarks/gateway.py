@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -45,6 +46,8 @@ class Case:
     Attributes:
         places: requests that the gateway lets in at once.
         requests: of each session in a round.
+        think_s: a session waits up to so long before each request, by chance but the same for all
+            ways: people do not ask in the same millisecond.
     """
 
     name: str
@@ -54,13 +57,16 @@ class Case:
     sessions: tuple[int, ...]
     requests: int
     tree: str = "plain"
+    think_s: float = 0.0
 
 
 AT_ONCE = json.dumps({"words": 32})
 PACED = json.dumps({"words": 32, "pause_s": 0.01})
 CASES = (
     Case("A model that costs nothing, 32 tokens at once", AT_ONCE, 32, 64, (1, 4, 16), 30),
-    Case("A model that costs nothing, 32 tokens at 100/s", PACED, 32, 64, (1, 4, 8), 6),
+    Case(
+        "A model that costs nothing, 32 tokens at 100/s", PACED, 32, 64, (1, 4, 8), 6, think_s=0.3
+    ),
     Case("SmolLM2-135M, 32 tokens", PROMPT, 32, 4, (1, 2, 4), 5, "llm"),
 )
 
@@ -209,7 +215,7 @@ async def _round(way: Way, sessions: int, case: Case, into: Measured) -> None:
     for connection in connections:
         await connection.open()
     began = time.perf_counter()
-    work = (_session(one, way, case.requests, into) for one in connections)
+    work = (_session(one, way, case, seed, into) for seed, one in enumerate(connections))
     tokens = sessions * case.requests * case.max_tokens
     await asyncio.gather(*work)
     into.rates.append(tokens / (time.perf_counter() - began))
@@ -217,9 +223,10 @@ async def _round(way: Way, sessions: int, case: Case, into: Measured) -> None:
         connection.close()
 
 
-async def _session(connection: Connection, way: Way, requests: int, into: Measured) -> None:
-    request = way.request()
-    for _ in range(requests):
+async def _session(connection: Connection, way: Way, case: Case, seed: int, into: Measured) -> None:
+    request, chance = way.request(), random.Random(seed)  # noqa: S311 - no key
+    for _ in range(case.requests):
+        await asyncio.sleep(chance.uniform(0, case.think_s))
         first, whole = await connection.ask(request, way.mark)
         into.first.append(first)
         into.whole.append(whole)
@@ -254,7 +261,9 @@ def _report(tables: Sequence[str], load: float) -> str:
 
 `.venv/bin/python benchmarks/gateway.py` on {describe()}; the machine's load before: {load:.1f}.
 The bare client, the gateway and Triton share the cores. Goal: p50 at most 2 ms more, 95 % of the
-throughput or better.
+throughput or better. "At once" asks again in the very moment in which an answer ended, all sessions
+together: it shows what the gateway costs where nothing else does. At 100/s each session thinks up
+to 0.3 s before it asks, as one client after the other comes in life.
 
 {body}"""
 

@@ -39,10 +39,11 @@ from forge.device.guards import (
     RequireHost,
     RequireKey,
 )
-from forge.device.leaving import GoneError, Leaving
+from forge.device.leaving import Leaving
 from forge.device.limit import Limit
 from forge.device.live import Live
 from forge.device.metrics import CONTENT_TYPE, Metrics
+from forge.device.questions import Endpoint, Questions
 from forge.device.refusals import UnavailableError, explain, json_error
 from forge.device.replies import Desk, EventStream, Reply
 from forge.errors import ForgeError, StepFailedError, UsageError
@@ -54,7 +55,6 @@ _MAX_PROMPT_CHARACTERS: Final = 100_000
 _MAX_TOKENS: Final = 32_768
 _MAX_TEMPERATURE: Final = 2.0
 _RETRY_AFTER_S: Final = 5
-_CLIENT_GONE: Final = 499  # nobody reads it
 
 
 class InferenceRequest(BaseModel):
@@ -120,6 +120,7 @@ def create_app(
         title="Forge device", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.admission = admission
+    app.add_middleware(Questions, endpoints=_endpoints(desk))
     app.add_middleware(LimitBody, limit_s=rules.body_s)
     if rules.keys:
         app.add_middleware(RequireKey, keys=rules.keys)
@@ -127,20 +128,8 @@ def create_app(
         app.add_middleware(RequireHost, hosts=rules.hosts)
     app.add_middleware(CountAnswers, metrics=metrics)
     app.add_exception_handler(ForgeError, _failed)
-    app.add_exception_handler(GoneError, _nobody)
     app.add_exception_handler(Exception, _mistaken)
-    app.include_router(openai_api.router(desk))
-
-    async def inference(request: Request) -> Response:
-        body = _asked(request.headers.get("content-type", ""), await request.body())
-        question = Question(body.prompt, body.max_tokens, body.temperature)
-        with Leaving(request.scope):
-            reply = await desk.ask(question)
-            return _streamed(desk, reply) if body.stream else await _whole(reply)
-
-    # A plain route: FastAPI's own would read the body as json does, look for dependencies in it and
-    # take as long as all the rest of the gateway.
-    app.add_route("/v1/inference", inference, methods=["POST"])
+    app.include_router(openai_api.router(live))
 
     @app.get("/v1/hardware")
     def describe() -> Response:
@@ -164,6 +153,17 @@ def create_app(
         return JSONResponse({"status": "ready", "slot": serving.slot, "release": release})
 
     return app
+
+
+def _endpoints(desk: Desk) -> dict[str, Endpoint]:
+    async def inference(request: Request) -> Response:
+        body = _asked(request.headers.get("content-type", ""), await request.body())
+        question = Question(body.prompt, body.max_tokens, body.temperature)
+        with Leaving(request.scope):
+            reply = await desk.ask(question)
+            return _streamed(desk, reply) if body.stream else await _whole(reply)
+
+    return {"/v1/inference": inference, **openai_api.endpoints(desk)}
 
 
 def _asked(kind: str, body: bytes) -> InferenceRequest:
@@ -226,10 +226,6 @@ def _end(answer: Finished) -> dict[str, Json]:
 
 def _line(event: str, data: dict[str, Json]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.encode(), to_json(data))
-
-
-async def _nobody(_: Request, __: Exception) -> Response:
-    return Response(status_code=_CLIENT_GONE)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -22,22 +22,22 @@ from forge.canonical import Json
 from forge.device.leaving import Leaving
 from forge.device.live import Live
 from forge.device.openai_models import ChatRequest, CompletionRequest, OpenAIRequest, problem
+from forge.device.questions import Endpoint
 from forge.device.refusals import json_error, openai_body, openai_error
 from forge.device.replies import Desk, EventStream, Reply
 from forge.device.stops import StopFilter
 from forge.errors import ForgeError, StepFailedError, UsageError
 from forge.serving.events import Finished, Token
 
-__all__ = ["router"]
+__all__ = ["endpoints", "router"]
 
 _DONE: Final = b"data: [DONE]\n\n"
 _ENDS: Final = ("stop", "length")
 _R = TypeVar("_R", bound=OpenAIRequest)
 
 
-def router(desk: Desk) -> APIRouter:
-    """The routes."""
-    routes, since = APIRouter(), int(time.time())
+def endpoints(desk: Desk) -> dict[str, Endpoint]:
+    """The paths that ask."""
 
     async def chat(request: Request) -> Response:
         return await _complete(desk, request, ChatRequest)
@@ -45,17 +45,20 @@ def router(desk: Desk) -> APIRouter:
     async def complete(request: Request) -> Response:
         return await _complete(desk, request, CompletionRequest)
 
-    # Plain ones, as gateway.py's.
-    routes.add_route("/v1/chat/completions", chat, methods=["POST"])
-    routes.add_route("/v1/completions", complete, methods=["POST"])
+    return {"/v1/chat/completions": chat, "/v1/completions": complete}
+
+
+def router(live: Live) -> APIRouter:
+    """The routes about models."""
+    routes, since = APIRouter(), int(time.time())
 
     @routes.get("/v1/models")
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": _models(desk.live, since)})
+        return JSONResponse({"object": "list", "data": _models(live, since)})
 
     @routes.get("/v1/models/{name}")
     async def model(name: str) -> Response:
-        found = [one for one in _models(desk.live, since) if one["id"] == name]
+        found = [one for one in _models(live, since) if one["id"] == name]
         return JSONResponse(found[0]) if found else _unknown(name)
 
     return routes

@@ -4,7 +4,7 @@
         async for data in response: ...
 
 A client of our own, over httptools, because the gateway's first token has 2 ms
-(docs/decisions/0019).
+(docs/decisions/0018).
 """
 
 from __future__ import annotations

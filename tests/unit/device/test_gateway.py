@@ -220,6 +220,26 @@ def test_a_chunked_body_is_refused(gateway: Gateway) -> None:
     assert "Content-Length" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_body_that_any_web_page_may_send_is_refused(
+    gateway: Gateway, script: Script, kind: str
+) -> None:
+    response = gateway.client.post(
+        "/v1/inference", content=b'{"prompt": "a"}', headers={"Content-Type": kind}
+    )
+    assert response.status_code == 422
+    assert "application/json" in response.json()["error"]["hint"]
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("path", ["/v1/inference", "/v1/chat/completions", "/v1/completions"])
+def test_a_question_is_posted(gateway: Gateway, path: str) -> None:
+    response = gateway.client.get(path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert "takes POST" in response.json()["error"]["message"]
+
+
 def test_a_body_that_does_not_come_is_given_up() -> None:
     with running(Script(), GatewayRules(body_s=0.3)) as gateway:
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
