@@ -120,7 +120,7 @@ class Agent:
             self._say(str(self._error))
 
     def update(self) -> None:
-        """Look at the channel once and install what it offers; not while a wish waits.
+        """Look at the channel once and install what it offers; a wish that comes ends it.
 
         Raises:
             RolledBackError: the bundle was tried and not kept.
@@ -299,7 +299,7 @@ class Agent:
     def _do(self, action: Action) -> Event | None:
         if isinstance(action, Prepare) and (slot := action.serving):
             self._perform(Serve(slot))
-        event = self._performer.do(action, self._journal, self.tend)
+        event = self._performer.do(action, self._journal, self.tend, self.asked)
         if isinstance(event, Fetched) and self.look is not None:
             moved = {"fetched_bytes": event.fetched_bytes, "reused_bytes": event.reused_bytes}
             self._see(self.look, **moved)

@@ -25,6 +25,7 @@ from forge.device.moves import (
     HoldLifted,
     Probed,
     Started,
+    Stopped,
     UpdateFound,
 )
 from forge.files import write_durably
@@ -102,6 +103,10 @@ def between(before: Journal, event: Event, after: Journal, at: str) -> tuple[Hap
             back = candidate == before.previous
             kind: Kind = "went-back" if back else "committed"
             found = (Happened(at=at, event=kind, release=candidate, slot=target),)
+        case Stopped():
+            reason = "something else was asked for; what came is kept"
+            stopped = Happened(at=at, event="failed", release=candidate, slot=target, reason=reason)
+            found = (stopped,)
         case Failed(reason, _, blame) if candidate is not None:
             tried = blame or before.state in {"activating", "probing"}
             kind = "not-kept" if tried else "failed"

@@ -3,6 +3,7 @@
     idle ─UpdateFound→ fetching ─Fetched→ staged ─Prepared→ activating ─Ready→ probing ─Probed→
         committed ─Switched→ idle
     fetching, staged      ─Failed→ idle                the active slot has never stopped serving
+    fetching              ─Stopped→ idle               to go back at once, or what else was asked
     activating, probing   ─Failed→ rolling-back ─WentBack→ idle
     idle                  ─Crashed, the third in a row, or GoBackAsked→ activating the other slot,
                            if that served once
@@ -41,6 +42,7 @@ from forge.device.moves import (
     Ready,
     Serve,
     Started,
+    Stopped,
     Switch,
     Switched,
     UpdateFound,
@@ -67,9 +69,7 @@ def next_state(journal: Journal, event: Event) -> tuple[Journal, Action]:
         return _resume(journal, event.at)
     if isinstance(event, Failed):
         return _fail(journal, event)
-    if isinstance(event, Prepared) and journal.state == "staged":
-        return _activate(journal, event)
-    if journal.state == "idle" and (begun := _idle(journal, event)):
+    if begun := _step(journal, event):
         return begun
     step = _STEPS.get((journal.state, type(event)))
     if step is None:
@@ -80,6 +80,19 @@ def next_state(journal: Journal, event: Event) -> tuple[Journal, Action]:
             hint="restart the agent, it goes on from its journal; please report this",
         )
     return step(journal)
+
+
+def _step(journal: Journal, event: Event) -> tuple[Journal, Action] | None:
+    """What an event with something to say does in its state."""
+    match journal.state, event:
+        case "staged", Prepared():
+            return _activate(journal, event)
+        case "fetching", Stopped(restored):
+            return _stop(journal, restored=restored)
+        case "idle", _:
+            return _idle(journal, event)
+        case _:
+            return None
 
 
 def _idle(journal: Journal, event: Event) -> tuple[Journal, Action] | None:
@@ -102,8 +115,9 @@ def _begin(journal: Journal, release: Release) -> tuple[Journal, Action]:
         return journal, Wait()
     target = other(journal.active)
     slots = {slot: held for slot, held in journal.slots.items() if slot != target}
+    # Until all of it is there, the device may still go back: what the slot held is put aside.
     begun = _to(journal, state="fetching", target=target, candidate=release, slots=slots)
-    return _to(begun, previous=None), Fetch(release, target)
+    return begun, Fetch(release, target)
 
 
 def _crash(journal: Journal, event: Crashed) -> tuple[Journal, Action]:
@@ -138,7 +152,15 @@ def _return(journal: Journal, previous: Release, *, blue_green: bool) -> tuple[J
 
 def _staged(journal: Journal) -> tuple[Journal, Action]:
     slot, release = _candidate(journal)
-    return _to(journal, state="staged", slots={**journal.slots, slot: release}), Prepare(slot)
+    staged = _to(journal, state="staged", slots={**journal.slots, slot: release}, previous=None)
+    return staged, Prepare(slot)
+
+
+def _stop(journal: Journal, *, restored: bool) -> tuple[Journal, Action]:
+    slot, _ = _candidate(journal)
+    if not restored or journal.previous is None:
+        return _finish(_to(journal, previous=None))
+    return _finish(_to(journal, slots={**journal.slots, slot: journal.previous}))
 
 
 def _activate(journal: Journal, event: Prepared) -> tuple[Journal, Action]:
@@ -190,7 +212,8 @@ def _resume(journal: Journal, at: str) -> tuple[Journal, Action]:
         return journal, Switch(journal.active)
     if journal.state == "rolling-back":
         return journal, GoBack(journal.active)
-    # idle; or fetching: what came so far stays in the slot as a seed, the channel may have moved.
+    if journal.state == "fetching":  # what came so far stays as a seed, the channel may have moved
+        journal = _to(journal, previous=None)
     return _finish(journal)
 
 
@@ -199,6 +222,8 @@ def _fail(journal: Journal, event: Failed) -> tuple[Journal, Action]:
         return _to(journal, state="rolling-back"), GoBack(journal.active)
     verdict = Verdict(release=journal.candidate, reason=event.reason[:8192], at=event.at)
     tried = journal.state in {"activating", "probing"}
+    if journal.state == "fetching":  # the slot is no more what it was
+        journal = _to(journal, previous=None)
     noted = journal
     if event.blame or tried:  # a store out of reach is no verdict on the release
         noted = _to(noted, rollbacks=_with(journal.rollbacks, verdict))

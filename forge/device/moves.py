@@ -25,6 +25,7 @@ __all__ = [
     "Ready",
     "Serve",
     "Started",
+    "Stopped",
     "Switch",
     "Switched",
     "UpdateFound",
@@ -58,6 +59,17 @@ class Fetched:
 
     fetched_bytes: int = 0
     reused_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Fetching was given up, because somebody asked for something that goes first.
+
+    Attributes:
+        restored: the target slot holds again what it held before.
+    """
+
+    restored: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ Event: TypeAlias = (
     Started
     | UpdateFound
     | Fetched
+    | Stopped
     | Prepared
     | Ready
     | Probed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -22,6 +23,7 @@ from forge.device.moves import (
     Probed,
     Ready,
     Serve,
+    Stopped,
     Switch,
     Switched,
     WentBack,
@@ -31,6 +33,7 @@ from forge.device.servers import SlotServers
 from forge.device.slots import Home
 from forge.device.updater import Offer, Updater
 from forge.errors import ConfigurationError, ForgeError, StepFailedError
+from forge.store.stopping import StoppedError
 
 __all__ = ["Performer"]
 
@@ -72,20 +75,27 @@ class Performer:
         self._say = say
         self._serves = serves
 
-    def do(self, action: Action, journal: Journal, tend: Callable[[], float]) -> Event | None:
+    def do(
+        self,
+        action: Action,
+        journal: Journal,
+        tend: Callable[[], float],
+        unwanted: Callable[[], bool],
+    ) -> Event | None:
         """Do it; returns what has come of it.
 
         Args:
             action: what.
             journal: as it was just written.
             tend: sees that the active slot serves; called now and then while something takes long.
+            unwanted: whether something waits that goes before fetching.
 
         Raises:
             ForgeError, OSError: it did not work.
         """
         match action:
             case Fetch(_, slot):
-                return self._fetch(slot, journal, tend)
+                return self._fetch(slot, journal, tend, unwanted)
             case Prepare(slot):
                 return self._prepare(slot, tend)
             case Activate(slot, beside):
@@ -126,12 +136,23 @@ class Performer:
                 self._no_bundle(journal)
         return None
 
-    def _fetch(self, slot: SlotName, journal: Journal, tend: Callable[[], float]) -> Event:
+    def _fetch(
+        self,
+        slot: SlotName,
+        journal: Journal,
+        tend: Callable[[], float],
+        unwanted: Callable[[], bool],
+    ) -> Event:
         offer = self.offer
         if offer is None:
             raise ForgeError("The agent has no offer to fetch", why="this is a mistake in Forge")
         self._let_leave(tend)
-        moved = self.beside(lambda: self._updater.fetch(offer, slot, journal.active), tend)
+        fetch = functools.partial(self._updater.fetch, offer, slot, journal.active)
+        try:
+            moved = self.beside(fetch, tend, unwanted)
+        except StoppedError:
+            self._say(f"{offer.release} is left for now: something else was asked for")
+            return Stopped(restored=self._home.restore(slot))
         self._say(
             f"slot {slot} holds {offer.release}: {moved.fetched_bytes} bytes fetched,"
             f" {moved.reused_bytes} reused"

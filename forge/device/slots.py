@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forge import canonical
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
 from forge.device import lock
-from forge.device.journal import SLOTS, Journal, Release, SlotName
+from forge.device.journal import SLOTS, Journal, Release, SlotName, other
 from forge.errors import ConfigurationError, ForgeError, StoreError, TrustError, UsageError
 from forge.files import fsync_directory, write_durably
 from forge.store.trees import MAX_TREE_BYTES
@@ -41,6 +41,7 @@ __all__ = ["LEAST_RATE", "MAX_MIRRORS", "Home", "Provisioned"]
 
 MAX_MIRRORS: Final = 8
 LEAST_RATE: Final = 1024
+_CONTENT: Final = ("manifest.json", "tree.json", "proofs", "engine", "tree")  # of a slot
 _MAX_STATE_BYTES: Final = 4 * 1024 * 1024
 _ILL: Final = "see what dmesg says of the disk, check its file system and mount it writable"
 _DISK_HINTS: Final = {
@@ -242,30 +243,57 @@ class Home:
         shutil.rmtree(old, ignore_errors=True)
 
     def empty(self, slot: SlotName) -> tuple[Path, ...]:
-        """Make a slot empty; returns folders with its old content, good only as seeds.
+        """Make a slot empty; returns folders with its old tree, good as seeds.
 
-        What an earlier, interrupted fetch left half done stays: the store goes on from there.
+        Its old content is put aside until `forget` or the next start; `restore` brings it back.
+        What an earlier, interrupted fetch left half done stays: the store goes on from there, also
+        where the device went back to that slot meanwhile.
         """
-        folder = self.slot(slot)
+        folder, aside = self.slot(slot), self._aside(slot)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _move(folder, aside, _CONTENT[:1])  # the manifest first: a slot without it is not complete
         fsync_directory(folder)
-        for left in (self.proofs(slot), self.compiled(slot), *folder.glob("*tree-new*")):
+        _move(folder, aside, _CONTENT[1:])
+        for left in folder.glob("*tree-new*"):
             shutil.rmtree(left, ignore_errors=True)
-        seed = self._seed(slot)
-        shutil.rmtree(seed, ignore_errors=True)
-        self.tmp.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self.tree(slot).rename(seed)
-        return (seed,) if seed.is_dir() else ()
+        for left in self._half_fetched(other(slot)):
+            with contextlib.suppress(OSError):  # it has one of its own already
+                left.rename(folder / left.name)
+            shutil.rmtree(left, ignore_errors=True)
+        fsync_directory(folder)
+        old = aside / "tree"
+        return (old,) if old.is_dir() else ()
+
+    def restore(self, slot: SlotName) -> bool:
+        """Undo `empty`; False if what was put aside is not there, or was not complete.
+
+        Raises OSError.
+        """
+        folder, aside = self.slot(slot), self._aside(slot)
+        if not (aside / "manifest.json").exists():
+            return False
+        for name in _CONTENT:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        _move(aside, folder, _CONTENT[1:])
+        fsync_directory(folder)
+        _move(aside, folder, _CONTENT[:1])
+        fsync_directory(folder)
+        self.forget(slot)
+        return True
+
+    def forget(self, slot: SlotName) -> None:
+        """Delete what `empty` put aside."""
+        shutil.rmtree(self._aside(slot), ignore_errors=True)
 
     def replaced(self, slot: SlotName) -> tuple[Path, ...]:
         """Folders that an update of this slot takes the place of, half a fetch included."""
-        return self.slot(slot), self._seed(slot)
+        return self.slot(slot), self._aside(slot), *self._half_fetched(other(slot))
 
     def discard(self, slot: SlotName) -> None:
         """Give back the space of a slot that is not complete."""
-        for left in (self._seed(slot), self.tree(slot), *self.slot(slot).glob(".*")):
+        for left in (self._aside(slot), self.tree(slot), *self.slot(slot).glob(".*")):
             shutil.rmtree(left, ignore_errors=True)
 
     def clean(self) -> None:
@@ -339,8 +367,11 @@ class Home:
                 raise self._unwritable(error) from None
             yield
 
-    def _seed(self, slot: SlotName) -> Path:
-        return self.tmp / f"seed-{slot}"
+    def _aside(self, slot: SlotName) -> Path:
+        return self.tmp / f"aside-{slot}"
+
+    def _half_fetched(self, slot: SlotName) -> tuple[Path, ...]:
+        return tuple(self.slot(slot).glob(".tree.*"))  # forge.store.partial
 
     def _recovered(self) -> Journal:
         active = self.current()
@@ -361,6 +392,12 @@ class Home:
         denied = error.errno in {errno.EACCES, errno.EPERM}
         hint = "be root or the agent's user" if denied else "see what dmesg says of the disk"
         return kind(message, why=str(error), hint=f"{hint}; nothing was changed")
+
+
+def _move(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            (source / name).rename(target / name)
 
 
 def _user(number: int) -> str:

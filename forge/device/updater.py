@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,9 +121,11 @@ class Updater:
     def fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
         """Fill a slot with a bundle: only chunks that no slot holds are downloaded.
 
-        When it returns, the slot is complete, verified and durable.
+        When it returns, the slot is complete, verified and durable; until then `Home.restore`
+        brings its old content back, unless the disk was too small for both.
 
         Raises:
+            StoppedError: nobody wants it any more; the next fetch goes on from what came.
             TrustError: a proof or a path in the tree is wrong; nothing of this bundle may run.
             StoreError: the store is out of reach or damaged, or the disk is full.
         """
@@ -229,9 +230,8 @@ class Updater:
         old = self._home.empty(slot)
         free_mib, size = self._room(manifest, (self._home.slot(slot),))
         if free_mib < fit.disk_mib(manifest.fit, size):
-            # Nothing goes back to the old tree any more: it would only spare downloads.
-            for folder in old:
-                shutil.rmtree(folder, ignore_errors=True)
+            # The update goes before the way back while it is fetched, and before spared downloads.
+            self._home.forget(slot)
         seeds = [*([self._home.tree(active)] if active else []), *old]
         store.unpack(manifest.proofs.digest, folder)
         proofs.verify_provenance(folder, manifest, offer.keys)  # before the bundle's bytes move
@@ -239,8 +239,7 @@ class Updater:
         moved = store.unpack(manifest.tree.digest, tree, seeds=seeds)
         proofs.verify_model_signature(folder, tree, offer.keys, work=self._home.tmp)
         self._home.seal(slot, manifest, document)
-        for seed in self._home.tmp.glob("seed-*"):
-            shutil.rmtree(seed, ignore_errors=True)
+        self._home.forget(slot)
         return moved
 
     def _open(self) -> tuple[Store, TrustedStore]:

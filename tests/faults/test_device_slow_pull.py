@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import forge.device
+from forge.device import upkeep
+from forge.device.journal import SlotName
+from forge.device.space import reclaimable
 from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
 from tests.support.webserver import make_authority, web_server
 
@@ -18,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 RATE = 16 * 1024  # bytes a second; what 1.1.0 adds takes about a minute
 NEW = Says(words="Paris of now", ballast=1_300_000)
+MET = 300_000 + 200_000  # on the disk: what the old one has, too, and some that was fetched
 
 
 @pytest.fixture
@@ -65,3 +69,37 @@ def test_a_signal_ends_an_agent_whose_pull_waits_within_seconds(world: World, sl
         assert agent.stop() == 0
         assert time.monotonic() - begin < 15
     assert triton_processes(slow.state) == []
+
+
+def came(device: Device, slot: SlotName) -> int:
+    """Bytes of a fetch that is not complete."""
+    return reclaimable(device.home.slot(slot).glob(".tree.*"))
+
+
+def test_a_rollback_ends_a_slow_pull_goes_back_at_once_and_loses_no_byte(
+    world: World, slow: Device
+) -> None:
+    url = slow.home.provisioned()[0].store_url
+    slow.follow(world)
+    world.publish("1.1.0", Says(words="Paris of now"))
+    slow.once()
+    world.publish("1.2.0", NEW)
+    forge.device.provision(slow.state, url, world.root, "llm", "stable", limit_rate=RATE)
+    with slow.running(poll_s=1) as agent:
+        agent.wait_ready("1.1.0")
+        agent.wait(lambda status: status.state == "fetching" and came(slow, "a") > MET)
+        begin = time.monotonic()
+        found = upkeep.rollback(slow.state, "too slow", say=lambda _text: None)
+        assert time.monotonic() - begin < 30
+        assert found.release is not None
+        assert (found.slot, found.release.version) == ("a", "1.0.0")
+        agent.wait_ready("1.0.0")
+        agent.wait(lambda status: status.state == "fetching")
+    assert came(slow, "b") > MET
+    slow.follow(world)
+    slow.once()
+    fetched = [one for one in upkeep.history(slow.state) if one.event == "fetched"][-1]
+    assert fetched.release is not None
+    assert fetched.release.version == "1.2.0"
+    assert fetched.fetched_bytes < 900_000  # of the million that is new
+    assert came(slow, "a") == came(slow, "b") == 0

@@ -135,3 +135,37 @@ def test_a_slot_is_not_healed_while_the_store_is_read_for_an_update(agent: Agent
         pytest.raises(StoreError, match="being read for an update"),
     ):
         updater.heal("a", Release.of(manifest("1.0.0")))
+
+
+def test_a_wish_ends_a_fetch_and_the_device_may_go_back_to_what_the_slot_held(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, old, offered = agent._home, manifest("0.9.0"), manifest("1.1.0")
+    detection = Detection(profile="development", reasons=(), warnings=())
+    offer = Offer(offered, Release.of(offered), detection, (), ProofKeys(build=(), model=()))
+    home.empty("b")
+    home.seal("b", old)
+    before = agent.journal.model_copy(
+        update={"slots": {**agent.journal.slots, "b": Release.of(old)}, "previous": Release.of(old)}
+    )
+    agent._journal = before
+    begun: list[float] = []
+
+    def fetch(_updater: Updater, *_arguments: object) -> None:
+        home.empty("b")
+        begun.append(time.monotonic())
+        stopping.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(Updater, "look", lambda *_: offer)
+    monkeypatch.setattr(Updater, "fetch", fetch)
+    agent.asked = lambda: bool(begun)
+    agent.update()
+    assert time.monotonic() - begun[0] < 5
+    assert (agent.journal.state, agent.journal.previous) == ("idle", Release.of(old))
+    assert agent.journal.slots == before.slots
+    assert home.manifest("b") == old
+    begun.clear()
+    monkeypatch.setattr(stopping, "sleep", lambda _seconds: None)
+    with pytest.raises(AssertionError):
+        agent.update()  # what was stopped for a wish counts as no failure: it is tried at once

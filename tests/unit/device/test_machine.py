@@ -27,6 +27,7 @@ from forge.device.moves import (
     Ready,
     Serve,
     Started,
+    Stopped,
     Switch,
     Switched,
     UpdateFound,
@@ -58,6 +59,7 @@ ASKED_BLUE_GREEN = GoBackAsked("too slow", AT, blue_green=True)
 EVENTS: tuple[Event, ...] = (
     STARTED, FOUND, Fetched(), Prepared(), Ready(), Probed(), Switched(), WentBack(), BLAMED,
     UNBLAMED, CRASHED, DAMAGED, ASKED, LIFTED, BLUE_GREEN, ASKED_BLUE_GREEN,
+    Stopped(restored=True), Stopped(restored=False),
 )  # fmt: skip
 
 
@@ -92,6 +94,8 @@ EXPECTED: dict[tuple[State, Event], tuple[State, Action]] = {
     ("fetching", Fetched()): ("staged", Prepare("b")),
     ("fetching", BLAMED): ("idle", Serve("a")),
     ("fetching", UNBLAMED): ("idle", Serve("a")),
+    ("fetching", Stopped(restored=True)): ("idle", Serve("a")),
+    ("fetching", Stopped(restored=False)): ("idle", Serve("a")),
     ("staged", STARTED): ("staged", Prepare("b", serving="a")),
     ("staged", Prepared()): ("activating", Activate("b")),
     ("staged", BLUE_GREEN): ("activating", Activate("b", beside="a")),
@@ -393,3 +397,18 @@ def test_an_update_that_overwrote_the_other_slot_leaves_nothing_to_go_back_to() 
     current, _ = walk(updated(), UpdateFound(NEXT), UNBLAMED)
     assert current.previous is None
     assert next_state(current, ASKED) == (current, Wait())
+
+
+def test_an_update_that_is_stopped_while_it_is_fetched_leaves_the_way_back() -> None:
+    fetching, _ = next_state(updated(), UpdateFound(NEXT))
+    assert fetching.previous == OLD  # `forge device rollback` asks this of the journal
+    stopped, action = next_state(fetching, Stopped(restored=True))
+    assert (stopped, action) == (updated(), Serve("b"))
+    assert next_state(stopped, ASKED)[1] == Activate("a")
+    gone, _ = next_state(fetching, Stopped(restored=False))
+    assert (gone.state, gone.previous, gone.slots) == ("idle", None, {"b": NEW})
+
+
+@pytest.mark.parametrize("event", [STARTED, Fetched(), BLAMED])
+def test_what_was_put_aside_is_nothing_to_go_back_to_after_the_fetch(event: Event) -> None:
+    assert walk(updated(), UpdateFound(NEXT), event)[0].previous is None

@@ -162,6 +162,39 @@ def test_empty_keeps_the_old_content_as_a_seed_only(home: Home) -> None:
     assert not seed.exists()
 
 
+def test_a_slot_that_was_emptied_is_restored_whole_and_what_was_fetched_stays(home: Home) -> None:
+    home.empty("a")
+    for name in ("tree", "proofs", "engine"):
+        (home.slot("a") / name).mkdir()
+        (home.slot("a") / name / "file").write_text(f"old {name}")
+    home.seal("a", manifest("1.0.0"), b"digests")
+    home.empty("a")
+    for name in ("tree", "proofs", ".tree.parts"):
+        (home.slot("a") / name).mkdir()
+        (home.slot("a") / name / "file").write_text("new")
+    assert home.restore("a")
+    assert home.manifest("a") == manifest("1.0.0")
+    assert home.tree_document("a") == b"digests"
+    for name in ("tree", "proofs", "engine"):
+        assert (home.slot("a") / name / "file").read_text() == f"old {name}"
+    assert not list(home.tmp.iterdir())
+    home.empty("b")  # the slot that the next fetch fills, once the device went back to a
+    assert (home.slot("b") / ".tree.parts" / "file").read_text() == "new"
+    assert not (home.slot("a") / ".tree.parts").exists()
+
+
+def test_what_was_not_complete_or_is_gone_is_not_restored(home: Home) -> None:
+    home.empty("a")
+    home.tree("a").mkdir()
+    home.empty("a")
+    assert not home.restore("a")
+    home.seal("a", manifest("1.0.0"))
+    home.empty("a")
+    home.forget("a")
+    assert not home.restore("a")
+    assert home.manifest("a") is None
+
+
 def test_a_damaged_manifest_makes_a_slot_incomplete(home: Home) -> None:
     home.empty("a")
     (home.slot("a") / "manifest.json").write_bytes(b"{}")
