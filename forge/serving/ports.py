@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import socket
 from dataclasses import dataclass
 from typing import Final
 
-from forge.errors import PortTakenError
+from forge.errors import PortTakenError, StepFailedError
 from forge.serving.processes import listener
 
 __all__ = ["HOST", "Ports", "choose_ports", "port_taken"]
@@ -27,7 +28,12 @@ class Ports:
 
 
 def choose_ports(wanted: Ports) -> Ports:
-    """Ports that are free now. Raises PortTakenError that names who has one."""
+    """Ports that are free now.
+
+    Raises:
+        PortTakenError: one is taken; names who has it.
+        StepFailedError: it cannot be tried, as this process may open no more files, say.
+    """
     with contextlib.ExitStack() as held:
         http_port = _reserve(wanted.http, "http", held)
         return Ports(http_port, _reserve(wanted.metrics, "metrics", held))
@@ -35,11 +41,13 @@ def choose_ports(wanted: Ports) -> Ports:
 
 def _reserve(port: int, use: str, held: contextlib.ExitStack) -> int:
     """A port that can be bound now; held until both are known, so that they differ."""
-    listening = held.enter_context(socket.socket())
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        listening = held.enter_context(socket.socket())
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
     except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise StepFailedError(f"Port {port} cannot be listened on", why=str(error)) from None
         who = listener(port)
         message = f"Port {port} for Triton's {use} is taken"
         why = f"{who} listens on it" if who else str(error)

@@ -61,15 +61,19 @@ def _peak_kib(entry: Path) -> int:
 
 def listener(port: int, proc: Path = Path("/proc")) -> str:
     """Who listens on a TCP port: "name (pid 12)", or "" if that cannot be seen."""
-    pid = _listening(port, proc)
     try:
+        pid = _listening(port, proc)
         return f"{(proc / str(pid) / 'comm').read_text().strip()} (pid {pid})" if pid else ""
     except OSError:
         return ""
 
 
 def listens(session: int, port: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a process of this session listens on a TCP port."""
+    """Whether a process of this session listens on a TCP port.
+
+    Raises:
+        OSError: this process may open no more files; it says nothing about the port.
+    """
     pid = _listening(port, proc)
     try:
         return pid is not None and os.getsid(pid) == session
@@ -80,7 +84,7 @@ def listens(session: int, port: int, proc: Path = Path("/proc")) -> bool:
 def _listening(port: int, proc: Path) -> int | None:
     inodes = set()
     for table in ("net/tcp", "net/tcp6"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_NOT_OURS):  # a kernel without IPv6
             for line in (proc / table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
@@ -92,9 +96,9 @@ def _listening(port: int, proc: Path) -> int | None:
 
 
 def _holds(entry: Path, inodes: set[str]) -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*_NOT_OURS):
         for descriptor in (entry / "fd").iterdir():
-            with contextlib.suppress(OSError):  # closed since it was listed
+            with contextlib.suppress(*_NOT_OURS):  # closed since it was listed
                 if str(descriptor.readlink()) in inodes:
                     return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import re
@@ -36,6 +37,7 @@ _GRACE_S: Final = 10.0
 _STUB_FAILED_S: Final = 10.0
 _TRITON_AND_MODEL: Final = 2  # processes
 _PORT_TRIES: Final = 4
+_NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # What a server may see of its starter's environment: no credentials, no PYTHON… settings.
 _KEPT = re.compile(
     "PATH|HOME|TMPDIR|LANG|LC_.*|TZ|LD_LIBRARY_PATH|(CUDA|NVIDIA|OMP|OPENVINO|OV)_.*"
@@ -148,6 +150,9 @@ class TritonServer:
         """Whether the model's own ready URL answers 200 and its process lives.
 
         Triton opens its port for metrics last and ends if that is taken, so it must have that too.
+
+        Raises:
+            OSError: this process may open no more files; nothing is known.
         """
         ready = _get(self.ports.http, f"/v2/models/{self.spec.model}/ready") == http.client.OK
         ready = ready and (self._was_ready or listens(self.pid, self.ports.metrics))
@@ -164,19 +169,28 @@ class TritonServer:
         Raises:
             PortTakenError: somebody took a port before Triton could.
             LoadFailedError: it ended or was not ready in time; why stands in its log.
+            StepFailedError: that cannot be seen, as this process may open no more files.
         """
         begin = time.monotonic()
-        end, stub_failed = begin + timeout_s, False
+        end, stub_failed, unseen = begin + timeout_s, False, None
         while time.monotonic() < end:
             if not self.alive:
                 raise self._ended()
-            if self.is_ready():
-                return time.monotonic() - begin
+            try:
+                if self.is_ready():
+                    return time.monotonic() - begin
+                unseen = None
+            except OSError as error:  # files may be closed again before the time is up
+                unseen = error
             if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
                 # Triton 2.51 now and then waits for ever for a stub that said this and ended.
                 stub_failed, end = True, min(end, time.monotonic() + _STUB_FAILED_S)
             meanwhile()
             time.sleep(_POLL_S)
+        if unseen is not None:
+            message = f"It cannot be seen whether model {self.spec.model!r} is ready"
+            hint = "allow this process more open files: LimitNOFILE= of its unit, or ulimit -n"
+            raise StepFailedError(message, why=str(unseen), hint=hint)
         message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
         hint = f"its log: {self.log}; or raise serving.start_timeout_s"
         raise LoadFailedError(message, why=self.reasons(), hint=hint)
@@ -364,12 +378,14 @@ def _link_repository(source: Path, folder: Path) -> Path:
 
 
 def _get(port: int, path: str) -> int | None:
-    """Status of one GET; None if nothing answers."""
+    """Status of one GET; None if nothing answers. Raises OSError where no file can be opened."""
     connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in _NO_MORE_FILES:
+            raise
         return None
     finally:
         connection.close()

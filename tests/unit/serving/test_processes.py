@@ -1,12 +1,18 @@
+import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from forge.errors import PortTakenError, StepFailedError
+from forge.serving.ports import Ports, choose_ports
 from forge.serving.processes import listener, listens, usage
 
 BUSY = """
@@ -75,3 +81,31 @@ def test_listener_names_the_process() -> None:
         assert listener(port) == ""
         listening.listen()
         assert listener(port).endswith(f"(pid {os.getpid()})")
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_where_no_file_can_be_opened_nobody_says_that_nothing_listens() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        with no_more_files(), pytest.raises(OSError, match="Too many open files") as caught:
+            listens(os.getsid(0), port)
+        assert caught.value.errno == errno.EMFILE
+        with no_more_files():
+            assert listener(port) == ""  # for people: they see the rest of the message
+
+
+def test_a_port_that_cannot_be_tried_is_not_called_taken() -> None:
+    with no_more_files(), pytest.raises(StepFailedError, match="Too many open files") as caught:
+        choose_ports(Ports())
+    assert not isinstance(caught.value, PortTakenError)

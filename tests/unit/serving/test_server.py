@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from forge.environments import Installed
-from forge.errors import ConfigurationError, NoRunnerError
+from forge.errors import ConfigurationError, LoadFailedError, NoRunnerError, StepFailedError
 from forge.serving.render import make_spec
 from forge.serving.server import (
     Ports,
@@ -130,6 +130,25 @@ def test_a_server_that_cannot_be_looked_at_is_not_called_dead(tmp_path: Path) ->
             assert not server.alive  # no model's process is there
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
             assert server.alive
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            process.kill()
+
+
+def test_a_server_that_cannot_be_asked_is_nobody_s_fault_and_no_model_that_does_not_load(
+    tmp_path: Path,
+) -> None:
+    spec = make_spec(render_settings(), EngineFacts(builder="openvino", runtime={}))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            server = TritonServer(process, spec, Ports(1, 2), tmp_path / "log")
+            with pytest.raises(LoadFailedError):
+                server.wait_ready(0.1)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            with pytest.raises(StepFailedError, match="It cannot be seen") as caught:
+                server.wait_ready(0.1)
+            assert not isinstance(caught.value, LoadFailedError)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             process.kill()
