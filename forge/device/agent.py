@@ -193,6 +193,7 @@ class Agent:
 
     def tend(self) -> float:
         """See that the active slot serves; returns the seconds until the next call is due."""
+        check_signals()
         try:
             self.handover.look()
         except (ForgeError, OSError) as error:

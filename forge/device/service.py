@@ -24,7 +24,7 @@ from forge.device.live import Live
 from forge.device.metrics import Metrics, Sample, of_device
 from forge.device.operation import Operation
 from forge.device.report import AgentReport, HardwareReport, write_agent
-from forge.device.signals import check_signals, no_signals
+from forge.device.signals import StopAskedError, ask_to_stop, check_signals, no_signals
 from forge.device.slots import Home
 from forge.errors import ForgeError, StepFailedError, UsageError
 
@@ -78,7 +78,7 @@ class Service:
         rules = GatewayRules(limit_s=door.limit_s, keys=keys, hosts=door.hosts)
         triton = Triton(door.limit_s)
         app = create_app(self.live, triton, self.describe, guard.limit, rules, self.metrics)
-        with guard.running(), _gateway(listening, app) as thread:
+        with guard.running(), _gateway(listening, app):
             self.say(f"listening on {url}")
             self._report(url, started)
             self._tell(self.agent.start)
@@ -87,7 +87,7 @@ class Service:
                 self._tell(self.operation.refresh)
                 # Jitter spreads a fleet that was switched on by one fuse.
                 pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
-                self._wait(pause, thread)
+                self._wait(pause)
 
     def describe(self) -> HardwareReport:
         """The document of /v1/hardware."""
@@ -110,14 +110,11 @@ class Service:
         except Exception:  # noqa: BLE001
             self.say(f"a mistake in Forge, please report it:\n{traceback.format_exc()}")
 
-    def _wait(self, seconds: float, gateway: threading.Thread) -> None:
+    def _wait(self, seconds: float) -> None:
         """Look after what serves until the next look at the channel is due."""
         until, due = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < until:
             check_signals()
-            if not gateway.is_alive():
-                hint = "what it logged last is above; systemd starts the agent again"
-                raise StepFailedError("The gateway ended by itself", hint=hint)
             if self._obey():
                 return
             if now >= due:
@@ -177,16 +174,33 @@ def http_server(app: FastAPI, bounds: Bounds | None = None) -> uvicorn.Server:
 
 
 @contextlib.contextmanager
-def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[threading.Thread]:
-    server = http_server(app)
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listening]}, name="gateway", daemon=True
-    )
+def _gateway(listening: socket.socket, app: FastAPI) -> Iterator[None]:
+    """Serve during the body. Raises StepFailedError, wherever the body is, if that ends by itself.
+
+    Nobody is answered then, so an update that takes hours is not waited for.
+    """
+    server, leaving, ended = http_server(app), threading.Event(), threading.Event()
+
+    def serve() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            if not leaving.is_set():
+                ended.set()
+                ask_to_stop()
+
+    thread = threading.Thread(target=serve, name="gateway", daemon=True)
     thread.start()
     try:
-        yield thread
+        yield
+    except StopAskedError:
+        if not ended.is_set():
+            raise
+        hint = "what it logged last is above; systemd starts the agent again"
+        raise StepFailedError("The gateway ended by itself", hint=hint) from None
     finally:
         with no_signals():
+            leaving.set()
             server.should_exit = True
             thread.join(2 * _GRACE_S)
             listening.close()

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT end the agent at any point; what is cleaned up is cleaned up whole."""
+"""SIGTERM and SIGINT end the agent at any point; what is cleaned up is cleaned up whole.
+
+So does a thread that the agent cannot do without, when it ends: it asks for the same.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["StopAskedError", "check_signals", "no_signals", "stop_on_signals"]
+__all__ = ["StopAskedError", "ask_to_stop", "check_signals", "no_signals", "stop_on_signals"]
 
 _asked = threading.Event()  # signals are the process's, and so is this
 
 
 class StopAskedError(BaseException):
-    """SIGTERM or SIGINT came. No Exception: nothing that handles errors may swallow it."""
+    """The agent is to end. No Exception: nothing that handles errors may swallow it."""
 
 
 @contextlib.contextmanager
@@ -30,14 +33,22 @@ def stop_on_signals() -> Iterator[None]:
         raise StopAskedError
 
     _asked.clear()
-    with _handled(stop):
-        yield
+    try:
+        with _handled(stop):
+            yield
+    finally:
+        _asked.clear()
 
 
 def check_signals() -> None:
-    """Raise StopAskedError if a signal has come since `stop_on_signals` was entered."""
+    """Raise StopAskedError if a signal has come in the body of `stop_on_signals`."""
     if _asked.is_set():
         raise StopAskedError
+
+
+def ask_to_stop() -> None:
+    """As a signal would, from any thread; heard by the next `check_signals`."""
+    _asked.set()
 
 
 @contextlib.contextmanager
