@@ -6,6 +6,7 @@ and taken within a second; it is obeyed at the agent's next start where none run
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,9 +17,10 @@ from forge.device.slots import Home
 from forge.errors import UsageError
 from forge.files import write_durably
 
-__all__ = ["Asked", "ask", "obey", "pending"]
+__all__ = ["Asked", "ask", "obey", "pending", "unfulfilled"]
 
 _FILE: Final = "asked.json"
+_TAKEN: Final = ".tmp-asked"  # gone after a restart, see Home.clean
 _MAX_BYTES: Final = 16 * 1024
 
 
@@ -49,6 +51,11 @@ def pending(home: Home) -> bool:
     return (home.path / _FILE).exists()
 
 
+def unfulfilled(home: Home) -> bool:
+    """Whether a wish waits, or is being done: the journal may not show that yet."""
+    return pending(home) or (home.path / _TAKEN).exists()
+
+
 def obey(home: Home, agent: Agent) -> Asked | None:
     """Take the wish and do it; None if there is none.
 
@@ -58,13 +65,20 @@ def obey(home: Home, agent: Agent) -> Asked | None:
         RolledBackError: what served before did not pass its probe now.
         OSError: the file cannot be taken.
     """
-    path = home.path / _FILE
+    taken = home.path / _TAKEN
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES)
+        (home.path / _FILE).rename(taken)  # first: a wish that ends the agent must not end it again
     except FileNotFoundError:
         return None
-    path.unlink()  # first: a wish that ends the agent must not end it again
+    try:
+        return _do(taken, agent)
+    finally:
+        taken.unlink(missing_ok=True)
+
+
+def _do(path: Path, agent: Agent) -> Asked | None:
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES)
     try:
         asked = Asked.model_validate_json(data)
     except ValidationError:

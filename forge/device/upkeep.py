@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from forge.device import commands, health
 from forge.device.agent import timestamp
-from forge.device.asked import Asked, ask, pending
+from forge.device.asked import Asked, ask, unfulfilled
 from forge.device.events import Happened, History
 from forge.device.facts import collect
 from forge.device.hardware import parse
@@ -156,7 +156,7 @@ def _carry_out(home: Home, asked: Asked, say: Say, timeout_s: float) -> None:
         if home.holder() is None:
             message = "The agent ended before it did what was asked"
             raise StoreError(message, hint="it does it when it is started again")
-        if not pending(home) and home.journal().state == "idle":
+        if not unfulfilled(home) and home.journal().state == "idle":
             return
         time.sleep(_POLL_S)
     message = f"The agent did not do what was asked within {timeout_s:g} s"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from forge.device.agent import Agent
-from forge.device.asked import Asked, ask, obey, pending
+from forge.device.asked import Asked, ask, obey, pending, unfulfilled
 from forge.device.facts import collect
 from forge.device.hardware import parse
 from forge.device.journal import Journal, Release
@@ -29,9 +30,9 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def agent(home: Home) -> Agent:
+def agent(home: Home, say: Callable[[str], None] = print) -> Agent:
     device = Provisioned(store_url=str(home.path / "gone"), name="llm", channel="stable")
-    return Agent(home, Updater(home, device, b"{}", parse(collect())), Live(), print)
+    return Agent(home, Updater(home, device, b"{}", parse(collect())), Live(), say)
 
 
 def test_a_rollback_from_a_release_that_no_longer_serves_is_dropped_and_said(home: Home) -> None:
@@ -59,3 +60,23 @@ def test_a_wish_as_older_versions_wrote_it_is_still_read(home: Home) -> None:
     (home.path / "asked.json").write_text('{"what": "release", "reason": "rolled back by hand"}')
     with pytest.raises(UsageError, match="No release is held back"):
         obey(home, agent(home))
+
+
+def test_a_wish_that_was_taken_is_unfulfilled_until_it_is_done(home: Home) -> None:
+    """Whoever asked would else find the journal as it was, and say that nothing was done."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    def say(_text: str) -> None:
+        seen.append((home.journal().state, pending(home), unfulfilled(home)))
+
+    ask(home, Asked(what="rollback"))
+    with pytest.raises(ForgeError):  # the slots are empty here
+        obey(home, agent(home, say))
+    assert seen[0] == ("idle", False, True)
+    assert not unfulfilled(home)
+
+
+def test_a_wish_that_a_kill_cut_short_is_not_waited_for_after_a_restart(home: Home) -> None:
+    (home.path / ".tmp-asked").write_text("{}")
+    home.clean()
+    assert not unfulfilled(home)
