@@ -16,6 +16,7 @@ from forge.errors import ConfigurationError, StepFailedError, UsageError
 if TYPE_CHECKING:
     from forge.device.events import Tell
     from forge.device.power import PowerReport
+    from forge.device.report import DeviceStatus
     from forge.profiles import Profile
 
 __all__ = ["device"]
@@ -221,6 +222,7 @@ def status(state: Path, *, as_json: bool) -> None:
     look = agent.look if agent else None
     rows = [
         ("follows", f"{found.name} {found.channel} from {found.store_url}"),
+        *_places(found),
         ("state", found.state),
         ("serves", f"{found.release} from slot {found.slot}" if found.release else "nothing yet"),
         ("agent", f"pid {agent.pid}, {agent.url or 'no API'}" if agent else "not running"),
@@ -235,6 +237,20 @@ def status(state: Path, *, as_json: bool) -> None:
     if found.held:
         rows.append(("held back", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)
+
+
+def _places(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Rows of the store and its mirrors, with what the running agent knows of them."""
+    if not found.mirrors:
+        return []
+    seen = dict(enumerate(found.look.places)) if found.look else {}
+    rows = []
+    for number, url in enumerate((found.store_url, *found.mirrors)):
+        known = seen.get(number)
+        failed = f" (failed {known.failures} times in a row)" if known and known.failures else ""
+        served = " (served last)" if known and known.served_last else ""
+        rows.append(("mirror" if number else "store", f"{url}{served}{failed}"))
+    return rows
 
 
 @device.command()

@@ -319,6 +319,7 @@ class Agent:
         return True
 
     def _see(self, look: Look | None, **changes: object) -> None:
+        changes["places"] = self._updater.places()
         self.look = look.model_copy(update=changes) if look else None
         self.looked()
 

@@ -123,6 +123,7 @@ def status(state: Path) -> DeviceStatus:
     journal = home.journal()
     return DeviceStatus(
         store_url=device.store_url,
+        mirrors=device.mirrors,
         name=device.name,
         channel=device.channel,
         state=journal.state,

@@ -16,6 +16,7 @@ from forge.device.live import Serving
 from forge.device.power import PowerReport
 from forge.device.slots import Home
 from forge.files import write_durably
+from forge.store.mirrors import Standing
 
 if TYPE_CHECKING:
     from forge.device.updater import Offer
@@ -59,7 +60,11 @@ class Detected(_Model):
 
 
 class Look(_Model):
-    """What the last look at the channel brought."""
+    """What the last look at the channel brought, and what it was read from.
+
+    `places` are the store and its mirrors as they did up to the last look or pull; empty without
+    mirrors.
+    """
 
     at: str
     offered: Release | None = None
@@ -71,6 +76,7 @@ class Look(_Model):
     error: str | None = None
     fetched_bytes: int = 0
     reused_bytes: int = 0
+    places: tuple[Standing, ...] = ()
 
     @classmethod
     def of(cls, offer: Offer, at: str) -> Look:
@@ -161,6 +167,7 @@ class DeviceStatus(_Model):
     """The whole device, running or not."""
 
     store_url: str
+    mirrors: tuple[str, ...] = ()
     name: str
     channel: str
     state: State

@@ -26,6 +26,7 @@ from forge.errors import CorruptedError, ForgeError, StoreError, TrustError
 
 if TYPE_CHECKING:
     from forge.store import Store, Transfer
+    from forge.store.mirrors import Standing
     from forge.trust.client import TrustedStore
     from forge.trust.proof_keys import ProofKeys
 
@@ -117,6 +118,13 @@ class Updater:
         )
         # Read here: keys that are damaged are the store's fault and not this release's.
         return Offer(manifest, release, found, refusals, trusted.proof_keys())
+
+    def places(self) -> tuple[Standing, ...]:
+        """How the store and its mirrors have done; empty without mirrors, or before a look."""
+        from forge.store.mirrors import Mirrors
+
+        objects = self._opened[0].objects if self._opened else None
+        return objects.standings() if isinstance(objects, Mirrors) else ()
 
     def fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
         """Fill a slot with a bundle: only chunks that no slot holds are downloaded.

@@ -22,7 +22,7 @@ from forge.store.objects import BrokenOffError, BusyError, Entry, Objects, Store
 from forge.store.pace import pause
 from forge.store.readonly import ReadOnly
 
-__all__ = ["Mirrors"]
+__all__ = ["Mirrors", "Standing"]
 
 _ROUNDS: Final = 3
 _AWAY_S: Final = 30.0
@@ -30,6 +30,21 @@ _LONGEST_AWAY_S: Final = 600.0
 _DOUBTED_S: Final = 600.0
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one place has done since it was opened.
+
+    Attributes:
+        url: where it is, without credentials.
+        failures: in a row; 0 if it answered last, or was not asked.
+        served_last: of all places, it was the last that had what was asked for.
+    """
+
+    url: str
+    failures: int = 0
+    served_last: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -73,12 +88,20 @@ class Mirrors(ReadOnly):
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._served: _Place | None = None
         self._used = threading.local()  # what this thread read last, and where
 
     @property
     def url(self) -> str:
         """The preferred place's."""
         return self._places[0].objects.url
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Every place, in the order of preference."""
+        with self._lock:
+            return tuple(
+                Standing(one.objects.url, one.failures, one is self._served) for one in self._places
+            )
 
     def read(self, name: str, *, max_bytes: int) -> Stored:
         """See `Objects.read`."""
@@ -175,6 +198,7 @@ class Mirrors(ReadOnly):
                 trouble = error
             else:
                 place.answered()
+                self._served = place
                 self._used.read = name, place
                 return value
         raise answer or trouble or AssertionError

@@ -17,7 +17,7 @@ from forge.device.journal import Journal, Release
 from forge.device.live import Live
 from forge.device.slots import Home, Provisioned
 from forge.device.updater import Offer, Updater
-from forge.errors import StoreError
+from forge.errors import ForgeError, StoreError
 from forge.store import stopping
 from forge.trust.proof_keys import ProofKeys
 from tests.unit.device.test_slots import manifest
@@ -169,3 +169,17 @@ def test_a_wish_ends_a_fetch_and_the_device_may_go_back_to_what_the_slot_held(
     monkeypatch.setattr(stopping, "sleep", lambda _seconds: None)
     with pytest.raises(AssertionError):
         agent.update()  # what was stopped for a wish counts as no failure: it is tried at once
+
+
+def test_what_a_look_was_read_from_is_known_also_where_it_failed(agent: Agent) -> None:
+    home, places = agent._home, tuple(str(agent._home.path / name) for name in ("hub", "usb"))
+    device = Provisioned(store_url=places[0], mirrors=places[1:], name="llm", channel="stable")
+    mirrored = Agent(home, Updater(home, device, b"{}", parse(collect())), Live(), print)
+    with pytest.raises(ForgeError):
+        mirrored.update()
+    assert mirrored.look is not None
+    assert tuple(one.url for one in mirrored.look.places) == places
+    with pytest.raises(ForgeError):
+        agent.update()
+    assert agent.look is not None
+    assert agent.look.places == ()  # there is no choice

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from forge.cli import main
 from forge.device import commands
+from forge.device.facts import collect
+from forge.device.hardware import parse
+from forge.device.report import AgentReport, Look, write_agent
 from forge.device.slots import Home
 from forge.errors import ConfigurationError, UsageError
+from forge.store import open_objects
+from forge.store.mirrors import Mirrors, Standing
 
 ROOT_JSON = b'{"signed": {"_type": "root"}}'
 
@@ -130,3 +136,51 @@ def test_json_of_an_agent_that_never_ends_is_refused(
 ) -> None:
     assert main(["device", "run", "--json", "--state", str(tmp_path)]) == 2
     assert "--events -" in capsys.readouterr().err
+
+
+def test_status_shows_every_mirror_and_who_served_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, (gone, usb) = tmp_path / "state", (str(tmp_path / "gone"), str(tmp_path / "usb"))
+    commands.provision(state, gone, ROOT_JSON, "llm", "stable", mirrors=(usb,))
+    argv = ["device", "status", "--state", str(state)]
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mirrors"] == [usb]
+    home = Home(state)
+    places = (Standing(gone, failures=3), Standing(usb, served_last=True))
+    report = AgentReport(
+        pid=os.getpid(),
+        url=None,
+        started="2026-11-26T00:00:00Z",
+        hardware=parse(collect()),
+        look=Look(at="2026-11-26T00:00:00Z", places=places),
+    )
+    with home.locked():  # this process is the agent that runs
+        write_agent(home, report)
+        assert main(argv) == 0
+        lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+        assert ["store", f"{gone} (failed 3 times in a row)"] in lines
+        assert ["mirror", f"{usb} (served last)"] in lines
+        assert main([*argv, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["agent"]["look"]["places"]
+    assert shown == [
+        {"url": gone, "failures": 3, "served_last": False},
+        {"url": usb, "failures": 0, "served_last": True},
+    ]
+
+
+def test_a_look_says_how_the_store_and_its_mirrors_did(tmp_path: Path) -> None:
+    store, usb = tmp_path / "store", tmp_path / "usb"
+    for folder in (store, usb):
+        (folder / "trees").mkdir(parents=True)
+    (usb / "trees" / "a.json").write_bytes(b"a tree")
+    places = open_objects(str(store), mirrors=(str(usb),))
+    assert isinstance(places, Mirrors)
+    assert places.standings() == (Standing(str(store)), Standing(str(usb)))
+    places.read("trees/a.json", max_bytes=100)
+    assert [one.served_last for one in places.standings()] == [False, True]
+    (store / "trees" / "a.json").symlink_to("a.json")  # reading it fails
+    places.read("trees/a.json", max_bytes=100)
+    preferred, other = places.standings()
+    assert (preferred.failures, preferred.served_last) == (1, False)
+    assert (other.failures, other.served_last) == (0, True)
