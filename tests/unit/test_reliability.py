@@ -21,6 +21,14 @@ def test_every_row_is_there_once_and_says_something() -> None:
     assert all(len(text) > 10 for _, text in rows)
 
 
+def test_every_bound_on_a_caller_has_a_row_with_a_test() -> None:
+    section = PAGE.partition("\n## Callers of the gateway\n")[2]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    for said in ("stops reading", "idle", "head slowly", "body", "connection after connection"):
+        [row] = [row for row in rows if said in row.split("|")[1]]
+        assert NAMED.search(row), row
+
+
 def _has(file: str, name: str) -> bool:
     path = ROOT / "tests" / file
     return path.is_file() and f"def {name}(" in path.read_text(encoding="utf-8")
