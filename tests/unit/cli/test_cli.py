@@ -1,8 +1,10 @@
 """The command line: help with examples, errors with exit codes, JSON."""
 
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import click
 import pytest
 
 from forge.cli import _COMMANDS, cli, main
+from forge.cli import device as device_package
 from tests.support.gguf import gguf
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -445,3 +448,15 @@ def test_device_power_shows_and_refuses_what_this_board_has_not(project: Path) -
     assert applied.returncode == 5
     assert "Not all of the power settings are in force" in applied.stderr
     assert "mode 120W" in applied.stdout
+
+
+def test_device_has_the_commands_of_all_its_modules() -> None:
+    """They are written down in one list; one that is left out is gone without a word."""
+    made = [
+        value
+        for found in pkgutil.iter_modules(device_package.__path__)
+        for value in vars(importlib.import_module(f"forge.cli.device.{found.name}")).values()
+        if isinstance(value, click.Command)
+    ]
+    assert len(made) == 8
+    assert set(device_package.device.commands.values()) == set(made)

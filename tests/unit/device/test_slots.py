@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forge.bundle import Fit, Manifest, ServingSettings, SmokeSummary, TreeReference
-from forge.cli.device import provision
+from forge.cli.device.settings import provision
 from forge.device import upkeep
 from forge.device.journal import Journal, Release, Verdict
 from forge.device.slots import Home, Provisioned

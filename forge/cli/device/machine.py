@@ -1,0 +1,112 @@
+"""`forge device detect|power`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.device.options import profile_option, state_option
+from forge.errors import ConfigurationError, StepFailedError
+
+if TYPE_CHECKING:
+    from forge.device.power import PowerReport
+    from forge.profiles import Profile
+
+__all__ = ["detect", "power"]
+
+
+@click.command()
+@profile_option
+@project_option
+@json_option
+def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> None:
+    """Say what this machine is and which of the project's profiles is meant for it.
+
+    \b
+    forge device detect
+    """  # noqa: D301
+    from forge.device import commands
+    from forge.device.detection import candidates
+
+    found = commands.detect(candidates(_profiles(project_dir)), profile=profile)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    rows = [(key, str(value)) for key, value in found.hardware.model_dump(mode="json").items()]
+    print_table(("", ""), [("profile", found.profile), *rows])
+    for text in (*found.reasons, *found.warnings):
+        click.echo(text)
+
+
+@click.command()
+@click.option("--apply", is_flag=True, help="Run the commands; needs root.")
+@profile_option
+@state_option
+@project_option
+@json_option
+def power(
+    profile: str | None, state: Path, project_dir: Path | None, *, apply: bool, as_json: bool
+) -> None:
+    """Say which power modes and limits there are, what is in force, and what is wanted.
+
+    Changes nothing without --apply. A mode that needs a reboot is never applied here.
+
+    \b
+    forge device power
+    sudo forge device power --apply
+    """  # noqa: D301
+    from forge.device import commands
+
+    found = commands.power(state, _profiles(project_dir), profile=profile, apply=apply)
+    report = found.power
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _print_power(found.wanted_by, report)
+    if apply and report.problems:
+        raise StepFailedError(
+            "Not all of the power settings are in force",
+            why="; ".join(report.problems),
+            hint="forge device power shows what is",
+        )
+
+
+def _print_power(wanted_by: str, report: PowerReport) -> None:
+    settings = report.wanted.model_dump().items() if report.wanted else ()
+    wanted = [f"{key} {value}" for key, value in settings if value]
+    limits = [
+        (
+            gpu.name,
+            f"{_watts(gpu.limit_w)} of {_watts(gpu.min_limit_w)} to {_watts(gpu.max_limit_w)}",
+        )
+        for gpu in report.gpus
+    ]
+    rows = [
+        ("mode in force", report.mode or "none"),
+        ("modes", ", ".join(report.modes) or "none"),
+        ("default mode", report.default_mode or "none"),
+        *limits,
+        ("wanted", ", ".join(wanted) or "nothing"),
+        ("wanted by", wanted_by),
+        *(("to be run", command) for command in report.commands),
+        *(("problem", problem) for problem in report.problems),
+    ]
+    print_table(("", ""), rows)
+
+
+def _watts(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g} W"
+
+
+def _profiles(project_dir: Path | None) -> dict[str, Profile]:
+    from forge import profiles
+    from forge.scaffold import origin
+
+    try:
+        folder = open_project(project_dir).profiles
+    except ConfigurationError:
+        folder = origin("profiles")  # a device has no project; the wheel brings the profiles
+    return {name: profiles.load(name, folder).profile for name in profiles.names(folder)}

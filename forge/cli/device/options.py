@@ -1,0 +1,21 @@
+"""What several commands of `forge device` take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["profile_option", "state_option"]
+
+state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/var/lib/forge",
+    envvar="FORGE_STATE",
+    show_default=True,
+    help="The device's state folder.",
+)
+profile_option = click.option(
+    "--profile", envvar="HARDWARE_PROFILE", help="Profile by name instead of by the hardware."
+)

@@ -1,0 +1,87 @@
+"""`forge device provision`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import click
+
+from forge.cli.common import json_option, print_json
+from forge.cli.device.options import profile_option, state_option
+
+__all__ = ["provision"]
+
+_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+class Rate(click.ParamType[int]):
+    """Bytes a second: a number, with k, M or G for 1000, 1000² or 1000³ times as many."""
+
+    name = "rate"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        from forge.device.slots import LEAST_RATE
+
+        found = re.fullmatch(r"(\d{1,12})([kKMG]?)", str(value))
+        rate = int(found[1]) * _UNITS[found[2].lower()] if found else 0
+        if rate < LEAST_RATE:
+            self.fail(f"{value!r} is not a rate of 1024 or more, like 500k or 2M", param, ctx)
+        return rate
+
+
+@click.command()
+@click.option("--store", "store_url", required=True, envvar="FORGE_STORE", help="The store's URL.")
+@click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    help="Another place of the same store, asked where --store fails. May be repeated.",
+)
+@click.option("--limit-rate", type=Rate(), help="The most bytes a second for updates: 500k, 2M.")
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The trusted root.json, brought here by a way you trust.",
+)
+@click.option("--name", required=True, help="Name of the bundle.")
+@click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
+@profile_option
+@state_option
+@json_option
+def provision(
+    *,
+    store_url: str,
+    mirrors: tuple[str, ...],
+    limit_rate: int | None,
+    root: Path,
+    name: str,
+    channel: str,
+    profile: str | None,
+    state: Path,
+    as_json: bool,
+) -> None:
+    """Write down where updates come from and whom to trust. May be repeated.
+
+    \b
+    forge device provision --store s3://bundles/prod --root root.json --name smollm2
+    forge device provision --store https://bundles.example.com/prod \\
+      --mirror https://plant.example.com/prod --limit-rate 2M --root root.json --name smollm2
+    """  # noqa: D301
+    from forge.device import commands
+
+    made = commands.provision(
+        state, store_url, root.read_bytes(), name, channel, profile,
+        mirrors=mirrors, limit_rate=limit_rate,
+    )  # fmt: skip
+    if as_json:
+        print_json({"state": str(state), **made.model_dump(mode="json")})
+        return
+    click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
+    click.echo(f"next: forge device run --state {state}")

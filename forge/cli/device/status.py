@@ -1,0 +1,89 @@
+"""`forge device status|history`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forge.cli.common import json_option, print_json, print_table
+from forge.cli.device.options import state_option
+
+if TYPE_CHECKING:
+    from forge.device.report import DeviceStatus
+
+__all__ = ["history", "status"]
+
+
+@click.command()
+@state_option
+@json_option
+def status(state: Path, *, as_json: bool) -> None:
+    """Say what the device serves, what it last looked at, and every rollback with its reason.
+
+    \b
+    forge device status
+    forge device status --json
+    """  # noqa: D301
+    from forge.device import commands
+
+    found = commands.status(state)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    agent = found.agent
+    look = agent.look if agent else None
+    rows = [
+        ("follows", f"{found.name} {found.channel} from {found.store_url}"),
+        *_places(found),
+        ("state", found.state),
+        ("serves", f"{found.release} from slot {found.slot}" if found.release else "nothing yet"),
+        ("agent", f"pid {agent.pid}, {agent.url or 'no API'}" if agent else "not running"),
+    ]
+    if look:
+        rows.append(("last look", f"{look.at} {look.error or look.offered or ''}"))
+        rows += [("does not fit", refusal) for refusal in look.refusals]
+        rows += [("warning", warning) for warning in look.warnings]
+    rows += [("went back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
+    if found.previous:
+        rows.append(("can go back to", str(found.previous)))
+    if found.held:
+        rows.append(("held back", f"{found.held.release}: {found.held.reason}"))
+    print_table(("", ""), rows)
+
+
+def _places(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Rows of the store and its mirrors, with what the running agent knows of them."""
+    if not found.mirrors:
+        return []
+    seen = dict(enumerate(found.look.places)) if found.look else {}
+    rows = []
+    for number, url in enumerate((found.store_url, *found.mirrors)):
+        known = seen.get(number)
+        failed = f" (failed {known.failures} times in a row)" if known and known.failures else ""
+        served = " (served last)" if known and known.served_last else ""
+        rows.append(("mirror" if number else "store", f"{url}{served}{failed}"))
+    return rows
+
+
+@click.command()
+@state_option
+@json_option
+def history(state: Path, *, as_json: bool) -> None:
+    """Say what was installed, kept, gone back from and repaired, and why. The newest is last.
+
+    \b
+    forge device history
+    forge device history --json
+    """  # noqa: D301
+    from forge.device import upkeep
+
+    found = upkeep.history(state)
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    rows = [
+        (one.at, one.event, str(one.release or ""), one.slot or "", one.reason) for one in found
+    ]
+    print_table(("when", "what", "release", "slot", "why"), rows)
