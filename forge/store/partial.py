@@ -75,13 +75,16 @@ def making(destination: Path) -> Iterator[Partial]:
 
 
 def check_space(where: Partial, missing: Collection[TreeEntry]) -> None:
-    """Raise DiskError unless the disk takes all these files beside what is there of them."""
+    """Raise DiskError unless the disk takes all these files beside what is there of them.
+
+    What is left of another tree only spares downloads: where room is short it is deleted first.
+    """
+    needed = _needed(where, missing)
+    if _free(where.folder) < needed:
+        for folder in (where.leftover, *where.strangers(missing)):
+            shutil.rmtree(folder, ignore_errors=True)
     status = os.statvfs(where.folder)
-    block = status.f_frsize
-    needed = _SPARE_BYTES
-    for entry in missing:
-        needed += -(-entry.size // block) * block - _allocated(where.part(entry))
-    free = status.f_bavail * block
+    free = status.f_bavail * status.f_frsize
     if free < needed:
         why = (
             f"{_mib(needed)} MiB are needed, 4 of them to spare, and {free // _MIB} MiB are free: "
@@ -92,6 +95,17 @@ def check_space(where: Partial, missing: Collection[TreeEntry]) -> None:
         why = f"{len(missing)} files are needed and it takes {status.f_favail} more"
         hint = "delete some files there"
         raise DiskError(f"{where.folder.parent} is too full", why=why, hint=hint)
+
+
+def _needed(where: Partial, missing: Collection[TreeEntry]) -> int:
+    block = os.statvfs(where.folder).f_frsize
+    sizes = (-(-one.size // block) * block - _allocated(where.part(one)) for one in missing)
+    return _SPARE_BYTES + sum(sizes)
+
+
+def _free(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def full_disk(destination: Path, size: int, error: OSError) -> DiskError | None:

@@ -18,6 +18,12 @@ from forge.store import open_store
 from tests.support.stores import action, fill, snapshot
 
 MIB = 1024 * 1024
+
+
+class InterruptedPullError(Exception):
+    """Ends a pull as a kill does: what came stays."""
+
+
 Mount = Callable[..., Path]
 
 
@@ -128,6 +134,26 @@ def test_full_disk_of_the_device_leaves_nothing_half_made(mount: Mount, tmp_path
     assert "11 MiB are missing" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["a"]
     assert snapshot(disk / "a") == snapshot(tmp_path / "small")
+
+
+def test_rest_of_another_tree_is_deleted_before_a_tree_is_refused(
+    mount: Mount, tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    old = store.put_tree(fill(tmp_path / "old", large=20 * MIB, seed=1))
+    new = store.put_tree(fill(tmp_path / "new", large=20 * MIB, seed=2))
+    disk = mount("disk", "size=32m")
+
+    def cut(done: int, _size: int) -> None:
+        if done > 12 * MIB:
+            raise InterruptedPullError
+
+    with pytest.raises(InterruptedPullError):
+        store.unpack(old.digest, disk / "b", progress=cut)
+    assert shutil.disk_usage(disk).free < 24 * MIB
+    store.unpack(new.digest, disk / "b")
+    assert snapshot(disk / "b") == snapshot(tmp_path / "new")
+    assert [path.name for path in disk.iterdir()] == ["b"]
 
 
 def test_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
