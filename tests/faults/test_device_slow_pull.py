@@ -95,7 +95,7 @@ def test_a_rollback_ends_a_slow_pull_goes_back_at_once_and_loses_no_byte(
         assert (found.slot, found.release.version) == ("a", "1.0.0")
         agent.wait_ready("1.0.0")
         agent.wait(lambda status: status.state == "fetching")
-    assert came(slow, "b") > MET
+    assert came(slow, "a") + came(slow, "b") > MET  # whether it was moved already, or not
     slow.follow(world)
     slow.once()
     fetched = [one for one in upkeep.history(slow.state) if one.event == "fetched"][-1]
