@@ -39,19 +39,33 @@ class OutFile:
 
     def write(self, position: int, data: bytes | memoryview) -> None:
         """Put checked bytes in their place."""
+        self.keep(position, data)
+        self.note(position, len(data))
+
+    def keep(self, position: int, data: bytes | memoryview) -> None:
+        """Put bytes in their place that are not checked yet."""
         view = memoryview(data)
         done = 0
         while done < len(view):
             done += os.pwrite(self._descriptor, view[done:], position + done)
-        self._note(position, len(view))
 
-    def has(self, position: int, length: int, digest: bytes) -> bool:
-        """Whether these bytes are there already, from an earlier run."""
+    def note(self, position: int, length: int) -> None:
+        """The bytes that stand there are checked."""
+        with self._lock:
+            heapq.heappush(self._written, (position, position + length))
+        self._advance()
+
+    def found(self, position: int, length: int, digest: bytes) -> bytes | None:
+        """What an earlier run has of these bytes: None for all, noted now, else how they begin.
+
+        What nobody wrote is zero, so that they end with the last byte that is not. What they are is
+        not known: a power cut may have left anything.
+        """
         data = os.pread(self._descriptor, length, position)
-        if len(data) != length or hashlib.sha256(data).digest() != digest:
-            return False
-        self._note(position, length)
-        return True
+        if len(data) == length and hashlib.sha256(data).digest() == digest:
+            self.note(position, length)
+            return None
+        return data.rstrip(b"\0")[: length - 1]
 
     def copy(self, source: int, position: int, length: int) -> None:
         """Repeat bytes that stand elsewhere in this file."""
@@ -75,11 +89,6 @@ class OutFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def _note(self, position: int, length: int) -> None:
-        with self._lock:
-            heapq.heappush(self._written, (position, position + length))
-        self._advance()
 
     def _advance(self) -> None:
         """Hash what follows without a gap, unless another thread is at it."""

@@ -1,9 +1,9 @@
 """Getting a tree out of the store: what a seed has is linked or copied, the rest is fetched.
 
-Nothing is believed: each chunk is checked before it is written, each file after. The folder is
-made beside its final place and renamed when it is whole and fsynced. Every chunk is written when
-its last byte came, and `forge.store.partial` says where: a killed run loses no more than the one
-chunk that was under way on each connection.
+Nothing is believed: each chunk is checked before it counts, each file when it is whole. The folder
+is made beside its final place and renamed when it is whole and fsynced. Bytes are written as they
+come, and `forge.store.partial` says where: a killed run loses what it had not read yet, and the
+next one asks for the rest of the chunks that were under way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,8 @@ __all__ = ["WORKERS", "Pull", "Transfer"]
 WORKERS: Final = 6
 # Chunks whose places are in memory at once: some 50 MB, 17 GB of a file.
 _WINDOW: Final = 2**18
+# Bytes of chunks that were begun in memory at once; a disk may have left more than six of them.
+_HEADS: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +226,33 @@ class Pull:
             """Each chunk that is still wanted, once, in the order of the file."""
             return (one for one in pieces() if wanted.get(one.chunk.digest) == one.position)
 
-        if job.file.resumed:
-            for piece in missing():
-                if job.file.has(piece.position, piece.chunk.length, piece.chunk.digest):
-                    del wanted[piece.chunk.digest]
-                    self._count(reused=piece.chunk.length)
+        heads = self._begun(job, missing(), wanted) if job.file.resumed else {}
         seeds.chunks(job.entry, wanted, use)
-        for one in coalesce(missing()):
+        begun = (replace(one, head=heads.get(one.chunk.digest, b"")) for one in missing())
+        for one in coalesce(begun if heads else missing()):
             job.hold()
             job.workers.submit(lambda one=one: self._range(one, job))  # type: ignore[misc]  # as above
 
+    def _begun(
+        self, job: _Job, pieces: Iterator[Piece], wanted: dict[bytes, int]
+    ) -> dict[bytes, bytes]:
+        """What an earlier run had of chunks it had only begun; whole ones are not wanted then."""
+        heads, held = {}, 0
+        for piece in pieces:
+            chunk = piece.chunk
+            head = job.file.found(piece.position, chunk.length, chunk.digest)
+            if head is None:
+                del wanted[chunk.digest]
+                self._count(reused=chunk.length)
+            elif head and held < _HEADS:
+                heads[chunk.digest] = head
+                held += len(head)
+        return heads
+
     def _range(self, one: Range, job: _Job) -> None:
-        for piece, data in self._reader.pieces(one, job.entry):
-            job.file.write(piece.position, data)
-            self._count(done=len(data))
+        for piece, data in self._reader.pieces(one, job.entry, job.file.keep):
+            job.file.note(piece.position, len(data))
+            self._count(reused=len(piece.head), done=len(data) - len(piece.head))
             if job.workers.stopping:
                 return
         self._release(job)

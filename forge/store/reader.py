@@ -13,7 +13,7 @@ from forge.store import chunklist
 from forge.store.chunklist import ChunkList
 from forge.store.layout import files_name, pack_name
 from forge.store.objects import BrokenOffError, Objects, tries
-from forge.store.ranges import Piece, Range, arriving
+from forge.store.ranges import Keep, Piece, Range, arriving
 from forge.store.trees import TreeEntry
 
 __all__ = ["Reader", "WrongFileError"]
@@ -75,22 +75,32 @@ class Reader:
                 damage = error
         raise damage or AssertionError
 
-    def pieces(self, one: Range, entry: TreeEntry) -> Iterator[tuple[Piece, bytes]]:
-        """The pieces of a range as they come; damaged and missing ones are asked for again."""
+    def pieces(
+        self, one: Range, entry: TreeEntry, keep: Keep | None = None
+    ) -> Iterator[tuple[Piece, bytes]]:
+        """The pieces of a range as they come; damaged and missing ones are asked for again.
+
+        `keep` gets every byte at once, and again if it was wrong.
+        """
         name, setbacks = pack_name(one.pack.hex()), 0
         while one.pieces:
-            good, wrong, broken = 0, "", None
+            good, wrong, broken, guessed = 0, "", None, False
             try:
                 with _missing(name, entry, self._objects.url):
-                    for piece, data in self._stream(name, one):
-                        if hashlib.sha256(data).digest() != piece.chunk.digest:
-                            wrong = piece.chunk.digest.hex()
+                    for piece, data in self._stream(name, one, keep):
+                        whole = piece.head + data
+                        if hashlib.sha256(whole).digest() != piece.chunk.digest:
+                            guessed = bool(piece.head)
+                            wrong = "" if guessed else piece.chunk.digest.hex()
                             break
                         good += 1
-                        yield piece, data
+                        yield piece, whole
             except BrokenOffError as error:
                 broken = error
             one = one.after(good)
+            if guessed:  # what an earlier run had of it was something else: no fault of the store
+                one = one.headless()
+                continue
             setbacks = 0 if good else setbacks + 1
             if wrong and self._objects.doubt(name):
                 setbacks = 0
@@ -98,10 +108,10 @@ class Reader:
                 why = f"chunk {wrong} of {entry.path} is not what it was"
                 raise broken or _damaged(name, why, self._objects.url)
 
-    def _stream(self, name: str, one: Range) -> Iterator[tuple[Piece, bytes]]:
+    def _stream(self, name: str, one: Range, keep: Keep | None) -> Iterator[tuple[Piece, bytes]]:
         self._tell(0, 1)
         with contextlib.closing(self._objects.stream(name, one.start, one.length)) as blocks:
-            yield from arriving(self._counted(blocks), one)
+            yield from arriving(self._counted(blocks), one, keep)
 
     def _counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         for block in blocks:

@@ -60,3 +60,58 @@ def test_stream_that_ends_early_gives_only_whole_chunks() -> None:
     made, _ = pieces([(0, 10), (0, 10)])
     one = Range(PACK, 0, 20, made)
     assert [part for _, part in arriving([b"x" * 15], one)] == [b"x" * 10]
+
+
+def stored(rows: list[tuple[int, int]]) -> tuple[Range, bytes]:
+    """A range whose chunks follow each other as in the file, and its pack."""
+    made, size = pieces([(0, length) for _, length in rows])
+    (one,) = coalesce(made)
+    return one, bytes(number % 251 for number in range(size))
+
+
+@given(lengths, st.lists(st.integers(1, 400), min_size=1, max_size=40), st.integers(1, 12))
+def test_bytes_are_kept_as_they_come_each_once_and_in_its_place(
+    rows: list[tuple[int, int]], sizes: list[int], blocks: int
+) -> None:
+    one, pack = stored(rows)
+    file, times = bytearray(len(pack)), bytearray(len(pack))
+
+    def keep(position: int, data: memoryview) -> None:
+        file[position : position + len(data)] = data
+        for at in range(position, position + len(data)):
+            times[at] += 1
+
+    sent, at = [], 0
+    for number in range(blocks):
+        size = sizes[number % len(sizes)]
+        sent.append(pack[at : at + size])
+        at += size
+    whole = list(arriving(sent, one, keep))
+    came = min(at, len(pack))
+    assert file[:came] == pack[:came]
+    assert times == b"\1" * came + bytes(len(pack) - came)
+    assert b"".join(data for _, data in whole) == pack[: sum(len(data) for _, data in whole)]
+
+
+def test_of_a_chunk_that_was_begun_only_the_rest_is_asked_for() -> None:
+    made, _ = pieces([(0, 10), (0, 10), (0, 10)])
+    begun = Piece(made[1].chunk, made[1].position, head=b"0123")
+    first, second = coalesce([made[0], begun, made[2]])
+    assert (first.start, first.length) == (0, 10)
+    assert (second.start, second.length) == (14, 16)  # one request for the rest and what follows
+    kept: list[tuple[int, bytes]] = []
+    found = list(
+        arriving(
+            [b"456789abcdef", b"ghij"], second, lambda at, data: kept.append((at, bytes(data)))
+        )
+    )
+    assert [data for _, data in found] == [b"456789", b"abcdefghij"]
+    assert kept == [(14, b"456789"), (20, b"abcdef"), (26, b"ghij")]
+
+
+def test_a_begun_chunk_that_was_something_else_is_asked_for_whole() -> None:
+    made, _ = pieces([(5, 10), (0, 10)])
+    (one,) = coalesce([Piece(made[0].chunk, made[0].position, head=b"0123"), made[1]])
+    assert (one.start, one.length) == (9, 16)
+    whole = one.headless()
+    assert (whole.start, whole.length, whole.pieces) == (5, 20, made)
