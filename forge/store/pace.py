@@ -13,10 +13,12 @@ from typing import Final
 
 from forge.store import stopping
 
-__all__ = ["LEAST_BYTES_PER_S", "Patience", "RateLimit", "pause", "retry_after"]
+__all__ = ["LEAST_BYTES_PER_S", "PROGRESS", "Patience", "RateLimit", "pause", "retry_after"]
 
 LEAST_BYTES_PER_S: Final = 4096
 """Slower than this, on the average of one request, counts as a fault."""
+PROGRESS: Final = 64 * 1024
+"""After so many bytes a transfer that broke off is not counted as a failed try."""
 _GRACE_S: Final = 30.0  # without a byte, and before the average counts
 _LONGEST_PAUSE_S: Final = 60.0  # of a server's Retry-After, too
 _BLOCK: Final = 64 * 1024

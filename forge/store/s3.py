@@ -26,11 +26,8 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
-    ReadTimeoutError,
-    ResponseStreamingError,
 )
 
 from forge.errors import (
@@ -42,9 +39,10 @@ from forge.errors import (
 )
 from forge.files import check_relative_path
 from forge.store import stopping
+from forge.store.bodies import BROKEN_OFF, blocks
 from forge.store.disk import disk_errors, sweep_folder
 from forge.store.objects import Entry, Stored
-from forge.store.pace import RateLimit, pause
+from forge.store.pace import PROGRESS, Patience, RateLimit, pause
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -54,11 +52,9 @@ __all__ = ["ATTEMPTS", "S3Objects"]
 
 _T = TypeVar("_T")
 ATTEMPTS: Final = 4  # pauses of at most 0.2, 0.8 and 3.2 s
-_BLOCK: Final = 64 * 1024
 _PART_BYTES: Final = 16 * 1024 * 1024
 _CONNECTIONS: Final = 16
 _STALE_S: Final = 24 * 3600.0
-_BROKEN_OFF: Final = (IncompleteReadError, ResponseStreamingError)
 _TRANSIENT: Final = {500, 502, 503, 504, 429}
 _ABSENT: Final = {"NoSuchKey", "404", "NotFound"}
 _LOST: Final = {"PreconditionFailed", "412"}
@@ -85,6 +81,7 @@ class S3Objects:
         environment: FORGE_S3_ENDPOINT or AWS_ENDPOINT_URL; AWS_ACCESS_KEY_ID and so on, where
             they are missing boto3 looks in its usual places.
         limit: of the rate at which packs are read.
+        patience: how slow a body may come, made anew for each.
     """
 
     def __init__(
@@ -93,8 +90,10 @@ class S3Objects:
         prefix: str,
         environment: Mapping[str, str],
         limit: RateLimit | None = None,
+        patience: Callable[[], Patience] = Patience,
     ) -> None:
         self._limit = limit
+        self._patience = patience
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._endpoint = environment.get("FORGE_S3_ENDPOINT") or environment.get("AWS_ENDPOINT_URL")
@@ -113,7 +112,7 @@ class S3Objects:
             with contextlib.closing(answer["Body"]) as body:
                 if answer["ContentLength"] > max_bytes:
                     raise self._too_large(name, max_bytes)
-                return Stored(_all_of(body), answer["ETag"])
+                return Stored(self._whole(body, answer["ContentLength"]), answer["ETag"])
 
         return self._try(name, get)
 
@@ -126,7 +125,7 @@ class S3Objects:
             with contextlib.closing(answer["Body"]) as body:
                 if answer["ContentLength"] != length:
                     raise self._short(name)
-                return _all_of(body)
+                return self._whole(body, length)
 
         return self._try(name, get)
 
@@ -135,15 +134,16 @@ class S3Objects:
         done = failed = 0
         while done < length:
             body = self._try(name, functools.partial(self._body, name, start + done, length - done))
+            before = done
             try:
                 with contextlib.closing(body):
-                    while block := body.read(_BLOCK):
-                        done, failed = done + len(block), 0
+                    for block in blocks(body, length - done, self._patience()):
+                        done += len(block)
                         if self._limit is not None:
                             self._limit.take(len(block))
                         yield block
-            except (*_BROKEN_OFF, ReadTimeoutError) as error:
-                failed += 1
+            except BROKEN_OFF as error:
+                failed = 1 if done - before >= PROGRESS else failed + 1
                 if failed == ATTEMPTS:
                     raise self._error(name, error) from error
                 stopping.sleep(pause(failed))
@@ -261,6 +261,9 @@ class S3Objects:
                 self._try(one["Key"], abort)
                 swept += 1
         return swept
+
+    def _whole(self, body: StreamingBody, length: int) -> bytes:
+        return b"".join(blocks(body, length, self._patience()))
 
     def _body(self, name: str, start: int, length: int) -> StreamingBody:
         wanted = f"bytes={start}-{start + length - 1}"
@@ -402,13 +405,6 @@ def _client(endpoint: str | None, environment: Mapping[str, str], url: str) -> S
         ) from error
 
 
-def _all_of(body: StreamingBody) -> bytes:
-    try:
-        return body.read()
-    except ReadTimeoutError as error:  # botocore tries again before the body only
-        raise ResponseStreamingError(error=error) from error
-
-
 def _cause(error: BaseException) -> BaseException:
     """What boto3's transfer wraps."""
     if isinstance(error, Boto3Error):
@@ -426,7 +422,7 @@ def _transient(error: BaseException) -> bool:
             "RequestTimeout",
             "ConditionalRequestConflict",
         }
-    return isinstance(cause, _BROKEN_OFF)
+    return isinstance(cause, BROKEN_OFF)
 
 
 def _short_text(error: BaseException) -> str:

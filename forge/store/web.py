@@ -23,13 +23,12 @@ from forge.files import check_relative_path
 from forge.store import stopping
 from forge.store.connections import Connections
 from forge.store.objects import BusyError, Entry, Stored
-from forge.store.pace import Patience, RateLimit, pause, retry_after
+from forge.store.pace import PROGRESS, Patience, RateLimit, pause, retry_after
 from forge.store.readonly import ReadOnly
 
 __all__ = ["ATTEMPTS", "WebObjects"]
 
 ATTEMPTS: Final = 5
-_PROGRESS: Final = 64 * 1024  # after so many bytes a broken transfer is not counted as a failed try
 _ABSENT: Final = {403, 404, 410}  # buckets behind a web server say 403 of what they do not have
 _DENIED: Final = {401, 407}
 _TRANSIENT: Final = {408, 425, 429}
@@ -116,7 +115,7 @@ class WebObjects(ReadOnly):
                     done += len(block)
                     yield block
             except _Fault as fault:
-                failed = 1 if done - before >= _PROGRESS else failed + 1
+                failed = 1 if done - before >= PROGRESS else failed + 1
                 self._wait(name, failed, fault)
 
     def doubt(self, name: str) -> bool:  # noqa: ARG002

@@ -12,10 +12,12 @@ import pytest
 
 from forge.errors import CorruptedError, StoreError
 from forge.store import Store, open_store
-from forge.store.s3 import ATTEMPTS
+from forge.store.pace import Patience
+from forge.store.s3 import ATTEMPTS, S3Objects
 from tests.support.proxy import Weather, proxy
 from tests.support.seaweed import Seaweed, free_ports
 from tests.support.stores import fill, snapshot
+from tests.support.wire import Wire, wire
 
 MIB = 1024 * 1024
 
@@ -63,6 +65,27 @@ def test_missing_credentials_are_named(
         assert not (tmp_path / "out").exists()
     good.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["whole", "stream"])
+def test_a_body_that_drips_is_given_up(seaweedfs: Seaweed, how: str) -> None:
+    """One byte each 0.2 s, which botocore's own limit would wait for; the grace of 30 s is one."""
+    bucket = seaweedfs.bucket()
+    S3Objects(bucket, "", seaweedfs.environment).write("packs/aa/x", os.urandom(MIB))
+    port = int(seaweedfs.endpoint.rpartition(":")[2])
+    with wire(port, Wire(drip_s=0.2, drips_after=8192)) as thin:
+        environment = {**seaweedfs.environment, "FORGE_S3_ENDPOINT": f"http://127.0.0.1:{thin}"}
+        quick = S3Objects(bucket, "", environment, patience=lambda: Patience(grace_s=1.0))
+        begun = time.monotonic()
+        asked = {
+            "whole": lambda: quick.read("packs/aa/x", max_bytes=MIB),
+            "stream": lambda: list(quick.stream("packs/aa/x", 0, MIB)),
+        }[how]
+        with pytest.raises(StoreError, match="slower than 4096 bytes a second"):
+            asked()
+        # Four times a second and what 8 KiB at the least rate earned, and the pauses.
+        assert time.monotonic() - begun < 40
 
 
 def test_packs_of_a_killed_writer_do_not_fill_the_disk(
