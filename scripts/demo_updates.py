@@ -127,11 +127,11 @@ def _update(environment: dict[str, str], table: Table, state: Path, version: str
 
 
 def _release_bad(environment: dict[str, str], table: Table, version: str) -> None:
-    title("A third version: somebody goes round the gate")
+    title("A third version: somebody loosens the gate")
     say(
         "The gate of `forge run release` would stop a model that answers wrongly. So this is\n"
-        "another pipeline, scripts/careless.py: it measures the good model and ships it pruned.\n"
-        "Whoever wrote it has the keys, so every proof and signature is right."
+        "another pipeline, scripts/careless.py: it prunes the model, and where it measures it any\n"
+        "answer will do. Whoever wrote it has the keys, so every proof and signature is right."
     )
     _make_careless_project()
     pipeline = ["careless", "--project", str(CARELESS), "--store", str(ROOT / "artifacts")]

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from forge.errors import ConfigurationError
 from forge.steps import Link
 
-__all__ = ["ancestry", "parse_chain"]
+__all__ = ["ancestry", "makers", "parse_chain"]
 
 _LINKS = TypeAdapter(tuple[Link, ...])
 
@@ -24,16 +24,21 @@ def parse_chain(data: bytes) -> tuple[Link, ...]:
         ) from None
 
 
+def makers(links: Iterable[Link], digest: str) -> tuple[Link, ...]:
+    """The links that made this tree: several, where several steps wrote the same bytes."""
+    return tuple(link for link in links if digest in link.outputs.values())
+
+
 def ancestry(links: Sequence[Link], digests: Iterable[str]) -> tuple[Link, ...]:
     """The links that led to these trees, in their order in `links`."""
-    makers: dict[str, list[int]] = {}
+    makers_of: dict[str, list[int]] = {}
     for number, link in enumerate(links):
         for digest in link.outputs.values():
-            makers.setdefault(digest, []).append(number)
+            makers_of.setdefault(digest, []).append(number)
     found: set[int] = set()
     waiting = list(digests)
     while waiting:
-        for number in makers.get(waiting.pop(), ()):
+        for number in makers_of.get(waiting.pop(), ()):
             if number not in found:
                 found.add(number)
                 waiting.extend(links[number].inputs.values())

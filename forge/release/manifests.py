@@ -13,7 +13,7 @@ from forge import bundle
 from forge.bundle import Fit, Manifest, Operating, ServingSettings
 from forge.errors import ConfigurationError
 from forge.profiles import Match, Power, Requires, Thermal
-from forge.release.chain import ancestry
+from forge.release.chain import ancestry, makers
 from forge.release.index import request_digest
 from forge.serving.spec import SPEC_FILE, Spec
 from forge.smoke.result import RESULT_FILE, Result, summary
@@ -128,8 +128,8 @@ def build(
         now: becomes `created`.
 
     Raises:
-        ConfigurationError: an input is missing, or a tree lacks or spoils serving.json or
-            result.json.
+        ConfigurationError: an input is missing, a smoke result was not measured on the tree that
+            ships, or a tree lacks or spoils serving.json or result.json.
         StoreError: a tree is not in the store.
     """
     return tuple(_build(store, request, part, digests, links, now) for part in request.parts)
@@ -147,6 +147,7 @@ def _build(
         _digest(digests, name)
         for name in (part.inputs.repository, part.inputs.smoke, part.inputs.proofs)
     )
+    _check_measured(links, part.profile.name, repository, smoke)
     tree = store.tree(repository)
     spec = _read(store, repository, SPEC_FILE, Spec)
     result = _read(store, smoke, RESULT_FILE, Result)
@@ -168,6 +169,31 @@ def _build(
     )
     raw = part.model_dump(mode="json")
     return Planned(manifest, request_digest(request.name, request.version, raw, digests))
+
+
+def _check_measured(links: Sequence[Link], profile: str, repository: str, smoke: str) -> None:
+    """The numbers of a bundle must be its own: what made them was given the tree that ships.
+
+    A tree that devices compile the engine of needs no other rule: the benchmark compiles from it.
+    """
+    made = makers(links, smoke)
+    if any(repository in link.inputs.values() for link in made):
+        return
+    if not made:
+        raise ConfigurationError(
+            f"No step of the chain made the smoke result {smoke[:12]} of {profile}",
+            hint="run the pipeline again without --only, so that the chain is whole",
+        )
+    taken = "; ".join(f"{link.step} took {_named(link.inputs)}" for link in made)
+    raise ConfigurationError(
+        f"The smoke result of {profile} was measured on another tree than the one that ships",
+        why=f"tree {repository[:12]} ships, but {taken}",
+        hint="nothing was published; let the pipeline measure the repository that it publishes",
+    )
+
+
+def _named(inputs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in inputs.items()) or "no tree"
 
 
 def _fit(profile: PartProfile, spec: Spec) -> Fit:

@@ -117,6 +117,8 @@ class Release:
             Link("engine@other", "2" * 64, {}, {"engine": "c" * 64}, 1.0, at, on),
             Link("repository@development", "3" * 64, {"checkpoint": "a" * 64},
                  {"repository": trees["repository"]}, 2.5, at, on),
+            Link("smoke@development", "4" * 64, {"repository": trees["repository"]},
+                 {"result": trees["smoke"]}, 1.0, at, on),
         ]  # fmt: skip
         return self.json("chain", [asdict(link) for link in links])
 
@@ -154,7 +156,8 @@ def test_release_is_proved_published_and_believed_by_a_device(
     manifest = client.manifest("demo", channel.version, "development")
     assert manifest.fit.runtime == {"openvino": "2026.1.0"}
     assert list(manifest.serving.environments) == ["triton-openvino"]
-    assert [link.step for link in manifest.chain] == ["checkpoint", "repository@development"]
+    steps = ["checkpoint", "repository@development", "smoke@development"]
+    assert [link.step for link in manifest.chain] == steps
     assert manifest.smoke.ttft_ms_p50 == 11.0
 
     store = open_store(release.store, cache=tmp_path / "device cache")
@@ -235,6 +238,27 @@ def test_missing_keys_end_with_exit_code_2_and_the_command_that_makes_them(
     )  # fmt: skip
     assert code == 2
     assert "forge keys init" in release.errors
+
+
+def test_smoke_result_of_another_tree_ends_with_exit_code_3_and_nothing_is_published(
+    release: Release, tmp_path: Path
+) -> None:
+    """The tree that ships is proved, and its numbers are those of another one."""
+    release.release("1.0.0")
+    before = _objects(tmp_path / "store/tuf")
+    chain = json.loads((release.folder / "chain.json").read_bytes())
+    chain[-1]["inputs"]["repository"] = "b" * 64
+    code = release.run(
+        "publish", "--store", release.store, "--keys", release.keys,
+        "--request", release.json("request", _renamed(release, "1.1.0")),
+        "--digests", release.folder / "digests.json", "--chain", release.json("chain", chain),
+        "--json",
+    )  # fmt: skip
+    assert code == 3
+    assert "was measured on another tree than the one that ships" in release.errors
+    assert "smoke@development took repository bbbbbbbbbbbb" in release.errors
+    assert "Traceback" not in release.errors
+    assert _objects(tmp_path / "store/tuf") == before
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"name": "demo"}'])

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from forge.errors import ConfigurationError
-from forge.release.chain import ancestry, parse_chain
+from forge.release.chain import ancestry, makers, parse_chain
 from forge.steps import Link
 
 
@@ -32,6 +32,12 @@ def test_only_the_links_that_led_to_a_tree_are_kept_in_order() -> None:
 
 def test_several_trees_have_all_their_ancestors_once() -> None:
     assert list(ancestry(CHAIN, ["tree two", "tree one"])) == CHAIN
+
+
+def test_every_step_that_wrote_a_tree_made_it() -> None:
+    again = link("engine@three", ["weights"], ["engine two"])
+    assert makers([*CHAIN, again], "engine two") == (CHAIN[2], again)
+    assert makers(CHAIN, "strange") == ()
 
 
 def test_unknown_tree_has_no_ancestors() -> None:

@@ -89,6 +89,15 @@ def digest_of(use: str) -> str:
     return sha256(use.encode())
 
 
+def measured(repository: str) -> Link:
+    """The link of a smoke benchmark of this tree."""
+    digests = {"repository": repository}
+    return Link("smoke@x", "d" * 64, digests, {"result": digest_of("smoke")}, 1.0, "", "")
+
+
+MEASURED = (measured(digest_of("repository")),)
+
+
 @pytest.fixture
 def trees() -> Trees:
     return Trees(
@@ -125,6 +134,7 @@ def test_manifest_holds_what_profile_repository_and_benchmark_say(trees: Trees) 
     links = (
         Link("repository@development", "a" * 64, {}, {"repository": tree}, 1.0, "", ""),
         Link("other@thor", "b" * 64, {}, {"repository": "c" * 64}, 1.0, "", ""),
+        *MEASURED,
     )
     (planned,) = build(trees, parse_request(request()), digests(), links, NOW)
     manifest = planned.manifest
@@ -137,25 +147,25 @@ def test_manifest_holds_what_profile_repository_and_benchmark_say(trees: Trees) 
     lock = sha256(b"numpy==2.1.0")
     assert manifest.serving.environments == {"triton-openvino": lock}
     assert (manifest.smoke.concurrency, manifest.smoke.output_tokens_per_s) == (1, 80.0)
-    assert [link.step for link in manifest.chain] == ["repository@development"]
+    assert [link.step for link in manifest.chain] == ["repository@development", "smoke@x"]
 
 
 def test_fit_asks_for_what_compiling_on_the_device_needs(trees: Trees) -> None:
     spec = SPEC | {"compile_on_device": wanted(memory_mib=99_000).model_dump()}
     trees.files["repository"]["serving.json"] = json.dumps(spec).encode()
-    (planned,) = build(trees, parse_request(request()), digests(), (), NOW)
+    (planned,) = build(trees, parse_request(request()), digests(), MEASURED, NOW)
     needs = profiles.load("development", ROOT / "profiles").profile.requires
     assert planned.manifest.fit.memory_mib == 99_000
     assert planned.manifest.fit.free_disk_mib == needs.free_disk_mib + 1
     small = SPEC | {"compile_on_device": wanted(memory_mib=1).model_dump()}
     trees.files["repository"]["serving.json"] = json.dumps(small).encode()
-    (planned,) = build(trees, parse_request(request()), digests(), (), NOW)
+    (planned,) = build(trees, parse_request(request()), digests(), MEASURED, NOW)
     assert planned.manifest.fit.memory_mib == needs.memory_mib
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_device_is_told_the_power_and_temperatures_of_its_profile(trees: Trees, name: str) -> None:
-    (planned,) = build(trees, parse_request(request(name)), digests(name), (), NOW)
+    (planned,) = build(trees, parse_request(request(name)), digests(name), MEASURED, NOW)
     profile = profiles.load(name, ROOT / "profiles").profile
     told = planned.manifest.operating
     assert told is not None
@@ -166,7 +176,7 @@ def test_device_is_told_the_power_and_temperatures_of_its_profile(trees: Trees, 
 def test_request_of_every_shipped_profile_is_read_and_found_again(trees: Trees, name: str) -> None:
     """The quick path digests the step's JSON, the thorough one the parsed request."""
     data = request(name)
-    (planned,) = build(trees, parse_request(data), digests(name), (), NOW)
+    (planned,) = build(trees, parse_request(data), digests(name), MEASURED, NOW)
     part = json.loads(data)["parts"][0]
     assert planned.request == request_digest("demo", "1.0.0", part, digests(name))
 
@@ -174,7 +184,7 @@ def test_request_of_every_shipped_profile_is_read_and_found_again(trees: Trees, 
 def test_one_manifest_for_each_profile(trees: Trees) -> None:
     data = request("development", "jetson-agx-thor")
     given = digests("development", "jetson-agx-thor")
-    planned = build(trees, parse_request(data), given, (), NOW)
+    planned = build(trees, parse_request(data), given, MEASURED, NOW)
     assert [one.manifest.profile for one in planned] == ["development", "jetson-agx-thor"]
     assert planned[0].manifest.identity() != planned[1].manifest.identity()
 
@@ -205,7 +215,7 @@ def test_input_without_a_digest_is_named(trees: Trees) -> None:
     given = digests()
     del given["smoke-development"]
     with pytest.raises(ConfigurationError, match="no input 'smoke-development'"):
-        build(trees, parse_request(request()), given, (), NOW)
+        build(trees, parse_request(request()), given, MEASURED, NOW)
 
 
 @pytest.mark.parametrize(
@@ -220,16 +230,48 @@ def test_small_file_that_is_spoiled_is_named(
 ) -> None:
     trees.files[tree][path] = data
     with pytest.raises(ConfigurationError, match=phrase):
+        build(trees, parse_request(request()), digests(), MEASURED, NOW)
+
+
+def test_smoke_result_of_another_tree_is_refused(trees: Trees) -> None:
+    """Also where that tree became the one that ships: pruned after it was measured, say."""
+    tree, other = digest_of("repository"), digest_of("other")
+    links = (
+        measured(other),
+        Link("prune@x", "e" * 64, {"repository": other}, {"repository": tree}, 1.0, "", ""),
+    )
+    with pytest.raises(ConfigurationError, match="measured on another tree") as caught:
+        build(trees, parse_request(request()), digests(), links, NOW)
+    wanted = f"tree {tree[:12]} ships, but smoke@x took repository {other[:12]}"
+    assert caught.value.why == wanted
+
+
+def test_smoke_result_that_two_steps_wrote_needs_one_of_the_tree_that_ships(trees: Trees) -> None:
+    links = (measured(digest_of("other")), *MEASURED)
+    assert build(trees, parse_request(request()), digests(), links, NOW)
+
+
+def test_smoke_results_of_two_skus_are_not_each_others(trees: Trees) -> None:
+    trees.files["other"] = trees.files["repository"]
+    given = digests("development", "jetson-agx-thor")
+    given["repository-jetson-agx-thor"] = digest_of("other")
+    data = parse_request(request("development", "jetson-agx-thor"))
+    with pytest.raises(ConfigurationError, match="result of jetson-agx-thor was measured on"):
+        build(trees, data, given, MEASURED, NOW)
+
+
+def test_smoke_result_that_no_step_made_is_refused(trees: Trees) -> None:
+    with pytest.raises(ConfigurationError, match="No step of the chain made the smoke result"):
         build(trees, parse_request(request()), digests(), (), NOW)
 
 
 def test_lock_that_is_missing_in_the_repository_is_named(trees: Trees) -> None:
     del trees.files["repository"]["runtime/requirements.lock"]
     with pytest.raises(ConfigurationError, match="lacks the lock"):
-        build(trees, parse_request(request()), digests(), (), NOW)
+        build(trees, parse_request(request()), digests(), MEASURED, NOW)
 
 
 def test_tree_that_is_not_in_the_store_is_named(trees: Trees) -> None:
     del trees.files["proofs"]
     with pytest.raises(NotInStoreError, match="There is no tree"):
-        build(trees, parse_request(request()), digests(), (), NOW)
+        build(trees, parse_request(request()), digests(), MEASURED, NOW)
