@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,12 +78,12 @@ def test_a_body_that_drips_is_given_up(seaweedfs: Seaweed, how: str) -> None:
         environment = {**seaweedfs.environment, "FORGE_S3_ENDPOINT": f"http://127.0.0.1:{thin}"}
         quick = S3Objects(bucket, "", environment, patience=lambda: Patience(grace_s=1.0))
         begun = time.monotonic()
-        asked = {
+        asked: dict[str, Callable[[], object]] = {
             "whole": lambda: quick.read("packs/aa/x", max_bytes=MIB),
             "stream": lambda: list(quick.stream("packs/aa/x", 0, MIB)),
-        }[how]
+        }
         with pytest.raises(StoreError, match="slower than 4096 bytes a second"):
-            asked()
+            asked[how]()
         # Four times a second and what 8 KiB at the least rate earned, and the pauses.
         assert time.monotonic() - begun < 40
 
