@@ -240,7 +240,7 @@ def _ask(url: str, table: Table) -> None:
     hardware = httpx.get(f"{url}/v1/hardware", timeout=10).raise_for_status().json()
     click.echo(json.dumps(hardware, indent=2))
     body = {"prompt": QUESTION, "max_tokens": 48, "stream": True}
-    show(f"curl -N {url}/v1/inference -d '{json.dumps(body)}'")
+    show(f"curl -N {url}/v1/inference --json '{json.dumps(body)}'")
     started = time.monotonic()
     answer = ""
     with httpx.stream("POST", f"{url}/v1/inference", json=body, timeout=60) as response:

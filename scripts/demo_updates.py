@@ -87,7 +87,7 @@ def run(
     """Release, update, release badly, go back. Returns whether every question was answered."""
     _release_second(environment, table, versions.second)
     title("Update: the device changes to it while an application asks without a pause")
-    show(f'while true; do curl {url}/v1/inference -d \'{{"prompt": "{QUESTION}"}}\'; done &')
+    show(f'while true; do curl {url}/v1/inference --json \'{{"prompt": "{QUESTION}"}}\'; done &')
     applications = Applications(url)
     with applications.asking():
         _update(environment, table, state, versions.second)

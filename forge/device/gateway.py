@@ -15,13 +15,13 @@ Every refusal is JSON: {"error": {"message", "hint"}}, on OpenAI's routes in Ope
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
@@ -128,23 +128,29 @@ def create_app(
         app.add_middleware(RequireHost, hosts=rules.hosts)
     app.add_middleware(CountAnswers, metrics=metrics)
     app.add_exception_handler(ForgeError, _failed)
-    app.add_exception_handler(Exception, _mistaken)
+    app.add_exception_handler(Exception, _mistaken(metrics))
     app.include_router(openai_api.router(live))
+    app.include_router(_state(live, hardware, lambda: metrics.render(admission.samples())))
+    return app
 
-    @app.get("/v1/hardware")
+
+def _state(live: Live, hardware: Callable[[], BaseModel], metrics: Callable[[], str]) -> APIRouter:
+    """The routes about the device."""
+    routes = APIRouter()
+
+    @routes.get("/v1/hardware")
     def describe() -> Response:
         return Response(hardware().model_dump_json(), media_type="application/json")
 
-    @app.get("/metrics")
+    @routes.get("/metrics")
     def numbers() -> Response:
-        text = metrics.render(admission.samples())
-        return Response(text, headers={"Content-Type": CONTENT_TYPE})
+        return Response(metrics(), headers={"Content-Type": CONTENT_TYPE})
 
-    @app.get("/health/live")
+    @routes.get("/health/live")
     async def alive() -> dict[str, str]:
         return {"status": "live"}
 
-    @app.get("/health/ready")
+    @routes.get("/health/ready")
     async def ready() -> Response:
         serving, reason = live.get()
         if serving is None:
@@ -152,12 +158,12 @@ def create_app(
         release = serving.release.model_dump(mode="json")
         return JSONResponse({"status": "ready", "slot": serving.slot, "release": release})
 
-    return app
+    return routes
 
 
 def _endpoints(desk: Desk) -> dict[str, Endpoint]:
     async def inference(request: Request) -> Response:
-        body = _asked(request.headers.get("content-type", ""), await request.body())
+        body = _asked(await request.body())
         question = Question(body.prompt, body.max_tokens, body.temperature)
         with Leaving(request.scope):
             reply = await desk.ask(question)
@@ -166,17 +172,14 @@ def _endpoints(desk: Desk) -> dict[str, Endpoint]:
     return {"/v1/inference": inference, **openai_api.endpoints(desk)}
 
 
-def _asked(kind: str, body: bytes) -> InferenceRequest:
-    hint = 'send {"prompt": "...", "max_tokens": 64, "stream": false} as application/json'
-    # A web page may send anybody's device any other kind without asking it first.
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise UsageError(f"body: {kind or 'no Content-Type'} is not application/json", hint=hint)
+def _asked(body: bytes) -> InferenceRequest:
     try:
         return InferenceRequest.model_validate_json(body)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors()
         ]
+        hint = 'send {"prompt": "...", "max_tokens": 64, "stream": false}'
         raise UsageError("; ".join(problems), hint=hint) from None
 
 
@@ -234,9 +237,14 @@ async def _failed(request: Request, error: Exception) -> Response:
     raise error
 
 
-async def _mistaken(request: Request, _: Exception) -> Response:
-    """A mistake in Forge; starlette raises it again, so that it is logged."""
-    error = StepFailedError("The gateway made a mistake", hint="the agent's log shows where")
-    refusal = json_error(request.url.path, error, HTTPStatus.INTERNAL_SERVER_ERROR)
-    refusal.headers["Connection"] = "close"  # uvicorn closes it after whatever was raised
-    return refusal
+def _mistaken(metrics: Metrics) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def mistaken(request: Request, _: Exception) -> Response:
+        """A mistake in Forge; starlette raises it again, so that it is logged."""
+        if request.method == "POST":  # it is outside of what counts the others
+            metrics.add("forge_device_requests_total", code="500")
+        error = StepFailedError("The gateway made a mistake", hint="the agent's log shows where")
+        refusal = json_error(request.url.path, error, HTTPStatus.INTERNAL_SERVER_ERROR)
+        refusal.headers["Connection"] = "close"  # uvicorn closes it after whatever was raised
+        return refusal
+
+    return mistaken

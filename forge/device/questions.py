@@ -20,6 +20,7 @@ from forge.errors import ForgeError, UsageError
 __all__ = ["Endpoint", "Questions"]
 
 _CLIENT_GONE: Final = 499  # nobody reads it
+_JSON: Final = "application/json"
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,15 +46,27 @@ class Questions:
             await response(scope, receive, send)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
-        path = request.scope["path"]
-        if request.method != "POST":
-            error = UsageError(f"{path} takes POST", hint="see docs/api.md")
-            refusal = json_error(path, error, HTTPStatus.METHOD_NOT_ALLOWED)
-            refusal.headers["Allow"] = "POST"
+        if refusal := _refusal(request):
             return refusal
         try:
             return await endpoint(request)
         except ForgeError as error:
-            return json_error(path, error)
+            return json_error(request.url.path, error)
         except GoneError:
             return Response(status_code=_CLIENT_GONE)
+
+
+def _refusal(request: Request) -> Response | None:
+    path = request.url.path
+    if request.method != "POST":
+        error = UsageError(f"{path} takes POST", hint="see docs/api.md")
+        refusal = json_error(path, error, HTTPStatus.METHOD_NOT_ALLOWED)
+        refusal.headers["Allow"] = "POST"
+        return refusal
+    kind = request.headers.get("content-type", "")
+    # Any web page may have a browser send other kinds to a device without asking it first.
+    if kind.partition(";")[0].strip().lower() == _JSON:
+        return None
+    message = f"The body's type is {kind[:60] or 'not given'}, and not {_JSON}"
+    error = UsageError(message, hint=f"send Content-Type: {_JSON}, as curl --json does")
+    return json_error(path, error, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)

@@ -220,15 +220,15 @@ def test_a_chunked_body_is_refused(gateway: Gateway) -> None:
     assert "Content-Length" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/inference", "/v1/completions"])
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_a_body_that_any_web_page_may_send_is_refused(
-    gateway: Gateway, script: Script, kind: str
+    gateway: Gateway, script: Script, kind: str, path: str
 ) -> None:
-    response = gateway.client.post(
-        "/v1/inference", content=b'{"prompt": "a"}', headers={"Content-Type": kind}
-    )
-    assert response.status_code == 422
-    assert "application/json" in response.json()["error"]["hint"]
+    body = b'{"model": "llm", "prompt": "a"}' if "comp" in path else b'{"prompt": "a"}'
+    response = gateway.client.post(path, content=body, headers={"Content-Type": kind})
+    assert response.status_code == 415
+    assert "application/json" in response.json()["error"]["message"]
     assert script.asked == []
 
 
@@ -472,7 +472,9 @@ def test_a_mistake_of_the_gateway_is_json_in_the_routes_shape(path: str, hint: b
             path, json={"model": "llm", "prompt": "a"} if not hint else {"prompt": "a"}
         )
         assert gateway.client.get("/health/live").status_code == 200
+        counted = gateway.client.get("/metrics").text
     assert response.status_code == 500
+    assert 'forge_device_requests_total{code="500"} 1\n' in counted
     error = response.json()["error"]
     assert "The gateway made a mistake" in error["message"]
     assert ("hint" in error, "type" in error) == (hint, not hint)

@@ -189,7 +189,9 @@ def test_another_model_is_not_found(client: OpenAI) -> None:
 def test_a_body_that_is_no_request_is_refused_in_openais_shape(body: bytes) -> None:
     with served(Script()) as (client, _):
         url = f"{client.base_url}chat/completions"
-        response = httpx.post(url, content=body, trust_env=False)
+        response = httpx.post(
+            url, content=body, headers={"Content-Type": "application/json"}, trust_env=False
+        )
     assert response.status_code == 400
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
@@ -263,7 +265,8 @@ def test_a_client_that_goes_away_cancels_the_answer(path: str, *, stream: bool) 
 
 def leave_after_asking(gateway: Gateway, path: str, asked: dict[str, Any], script: Script) -> None:
     body = json.dumps(asked).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
         connection.sendall(head.encode() + body)
         assert wait_for(lambda: bool(script.asked))
