@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from forge.errors import CorruptedError, NotInStoreError, StoreError
 from forge.store import open_store
+from tests.support import syscalls
 from tests.support.stores import action, fill, snapshot
 
 MIB = 1024 * 1024
@@ -175,6 +177,69 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
     (disk / "eaten").unlink()
     store.unpack(large.digest, disk / "b")
     assert snapshot(disk / "b") == snapshot(tmp_path / "large")
+
+
+_WITHIN_A_QUOTA = """
+import sys
+from pathlib import Path
+from forge.errors import ForgeError
+from forge.store import open_store
+url, cache, digest, folder = sys.argv[1:]
+store = open_store(url, cache=Path(cache))
+try:
+    store.unpack(digest, Path(folder)) if digest else store.put_tree(Path(folder))
+except ForgeError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def _within_a_quota(below: Path, *arguments: object) -> str:
+    """Put or unpack where each write but the first is one above the quota; what it said."""
+    syscalls.need_traps()
+    written: list[syscalls.Call] = []
+
+    def judge(call: syscalls.Call) -> syscalls.Verdict:
+        if call.name not in {"write", "pwrite64"}:
+            return "go on"
+        written.append(call)
+        return errno.EDQUOT if len(written) > 1 else "go on"
+
+    argv = [sys.executable, "-c", _WITHIN_A_QUOTA, *map(str, arguments)]
+    outcome = syscalls.run(argv, judge, below=below)
+    assert len(written) > 1
+    assert outcome.status == 9, outcome.output
+    assert "Traceback" not in outcome.output
+    assert "Disk quota exceeded" in outcome.output
+    return outcome.output
+
+
+def test_quota_that_ends_meanwhile_is_as_a_full_disk(tmp_path: Path) -> None:
+    url, cache = tmp_path / "store", tmp_path / "cache"
+    store = open_store(str(url), cache=cache)
+    digest = store.put_tree(fill(tmp_path / "in", large=20 * MIB)).digest
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    said = _within_a_quota(disk, url, cache, digest, disk / "b")
+    assert "it takes up to 25 MiB" in said
+    assert "free some space" in said
+    assert list(disk.iterdir()) == []
+    store.unpack(digest, disk / "b")
+    assert snapshot(disk / "b") == snapshot(tmp_path / "in")
+
+
+def test_store_whose_quota_ends_keeps_what_it_has(tmp_path: Path) -> None:
+    url, cache = tmp_path / "store", tmp_path / "cache"
+    store = open_store(str(url), cache=cache)
+    old = store.put_tree(fill(tmp_path / "old", seed=1)).digest
+    new = fill(tmp_path / "new", seed=2)
+    said = _within_a_quota(url, url, cache, "", new)
+    assert "free some of the quota there, for a store with 'forge store gc'" in said
+    assert store.verify().ok
+    store.unpack(old, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "old")
+    store.put_tree(new)
+    assert store.verify().ok
 
 
 def test_index_that_is_damaged_or_cannot_be_written_does_no_harm(
