@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 
 from forge.errors import ForgeError
@@ -40,7 +41,7 @@ def killed(
     check_no_server(one)
     try:
         left = survives(walk, setup, one, serve=serve)
-    except (AssertionError, ForgeError, OSError) as error:
+    except (AssertionError, ForgeError, OSError, httpx.HTTPError) as error:
         raise AssertionError(
             f"killed at {outcome.killed}: {type(error).__name__} {error}"
         ) from error

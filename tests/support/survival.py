@@ -9,12 +9,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from forge import device
 from forge.device import health
 from forge.device.journal import Journal, Release, SlotName
 from forge.device.slots import Home
 from forge.errors import RolledBackError
-from tests.e2e.device_world import Device, World, triton_processes
+from tests.e2e.device_world import Agent, Device, World, triton_processes
 
 __all__ = [
     "Setup", "check_journal", "check_no_server", "check_slot", "forge_device", "listing",
@@ -111,7 +113,10 @@ def retried(one: Device) -> str:
 
 
 def serves(one: Device, allowed: frozenset[str | None], words: dict[str, str]) -> str | None:
-    """Without a store, the agent serves one of these versions now, and it says its words."""
+    """Without a store, the agent serves one of these versions now, and it says its words.
+
+    A swap that the fault interrupted may go on meanwhile, and refuses until it is done.
+    """
     store = one.state.parent / "store"
     target = store.readlink()
     store.unlink()
@@ -120,13 +125,23 @@ def serves(one: Device, allowed: frozenset[str | None], words: dict[str, str]) -
             return None
         with one.running(poll_s=600) as agent:
             until = time.monotonic() + 60
-            while (found := agent.ready()) is None and time.monotonic() < until:
+            while (said := _answer(agent)) is None and time.monotonic() < until:
                 time.sleep(0.05)
-            assert found in allowed, agent.log.read_text()
-            assert agent.ask() == words[found or ""]
+            found = {text: name for name, text in words.items()}.get(said or "")
+            assert found in allowed, f"{said!r}; {agent.log.read_text()}"
         return found
     finally:
         store.symlink_to(target)
+
+
+def _answer(agent: Agent) -> str | None:
+    """What it says, None while it is not ready."""
+    try:
+        return agent.ask() if agent.ready() else None
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return None
+        raise
 
 
 def listing(state: Path) -> set[str]:
