@@ -1,0 +1,99 @@
+"""A profile read through the whole cascade, and what is said when it is not valid."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from forge.errors import ConfigurationError
+from forge.profiles.files import file_layers
+from forge.profiles.layers import Origin, cascade, command_line_layers, environment_layers
+from forge.profiles.profile import Profile
+
+__all__ = ["ResolvedProfile", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedProfile:
+    """A profile and the origin of each of its leaves, keyed by dotted path."""
+
+    profile: Profile
+    origins: Mapping[str, Origin]
+
+
+def load(
+    name: str,
+    directory: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+) -> ResolvedProfile:
+    """Read profile `name` from `directory` through the whole cascade.
+
+    Args:
+        name: file name without `.yaml`.
+        directory: the project's `profiles/`.
+        environment: the process environment; only `FORGE_PROFILE_…` is looked at.
+        overrides: `section.field=value` texts of the command line.
+
+    Raises:
+        ConfigurationError: no such profile, bad YAML, unknown key, wrong value, a cycle.
+    """
+    layers = [
+        *file_layers(name, directory),
+        *environment_layers(environment or {}),
+        *command_line_layers(overrides),
+    ]
+    values, origins = cascade(layers)
+    for path in origins:
+        _check_known(path, origins[path])
+    try:
+        # As JSON, strict: a list may become a tuple, but "8" is no number.
+        profile = Profile.model_validate_json(json.dumps({**values, "name": name}, default=str))
+    except ValidationError as error:
+        raise _explain(name, error, origins) from None
+    return ResolvedProfile(profile, origins)
+
+
+def _check_known(path: str, origin: Origin) -> None:
+    model: Any = Profile
+    walked: list[str] = []
+    for part in path.split("."):
+        fields = getattr(model, "model_fields", None)
+        if fields is None:
+            return  # below a leaf: pydantic says what is wrong with the value
+        if part not in fields or part == "name":
+            legal = [name for name in fields if name != "name"]  # that is the file's
+            near = difflib.get_close_matches(part, legal, n=1)
+            place = ".".join([*walked, part])
+            hint = (
+                f"did you mean {'.'.join([*walked, near[0]])!r}?"
+                if near
+                else f"known keys here: {', '.join(legal)}"
+            )
+            message = f"Unknown key {place!r} in {origin.where}"
+            raise ConfigurationError(message, hint=hint)
+        walked.append(part)
+        model = fields[part].annotation
+
+
+def _explain(
+    name: str, error: ValidationError, origins: Mapping[str, Origin]
+) -> ConfigurationError:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+        origin = origins.get(path)
+        where = f" (from {origin.where})" if origin else ""
+        lines.append(f"{path}{where}: {item['msg']}")
+    return ConfigurationError(
+        f"Profile {name!r} is not valid",
+        why="; ".join(lines),
+        hint="correct it there; docs/profiles.md says where values come from",
+    )
