@@ -13,10 +13,10 @@ from tuf.api.metadata import DelegatedRole, Delegations, Root, Signed, TargetFil
 from tuf.api.metadata import Role as TufRole
 
 from forge.errors import UsageError
-from forge.release import repository
 from forge.release.keyring import KeyEntry, Keyring, Role
+from forge.release.metadata import holds, sign
 from forge.release.private_keys import make_key
-from forge.release.repository import State
+from forge.release.state import State
 from forge.store.objects import Objects
 from forge.trust import layout
 from forge.trust.explain import tuf_errors
@@ -88,7 +88,7 @@ def renew_old(ring: Keyring, state: State, now: datetime) -> bool:
         _keep_root(ring, state.root, root, now)
         renewed = True
     targets = state.targets.signed
-    due = _due(ring, targets, now) or not repository.holds(state.root, "targets", state.targets)
+    due = _due(ring, targets, now) or not holds(state.root, "targets", state.targets)
     if due and _can_sign(ring, "targets", state.root.roles["targets"]):
         targets = copy.deepcopy(targets)
         targets.version += 1
@@ -229,7 +229,7 @@ def _keep_root(ring: Keyring, old: Root, new: Root, now: datetime) -> None:
         role = root.roles["root"]
         for signer in ring.signers("root", role.keyids, role.threshold):
             signers[signer.public_key.keyid] = signer
-    data = repository.sign(new, list(signers.values()), old, "root")
+    data = sign(new, list(signers.values()), old, "root")
     ring.keep("root", new.version, data)
 
 
@@ -237,7 +237,7 @@ def _keep_targets(ring: Keyring, root: Root, targets: Targets, now: datetime) ->
     targets.expires = now.astimezone(UTC) + ring.file.expiry_days.of("targets")
     role = root.roles["targets"]
     signers = ring.signers("targets", role.keyids, role.threshold)
-    ring.keep("targets", targets.version, repository.sign(targets, signers, root, "targets"))
+    ring.keep("targets", targets.version, sign(targets, signers, root, "targets"))
 
 
 def _due(ring: Keyring, document: Signed, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """The published metadata as plain values, unverified: fast, for the publisher's own questions.
 
 No tuf, no cryptography, no pydantic: a release with nothing to do must cost a few reads. What a
-client believes goes through `forge.trust`, and what is signed on top of through `repository`.
+client believes goes through `forge.trust`, and what is signed on top of through `state`.
 """
 
 from __future__ import annotations

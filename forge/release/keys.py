@@ -140,11 +140,12 @@ def refresh(objects: Objects, ring: Keyring, *, now: datetime, force: bool = Fal
         UsageError, StoreError: a key is missing; the store is out of reach.
     """
     from forge.release import ceremony, repository
+    from forge.release.state import load_state
 
-    state = repository.load(objects, ring)
+    state = load_state(objects, ring)
     ceremony.adopt(ring, objects, state)
     if ceremony.renew_old(ring, state, now):
-        state = repository.load(objects, ring)
+        state = load_state(objects, ring)
     return repository.update(objects, ring, lambda _: None, now=now, always=force)
 
 
@@ -181,8 +182,9 @@ def rotate(
         TrustError, ConflictError, StoreError: as `refresh`.
     """
     from forge.release import ceremony, repository
+    from forge.release.state import load_state
 
-    state = repository.load(objects, ring)
+    state = load_state(objects, ring)
     ceremony.adopt(ring, objects, state)
     name = ceremony.replace_key(ring, state, role, now, replace=replace, revoke=revoke, uri=uri)
     repository.update(objects, ring, lambda _: None, now=now, always=True)

@@ -33,9 +33,9 @@ from forge.trust.proof_keys import ProofKeys
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
 
+    from forge.release.edit import Edit
     from forge.release.keyring import Keyring
     from forge.release.manifests import Planned
-    from forge.release.repository import Edit
 
 __all__ = [
     "Outcome",

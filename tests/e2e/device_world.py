@@ -41,6 +41,7 @@ from forge.errors import ForgeError
 from forge.profiles import Golden, Match, Probe
 from forge.release import keys, repository
 from forge.release.check import check_proofs
+from forge.release.edit import Edit
 from forge.release.keyring import Keyring
 from forge.release.manifests import Planned
 from forge.release.prove import prove
@@ -206,7 +207,7 @@ class World:
     def point(self, **changes: Any) -> None:
         """Sign a document for the channel `stable` that no publisher of ours would."""
 
-        def change(edit: repository.Edit) -> None:
+        def change(edit: Edit) -> None:
             channel = Channel(name="llm", channel="stable", version="1.0.0", profiles={})
             data = channel.model_copy(update=changes).encode()
             edit.put("channels", channel_path("llm", "stable"), data, {})

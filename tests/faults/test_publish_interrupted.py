@@ -16,6 +16,7 @@ from forge.release.catalog import Catalog, live_trees
 from forge.release.keyring import Keyring
 from forge.release.manifests import Planned
 from forge.release.publish import VersionTakenError
+from forge.release.state import load_state
 from forge.release.status import status
 from forge.store import leases
 from forge.trust.proofs import verify_model_signature, verify_provenance
@@ -232,7 +233,7 @@ def test_publishing_after_a_killed_rotation_finishes_it(tmp_path: Path, role: st
     for number, _ in enumerate(killed_before_each_write(world, lambda: world.rotate(role)), 1):
         world.publish(f"1.{number}.0")
         assert on_canary(world) == f"1.{number}.0"
-        state = repository.load(world.objects, world.ring())
+        state = load_state(world.objects, world.ring())
         assert not state.new_roots
         assert not state.stale
 
