@@ -131,8 +131,10 @@ def test_fault_that_passes_is_tried_again_after_a_pause(
     pauses = Pauses()
     with proxy(server.port, Weather(twist=twist)) as url:
         unpacks(web(url, pauses), original, tmp_path / "out")
-    assert left == [0]
-    if name != "more than it says":  # what lies behind the body is the next answer's trouble
+    assert left[0] < 3
+    # What lies behind the body is the next answer's trouble, if there is one on that connection.
+    if name != "more than it says":
+        assert left == [0]
         assert pauses
     if name == "429 and a pause":
         assert set(pauses) == {7.0}
