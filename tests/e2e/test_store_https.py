@@ -208,6 +208,15 @@ def test_memory_stays_bounded_whatever_the_size(tmp_path: Path, size_mib: int) -
     assert size_mib * MIB <= cost["fetched"] < size_mib * MIB * 1.01
 
 
+def _kill_at(url: str, digest: str, out: Path, how: Wire, carried: float) -> None:
+    """SIGKILL a pull when so many bytes have gone over its wire."""
+    with subprocess.Popen(_puller(url, digest, out), cwd=PROJECT) as process:
+        while how.carried < carried and process.poll() is None:
+            time.sleep(0.002)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+
+
 @contextmanager
 def _thin(tmp_path: Path, how: Wire) -> Iterator[str]:
     with (
@@ -230,13 +239,7 @@ def test_killed_pull_goes_on_and_fetches_nothing_whole_again(
     how = Wire(bytes_per_s=8 * MIB)
     with _thin(tmp_path, how) as url:
         for share in at:
-            with subprocess.Popen(
-                _puller(url, tree.digest, tmp_path / "out"), cwd=PROJECT
-            ) as process:
-                while how.carried < share * size and process.poll() is None:
-                    time.sleep(0.002)
-                assert process.poll() is None
-                process.send_signal(signal.SIGKILL)
+            _kill_at(url, tree.digest, tmp_path / "out", how, share * size)
             assert not (tmp_path / "out").exists()
         cost = _weighed(url, tree.digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
@@ -258,11 +261,7 @@ def test_what_a_power_cut_left_where_a_chunk_was_begun_costs_one_more_request(
     tree = store.put_tree(folder)
     how = Wire(bytes_per_s=8 * MIB)
     with _thin(tmp_path, how) as url:
-        argv = _puller(url, tree.digest, tmp_path / "out")
-        with subprocess.Popen(argv, cwd=PROJECT) as process:
-            while how.carried < 0.5 * size and process.poll() is None:
-                time.sleep(0.002)
-            process.kill()
+        _kill_at(url, tree.digest, tmp_path / "out", how, 0.5 * size)
         parts = [one for one in (tmp_path / ".out.parts").rglob("*") if one.is_file()]
         assert parts
         for part in parts:
@@ -362,11 +361,7 @@ def test_resumed_pull_needs_no_room_for_a_second_copy(tmp_path: Path) -> None:
         tree = store.put_tree(fill(tmp_path / "in", large=24 * MIB))
         how = Wire(bytes_per_s=16 * MIB)
         with _thin(tmp_path, how) as url:
-            argv = _puller(url, tree.digest, disk / "out")
-            with subprocess.Popen(argv, cwd=PROJECT) as process:
-                while how.carried < 18 * MIB and process.poll() is None:
-                    time.sleep(0.002)
-                process.kill()
+            _kill_at(url, tree.digest, disk / "out", how, 18 * MIB)
             cost = _weighed(url, tree.digest, disk / "out")
         assert cost["reused"] > 12 * MIB
         assert snapshot(disk / "out") == snapshot(tmp_path / "in")
