@@ -1,7 +1,7 @@
-"""Content-addressed bytes and step results.
+"""Content-addressed storage of file trees and step results.
 
-The names are imported when they are first asked for (PEP 562): who only looks up an object must not
-pay for chunking, packing and verifying.
+Names are imported on first use (PEP 562), so that looking up an object does not import the modules
+for chunking, packing and verifying.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from forge.store.actions import ActionResult
-    from forge.store.location import open_objects
-    from forge.store.objects import Entry, Objects, Stored
-    from forge.store.pull import Transfer
-    from forge.store.put import PutReport
+    from forge.store.backends.open import open_objects
+    from forge.store.backends.protocol import Entry, Objects, Stored
+    from forge.store.download.downloader import Transfer
+    from forge.store.formats.action import ActionResult
+    from forge.store.formats.tree import Tree, TreeEntry
     from forge.store.store import Store, open_store
-    from forge.store.trees import Tree, TreeEntry
+    from forge.store.upload.uploader import PutReport
 
 __all__ = [
     "ActionResult",
@@ -33,16 +33,16 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "ActionResult": "actions",
-    "Entry": "objects",
-    "Objects": "objects",
-    "PutReport": "put",
+    "ActionResult": "formats.action",
+    "Entry": "backends.protocol",
+    "Objects": "backends.protocol",
+    "PutReport": "upload.uploader",
     "Store": "store",
-    "Stored": "objects",
-    "Transfer": "pull",
-    "Tree": "trees",
-    "TreeEntry": "trees",
-    "open_objects": "location",
+    "Stored": "backends.protocol",
+    "Transfer": "download.downloader",
+    "Tree": "formats.tree",
+    "TreeEntry": "formats.tree",
+    "open_objects": "backends.open",
     "open_store": "store",
 }
 

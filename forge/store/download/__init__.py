@@ -1,0 +1,1 @@
+"""Unpack a tree from the store, reusing files and chunks that are on the disk."""

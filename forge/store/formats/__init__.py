@@ -1,0 +1,1 @@
+"""The formats of a store: names, trees, chunk lists, step results."""

@@ -1,0 +1,1 @@
+"""Leases, and the lock between writers and garbage collection."""

@@ -1,0 +1,1 @@
+"""Garbage collection and verification. The store does not import this package."""

@@ -1,0 +1,9 @@
+"""Progress of an upload, download or verification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["Progress"]
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in total

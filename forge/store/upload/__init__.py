@@ -1,0 +1,1 @@
+"""Cut files into chunks and write those that the store lacks."""
