@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from forge import profiles
-from forge.device.facts import collect
-from forge.device.hardware import Hardware, parse
-from forge.profiles import Match, Profile
-from tests.unit.device.captured import Replay, unpack
+from forge.device.hardware.facts import collect
+from forge.device.hardware.inventory import Hardware, parse
+from forge.profiles import MatchSection, Profile
+from tests.support.captured import Replay, unpack
 
 PROJECT = Path(__file__).parents[3]
 
@@ -34,6 +34,6 @@ def shipped() -> dict[str, Profile]:
 
 
 @pytest.fixture
-def rules(shipped: dict[str, Profile]) -> dict[str, tuple[str, Match]]:
+def rules(shipped: dict[str, Profile]) -> dict[str, tuple[str, MatchSection]]:
     """Platform and match of each shipped profile."""
     return {name: (entry.platform, entry.hardware.match) for name, entry in shipped.items()}

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = "boto3 botocore dagger fastapi uvicorn tuf cryptography model_signing jinja2 rich httpx"
+HEAVY = (
+    "boto3 botocore dagger starlette prometheus_client uvicorn tuf cryptography model_signing"
+    " jinja2 rich httpx"
+)
 BUILD = "builders plan project runners release smoke cli"
 
 
@@ -23,5 +26,5 @@ def loaded() -> frozenset[str]:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    assert "forge.device.agent" in done.stdout.split()
+    assert "forge.device.agent.agent" in done.stdout.split()
     return frozenset(done.stdout.split())

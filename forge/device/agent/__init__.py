@@ -1,0 +1,1 @@
+"""Runs updates and the servers of the slots."""

@@ -1,0 +1,69 @@
+"""Check the files of a slot, and repair them from the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forge.device.shared.release import Release, SlotName
+from forge.device.state import integrity
+from forge.device.state.directory import StateDirectory
+from forge.device.telemetry.history import DeviceEvent, EventListener
+from forge.device.update.failure_policy import SlotCondition
+from forge.device.update.updater import Updater
+from forge.errors import BundleError, ForgeError
+
+__all__ = ["Repair"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Checks and repairs slots; safe between threads, as each slot is used by one of them.
+
+    Attributes:
+        home: the state directory.
+        updater: the store.
+        notify: gets an event for each repair.
+        now: RFC 3339.
+    """
+
+    home: StateDirectory
+    updater: Updater
+    notify: EventListener
+    now: Callable[[], str]
+
+    def check_sizes(self, slot: SlotName, release: Release) -> None:
+        """Check the size of each file, before each start. Raises BundleError, OSError."""
+        if damages := integrity.by_size(self.home, slot, release):
+            raise BundleError(f"Slot {slot} is damaged", why=str(damages[0]))
+
+    def check_and_repair(self, slot: SlotName, release: Release) -> SlotCondition:
+        """Read the whole slot, repair what is damaged, and return what was found."""
+        try:
+            damages = integrity.by_digest(self.home, slot, release)
+            if not damages:
+                return "intact"
+            _log.warning("slot %s is damaged: %s (%d in all)", slot, damages[0], len(damages))
+            self.repair(slot, release)
+        except (ForgeError, OSError) as error:
+            _log.error("slot %s cannot be repaired: %s", slot, error)
+            return "damaged"
+        return "repaired"
+
+    def repair(self, slot: SlotName, release: Release) -> None:
+        """Fetch what is damaged. Raises TrustError, StoreError."""
+        moved = self.updater.repair(slot, release)
+        text = f"{moved.fetched_bytes} bytes fetched, {moved.reused_bytes} kept"
+        _log.info("slot %s is repaired: %s", slot, text)
+        happened = DeviceEvent(
+            at=self.now(),
+            event="repaired",
+            release=release,
+            slot=slot,
+            fetched_bytes=moved.fetched_bytes,
+            reused_bytes=moved.reused_bytes,
+        )
+        self.notify(happened)

@@ -1,0 +1,339 @@
+"""The device agent as a service: build its parts, serve the API in a thread, poll the channel."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import random
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from forge.device.agent.agent import Agent, timestamp
+from forge.device.agent.operating_point import OperatingPoint
+from forge.device.agent.operator import handle_pending
+from forge.device.gateway.api_keys import Keys
+from forge.device.gateway.config import GatewayConfig
+from forge.device.gateway.server import listen, serve_in_background
+from forge.device.hardware.facts import collect
+from forge.device.hardware.inventory import Hardware, parse
+from forge.device.power.control import PowerControl
+from forge.device.shared.concurrency import ConcurrencyLimit
+from forge.device.shared.signals import StopAskedError, check_signals, no_signals, stop_on_signals
+from forge.device.shared.upstream import Upstream
+from forge.device.state.directory import StateDirectory
+from forge.device.state.operator_requests import pending
+from forge.device.state.settings import DeviceSettings, read_settings
+from forge.device.telemetry.condition_samples import (
+    channel_samples,
+    expiry_samples,
+    heat_samples,
+    power_samples,
+)
+from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
+from forge.device.telemetry.history import DeviceEvent, EventListener, History
+from forge.device.telemetry.metrics import Metrics, Sample
+from forge.device.telemetry.status import AgentReport, ChannelCheck, HardwareReport, write_agent
+from forge.device.telemetry.tracing import Tracer, tracer_of
+from forge.device.telemetry.triton_samples import triton_samples
+from forge.device.thermal.monitor import ThermalMonitor
+from forge.device.update.updater import Updater
+from forge.errors import ForgeError
+
+__all__ = ["Service", "allow_many", "run"]
+
+_log = logging.getLogger(__name__)
+
+_MANY: Final = 65536  # as the systemd unit says; some programs look at every one they could have
+_JITTER: Final = 0.1
+_TURN_S: Final = 1.0
+_LAST_WORDS_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of `run` without `once`.
+
+    Attributes:
+        home: the state directory.
+        agent: of this device.
+        upstream: what serves.
+        operation: power and heat.
+        hardware: what this machine is.
+        metrics: what /metrics shows.
+        report: tells `forge device status` of the running agent.
+        tracer: makes a span of each request; None makes none.
+    """
+
+    home: StateDirectory
+    agent: Agent
+    upstream: Upstream
+    operation: OperatingPoint
+    hardware: Hardware
+    metrics: Metrics
+    report: Callable[[ChannelCheck | None], None]
+    tracer: Tracer | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def run(
+        self, listening: socket.socket, config: GatewayConfig, keys: Keys | None, poll_s: float
+    ) -> None:
+        """Serve, and read the channel every `poll_s` seconds, until a signal comes.
+
+        Raises:
+            StepFailedError: the gateway ended by itself.
+        """
+        from forge.device.gateway.app import create_app
+        from forge.device.gateway.tracing import TracingMiddleware
+        from forge.device.gateway.triton_backend import TritonBackend
+
+        monitor = self.operation.monitor
+        self.metrics.collect_from(self.gauges)
+        app = create_app(
+            self.upstream, TritonBackend(), self.describe, monitor.limit, config, keys, self.metrics
+        )
+        traced = TracingMiddleware(app, self.tracer)
+        with monitor.running(), self._tracing(), serve_in_background(listening, traced):
+            _log.info("listening on %s", _url(config, listening))
+            self.report(self.agent.channel_check)
+            self._try(self.agent.start)
+            while True:
+                self._try(self.agent.update)
+                self._try(self.operation.refresh)
+                # Jitter spreads a fleet that was switched on at the same moment.
+                pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
+                self._wait(pause)
+
+    @contextlib.contextmanager
+    def _tracing(self) -> Iterator[None]:
+        """Send the last spans after the body."""
+        try:
+            yield
+        finally:
+            if self.tracer:
+                self.tracer.close()
+
+    def describe(self) -> HardwareReport:
+        """Return the document of /v1/hardware."""
+        serving, _ = self.upstream.get()
+        condition = self.operation.power(), self.operation.heat()
+        journal, check = self.agent.journal, self.agent.channel_check
+        return HardwareReport.of(self.hardware, journal, check, serving, condition)
+
+    def gauges(self) -> tuple[Sample, ...]:
+        """Return what /metrics shows of the device."""
+        uptime = time.monotonic() - self.began
+        return (
+            *device_samples(self.agent.journal, self.upstream, uptime),
+            *heat_samples(self.operation.heat()),
+            *power_samples(self.operation.power()),
+            *channel_samples(self.agent.channel_check),
+            *expiry_samples(self.home.tuf),
+            *triton_samples(self.upstream),
+        )
+
+    def _try(self, work: Callable[[], None]) -> None:
+        """Log an error of the work, and continue.
+
+        This is the outermost call of one check of the channel. A bug in Forge, or in a library,
+        must not end what serves: its traceback is logged, and the next check tries again.
+        """
+        try:
+            work()
+        except (ForgeError, OSError) as error:
+            _log.error("%s", error)
+        except Exception:  # noqa: BLE001
+            _log.exception("a bug in Forge, please report it:")
+
+    def _wait(self, seconds: float) -> None:
+        """Run the agent's loop until the next check of the channel is due."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            check_signals()
+            if not self.agent.busy and self._handle_request():
+                return
+            self._try(functools.partial(self.agent.turn, min(left, _TURN_S)))
+
+    def _handle_request(self) -> bool:
+        """Carry out an operator's request; return whether the channel is to be read now."""
+        try:
+            request = handle_pending(self.home, self.agent)
+        except (ForgeError, OSError) as error:
+            _log.error("%s", error)
+            return False
+        return request is not None and request.what == "release"
+
+
+def run(
+    state: Path,
+    *,
+    once: bool = False,
+    profile: str | None = None,
+    gateway_config: GatewayConfig | None = None,
+    poll_s: float = 60.0,
+    events: EventListener | None = None,
+) -> None:
+    """Run the device agent until SIGTERM or SIGINT; with `once`, until the channel is installed.
+
+    It logs to the loggers below `forge.device`.
+
+    Args:
+        state: a provisioned state directory.
+        once: read the channel once, install, probe, stop serving and return; opens no port.
+        profile: a profile named by hand; overrides the provisioned one.
+        gateway_config: address, port and API keys of the gateway; by default this machine only.
+        poll_s: seconds between two checks of the channel (10 % jitter, so that a fleet spreads).
+        events: gets every event, as the history does.
+
+    Raises:
+        UsageError: another agent runs here, the port is taken, or the API would be open without
+            keys.
+        ConfigurationError: the folder is not set up or cannot be written; the API keys are wrong.
+        RolledBackError, FitError, TrustError, StoreError: with `once` only; otherwise the agent
+            logs it, keeps serving what it has, and tries again.
+    """
+    home, config = StateDirectory(state), gateway_config or GatewayConfig()
+    keys = None if once else config.keys()
+    allow_many()
+    with home.locked(), stop_on_signals():
+        settings, root_bytes = _settings(home)
+        home.clean()
+        hardware, metrics = parse(collect()), Metrics()
+        updater = Updater(home, settings, root_bytes, hardware, profile)
+        notify = _notifier(home, metrics, events)
+        if once:
+            _run_once(home, updater, hardware, notify)
+        else:
+            with _listening(config) as listening:
+                service = _service(home, updater, hardware, notify, metrics, config, listening)
+                with _stopping(service.agent):
+                    service.run(listening, config, keys, poll_s)
+
+
+def _run_once(
+    home: StateDirectory, updater: Updater, hardware: Hardware, notify: EventListener
+) -> None:
+    operation = _operating_point(home, hardware)
+    agent = Agent(
+        home, updater, Upstream(),
+        runtime=_runtime(hardware), serves=False, notify=notify, configure=operation.configure,
+    )  # fmt: skip
+    with _stopping(agent):
+        agent.start()
+        if not handle_pending(home, agent):
+            agent.update()
+
+
+def _service(
+    home: StateDirectory,
+    updater: Updater,
+    hardware: Hardware,
+    notify: EventListener,
+    metrics: Metrics,
+    config: GatewayConfig,
+    listening: socket.socket,
+) -> Service:
+    operation, upstream = _operating_point(home, hardware), Upstream()
+    started = timestamp(datetime.now(UTC))
+    report = functools.partial(_report, home, hardware, _url(config, listening), started)
+    agent = Agent(
+        home, updater, upstream,
+        runtime=_runtime(hardware), notify=notify, configure=operation.configure,
+        drain_s=config.limit_s + _LAST_WORDS_S,
+        request_pending=functools.partial(pending, home), checked=report,
+    )  # fmt: skip
+    tracer = tracer_of(os.environ)
+    return Service(home, agent, upstream, operation, hardware, metrics, report, tracer)
+
+
+@contextlib.contextmanager
+def _stopping(agent: Agent) -> Iterator[None]:
+    """Stop the agent after the body, which a signal ends."""
+    try:
+        yield
+    except StopAskedError:
+        _log.info("stopping")
+    finally:
+        with no_signals():
+            agent.stop()
+
+
+@contextlib.contextmanager
+def _listening(config: GatewayConfig) -> Iterator[socket.socket]:
+    """Open the API's port before anything is started. Raises UsageError if it is taken."""
+    with listen(config.host, config.port) as listening:
+        yield listening
+
+
+def _url(config: GatewayConfig, listening: socket.socket) -> str:
+    shown = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{shown}:{listening.getsockname()[1]}"
+
+
+def _operating_point(home: StateDirectory, hardware: Hardware) -> OperatingPoint:
+    monitor = ThermalMonitor(ConcurrencyLimit(), hardware.kind)
+    return OperatingPoint(home, PowerControl(hardware.kind), monitor)
+
+
+def _runtime(hardware: Hardware) -> dict[str, str]:
+    """An engine compiled here is bound to the libraries and to the release of the board."""
+    return hardware.runtime | ({"l4t": hardware.l4t} if hardware.l4t else {})
+
+
+def _settings(home: StateDirectory) -> tuple[DeviceSettings | ForgeError, bytes]:
+    """Read the settings; or return why that fails, on a device that can serve all the same."""
+    try:
+        return read_settings(home.path)
+    except ForgeError as error:
+        if home.journal().active is None:
+            raise
+        return error, b""
+
+
+def _report(
+    home: StateDirectory, hardware: Hardware, url: str, started: str, check: ChannelCheck | None
+) -> None:
+    report = AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
+    with contextlib.suppress(OSError):  # a full disk must not end what serves
+        write_agent(home, report)
+
+
+def _notifier(
+    home: StateDirectory, metrics: Metrics, events: EventListener | None
+) -> EventListener:
+    """Pass an event to all listeners; a disk or pipe that fails must not end what serves."""
+    lock = threading.Lock()
+    declare_events(metrics)
+    listeners: list[EventListener] = [partial(count_event, metrics), History(home.path).append]
+    listeners += [events] if events else []
+
+    def notify(happened: DeviceEvent) -> None:
+        with lock:  # a repair is reported by the thread that did it
+            for listener in listeners:
+                try:
+                    listener(happened)
+                except OSError as error:
+                    text = "the event %r could not be written: %s"
+                    _log.error(text, happened.event, error)
+
+    return notify
+
+
+def allow_many() -> int:
+    """Raise the soft limit of open files towards the hard one; return what is allowed now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    infinite = resource.RLIM_INFINITY
+    wanted = _MANY if hard == infinite else min(_MANY, hard)
+    if soft == infinite or soft >= wanted:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

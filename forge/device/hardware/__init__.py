@@ -1,0 +1,1 @@
+"""Facts about this machine, the profile they match, and whether a bundle fits."""

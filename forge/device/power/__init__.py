@@ -1,0 +1,1 @@
+"""Power modes and limits: the planned commands (pure) and their execution."""

@@ -1,0 +1,1 @@
+"""State shared by agent and gateway: the active server, the limit, the release, signals."""

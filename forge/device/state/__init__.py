@@ -1,0 +1,1 @@
+"""The state directory: slots, settings, lock, integrity."""

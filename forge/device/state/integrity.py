@@ -1,0 +1,109 @@
+"""Check whether a slot still holds what was verified when it was fetched."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from forge.device.shared.release import Release, SlotName
+from forge.device.state.directory import StateDirectory
+from forge.errors import CorruptedError, TrustError
+from forge.files import sha256_file
+from forge.store.formats.tree import Tree, TreeEntry, parse
+
+__all__ = ["Damage", "by_digest", "by_size", "kept_tree"]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file of a slot that is not what it was."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+_UNKNOWN: Final = Damage("tree.json", "is lost, so what belongs in the slot is not known here")
+
+
+def by_size(home: StateDirectory, slot: SlotName, release: Release) -> tuple[Damage, ...]:
+    """Return files that are missing, too many or of another size, by stat only. Raises OSError.
+
+    Where the tree's document is lost, only their number and sum are known, from the manifest.
+    """
+    found = _check(home, slot, release, lambda _entry, _path: "")
+    return _totals(home, slot) if found == (_UNKNOWN,) else found
+
+
+def by_digest(home: StateDirectory, slot: SlotName, release: Release) -> tuple[Damage, ...]:
+    """Return the same, and files with other content: every byte is read. Raises OSError."""
+    return _check(home, slot, release, _other_bytes)
+
+
+def kept_tree(home: StateDirectory, slot: SlotName, digest: str) -> Tree | None:
+    """Return what belongs in a slot's tree; None if that is lost. Raises OSError."""
+    try:
+        return parse(home.slots.tree_document(slot), digest, str(home.slots.folder(slot)))
+    except (CorruptedError, TrustError):
+        return None
+
+
+def _check(
+    home: StateDirectory,
+    slot: SlotName,
+    release: Release,
+    content: Callable[[TreeEntry, Path], str],
+) -> tuple[Damage, ...]:
+    manifest = home.slots.manifest(slot)
+    if manifest is None or Release.of(manifest) != release:
+        return (Damage("manifest.json", f"is not that of {release}"),)
+    tree = kept_tree(home, slot, manifest.tree.digest)
+    if tree is None:
+        return (_UNKNOWN,)
+    folder = home.slots.tree(slot)
+    checked = ((entry.path, _file(folder, entry, content)) for entry in tree.entries)
+    found = [Damage(path, what) for path, what in checked if what]
+    known = {entry.path for entry in tree.entries}
+    found += [Damage(path, "does not belong here") for path in _files(folder) - known]
+    return tuple(sorted(found, key=lambda one: one.path))
+
+
+def _totals(home: StateDirectory, slot: SlotName) -> tuple[Damage, ...]:
+    manifest, folder = home.slots.manifest(slot), home.slots.tree(slot)
+    paths = _files(folder)
+    size = sum((folder / path).lstat().st_size for path in paths)
+    if manifest and (len(paths), size) == (manifest.tree.files, manifest.tree.size):
+        return ()
+    return (_UNKNOWN, Damage("tree/", f"has {len(paths)} files of {size} bytes, not what it had"))
+
+
+def _file(folder: Path, entry: TreeEntry, content: Callable[[TreeEntry, Path], str]) -> str:
+    path = folder / entry.path
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if status.st_size != entry.size:
+        return f"has {status.st_size} bytes, not {entry.size}"
+    return content(entry, path)
+
+
+def _other_bytes(entry: TreeEntry, path: Path) -> str:
+    return "" if sha256_file(path) == entry.sha256 else "has other bytes"
+
+
+def _files(folder: Path) -> set[str]:
+    """Return the paths of everything but folders."""
+    found = set()
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        found |= {Path(parent, name).relative_to(folder).as_posix() for name in (*names, *links)}
+    return found

@@ -1,0 +1,1 @@
+"""The pure transition function of an update, its events, actions and journal."""

@@ -1,0 +1,1 @@
+"""The history of events, status documents and metrics."""

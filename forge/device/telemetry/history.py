@@ -1,0 +1,218 @@
+"""Events of a device as JSON lines: the stored history, and a stream for other programs.
+
+    history.jsonl    in the state directory, fsynced, newest last, of limited size
+
+The journal alone decides what the device does. A power cut between the two writes may lose a line
+of the history.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from forge.device.shared.release import Release, SlotName
+from forge.device.state_machine.events import (
+    Crashed,
+    Failed,
+    Fetched,
+    GoBackAsked,
+    HoldLifted,
+    MachineEvent,
+    Probed,
+    Started,
+    Stopped,
+    UpdateFound,
+)
+from forge.device.state_machine.journal import Journal
+from forge.files import write_durably
+
+__all__ = ["DeviceEvent", "EventFile", "EventKind", "EventListener", "History", "between", "stream"]
+
+EventKind = Literal[
+    "started",  # the agent
+    "installing",
+    "fetched",
+    "committed",
+    "not-kept",  # activated, and rolled back from
+    "failed",  # not activated, for a reason that is not the release's
+    "crashed",  # the server of the active slot
+    "going-back",
+    "went-back",
+    "hold-lifted",
+    "repaired",
+]
+_MAX_BYTES: Final = 512 * 1024
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+_KEPT_LINES: Final = 250
+
+
+class DeviceEvent(BaseModel):
+    """One event.
+
+    Attributes:
+        at: RFC 3339, UTC.
+        event: its kind.
+        release: the release that it is about.
+        slot: the slot of that release.
+        reason: text for users.
+        fetched_bytes: read from the store for the release.
+        reused_bytes: copied from the content of the slots.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    at: str
+    event: EventKind
+    release: Release | None = None
+    slot: SlotName | None = None
+    reason: str = ""
+    fetched_bytes: int = 0
+    reused_bytes: int = 0
+
+    def line(self) -> bytes:
+        """Return the event as one line of JSON."""
+        return self.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+
+EventListener: TypeAlias = Callable[[DeviceEvent], None]
+
+
+def between(
+    before: Journal, event: MachineEvent, after: Journal, at: str
+) -> tuple[DeviceEvent, ...]:
+    """Return the events that a transition of the state machine means to users. Pure."""
+    candidate, target = after.candidate or before.candidate, after.target or before.target
+    active = before.active_release
+    found: tuple[DeviceEvent, ...] = ()
+    match event:
+        case Started():
+            found = (DeviceEvent(at=at, event="started", release=active, slot=before.active),)
+            if len(after.rollbacks) > len(before.rollbacks):  # the agent exited too often during it
+                reason = after.rollbacks[-1].reason
+                kept = DeviceEvent(at=at, event="not-kept", release=before.candidate, reason=reason)
+                found = (*found, kept.model_copy(update={"slot": before.target}))
+        case UpdateFound(release) if after.state == "fetching":
+            found = (DeviceEvent(at=at, event="installing", release=release, slot=target),)
+        case Fetched(fetched_bytes, reused_bytes):
+            moved = DeviceEvent(at=at, event="fetched", release=candidate, slot=target)
+            bytes_ = {"fetched_bytes": fetched_bytes, "reused_bytes": reused_bytes}
+            found = (moved.model_copy(update=bytes_),)
+        case Probed():
+            back = candidate == before.previous
+            kind: EventKind = "went-back" if back else "committed"
+            found = (DeviceEvent(at=at, event=kind, release=candidate, slot=target),)
+        case Stopped():
+            reason = "cancelled by another request; the partial download is kept"
+            stopped = DeviceEvent(
+                at=at, event="failed", release=candidate, slot=target, reason=reason
+            )
+            found = (stopped,)
+        case Failed(reason, _, release_fault) if candidate is not None:
+            tried = release_fault or before.state in {"activating", "probing"}
+            kind = "not-kept" if tried else "failed"
+            found = (DeviceEvent(at=at, event=kind, release=candidate, slot=target, reason=reason),)
+        case Crashed(reason) | GoBackAsked(reason):
+            found = _left(before, event, after, at, reason)
+        case HoldLifted() if before.held:
+            found = (DeviceEvent(at=at, event="hold-lifted", release=before.held.release),)
+        case _:
+            pass
+    return found
+
+
+def _left(
+    before: Journal, event: MachineEvent, after: Journal, at: str, reason: str
+) -> tuple[DeviceEvent, ...]:
+    found = []
+    if isinstance(event, Crashed):
+        crashed = DeviceEvent(at=at, event="crashed", release=before.active_release, reason=reason)
+        found.append(crashed.model_copy(update={"slot": before.active}))
+    if after.state == "activating":
+        going = DeviceEvent(at=at, event="going-back", release=after.candidate, slot=after.target)
+        found.append(going.model_copy(update={"reason": reason}))
+    return tuple(found)
+
+
+class History:
+    """The file `history.jsonl` of a state directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "history.jsonl"
+
+    def append(self, happened: DeviceEvent) -> None:
+        """Append an event durably. Raises OSError."""
+        if self._size() > _MAX_BYTES:
+            kept = b"".join(one.line() for one in self.read()[-_KEPT_LINES:])
+            write_durably(self._path, kept)
+        with self._path.open("a+b") as file:
+            # A line that a power cut truncated must not be joined with the next one.
+            end = file.seek(0, os.SEEK_END)
+            torn = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"
+            file.write((b"\n" if torn else b"") + happened.line())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[DeviceEvent]:
+        """Return all events that are valid, oldest first. Raises OSError."""
+        try:
+            with self._path.open("rb") as file:
+                lines = file.read(2 * _MAX_BYTES).splitlines()
+        except FileNotFoundError:
+            return []
+        return [one for line in lines if (one := _parse(line))]
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def stream(file: IO[bytes]) -> EventListener:
+    """Return a listener that writes each event to a stream at once."""
+
+    def write(happened: DeviceEvent) -> None:
+        file.write(happened.line())
+        file.flush()
+
+    return write
+
+
+class EventFile:
+    """A file or pipe of JSON lines; a full file is renamed to `NAME.1`, replacing the last one.
+
+    Args:
+        path: the file to append to. Raises OSError.
+        max_bytes: size at which a file is full.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = _MAX_FILE_BYTES) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._file = path.open("ab")
+
+    def write(self, happened: DeviceEvent) -> None:
+        """Write one event. Raises OSError, which may concern the rotation after the write."""
+        stream(self._file)(happened)
+        status = os.fstat(self._file.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_size >= self._max_bytes:
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            full, self._file = self._file, self._path.open("ab")
+            full.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _parse(line: bytes) -> DeviceEvent | None:
+    try:
+        return DeviceEvent.model_validate_json(line)
+    except ValidationError:
+        return None

@@ -1,0 +1,1 @@
+"""The concurrency limit by temperature: sensors, governor (pure), control loop."""

@@ -1,0 +1,1 @@
+"""Checks the channel, fetches a release, and decides what a failure means."""

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from forge.device.hardware.facts import Facts
+from forge.device.hardware.inventory import Hardware, parse, reasons_for
+from forge.profiles import MatchSection
+
+Machine = Callable[[str], Hardware]
+
+
+def match(**wanted: str) -> MatchSection:
+    return MatchSection.model_validate(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "gpu", "compute", "memory"),
+    [
+        ("thor-jetpack-7.0", "jetson", "NVIDIA Thor", "11.0", 125806),
+        ("thor-jetpack-7.1", "jetson", "NVIDIA Thor", "11.0", 125806),
+        ("thor-jetpack-7.2", "jetson", "NVIDIA Thor", "11.0", 125806),
+        ("thor-t4000", "jetson", "NVIDIA Thor", "11.0", 62500),
+        ("orin-jetpack-6", "jetson", "Orin (nvgpu)", "8.7", 62817),
+        ("orin-jetpack-7.2", "jetson", "Orin (nvgpu)", "8.7", 62817),
+        ("rtx-pro-4000", "discrete", "NVIDIA RTX PRO 4000 Blackwell", "12.0", 24467),
+        ("tesla-p40", "discrete", "Tesla P40", "6.1", 24576),
+        ("geforce", "discrete", "NVIDIA GeForce RTX 5090", "12.0", 32607),
+    ],
+)
+def test_parse_names_gpu_and_usable_memory(
+    machine: Machine, name: str, kind: str, gpu: str, compute: str, memory: int
+) -> None:
+    hardware = machine(name)
+    assert hardware.kind == kind
+    assert [found.name for found in hardware.gpus] == [gpu]
+    assert hardware.compute_capabilities == (compute,)
+    assert hardware.model_memory_mib == memory
+    assert hardware.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "l4t", "jetpack", "driver", "cuda"),
+    [
+        ("thor-jetpack-7.0", "38.2.1", "7.0", "580.00", "13.0"),
+        ("thor-jetpack-7.1", "38.4.0", "7.1", "580.00", "13.0"),
+        ("thor-jetpack-7.2", "39.2.0", "7.2", "595.78", "13.2"),
+        ("orin-jetpack-6", "36.4.3", "6", None, "12.6"),
+        ("orin-jetpack-7.2", "39.2.0", "7.2", "595.78", "13.2"),
+        ("rtx-pro-4000", None, None, "590.44.01", "13.1"),
+        ("no-gpu", None, None, None, None),
+    ],
+)
+def test_parse_names_releases(
+    machine: Machine,
+    name: str,
+    l4t: str | None,
+    jetpack: str | None,
+    driver: str | None,
+    cuda: str | None,
+) -> None:
+    hardware = machine(name)
+    assert (hardware.l4t, hardware.jetpack) == (l4t, jetpack)
+    assert (hardware.driver, hardware.cuda) == (driver, cuda)
+
+
+@pytest.mark.parametrize(
+    ("text", "jetpack"),
+    [
+        ("# R39 (release), REVISION: 2.1, GCID: 1, BOARD: generic", "7.2.1"),
+        ("# R38 (release), REVISION: 2.0, GCID: 1", "7.0"),
+        ("# R35 (release), REVISION: 4.1, GCID: 1", None),
+        ("# R38 (release), REVISION: 9.0, GCID: 1", None),
+        ("no such thing", None),
+    ],
+)
+def test_parse_maps_l4t_to_jetpack_and_guesses_nothing(text: str, jetpack: str | None) -> None:
+    assert parse(Facts("aarch64", "6.8", tegra_release=text)).jetpack == jetpack
+
+
+def test_parse_reads_the_system_tensorrt_on_a_jetson_only(machine: Machine) -> None:
+    assert machine("thor-jetpack-7.1").runtime == {"tensorrt": "10.13.3"}
+    facts = Facts("x86_64", "6.8", tensorrt_libraries=("libnvinfer.so.10.9.0",))
+    assert parse(facts).runtime == {}
+
+
+def test_parse_reads_power_modes_by_name(machine: Machine) -> None:
+    assert machine("thor-jetpack-7.2").power_modes == ("MAXN", "120W")
+    assert machine("orin-jetpack-6").power_modes == ("MAXN", "MODE_15W", "MODE_30W", "MODE_50W")
+    assert machine("no-gpu").power_modes == ()
+
+
+def test_parse_tells_a_jetson_by_its_device_tree_when_nvidia_smi_is_missing() -> None:
+    facts = Facts("aarch64", "6.8", device_tree_compatible="nvidia,p3834-0008\0nvidia,tegra264\0")
+    hardware = parse(facts)
+    assert hardware.kind == "jetson"
+    assert hardware.compute_capabilities == ("11.0",)
+
+
+def test_parse_makes_no_jetson_of_an_arm64_machine(machine: Machine) -> None:
+    hardware = machine("arm64-server")
+    assert (hardware.platform, hardware.kind, hardware.gpus) == ("linux/arm64", "cpu", ())
+
+
+def test_parse_asks_old_drivers_without_compute_capability(machine: Machine) -> None:
+    hardware = machine("two-p40-old-driver")
+    assert [gpu.memory_mib for gpu in hardware.gpus] == [22919, 22919]
+    assert hardware.compute_capabilities == ()
+    assert hardware.notes == ()
+
+
+def test_parse_notes_a_driver_that_fails(machine: Machine) -> None:
+    hardware = machine("broken-driver")
+    assert hardware.kind == "cpu"
+    assert "couldn't communicate with the NVIDIA driver" in hardware.notes[0]
+
+
+@pytest.mark.parametrize("garbage", ["", "\0", "a,b", "a,b,c,d,e", '"', ",,,", "\x1b[31m" * 99])
+def test_parse_survives_garbage(garbage: str) -> None:
+    texts: dict[str, Any] = dict.fromkeys(
+        ("smi_header", "smi_gpus", "device_tree_model", "device_tree_compatible", "tegra_release",
+         "boot_control", "nvpmodel", "meminfo", "os_release"),
+        garbage,
+    )  # fmt: skip
+    assert parse(Facts("riscv64", "?", **texts)).platform == "linux/riscv64"
+
+
+def test_rules_about_the_gpu_must_hold_for_one_gpu(machine: Machine) -> None:
+    hardware = machine("rtx-and-p40")
+    assert reasons_for(match(gpu_name="Tesla*", compute_capability="12.0"), hardware) is None
+    found = reasons_for(match(gpu_name="Tesla*", compute_capability="6.1"), hardware)
+    assert found == ("gpu_name is Tesla P40", "compute_capability is 6.1")
+
+
+def test_an_empty_match_recognises_nothing(machine: Machine) -> None:
+    assert reasons_for(match(), machine("rtx-pro-4000")) is None
+
+
+def test_collect_takes_a_missing_nvidia_smi_as_no_gpu(machine: Machine) -> None:
+    hardware = machine("no-gpu")
+    assert (hardware.kind, hardware.notes) == ("cpu", ())

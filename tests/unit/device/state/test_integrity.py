@@ -1,0 +1,96 @@
+"""Damage of a slot: what the cheap check sees and what only reading every byte does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forge import canonical
+from forge.bundle import Manifest
+from forge.device.shared.release import Release
+from forge.device.state.directory import StateDirectory
+from forge.device.state.integrity import by_digest, by_size
+from forge.store.formats.tree import Tree, TreeEntry
+from tests.support.manifests import manifest
+
+FILES = {"models/llm/1/model.py": b"print()", "runtime/lock": b"", "weights.bin": bytes(100_000)}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> StateDirectory:
+    """A device with a whole bundle in slot a."""
+    made = StateDirectory(tmp_path / "state")
+    made.clean()
+    made.slots.set_aside("a")
+    entries = []
+    for path, data in FILES.items():
+        target = made.slots.tree("a") / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        digest = canonical.sha256(data)
+        entries.append(TreeEntry(path=path, mode=0o644, size=len(data), sha256=digest))
+    tree = Tree(entries=tuple(entries))
+    sealed = manifest("1.0.0").model_copy(update={"tree": tree.reference()})
+    made.slots.mark_complete("a", sealed, tree.encode())
+    return made
+
+
+def release(home: StateDirectory) -> Release:
+    found = home.slots.manifest("a")
+    assert isinstance(found, Manifest)
+    return Release.of(found)
+
+
+def test_a_whole_slot_has_no_damage(home: StateDirectory) -> None:
+    assert by_size(home, "a", release(home)) == ()
+    assert by_digest(home, "a", release(home)) == ()
+
+
+def test_a_flipped_bit_is_seen_by_reading_and_only_by_reading(home: StateDirectory) -> None:
+    path = home.slots.tree("a") / "weights.bin"
+    data = bytearray(path.read_bytes())
+    data[70_000] ^= 1
+    path.write_bytes(data)
+    assert by_size(home, "a", release(home)) == ()
+    assert [str(one) for one in by_digest(home, "a", release(home))] == [
+        "weights.bin has other bytes"
+    ]
+
+
+def test_what_is_missing_short_too_much_or_no_file_is_seen_by_both(home: StateDirectory) -> None:
+    tree = home.slots.tree("a")
+    (tree / "weights.bin").write_bytes(bytes(99))
+    (tree / "models/llm/1/model.py").unlink()
+    (tree / "runtime/lock").unlink()
+    (tree / "runtime/lock").symlink_to("/dev/null")
+    (tree / "models/llm/1/sitecustomize.py").write_text("import os")
+    (tree / "elsewhere").symlink_to("/")
+    for check in (by_size, by_digest):
+        assert [str(one) for one in check(home, "a", release(home))] == [
+            "elsewhere does not belong here",
+            "models/llm/1/model.py is missing",
+            "models/llm/1/sitecustomize.py does not belong here",
+            "runtime/lock is not a regular file",
+            "weights.bin has 99 bytes, not 100000",
+        ]
+
+
+@pytest.mark.parametrize("name", ["tree.json", "manifest.json"])
+def test_a_lost_or_damaged_document_is_damage(home: StateDirectory, name: str) -> None:
+    wanted = release(home)
+    path = home.slots.folder("a") / name
+    for damage in (path.read_bytes()[:-3], b""):
+        path.write_bytes(damage)
+        assert [one.path for one in by_digest(home, "a", wanted)] == [name]
+    path.unlink()
+    assert [one.path for one in by_digest(home, "a", wanted)] == [name]
+
+
+def test_a_slot_of_an_older_forge_that_kept_no_tree_is_served_by_its_totals(
+    home: StateDirectory,
+) -> None:
+    (home.slots.folder("a") / "tree.json").unlink()
+    assert by_size(home, "a", release(home)) == ()
+    (home.slots.tree("a") / "weights.bin").write_bytes(bytes(99_999))
+    assert [one.path for one in by_size(home, "a", release(home))] == ["tree.json", "tree/"]

@@ -1,0 +1,136 @@
+"""The agent's loop round its gateway: a port that is taken, a gateway that ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+import forge.device.gateway.server
+from forge.device.agent.agent import Agent
+from forge.device.agent.operating_point import OperatingPoint
+from forge.device.daemon import Service
+from forge.device.gateway.config import GatewayConfig
+from forge.device.gateway.server import http_server, listen
+from forge.device.hardware.facts import collect
+from forge.device.hardware.inventory import parse
+from forge.device.power.control import PowerControl
+from forge.device.shared.concurrency import ConcurrencyLimit
+from forge.device.shared.signals import StopAskedError, ask_to_stop, stop_on_signals
+from forge.device.shared.upstream import Upstream
+from forge.device.state.directory import StateDirectory
+from forge.device.state.settings import DeviceSettings
+from forge.device.telemetry.metrics import Metrics
+from forge.device.telemetry.status import ChannelCheck
+from forge.device.thermal.monitor import ThermalMonitor
+from forge.device.update.updater import Updater
+from forge.errors import StepFailedError, StoreError
+from forge.store import cancellation
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """A device with nothing installed and a store that is not there."""
+    home = StateDirectory(tmp_path / "state")
+    home.clean()
+    hardware, upstream = parse(collect()), Upstream()
+    device = DeviceSettings(store_url=str(tmp_path / "gone"), name="llm", channel="stable")
+    updater = Updater(home, device, b"{}", hardware)
+    agent = Agent(home, updater, upstream)
+    guard = ThermalMonitor(ConcurrencyLimit(), hardware.kind)
+    operation = OperatingPoint(home, PowerControl(hardware.kind), guard)
+    reports: list[ChannelCheck | None] = []
+    return Service(home, agent, upstream, operation, hardware, Metrics(), reports.append)
+
+
+def waits() -> None:
+    """Nothing to do until the next look."""
+
+
+def looks() -> None:
+    """A store that hangs, or a bundle that takes hours."""
+    cancellation.sleep(60)
+
+
+@pytest.mark.parametrize("meanwhile", [waits, looks])
+def test_a_gateway_that_ends_ends_the_agent_whatever_it_does(
+    service: Service, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
+) -> None:
+    servers = []
+
+    def made(app: Starlette) -> uvicorn.Server:
+        servers.append(http_server(app))
+        return servers[0]
+
+    def look(_updater: Updater, _installed: object) -> None:
+        servers[0].should_exit = True  # the gateway's thread ends, and nobody asked for it
+        meanwhile()
+        raise StoreError("the store is gone")
+
+    monkeypatch.setattr(forge.device.gateway.server, "http_server", made)
+    monkeypatch.setattr(Updater, "check_channel", look)
+    begin = time.monotonic()
+    with (
+        stop_on_signals(),
+        pytest.raises(StepFailedError, match="gateway ended unexpectedly") as caught,
+    ):
+        service.run(listen("127.0.0.1", 0), GatewayConfig(), None, 600)
+    assert time.monotonic() - begin < 15
+    assert caught.value.exit_code == 5
+
+
+def test_the_loop_of_the_agent_notices_that_the_gateway_ended(
+    service: Service,
+) -> None:
+    with stop_on_signals():
+        ask_to_stop()
+        with pytest.raises(StopAskedError):
+            service.agent.turn()
+
+
+def test_a_signal_is_not_taken_for_a_gateway_that_ended(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Updater, "check_channel", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(StopAskedError), stop_on_signals():
+        service.run(listen("127.0.0.1", 0), GatewayConfig(), None, 600)
+
+
+def test_the_loop_ends_when_its_time_is_up(service: Service) -> None:
+    service._wait(0.2)
+
+
+def test_an_oserror_of_the_work_is_logged_and_ends_nothing(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    service._try(fail)
+    assert caplog.messages == ["[Errno 5] Input/output error"]
+
+
+def test_a_mistake_in_a_look_is_logged_with_its_traceback_and_ends_nothing(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise KeyError("a document without it")
+
+    service._try(fail)
+    [record] = caplog.records
+    assert (record.levelname, record.name) == ("ERROR", "forge.device.daemon")
+    assert "please report it" in caplog.text
+    assert 'in fail\n    raise KeyError("a document without it")' in caplog.text
+
+
+def test_a_signal_is_not_taken_for_a_bug(service: Service) -> None:
+    def stop() -> None:
+        raise StopAskedError
+
+    with pytest.raises(StopAskedError):
+        service._try(stop)

@@ -1,0 +1,182 @@
+"""The governor's thread: real threads, real files; only the clock of the long waits is short."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from forge.device.shared.concurrency import ConcurrencyLimit
+from forge.device.thermal import monitor
+from forge.device.thermal.monitor import ThermalMonitor
+from forge.device.thermal.sensors import Sensor, Temperatures, read
+from forge.profiles import ThermalSection
+
+THERMAL = ThermalSection(throttle_c=83, critical_c=90, batch_floor=1)
+
+
+class Board:
+    """Thermal zones below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.zone = root / "sys/class/thermal/thermal_zone0"
+        self.zone.mkdir(parents=True)
+        (self.zone / "type").write_text("tj-thermal\n")
+
+    def set(self, celsius: float) -> None:
+        new = self.zone / "new"
+        new.write_text(f"{celsius * 1000:.0f}\n")
+        new.replace(self.zone / "temp")
+
+    def lose(self) -> None:
+        (self.zone / "temp").unlink()
+
+    def look(self) -> Temperatures:
+        return read("jetson", self.root)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    made = Board(tmp_path)
+    made.set(45)
+    return made
+
+
+@pytest.fixture
+def guard(board: Board) -> ThermalMonitor:
+    return ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=board.look, period_s=0.02)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_hot_zone_lowers_the_limit_and_the_report_says_why(
+    board: Board, guard: ThermalMonitor
+) -> None:
+    with guard.running():
+        guard.govern(THERMAL, 8)
+        wait_for(lambda: guard.report().celsius == 45.0)
+        assert guard.limit.current == 8
+        board.set(95)
+        wait_for(lambda: guard.limit.current == 1)
+    report = guard.report()
+    assert report.reason == "95.0 °C is critical (90 °C)"
+    assert (report.limit, report.most, report.floor) == (1, 8, 1)
+    assert (report.throttle_c, report.critical_c) == (83.0, 90.0)
+    assert report.sensors == (Sensor(name="tj-thermal", celsius=95.0),)
+    assert report.lowered >= 1
+    assert report.decisions[-1].limit == 1
+
+
+def test_without_temperatures_of_a_bundle_its_batch_is_the_limit(
+    board: Board, guard: ThermalMonitor
+) -> None:
+    guard.govern(THERMAL, 4)
+    board.set(95)
+    guard.check()
+    assert guard.limit.current == 1
+    guard.govern(None, 4)
+    guard.check()
+    assert guard.limit.get() == (4, "the bundle sets no temperatures")
+    report = guard.report()
+    assert (report.most, report.throttle_c, report.celsius) == (None, None, 95.0)
+
+
+def test_the_next_bundle_does_not_start_full_on_a_hot_board(
+    board: Board, guard: ThermalMonitor
+) -> None:
+    guard.govern(THERMAL, 8)
+    board.set(95)
+    guard.check()
+    guard.govern(THERMAL, 4)
+    assert guard.limit.current == 1
+
+
+def test_a_sensor_that_disappears_is_counted_and_held_to_half(
+    board: Board, guard: ThermalMonitor
+) -> None:
+    guard.govern(THERMAL, 8)
+    guard.check()
+    board.lose()
+    for _ in range(3):
+        guard.check()
+    report = guard.report()
+    assert (report.limit, report.lost_readings, report.silent) == (4, 3, ("tj-thermal",))
+    assert report.reason == "the temperature can no longer be read"
+    board.set(45)
+    guard.check()
+    assert guard.report().limit == 4  # it rises slowly
+
+
+def test_a_machine_without_sensors_is_not_held_back(tmp_path: Path) -> None:
+    guard = ThermalMonitor(ConcurrencyLimit(), "cpu", read_sensors=lambda: read("cpu", tmp_path))
+    guard.govern(THERMAL, 2)
+    for _ in range(10):
+        guard.check()
+    assert guard.limit.get() == (2, "this machine has no temperature sensor")
+
+
+def test_a_bundle_is_looked_after_at_once_and_not_after_the_pause(board: Board) -> None:
+    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=board.look, period_s=600)
+    board.set(95)
+    with guard.running():
+        guard.govern(THERMAL, 8)
+        wait_for(lambda: guard.limit.current == 1)
+
+
+def test_the_thread_ends_with_its_body_however_long_its_pause(board: Board) -> None:
+    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=board.look, period_s=600)
+    begun = time.monotonic()
+    with guard.running():
+        wait_for(lambda: guard.report().celsius is not None)
+    assert time.monotonic() - begun < 10
+    assert "heat" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_nvidia_smi_that_hangs_is_asked_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monitor, "_MAX_PAUSE_S", 0.4)
+    asked: list[float] = []
+
+    def look() -> Temperatures:
+        asked.append(time.monotonic())
+        return Temperatures(problem="nvidia-smi: no answer within 5 s")
+
+    guard = ThermalMonitor(ConcurrencyLimit(), "discrete", read_sensors=look, period_s=0.05)
+    guard.govern(THERMAL, 8)
+    with guard.running():
+        wait_for(lambda: len(asked) >= 5)
+    gaps = [late - early for early, late in pairwise(asked)]
+    assert gaps[0] >= 0.1
+    assert gaps[2] >= 0.4
+    assert guard.limit.current == 4
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What threads died of, instead of a warning."""
+    died: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.append(str(args.exc_value)))
+    return died
+
+
+def test_a_governor_that_dies_leaves_a_cautious_limit(quiet: list[str]) -> None:
+    def look() -> Temperatures:
+        raise RuntimeError("a mistake")
+
+    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=look, period_s=0.01)
+    guard.govern(THERMAL, 8)
+    with guard.running():
+        wait_for(lambda: guard.limit.current == 4)
+    assert guard.limit.reason == "the governor stopped because of a bug in Forge"
+    assert quiet == ["a mistake"]
