@@ -1,0 +1,1 @@
+"""The Triton model repository: its specification, rendering and templates."""

@@ -1,0 +1,192 @@
+"""Render a Triton model repository from an engine and a profile's settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+from forge import canonical
+from forge.errors import ConfigurationError
+from forge.files import link_or_copy, write_durably
+from forge.profiles import RuntimeSection
+from forge.serving.repository.accuracy_probe import (
+    ACCURACY_FILE,
+    SCORED_BUILDERS,
+    AccuracyProbe,
+)
+from forge.serving.repository.spec import (
+    ENGINE_FILE,
+    LOCK_PATH,
+    MODELS_FOLDER,
+    EngineFacts,
+    RenderSettings,
+    Spec,
+    read_document,
+    write_spec,
+)
+from forge.serving.sampling import INPUT_TYPES
+
+__all__ = ["config_pbtxt", "make_spec", "render", "templates"]
+
+DATA_FILES: Final = ("templates/{builder}/*", "templates/shared/*")  # part of a step's key
+_SHARED: Final = "shared"  # modules that the templates' model.py import
+_LIMITS: Final = ("max_batch_size", "max_input_len", "max_seq_len", "default_max_tokens")
+_IMAGE = re.compile(r"[\w./:-]+@sha256:[0-9a-f]{64}")
+
+
+def templates() -> list[str]:
+    """Return the builders whose engines can be served: folders of templates/ with a model.py."""
+    folders = (resources.files("forge.serving.repository") / "templates").iterdir()
+    return sorted(folder.name for folder in folders if (folder / "model.py").is_file())
+
+
+def make_spec(settings: RenderSettings, engine: EngineFacts) -> Spec:
+    """Return the content of `serving.json`. Raises ConfigurationError for contradictions."""
+    limits, serving = settings.engine, settings.serving
+    if engine.builder not in templates():
+        message = f"No model repository can be rendered for builder {engine.builder!r} yet"
+        raise ConfigurationError(message, hint=f"known: {', '.join(templates())}")
+    if limits.builder not in (None, engine.builder):  # whose template alone is in the step's key
+        message = f"The engine was made by builder {engine.builder}, the profile names another"
+        raise ConfigurationError(message, why=f"engine.builder is {limits.builder}")
+    if limits.max_input_len >= limits.max_seq_len:
+        message = "engine.max_input_len leaves no room for an answer"
+        why = f"max_input_len {limits.max_input_len}, max_seq_len {limits.max_seq_len}"
+        raise ConfigurationError(message, why=why, hint="set max_seq_len to more")
+    if serving.server == "environment" and not serving.environment:
+        message = "serving.server is 'environment', but serving.environment names none"
+        raise ConfigurationError(message, hint="name a folder of dockerfiles/")
+    if serving.server == "container" and not _IMAGE.fullmatch(serving.image or ""):
+        message = "serving.server is 'container', but serving.image names none by digest"
+        raise ConfigurationError(message, hint="for example name@sha256:…")
+    if not settings.smoke.golden:
+        message = "smoke.golden is empty: a device could not check the model's answers"
+        raise ConfigurationError(message, hint="name a prompt and what its answer must contain")
+    environment = serving.environment if serving.server == "environment" else None
+    return Spec(
+        model=serving.model,
+        server=serving.server,
+        environment=environment,
+        python=serving.python,
+        lock=LOCK_PATH if environment else None,
+        image=serving.image if serving.server == "container" else None,
+        repository=MODELS_FOLDER,
+        builder=engine.builder,
+        runtime=engine.runtime,
+        max_batch_size=limits.max_batch_size,
+        max_input_len=limits.max_input_len,
+        max_seq_len=limits.max_seq_len,
+        default_max_tokens=serving.default_max_tokens,
+        settings=serving.model_dump(mode="json", include=set(RuntimeSection.model_fields)),
+        start_timeout_s=serving.start_timeout_s,
+        golden=settings.smoke.golden,
+        probe=serving.probe,
+        compile_on_device=engine.compile_on_device,
+    )
+
+
+def config_pbtxt(spec: Spec) -> str:
+    """Return Triton's config.pbtxt for a spec."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("forge.serving.repository"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - the output is protobuf text; every value is quoted by type
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template(f"{spec.builder}/config.pbtxt.j2")
+    return template.render(spec=spec, parameters=_parameters(spec), sampling_types=INPUT_TYPES)
+
+
+def _parameters(spec: Spec) -> dict[str, str]:
+    """Return what the model reads as its Limits: each value as JSON in a string of protobuf."""
+    values = {**{name: getattr(spec, name) for name in _LIMITS}, **spec.settings}
+    return {
+        name: json.dumps(value).replace("\\", "\\\\").replace('"', '\\"')
+        for name, value in values.items()
+    }
+
+
+def render(
+    engine: Path,
+    settings: RenderSettings,
+    lock: Path | None,
+    output: Path,
+    accuracy: Path | None = None,
+) -> Spec:
+    """Write the whole tree into `output`, an empty or new folder.
+
+    Args:
+        engine: the builder's output.
+        settings: the profile's fields.
+        lock: of Triton's environment; None where it is served from a container.
+        output: the folder.
+        accuracy: probe.json of the engine's receipt, for builders whose model scores tokens.
+
+    Raises:
+        ConfigurationError: the engine or the settings cannot be served.
+        OSError: the disk.
+    """
+    spec = make_spec(settings, read_document(engine / ENGINE_FILE, EngineFacts))
+    if spec.lock and lock is None:
+        raise ConfigurationError("Triton's environment is named and its lock is not given")
+    version = output / spec.repository / spec.model / "1"
+    version.mkdir(parents=True, exist_ok=True)
+    _link_tree(engine, version / "engine")
+    for name, source in _sources(spec.builder).items():
+        (version / name).write_bytes(source)
+    (version.parent / "config.pbtxt").write_text(config_pbtxt(spec), encoding="utf-8")
+    if spec.lock and lock is not None:
+        (output / spec.lock).parent.mkdir(exist_ok=True)
+        shutil.copyfile(lock, output / spec.lock)
+    if accuracy is not None and spec.builder in SCORED_BUILDERS:
+        probe = read_document(accuracy, AccuracyProbe)
+        data = canonical.dumps(probe.model_dump(mode="json"))
+        write_durably(output / ACCURACY_FILE, data + b"\n")
+    write_spec(output, spec)
+    return spec
+
+
+def _sources(builder: str) -> dict[str, bytes]:
+    """Return a template's Python files and those of shared/ that they import, also indirectly."""
+    folder = resources.files("forge.serving.repository") / "templates"
+    found, shared = _python(folder / builder), _python(folder / _SHARED)
+    while missing := {
+        name: source
+        for name, source in shared.items()
+        if name not in found
+        and any(_imports(one, name.removesuffix(".py")) for one in found.values())
+    }:
+        found |= missing
+    return found
+
+
+def _python(folder: Traversable) -> dict[str, bytes]:
+    files = (path for path in folder.iterdir() if path.name.endswith(".py"))
+    return {path.name: path.read_bytes() for path in files}
+
+
+def _imports(source: bytes, module: str) -> bool:
+    return re.search(rf"^(import|from) {module}\b".encode(), source, re.MULTILINE) is not None
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Link the files where the file system allows it: an engine may have 100 GB."""
+    for folder, folders, files in os.walk(source):
+        for name in (*folders, *files):
+            if (Path(folder) / name).is_symlink():
+                message = f"The engine holds a symbolic link: {Path(folder) / name}"
+                raise ConfigurationError(message, why="a link would not survive being shipped")
+        here = target / Path(folder).relative_to(source)
+        here.mkdir()
+        for name in files:
+            link_or_copy(Path(folder) / name, here / name)

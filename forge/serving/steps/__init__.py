@@ -1,0 +1,1 @@
+"""Commands of the steps of rendering; a step's key follows its module's imports."""

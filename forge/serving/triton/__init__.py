@@ -1,0 +1,1 @@
+"""The Triton server process and its HTTP client."""

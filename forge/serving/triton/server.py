@@ -1,0 +1,448 @@
+"""A Triton server process: start it, wait until its model is ready, measure it, stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import http.client
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from forge.environments import Installed
+from forge.errors import (
+    ConfigurationError,
+    LoadFailedError,
+    NoRunnerError,
+    PortTakenError,
+    StepFailedError,
+)
+from forge.serving.repository.spec import Spec
+from forge.serving.triton.ports import HOST, Ports, choose_ports, port_taken
+from forge.serving.triton.processes import Usage, listens, usage
+
+__all__ = ["Ports", "TritonServer", "command_line", "last_reasons", "started"]
+
+DATA_FILES: Final = ("supervisor.py",)  # part of a step's key
+_MODELS: Final = "models"
+_BACKENDS: Final = "backends"
+_POLL_S: Final = 0.1
+_REQUEST_TIMEOUT_S: Final = 5.0
+_GRACE_S: Final = 10.0
+_STUB_FAILED_S: Final = 10.0
+_TRITON_AND_MODEL: Final = 2  # processes
+_PORT_TRIES: Final = 4
+_NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
+# Variables that a server inherits: no credentials, no PYTHON… settings.
+_KEPT = re.compile(
+    "PATH|HOME|TMPDIR|LANG|LC_.*|TZ|LD_LIBRARY_PATH|(CUDA|NVIDIA|OMP|OPENVINO|OV)_.*"
+)
+_LOG_TAIL_BYTES: Final = 64 * 1024
+_REASONS: Final = 6
+# Triton's own log: E1124 04:18:00.1 123 file.cc:12] "text", with \n for a new line.
+_TRITON_ERROR = re.compile(r'^[EF]\d{4} .*?\] "?(.*?)"?$')
+_STUB_MODE: Final = 0o755
+_STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
+_OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
+_WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
+
+
+class TritonServer:
+    """One running Triton. Use `start`, then as a context manager, or call `stop`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], spec: Spec, ports: Ports, log: Path
+    ) -> None:
+        self._process = process
+        self.spec = spec
+        self.ports = ports
+        self.log = log
+        self._was_ready = False
+
+    @classmethod
+    def start(
+        cls,
+        tree: Path,
+        spec: Spec,
+        installed: Installed,
+        *,
+        work: Path,
+        ports: Ports | None = None,
+        engine: Path | None = None,
+    ) -> Self:
+        """Start Triton on a rendered tree and return at once.
+
+        Args:
+            tree: the rendered tree, which is only read.
+            spec: its serving.json.
+            installed: the environment, or this container's image, that has Triton.
+            work: folder for the log (`triton.log`) and links; may be reused.
+            ports: TCP ports to listen on.
+            engine: the engine compiled on the device, instead of the tree's `engine/`.
+
+        Raises:
+            NoRunnerError: the spec requires a container, and this process runs in none.
+            ConfigurationError: the environment has no Triton for its Python.
+            PortTakenError: a port is taken.
+            StepFailedError: the process cannot be started.
+        """
+        if spec.server == "container" and installed.triton is None:
+            message = f"Model {spec.model!r} requires a container image; Forge runs outside one"
+            raise NoRunnerError(message, hint=f"run Forge in {spec.image}, or an image based on it")
+        work = work.absolute()
+        work.mkdir(parents=True, exist_ok=True)
+        chosen = choose_ports(ports or Ports())
+        _link_backends(installed, work / _BACKENDS)
+        repository = _link_repository((tree / spec.repository).resolve(), work / _MODELS)
+        if engine is not None:
+            link = repository / spec.model / "1" / "engine"
+            link.unlink()
+            link.symlink_to(engine.resolve())
+        prefix = f"forge-{secrets.token_hex(6)}"
+        argv = command_line(installed, chosen, prefix)
+        log = work / "triton.log"
+        supervisor = [sys.executable, "-I", str(Path(__file__).with_name("supervisor.py"))]
+        wrapped = [*supervisor, f"--grace={_GRACE_S}", f"--shared-memory={prefix}", "--", *argv]
+        try:
+            with log.open("a+b") as output:  # so that the supervisor can truncate it
+                output.truncate(0)
+                process = subprocess.Popen(
+                    wrapped,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(installed, os.environ),
+                    cwd=work,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise StepFailedError("Triton could not be started", why=str(error)) from None
+        return cls(process, spec, chosen, log)
+
+    @property
+    def url(self) -> str:
+        """Return the base URL of Triton's HTTP API."""
+        return f"http://{HOST}:{self.ports.http}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Return the URL of Triton's own metrics."""
+        return f"http://{HOST}:{self.ports.metrics}/metrics"
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the supervisor, which leads the server's session and process group."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs and, once it was ready, its model's process too.
+
+        Triton 2.51 reports a model as ready whose process was killed (by the OOM killer, say), and
+        does not restart it.
+        """
+        if self._process.poll() is not None:
+            return False
+        try:
+            return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
+        except OSError:  # unknown: a lack of file descriptors must not stop a working server
+            return True
+
+    def is_ready(self) -> bool:
+        """Whether the model's own ready URL answers 200 and its process lives.
+
+        Triton opens its metrics port last and exits if that is in use, so that must be open too.
+
+        Raises:
+            OSError: this process cannot open more files; the state is unknown.
+        """
+        ready = _get(self.ports.http, f"/v2/models/{self.spec.model}/ready") == http.client.OK
+        ready = ready and (self._was_ready or listens(self.pid, self.ports.metrics))
+        self._was_ready |= ready
+        return ready and self.alive
+
+    def wait_ready(self, timeout_s: float, on_poll: Callable[[], None] = lambda: None) -> float:
+        """Wait until the model is ready; return the seconds waited.
+
+        Args:
+            timeout_s: until it must be ready.
+            on_poll: called regularly while waiting.
+
+        Raises:
+            PortTakenError: another process took a port before Triton did.
+            LoadFailedError: Triton exited or was not ready in time; its log has the reason.
+            StepFailedError: the state is unknown, because this process cannot open more files.
+        """
+        begin = time.monotonic()
+        end, stub_failed, unseen = begin + timeout_s, False, None
+        while time.monotonic() < end:
+            if not self.alive:
+                raise self._ended()
+            try:
+                if self.is_ready():
+                    return time.monotonic() - begin
+                unseen = None
+            except OSError as error:  # files may be closed again before the timeout
+                unseen = error
+            if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
+                # Triton 2.51 sometimes waits without end for a stub that logged this and exited.
+                stub_failed, end = True, min(end, time.monotonic() + _STUB_FAILED_S)
+            on_poll()
+            time.sleep(_POLL_S)
+        if unseen is not None:
+            message = f"Cannot determine whether model {self.spec.model!r} is ready"
+            hint = "raise the limit of open files: LimitNOFILE= of the unit, or ulimit -n"
+            raise StepFailedError(message, why=str(unseen), hint=hint)
+        message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
+        hint = f"its log: {self.log}; or raise serving.start_timeout_s"
+        raise LoadFailedError(message, why=self.reasons(), hint=hint)
+
+    def _ended(self) -> StepFailedError:
+        hint = f"its log: {self.log}"
+        if taken := port_taken(_tail(self.log)):
+            ports = f"{self.ports.http} and {self.ports.metrics}"
+            message = f"One of Triton's ports {ports} was taken before Triton could listen"
+            return PortTakenError(message, why=taken, hint=hint)
+        message = f"Triton exited with code {self._process.returncode} before it was ready"
+        return LoadFailedError(message, why=self.reasons(), hint=hint)
+
+    def reasons(self) -> str:
+        """Return the relevant last lines of the log."""
+        return last_reasons(_tail(self.log))
+
+    def usage(self) -> Usage:
+        """Return CPU time and memory of Triton and its model processes so far."""
+        return usage(self.pid)
+
+    def version(self) -> str:
+        """Return the version that Triton reports. Raises StepFailedError."""
+        return _version(self.ports.http)
+
+    def stop(self) -> None:
+        """Stop the server and all of its processes; do nothing if it has exited."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_GRACE_S + 10)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, 9)
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def started(
+    start: Callable[[], TritonServer],
+    timeout_s: float,
+    on_poll: Callable[[], None] = lambda: None,
+) -> tuple[TritonServer, float]:
+    """Return a server whose model is ready, and the seconds it took; a failed one is stopped.
+
+    Another process may take a port after it was chosen and before Triton binds it: then retry.
+
+    Args:
+        start: starts it, on ports that are free by then.
+        timeout_s: until the model must be ready, for each attempt.
+        on_poll: called regularly while waiting.
+
+    Raises:
+        As `TritonServer.start` and `TritonServer.wait_ready`.
+    """
+    for last in (*(False,) * (_PORT_TRIES - 1), True):
+        server = start()
+        try:
+            return server, server.wait_ready(timeout_s, on_poll)
+        except PortTakenError:
+            server.stop()
+            if last:
+                raise
+        except BaseException:
+            server.stop()
+            raise
+    raise AssertionError
+
+
+def command_line(installed: Installed, ports: Ports, prefix: str) -> list[str]:
+    """Return Triton's argv: loopback only, one model, no management calls.
+
+    Its folders are relative to the working folder: Triton 2.51 starts the stub of the Python
+    backend with a line for a shell, in which a path with a space is two words.
+    """
+    restricted = "model-repository,shared-memory,trace,logging"
+    return [
+        str(_triton(installed) / "bin" / "tritonserver"),
+        f"--model-repository={_MODELS}",
+        f"--backend-directory={_BACKENDS}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        "--model-control-mode=none",
+        "--exit-on-error=true",
+        "--strict-readiness=true",
+        "--disable-auto-complete-config",
+        "--exit-timeout-secs=5",
+        f"--http-address={HOST}",
+        f"--http-port={ports.http}",
+        # A random value that is not stored, so no client can make these calls.
+        f"--http-restricted-api={restricted}:forge={secrets.token_hex(16)}",
+        "--allow-grpc=false",
+        "--allow-metrics=true",
+        f"--metrics-address={HOST}",
+        f"--metrics-port={ports.metrics}",
+    ]
+
+
+def last_reasons(log: str) -> str:
+    """Return a log's reasons why a model did not load, else its errors, else its last lines."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip(" |+-")]
+    errors = [text for line in lines if (text := _error_text(line))]
+    models = [text for text in errors if text.startswith("failed to load '")]
+    chosen = list(dict.fromkeys(models or errors or lines))[-_REASONS:]
+    return "\n".join(chosen) or "it logged nothing"
+
+
+def _error_text(line: str) -> str:
+    if any(usual in line for usual in _WITHOUT_GPU):
+        return ""
+    if match := _TRITON_ERROR.match(line) or _STUB_ERROR.search(line):
+        parts = match.group(1).replace("\\n", "\n").splitlines()
+        return "\n".join(part for part in parts if part.strip())
+    return line if _OTHER_ERROR.match(line.strip()) else ""
+
+
+def _environment(installed: Installed, inherited: Mapping[str, str]) -> dict[str, str]:
+    packages = installed.site_packages
+    libraries = [str(installed.library_folder)]
+    if installed.triton is None:
+        libraries.append(str(packages / "nvidia_pytriton.libs"))
+    kept = {name: value for name, value in inherited.items() if _KEPT.fullmatch(name)}
+    if earlier := kept.get("LD_LIBRARY_PATH"):
+        libraries.append(earlier)
+    return kept | {
+        # Triton's Python finds its packages by the `python3` here: those of a virtual environment
+        # that the user activated must not be mixed in.
+        "PATH": os.pathsep.join([str(installed.root / "bin"), kept.get("PATH", os.defpath)]),
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "FORGE_SITE_PACKAGES": str(packages),
+    }
+
+
+def _triton(installed: Installed) -> Path:
+    return installed.triton or installed.site_packages / "pytriton" / "tritonserver"
+
+
+def _link_backends(installed: Installed, folder: Path) -> Path:
+    """Return a backend folder with the python backend and the stub of this Python version."""
+    backend = _triton(installed) / "backends" / "python"
+    name = "triton_python_backend_stub"
+    stubs = _triton(installed) / "python_backend_stubs" / installed.python
+    stub = backend / name if installed.triton else stubs / name
+    if not stub.is_file():
+        message = f"The environment has no Triton backend for Python {installed.python}"
+        hint = "its lock must contain nvidia-pytriton, which supports Python 3.8 to 3.13"
+        raise ConfigurationError(message, why=f"there is no {stub}", hint=hint)
+    target = folder / "python"
+    target.mkdir(parents=True, exist_ok=True)
+    _copy_stub(stub, target / name)
+    for path in (one for one in backend.iterdir() if one.name != name):
+        link = target / path.name
+        if not path.is_file() or (link.is_symlink() and link.readlink() == path):
+            continue  # keep a correct link: on a full disk it could not be recreated
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+    return folder
+
+
+def _copy_stub(stub: Path, target: Path) -> None:
+    """Place a copy of the stub that Triton may change.
+
+    Triton runs the stub once without arguments and, if that does not end with status 1 (it was
+    killed, or a library is missing), sets its mode to 0100. A link would let it do that to the
+    environment's file, or fail to where the file is another user's.
+    """
+    if target.is_file() and not target.is_symlink():
+        target.chmod(_STUB_MODE)  # also readable again
+        if filecmp.cmp(stub, target, shallow=False):
+            return  # keep a correct copy: on a full disk it could not be recreated
+    target.unlink(missing_ok=True)
+    new = target.with_suffix(".new")
+    shutil.copyfile(stub, new)
+    new.chmod(_STUB_MODE)
+    new.replace(target)
+    if not os.access(target, os.X_OK):  # the file system is mounted noexec
+        target.unlink()
+        target.symlink_to(stub)
+
+
+def _link_repository(source: Path, folder: Path) -> Path:
+    """Return a model repository of links to the files of the tree.
+
+    Triton's stub ignores PYTHONDONTWRITEBYTECODE, so Python writes a __pycache__ next to model.py:
+    here, and not into a tree that is verified by digest.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    for path in sorted(source.glob("*/*")):
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            target.symlink_to(path)
+            continue
+        target.mkdir()
+        for item in path.iterdir():
+            (target / item.name).symlink_to(item)
+    return folder
+
+
+def _get(port: int, path: str) -> int | None:
+    """Return the status of a GET; None without a response. Raises OSError if out of files."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in _NO_MORE_FILES:
+            raise
+        return None
+    finally:
+        connection.close()
+
+
+def _version(port: int) -> str:
+    import json
+
+    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
+    try:
+        connection.request("GET", "/v2")
+        return str(json.loads(connection.getresponse().read(_LOG_TAIL_BYTES))["version"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise StepFailedError("Triton did not report its version", why=str(error)) from None
+    finally:
+        connection.close()
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
