@@ -1,1 +1,1 @@
-"""Manifests, proofs, keys, publish and promote."""
+"""Releases: keys, proofs and manifests; publish bundles and promote them to channels."""

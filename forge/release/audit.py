@@ -1,7 +1,7 @@
-"""Whether the release metadata in a store is whole and consistent, without any key at hand.
+"""Check that the release metadata in a store is complete and consistent, without any keys.
 
-All trust is taken from the store's own first root, so this finds damage and loss, and nothing that
-a thief with a root of his own would have made consistent: that takes the root.json of a device.
+The audit trusts the first root in the store, so it finds damage and loss. It does not find metadata
+that an attacker signed consistently under another root; that takes the root.json of a device.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 
 from forge.bundle import MAX_DOCUMENT_BYTES, Manifest, parse_manifest
 from forge.errors import CorruptedError, NotInStoreError, TrustError
-from forge.release.index import check_timestamp, later_roots
-from forge.store.objects import Objects
-from forge.store.verify import Problem
+from forge.release.repository.unverified_index import check_timestamp, later_roots
+from forge.store.backends.protocol import Objects
+from forge.store.maintenance.check import Problem
 from forge.trust import layout
 
 __all__ = ["Audit", "audit"]
@@ -28,13 +28,13 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Audit:
-    """What was read and what is wrong.
+    """Result of an audit.
 
     Attributes:
-        objects: objects read.
-        bytes: bytes read.
-        problems: what is wrong.
-        bundles: `name version for profile` by the digest of each tree that a manifest names.
+        objects: number of objects read.
+        bytes: number of bytes read.
+        problems: missing, damaged and unsigned objects.
+        bundles: `name version for profile` of each manifest that refers to a tree, by tree digest.
     """
 
     objects: int = 0
@@ -44,7 +44,11 @@ class Audit:
 
 
 def audit(objects: Objects) -> Audit:
-    """Follow the signed chain from the first root to every target. Raises StoreError."""
+    """Verify the signed metadata from the first root to every target.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
     auditor = _Auditor(objects)
     auditor.run()
     return auditor.found
@@ -58,7 +62,7 @@ class _Auditor:
     def run(self) -> None:
         if self._objects.size(layout.TIMESTAMP_NAME) is None:
             self._try(layout.TIMESTAMP_NAME, lambda: check_timestamp(self._objects))
-            return  # nothing was ever published, or that is the problem
+            return  # nothing was published, or the timestamp is the problem
         root = self._root()
         if root is None:
             return
@@ -81,7 +85,7 @@ class _Auditor:
                 self._targets(document)
 
     def _root(self) -> Root | None:
-        """The newest of the chain of roots, each signed by the one before and by itself."""
+        """Return the newest root of the chain, each signed by its predecessor and by itself."""
         last: Root | None = None
         for version, data in self._roots():
             before = last
@@ -112,7 +116,7 @@ class _Auditor:
     def _role(self, role: str, delegator: Root | Targets, snapshot: Snapshot) -> Targets | None:
         meta = snapshot.meta.get(f"{role}.json")
         if meta is None:
-            self._problem(layout.METADATA_PREFIX, f"the snapshot does not mention {role}")
+            self._problem(layout.METADATA_PREFIX, f"the snapshot does not list {role}")
             return None
         name = layout.metadata_name(role, meta.version)
         return self._metadata(name, role, delegator, Targets, meta.verify_length_and_hashes)
@@ -131,7 +135,7 @@ class _Auditor:
             metadata = Metadata.from_bytes(data)
             delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
             if not isinstance(metadata.signed, kind):
-                raise TrustError(f"it is no {role} metadata")
+                raise TrustError(f"it is not {role} metadata")
             return metadata.signed
 
         return self._try(name, read)
@@ -165,7 +169,7 @@ class _Auditor:
         self.found.bytes += len(data)
 
     def _try(self, name: str, check: Callable[[], _T]) -> _T | None:
-        """What `check` returns; None, and a problem of `name`, where that does not hold."""
+        """Return the result of `check`; record a problem of `name` and return None if it fails."""
         try:
             return check()
         except NotInStoreError:

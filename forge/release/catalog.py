@@ -1,6 +1,6 @@
-"""What is published, for the publisher: bundles, versions, profiles, channels, baselines.
+"""List what is published, for the publisher: bundles, versions, profiles, channels, baselines.
 
-Read plainly from the store and not verified; a device uses `forge.trust.client` instead.
+The metadata is read from the store without verification; a device uses `forge.trust.client`.
 """
 
 from __future__ import annotations
@@ -9,59 +9,69 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Protocol
 
+from forge.accuracy.receipt import Receipt
 from forge.bundle import (
     MAX_DOCUMENT_BYTES,
     Manifest,
-    SmokeSummary,
     parse_manifest,
     version_order,
 )
 from forge.canonical import sha256
-from forge.errors import CorruptedError, NotInStoreError
-from forge.release.index import Entry, Index, check_timestamp, read_index
-from forge.store.objects import Objects
+from forge.errors import CorruptedError, NotInStoreError, UsageError
+from forge.release.measured import baseline_of, read_accuracy, read_performance
+from forge.release.repository.unverified_index import (
+    PublishedEntry,
+    UnverifiedIndex,
+    check_timestamp,
+    read_index,
+)
+from forge.smoke.result import Baseline, Result
+from forge.store.backends.protocol import Objects
 from forge.trust import layout
 
-__all__ = ["Catalog", "HasObjects", "live_actions", "live_trees"]
+__all__ = ["Catalog", "HasObjects", "live_actions", "live_trees", "only_name"]
 
 
 class HasObjects(Protocol):
-    """A store, as far as the catalog looks at it."""
+    """The part of a store that the catalog uses."""
 
     @property
     def objects(self) -> Objects:
-        """The store's bytes."""
+        """Return the objects of the store."""
 
 
 class Catalog:
-    """Everything published in one store, read once, at the first question.
+    """Everything published in one store; the metadata is read once, by the first method called.
 
-    Every method raises TrustError or StoreError when the metadata cannot be read.
+    Args:
+        objects: the store.
+
+    Every method raises TrustError or StoreError if the metadata cannot be read.
     """
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     @cached_property
-    def index(self) -> Index:
-        """The metadata behind all answers."""
+    def index(self) -> UnverifiedIndex:
+        """Return the published metadata."""
         return read_index(self._objects)
 
     def names(self) -> list[str]:
-        """Names of all bundles, sorted."""
+        """Return the names of all bundles, sorted."""
         return sorted({path.split("/")[1] for path in self.index.bundles})
 
     def versions(self, name: str) -> list[str]:
-        """Versions of a bundle, newest first."""
+        """Return the versions of a bundle, newest first."""
         found = {path.split("/")[2] for path in self.index.bundles if path.split("/")[1] == name}
         return sorted(found, key=version_order, reverse=True)
 
     def profiles(self, name: str, version: str) -> list[str]:
-        """Profiles of one version, sorted."""
+        """Return the profiles of one version, sorted."""
         return sorted(self.index.published(name, version))
 
     def channels(self, name: str) -> dict[str, str]:
-        """Version by channel of one bundle."""
+        """Return the version that each channel of a bundle points to."""
         prefix = f"channels/{name}/"
         return {
             path.removeprefix(prefix).removesuffix(".json"): str(entry.custom.get("version", ""))
@@ -70,36 +80,93 @@ class Catalog:
         }
 
     def manifest(self, name: str, version: str, profile: str) -> Manifest:
-        """One manifest. Raises NotInStoreError, CorruptedError, TrustError."""
+        """Return one manifest.
+
+        Raises:
+            NotInStoreError: this version is not published for this profile.
+            CorruptedError: the manifest is damaged.
+        """
         entry = self.index.published(name, version).get(profile)
         if entry is None:
             raise NotInStoreError(
                 f"{name} {version} for {profile} is not published in {self._objects.url}",
-                hint="forge bundle list shows what is",
+                hint="run 'forge bundle list' to see what is published",
             )
         return read_manifest(self._objects, f"bundles/{name}/{version}/{profile}.json", entry)
 
-    def baseline(self, name: str, profile: str, before_version: str) -> SmokeSummary | None:
-        """What the newest lower version of a bundle measured on this profile; None if none is."""
+    def baseline(self, name: str, profile: str, before_version: str) -> Baseline | None:
+        """Return what was measured of the newest lower version on this profile; None without one.
+
+        Raises also CorruptedError if that measurement is damaged.
+        """
         limit = version_order(before_version)
         for version in self.versions(name):
             if version_order(version) < limit and profile in self.profiles(name, version):
-                return self.manifest(name, version, profile).smoke
+                return baseline_of(self._objects, self.manifest(name, version, profile))
         return None
+
+    def receipt(self, name: str, profile: str, before_version: str) -> Receipt | None:
+        """Return the accuracy receipt of the newest lower version on this profile.
+
+        None without one: no lower version, or one that was published without a receipt. Raises also
+        CorruptedError if it is damaged.
+        """
+        limit = version_order(before_version)
+        for version in self.versions(name):
+            if version_order(version) < limit and profile in self.profiles(name, version):
+                return read_accuracy(self._objects, self.manifest(name, version, profile))
+        return None
+
+    def performance(self, manifest: Manifest) -> Result | None:
+        """Return the result of the smoke benchmark; None: published by a version without it.
+
+        Raises CorruptedError if it is damaged.
+        """
+        return read_performance(self._objects, manifest)
+
+    def accuracy(self, manifest: Manifest) -> Receipt | None:
+        """Return the accuracy receipt; None: published by a version without it.
+
+        Raises CorruptedError if it is damaged.
+        """
+        return read_accuracy(self._objects, manifest)
+
+
+def only_name(catalog: Catalog, name: str | None) -> str:
+    """Return `name`, or the name of the only bundle in the store.
+
+    Raises UsageError: no name was given, and the store has none or several.
+    """
+    names = catalog.names()
+    if name:
+        return name
+    if len(names) != 1:
+        if not names:
+            raise UsageError(
+                "The store has no published bundle", hint="publish one: forge run release"
+            )
+        found = ", ".join(names)
+        raise UsageError(
+            f"More than one bundle in the store: {found}", hint="choose one with --name"
+        )
+    return names[0]
 
 
 def live_trees(store: HasObjects, keep: int) -> Iterator[str]:
-    """Tree digests that garbage collection must not touch.
+    """Yield the digests of the trees that garbage collection must keep.
 
-    Nothing is read before the first is asked for: the collector does so when it has made sure
-    that nobody publishes.
+    Nothing is read before the first digest is taken: the collector takes it when no publisher is
+    active.
 
     Args:
         store: the store.
-        keep: how many of the newest versions of each bundle stay, beside those on a channel.
+        keep: number of the newest versions of each bundle to keep, in addition to those that a
+            channel points to.
 
     Raises:
-        TrustError: the metadata cannot be read, or has lost its timestamp: nothing would be live.
+        TrustError: the metadata is not valid, or its timestamp is missing, so that no tree would be
+            live.
+        StoreError: the store cannot be reached.
     """
     for manifest in _live(store, keep):
         yield manifest.tree.digest
@@ -107,9 +174,9 @@ def live_trees(store: HasObjects, keep: int) -> Iterator[str]:
 
 
 def live_actions(store: HasObjects, keep: int) -> Iterator[str]:
-    """Keys of the results that the same versions were made from, so that a release can be repeated.
+    """Yield the keys of the step results that those versions were built from.
 
-    Arguments and errors as `live_trees`.
+    They are kept so that a release can be repeated. Arguments and errors as for `live_trees`.
     """
     for manifest in _live(store, keep):
         yield from (link.key for link in manifest.chain)
@@ -125,8 +192,14 @@ def _live(store: HasObjects, keep: int) -> Iterator[Manifest]:
                 yield catalog.manifest(name, version, profile)
 
 
-def read_manifest(objects: Objects, path: str, entry: Entry) -> Manifest:
-    """The manifest a target entry describes. Raises CorruptedError, TrustError, StoreError."""
+def read_manifest(objects: Objects, path: str, entry: PublishedEntry) -> Manifest:
+    """Return the manifest that a target entry describes.
+
+    Raises:
+        CorruptedError: it does not have the digest of the entry.
+        TrustError: it is not a valid manifest.
+        StoreError: it is missing, or the store cannot be reached.
+    """
     name = layout.target_name(path, entry.sha256)
     data = objects.read(name, max_bytes=MAX_DOCUMENT_BYTES).data
     if sha256(data) != entry.sha256:

@@ -1,4 +1,4 @@
-"""Publish a bundle version and move a channel: one signed metadata update, all or nothing."""
+"""Publish a bundle version and move a channel, in one atomic update of signed metadata."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from forge.bundle import (
 )
 from forge.canonical import Json
 from forge.errors import ConflictError, NotInStoreError, UsageError
+from forge.release.attest.verify import check_proofs
 from forge.release.catalog import read_manifest
-from forge.release.check import check_proofs
-from forge.release.index import Entry
-from forge.store import leases
-from forge.store.objects import Objects
+from forge.release.repository.unverified_index import PublishedEntry
+from forge.store.backends.protocol import Objects
+from forge.store.locks import leases
 from forge.trust.proof_keys import ProofKeys
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
 
-    from forge.release.edit import Edit
-    from forge.release.keyring import Keyring
-    from forge.release.manifests import Planned
+    from forge.release.keys.keyring import Keyring
+    from forge.release.manifest import PlannedManifest
+    from forge.release.repository.edit import Edit
 
 __all__ = [
     "Outcome",
@@ -53,29 +53,29 @@ _LEASE_WAIT_S: Final = 15.0
 
 
 class VersionTakenError(ConflictError):
-    """This version was published before, with other content."""
+    """The version is already published with other content."""
 
 
 class ReleaseStore(Protocol):
-    """A store, as far as publishing looks at it."""
+    """The part of a store that publishing uses."""
 
     @property
     def objects(self) -> Objects:
-        """The store's bytes."""
+        """Return the objects of the store."""
 
     def lease(
         self, name: str, *, owner: str, ttl_s: float, wait_s: float
     ) -> AbstractContextManager[object]:
-        """Hold a lease for the body."""
+        """Return a context that holds a lease."""
 
     def writing(self, owner: str) -> AbstractContextManager[object]:
-        """Keep garbage collection away for the body."""
+        """Return a context in which garbage is not collected."""
 
     def has_tree(self, digest: str) -> bool:
-        """Whether a tree is here."""
+        """Return whether a tree is in the store."""
 
     def read_file(self, digest: str, path: str, *, max_bytes: int) -> bytes:
-        """One small file of a tree."""
+        """Return the bytes of a small file of a tree."""
 
 
 ProofCheck = Callable[[ReleaseStore, Manifest, ProofKeys], None]
@@ -83,7 +83,7 @@ ProofCheck = Callable[[ReleaseStore, Manifest, ProofKeys], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one profile: `published`, or `unchanged` when it was there already."""
+    """Outcome for one profile: `published`, or `unchanged` if it was published before."""
 
     profile: str
     tree: str
@@ -92,14 +92,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Published:
-    """What publishing did.
+    """Result of publishing.
 
     Attributes:
-        name: of the bundle.
-        version: of the bundle.
-        channel: that was to be moved.
-        points_to: the version the channel points to now; newer than `version` if it was.
-        parts: one for each profile.
+        name: name of the bundle.
+        version: its version.
+        channel: the requested channel.
+        points_to: version that the channel points to now; newer than `version` if it was before.
+        parts: the outcome for each profile.
         written: whether anything was signed.
     """
 
@@ -111,7 +111,7 @@ class Published:
     written: bool
 
     def as_json(self) -> dict[str, Json]:
-        """For `--json`."""
+        """Return the result as JSON, for `--json`."""
         parts: list[Json] = [
             {"profile": part.profile, "tree": part.tree, "outcome": part.outcome}
             for part in self.parts
@@ -128,34 +128,35 @@ class Published:
 
 def publish(
     store: ReleaseStore,
-    ring: Keyring,
-    planned: Sequence[Planned],
+    keyring: Keyring,
+    planned: Sequence[PlannedManifest],
     channel: str,
     *,
     now: datetime,
     check: ProofCheck = check_proofs,
 ) -> Published:
-    """Add manifests of one version and point `channel` to it, unless that points to a newer one.
+    """Publish manifests of one version, and point `channel` to it unless it points to a newer one.
 
-    Safe to repeat: what is there already stays as it was first published. A profile may be added
-    to a version later; one that is there is never changed.
+    Publishing is idempotent: a profile that is already published is never changed. A profile may be
+    added to a version later.
 
     Args:
-        store: where.
-        ring: keys of bundles, channels and online.
+        store: the store.
+        keyring: keys of bundles, channels and online.
         planned: manifests of one name and version.
         channel: the channel to move.
         now: time of the signatures.
-        check: refuses a new manifest whose proofs devices would not believe.
+        check: verifies the proofs of each new manifest.
 
     Raises:
-        VersionTakenError: a profile of this version was published with other content.
+        VersionTakenError: a profile of this version is published with other content.
         NotInStoreError: a tree of a manifest is not in the store.
-        ConflictError: other publishers were faster each time; run it again.
-        TrustError: bad metadata, or devices would not believe the proofs.
-        StoreError, UsageError: no store, no key.
+        ConflictError: other publishers wrote first at every attempt, or garbage is being collected.
+        TrustError: the metadata is not valid, or devices would refuse the proofs.
+        UsageError: a key is missing.
+        StoreError: the store cannot be reached.
     """
-    from forge.release import repository
+    from forge.release.repository import update
 
     first = planned[0].manifest
     parts: list[Outcome] = []
@@ -176,37 +177,44 @@ def publish(
     with _publishing(store, first.name):
         for one in planned:
             _check_tree(store, one.manifest)
-        written = repository.update(store.objects, ring, change, now=now)
+        written = update.update(store.objects, keyring, change, now=now)
     return Published(first.name, first.version, channel, points_to[-1], tuple(parts), written)
 
 
-def promote(
+def promote(  # noqa: PLR0913 - each is a choice of the publisher
     store: ReleaseStore,
-    ring: Keyring,
+    keyring: Keyring,
     name: str,
     version: str,
     channel: str,
     *,
     now: datetime,
     force: bool = False,
+    check: ProofCheck = check_proofs,
 ) -> str | None:
-    """Point a channel to a published version; returns the version it pointed to before.
+    """Point a channel to a published version that devices accept.
 
     Args:
-        store: where.
-        ring: keys of channels and online.
-        name: of the bundle.
-        version: that is published.
-        channel: made if there is none.
+        store: the store.
+        keyring: keys of channels and online.
+        name: name of the bundle.
+        version: a published version.
+        channel: the channel; created if it does not exist.
         now: time of the signatures.
-        force: allow going back to a lower version.
+        force: allow a version that is lower than the channel's.
+        check: verifies the proofs of each manifest: its keys may have been revoked.
+
+    Returns:
+        The version that the channel pointed to before; None if it did not exist.
 
     Raises:
-        UsageError: no such version, or it is lower than the channel's and `force` is not given.
-        NotInStoreError: its trees were collected as garbage.
-        ConflictError, TrustError, StoreError: as `publish`.
+        UsageError: the version is not published, or it is lower than the channel's and `force` is
+            not set.
+        NotInStoreError: its trees were deleted as garbage.
+        TrustError: devices would refuse it.
+        ConflictError, StoreError: as for `publish`.
     """
-    from forge.release import repository
+    from forge.release.repository import update
 
     check_name(name, "Bundle")
     check_version(version)
@@ -221,19 +229,20 @@ def promote(
         if lower and not force:
             raise UsageError(
                 f"Channel {channel} of {name} points to {current}, {version} is lower",
-                why="devices would go back",
+                why="devices would install the lower version",
                 hint=f"forge promote {version} {channel} --name {name} --force",
             )
         _point(store.objects, edit, name, channel, version)
         for manifest in _manifests(store.objects, edit, name, version):
             _check_tree(store, manifest)
+            check(store, manifest, edit.proof_keys())
 
     with _publishing(store, name):
-        repository.update(store.objects, ring, change, now=now)
+        update.update(store.objects, keyring, change, now=now)
     return before[-1]
 
 
-def _add(objects: Objects, edit: Edit, planned: Planned) -> Outcome:
+def _add(objects: Objects, edit: Edit, planned: PlannedManifest) -> Outcome:
     manifest = planned.manifest
     path = manifest_path(manifest.name, manifest.version, manifest.profile)
     known = edit.targets["bundles"].get(path)
@@ -269,9 +278,9 @@ def _check_tree(store: ReleaseStore, manifest: Manifest) -> None:
     for tree in (manifest.tree, manifest.proofs):
         if not store.has_tree(tree.digest):
             raise NotInStoreError(
-                f"{manifest.name} {manifest.version} for {manifest.profile} is not all there",
+                f"{manifest.name} {manifest.version} for {manifest.profile} is incomplete",
                 why=f"tree {tree.digest[:12]} is not in {store.objects.url}",
-                hint="run the pipeline again: what is missing is built again",
+                hint="run the pipeline again to build the missing tree",
             )
 
 
@@ -298,15 +307,15 @@ def _check_published(edit: Edit, name: str, version: str) -> None:
             f"{name} {version} is not published", hint=f"published: {', '.join(versions)}"
         )
     names = ", ".join(sorted({its_name for its_name, _ in known})) or "nothing"
-    raise UsageError(f"There is no bundle {name!r}", hint=f"published: {names}")
+    raise UsageError(f"No bundle {name!r} is published", hint=f"published: {names}")
 
 
 def _taken(new: Manifest, old: Manifest) -> VersionTakenError:
     fields = ", ".join(_differences(new.model_dump(mode="json"), old.model_dump(mode="json")))
     return VersionTakenError(
-        f"{new.name} {new.version} for {new.profile} is published with other content",
+        f"{new.name} {new.version} for {new.profile} is already published with other content",
         why=f"differs in {fields}",
-        hint="a published version never changes: release this as a new version",
+        hint="a published version never changes; release this as a new version",
     )
 
 
@@ -321,15 +330,16 @@ def _differences(new: Mapping[str, Json], old: Mapping[str, Json]) -> Iterator[s
             yield section
 
 
-def _entry(target: TargetFile) -> Entry:
-    return Entry(target.length, target.hashes["sha256"], target.custom or {})
+def _entry(target: TargetFile) -> PublishedEntry:
+    return PublishedEntry(target.length, target.hashes["sha256"], target.custom or {})
 
 
 @contextlib.contextmanager
 def _publishing(store: ReleaseStore, name: str) -> Iterator[None]:
-    """Keep garbage collection away, and wait a little for another publisher.
+    """Return a context in which garbage is not collected; wait briefly for another publisher.
 
-    The lease is a courtesy; the conditional write is what keeps two publishers apart.
+    The lease only avoids useless attempts; the conditional write of the timestamp is what prevents
+    two publishers from overwriting each other.
     """
     owner = f"publish {name} on {leases.owner()}"
     with contextlib.ExitStack() as stack:
@@ -340,5 +350,5 @@ def _publishing(store: ReleaseStore, name: str) -> Iterator[None]:
             )
             stack.enter_context(lease)
         except ConflictError as error:
-            _log.info("Publishing beside another publisher: %s", error)
+            _log.info("Another publisher is active: %s", error)
         yield

@@ -1,1 +1,1 @@
-"""Trust shared by publisher and device: names in a store, a TUF client, proofs."""
+"""Verification shared by publisher and device: names in a store, a TUF client, proofs."""

@@ -1,11 +1,11 @@
-"""The TUF client over a store: what a device, or anyone, may believe of it.
+"""The TUF client: read verified channels and manifests from a store.
 
     trusted = TrustedStore(objects, state_dir, root_bytes)
     trusted.refresh()
     channel = trusted.channel("demo", "stable")
     manifest = trusted.manifest("demo", channel.version, "development")
 
-One process at a time may use a state folder; the device's agent holds a lock for that.
+Only one process at a time may use a state folder; the device's agent holds a lock for it.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from forge.bundle import (
 from forge.canonical import sha256
 from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError, UsageError
 from forge.files import fsync_directory, write_durably
-from forge.store.objects import Objects, tries
+from forge.store.backends.protocol import Objects, read_attempts
 from forge.trust import layout
 from forge.trust.clock import TOLERANCE, LowerBound, believable, moment
-from forge.trust.explain import tuf_errors
 from forge.trust.proof_keys import (
     MAX_PROOF_KEYS_BYTES,
     ProofKeys,
     parse_proof_keys,
 )
+from forge.trust.tuf_errors import tuf_errors
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -53,13 +53,13 @@ _log = logging.getLogger(__name__)
 
 
 class TrustedStore:
-    """A store seen through signatures.
+    """Verified channels, manifests and keys of a store.
 
     Args:
-        objects: where the metadata is read.
-        state_dir: where trusted metadata is kept between runs, so that going back is noticed.
-        root_bytes: the root metadata this device was set up with; all trust starts here.
-        now: the time by this machine's clock; asked for at each refresh when None.
+        objects: the store.
+        state_dir: folder for trusted metadata between runs, which detects rollback attacks.
+        root_bytes: the root metadata that this device was provisioned with, the root of trust.
+        now: current time; None: the clock of this machine at each refresh.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class TrustedStore:
         self._root = root_bytes
         self._now = now
         self._bound = LowerBound(state_dir / "time.json")
-        self._asked: list[str] = []  # the object read last
+        self._requested: list[str] = []  # name of the object read last
         self._updater: Updater | None = None
 
     def refresh(self) -> None:
         """Read and verify the newest metadata; may be called again at any time.
 
         Raises:
-            TrustError: a signature, an expiry, a version or a digest does not hold.
-            StoreError: the store is out of reach, or the state folder cannot be written.
+            TrustError: a signature, an expiry, a version or a digest is not valid.
+            StoreError: the store is unreachable, or the state folder cannot be written.
         """
         clock = self._now or datetime.now(UTC)
         with _disk_errors(self._dir):
@@ -92,11 +92,11 @@ class TrustedStore:
                 try:
                     self._refresh(updater)
                 except TrustError:
-                    if not self._again(updater):
+                    if not self._should_retry(updater):
                         raise
                 else:
                     break
-            self._move_on(updater, clock, now)
+            self._raise_time_bound(updater, clock, now)
         self._updater = updater
 
     def _refresh(self, updater: Updater) -> None:
@@ -106,31 +106,31 @@ class TrustedStore:
             finally:
                 _make_durable(self._dir)
 
-    def _again(self, updater: Updater) -> bool:
-        """Whether to try once more: time was wrong, or another mirror may tell the truth."""
+    def _should_retry(self, updater: Updater) -> bool:
+        """Return whether to retry: the time bound was wrong, or another mirror may be correct."""
         if self._bound.outdated(_timestamp_keys(updater)):
             self._bound.forget()
             return True
-        return any(self._objects.doubt(name) for name in self._asked)
+        return any(self._objects.report_bad_copy(name) for name in self._requested)
 
-    def _move_on(self, updater: Updater, clock: datetime, now: datetime) -> None:
-        """Judge expiry by the moment the timestamp was signed if that is later, and keep it.
+    def _raise_time_bound(self, updater: Updater, clock: datetime, now: datetime) -> None:
+        """Raise the lower bound of the time to that of the timestamp's signature, if it is later.
 
-        Unless it is not believable: then this machine's time counts, and nothing is kept.
+        A signing time that is not plausible is ignored: then this machine's clock is used.
         """
         signed_at = _signed_at(updater)
         if signed_at is None:
             return
         if not believable(signed_at, clock, now):
             _log.warning(
-                "Metadata was signed on %s, this machine's clock says %s: one of them is wrong. "
-                "Expiry is judged by this machine's; see to its clock and to the publisher's.",
+                "Metadata was signed on %s, but this machine's clock is at %s. Expiry is checked "
+                "against this machine's clock; check both its clock and the publisher's.",
                 f"{signed_at:%Y-%m-%d}", f"{clock:%Y-%m-%d}",
             )  # fmt: skip
             return
         if clock < signed_at - TOLERANCE:
             _log.warning(
-                "This machine's clock says %s, and metadata was signed on %s: set the clock "
+                "This machine's clock is at %s, but metadata was signed on %s: set the clock "
                 "('timedatectl set-ntp true').", f"{clock:%Y-%m-%d}", f"{signed_at:%Y-%m-%d}",
             )  # fmt: skip
         trusted = updater._trusted_set  # noqa: SLF001  as in _new_updater
@@ -140,12 +140,12 @@ class TrustedStore:
                 raise TrustError(
                     f"The release metadata in {self._objects.url} has expired",
                     why=f"{role.type} expired before the timestamp was signed",
-                    hint="the publisher runs 'forge keys refresh'; nothing was changed here",
+                    hint="the publisher must run 'forge keys refresh'; nothing was changed",
                 )
         self._bound.raise_to(signed_at, _timestamp_keys(updater))
 
     def channel(self, name: str, channel: str) -> Channel:
-        """What a channel points to. Raises NotInStoreError, TrustError, StoreError."""
+        """Return a channel. Raises NotInStoreError, TrustError, StoreError."""
         path = channel_path(check_name(name, "Bundle"), check_name(channel, "Channel"))
         found = parse_channel(self._target(path, MAX_DOCUMENT_BYTES))
         if (found.name, found.channel) != (name, channel):
@@ -153,7 +153,7 @@ class TrustedStore:
         return found
 
     def manifest(self, name: str, version: str, profile: str) -> Manifest:
-        """One profile of one bundle. Raises NotInStoreError, TrustError, StoreError."""
+        """Return the manifest of one profile. Raises NotInStoreError, TrustError, StoreError."""
         path = manifest_path(
             check_name(name, "Bundle"), check_version(version), check_name(profile, "Profile")
         )
@@ -163,7 +163,7 @@ class TrustedStore:
         return found
 
     def proof_keys(self) -> ProofKeys:
-        """Keys for `verify_provenance` and `verify_model_signature`. Raises as `manifest`."""
+        """Return the keys that verify proofs. Raises as `manifest`."""
         return parse_proof_keys(self._target(layout.PROOF_KEYS_PATH, MAX_PROOF_KEYS_BYTES))
 
     def _new_updater(self, now: datetime) -> Updater:
@@ -176,20 +176,20 @@ class TrustedStore:
             updater = Updater(
                 str(metadata),
                 layout.METADATA_PREFIX,
-                fetcher=_fetcher(self._objects, self._asked),
+                fetcher=_fetcher(self._objects, self._requested),
                 bootstrap=self._root,
             )
-        # python-tuf has no argument for the time; this attribute is where all its checks look.
+        # python-tuf has no argument for the time; all of its checks read this attribute.
         updater._trusted_set.reference_time = now  # noqa: SLF001
         return updater
 
     def _target(self, path: str, max_bytes: int) -> bytes:
         if self._updater is None:
-            raise UsageError("TrustedStore.refresh() comes before reading")
+            raise UsageError("call TrustedStore.refresh() before reading")
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
             info = self._info(self._updater, path)
             if info is None:
-                hint = "forge bundle list shows what is published"
+                hint = "to list published bundles, run: forge bundle list"
                 raise NotInStoreError(f"{path} is not published in {self._objects.url}", hint=hint)
             if info.length > max_bytes:
                 raise TrustError(f"{path} is larger than {max_bytes} bytes")
@@ -199,14 +199,14 @@ class TrustedStore:
             return self._cached(path, digest, info.length)
 
     def _info(self, updater: Updater, path: str) -> TargetFile | None:
-        """What is signed of a target; a mirror with wrong metadata is passed over."""
+        """Return the signed length and digest of a target, trying other mirrors on bad metadata."""
         from tuf.api.exceptions import RepositoryError
 
         while True:
             try:
                 return updater.get_targetinfo(path)
             except RepositoryError:
-                if not any(self._objects.doubt(name) for name in self._asked):
+                if not any(self._objects.report_bad_copy(name) for name in self._requested):
                     raise
 
     def _cached(self, path: str, digest: str, length: int) -> bytes:
@@ -218,7 +218,7 @@ class TrustedStore:
         if sha256(data) == digest:
             return data
         name = layout.target_name(path, digest)
-        for _ in tries(self._objects, name):
+        for _ in read_attempts(self._objects, name):
             try:
                 data = self._objects.read(name, max_bytes=length).data
             except CorruptedError:
@@ -239,40 +239,40 @@ class TrustedStore:
 
 
 def _timestamp_keys(updater: Updater) -> list[str]:
-    """Ids of the keys that root names for the timestamp."""
-    return list(updater._trusted_set.root.roles["timestamp"].keyids)  # noqa: SLF001  no public way
+    """Return the ids of the timestamp keys in root."""
+    return list(updater._trusted_set.root.roles["timestamp"].keyids)  # noqa: SLF001  no public API
 
 
 def _signed_at(updater: Updater) -> datetime | None:
-    """When the timestamp says it was signed. Raises TrustError if that is no time."""
+    """Return the signing time in the timestamp. Raises TrustError if it is not valid."""
     return moment(updater._trusted_set.timestamp.unrecognized_fields.get("signed_at"))  # noqa: SLF001
 
 
 def _misplaced(path: str, found: str) -> TrustError:
     return TrustError(
-        f"{path} holds another document",
-        why=f"it says it is {found}",
-        hint="do not use this bundle; report its publisher",
+        f"{path} contains another document",
+        why=f"it is for {found}",
+        hint="do not use this bundle; contact its publisher",
     )
 
 
 def _altered(path: str, place: str) -> TrustError:
     return TrustError(
-        f"{path} in {place} is not what was signed",
+        f"{path} in {place} does not match its signature",
         why="its length or SHA-256 differs",
-        hint="ask the publisher to publish it again; nothing was changed here",
+        hint="ask the publisher to publish it again; nothing was changed",
     )
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what a killed process left half-written: python-tuf's files and our own."""
+    """Delete the partial files of a killed process, python-tuf's and our own."""
     for left in (*folder.glob("metadata/tmp*"), *folder.rglob(".tmp-*")):
-        if left.suffix != ".json":  # a role may be called so
+        if left.suffix != ".json":  # a role may have such a name
             left.unlink(missing_ok=True)
 
 
 def _make_durable(folder: Path) -> None:
-    """Flush what python-tuf wrote: it renames files into place but never calls fsync."""
+    """Sync the files that python-tuf wrote: it renames them into place without fsync."""
     for parent, _, files in os.walk(folder):
         for file in files:
             path = Path(parent, file)
@@ -288,7 +288,7 @@ def _make_durable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _root_errors() -> Iterator[None]:
-    """What is wrong with the root that this machine was given, as TrustError."""
+    """Raise the errors of the provisioned root as TrustError."""
     from tuf.api.exceptions import RepositoryError
 
     try:
@@ -297,41 +297,41 @@ def _root_errors() -> Iterator[None]:
         raise TrustError(
             "The root metadata of this device is not valid",
             why=str(error),
-            hint="give it a root.json from a source you trust, what serves now serves on: "
+            hint="provision it with a trusted root.json (the active release keeps serving): "
             "forge device provision --store URL --root root.json --name NAME",
         ) from None
 
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """OSError of the state folder as StoreError."""
+    """Raise an OSError of the state folder as StoreError."""
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"Cannot keep trusted metadata in {folder}",
+            f"Could not write trusted metadata to {folder}",
             why=str(error),
-            hint="free disk space or fix the folder's rights, then run it again",
+            hint="free disk space or fix the folder's permissions, then run the command again",
         ) from None
 
 
-def _fetcher(objects: Objects, asked: list[str]) -> FetcherInterface:
-    """python-tuf's network over a store; `asked` is made to hold the name that was read last."""
+def _fetcher(objects: Objects, requested: list[str]) -> FetcherInterface:
+    """Return a fetcher of python-tuf that reads a store and sets `requested` to the last name."""
     from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
     from tuf.ngclient.fetcher import FetcherInterface
 
     class StoreFetcher(FetcherInterface):
-        """python-tuf's network, over Objects: never reads more than the cap."""
+        """Fetcher that reads `Objects`, never more than the maximum length."""
 
         def _fetch(self, url: str) -> Iterator[bytes]:
             yield self.download_bytes(url, layout.max_metadata_bytes("targets"))
 
         def download_bytes(self, url: str, max_length: int) -> bytes:
-            asked[:] = [url]
+            requested[:] = [url]
             try:
                 return objects.read(url, max_bytes=max_length).data
             except NotInStoreError as error:
-                raise DownloadHTTPError(f"{url} is not there", 404) from error
+                raise DownloadHTTPError(f"{url} does not exist", 404) from error
             except CorruptedError as error:
                 raise DownloadLengthMismatchError(error.what) from error
 

@@ -1,10 +1,9 @@
-"""What time it is at least: a device's clock may stand at 1970, and expiry must mean something.
+"""A lower bound of the current time, so that expiry is checked on devices whose clock is wrong.
 
-The bound is the newest moment that a believed signature speaks of (`signed_at` of the timestamp
-metadata), kept between runs, and never older than this program. It is never taken from the clock of
-this machine: one that was a year ahead for a minute would refuse everything for a year. `expires`
-is no bound either: it lies in the future. Nor is a moment that a clock which may be right has not
-reached: a publisher whose clock was a year ahead would lock every device.
+The bound is the latest `signed_at` of verified timestamp metadata, kept between runs, and never
+before the date of this program. Three times are not used, because they may be far in the future and
+then make all metadata look expired: this machine's clock, `expires`, and a `signed_at` that is well
+ahead of a plausible clock, since the publisher's clock may have been wrong.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from forge.files import write_durably
 __all__ = ["TOLERANCE", "WRITTEN", "LowerBound", "believable", "moment"]
 
 WRITTEN: Final = datetime(2026, 11, 24, tzinfo=UTC)
-"""When this source was as it is: no clock that is right says less.
+"""Date of this source: a correct clock is never before it.
 
-A new version moves it on: tests/unit/trust/test_clock.py fails until it does.
+Update it with each version: tests/unit/trust/test_clock.py fails until then.
 """
 TOLERANCE: Final = timedelta(days=1)
-"""How far two clocks that are both right enough may be apart."""
+"""Accepted difference between two correct clocks."""
 _MAX_BYTES: Final = 64 * 1024
 _FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def moment(signed_at: object) -> datetime | None:
-    """`signed_at` of timestamp metadata; None where it has none. Raises TrustError if no time."""
+    """Parse `signed_at` of timestamp metadata; None if absent. Raises TrustError if not valid."""
     if not isinstance(signed_at, str):
         return None
     try:
@@ -44,10 +43,10 @@ def moment(signed_at: object) -> datetime | None:
 
 
 def believable(signed_at: datetime, clock: datetime, bound: datetime) -> bool:
-    """Whether a signature's moment may become the bound.
+    """Return whether a signing time may become the bound.
 
-    A clock older than this program is wrong: then the signature is all there is. Another may be
-    right, and what lies well ahead of it and of the bound was signed by a clock that is not.
+    A clock before the date of this program is wrong, so the signing time is the best source. Any
+    other clock may be correct: then a signing time well ahead of it and of the bound is wrong.
     """
     return clock < WRITTEN or signed_at <= max(clock, bound) + TOLERANCE
 
@@ -56,35 +55,35 @@ class _Kept(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     signed_at: datetime
-    keys: tuple[str, ...]  # that could sign it
+    keys: tuple[str, ...]  # ids of the timestamp keys in root
 
 
 class LowerBound:
-    """The bound as kept in a file. Every method raises OSError.
+    """The bound, stored in a file. Every method raises OSError.
 
-    It holds as long as root names the same keys for the timestamp: somebody who stole one could
-    sign a moment far ahead, and rotating the key undoes that, as it undoes versions set far ahead.
+    It is valid as long as root has the same timestamp keys: with a stolen key, an attacker could
+    sign a time far in the future, and rotating the key must undo that, as it does for versions.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> datetime:
-        """The bound; WRITTEN where nothing is kept."""
+        """Return the bound, or WRITTEN if none is stored."""
         kept = self._kept()
         return max(WRITTEN, kept.signed_at) if kept else WRITTEN
 
     def outdated(self, keys: Collection[str]) -> bool:
-        """Whether what is kept was signed by others than these keys."""
+        """Return whether the stored bound was signed by other keys than these."""
         kept = self._kept()
         return kept is not None and set(kept.keys) != set(keys)
 
     def forget(self) -> None:
-        """Start anew from WRITTEN."""
+        """Reset the bound to WRITTEN."""
         self._path.unlink(missing_ok=True)
 
     def raise_to(self, signed_at: datetime, keys: Collection[str]) -> None:
-        """Keep a newer moment; an older one changes nothing."""
+        """Store a later time; an earlier one is ignored."""
         if self.read() < signed_at or self.outdated(keys):
             document = {"keys": sorted(keys), "signed_at": f"{signed_at:{_FORMAT}}"}
             write_durably(self._path, canonical.dumps(document))

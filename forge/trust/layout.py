@@ -1,4 +1,4 @@
-"""Where signed things lie in a store, and how large a reader lets each of them be.
+"""Names of signed objects in a store, and the maximum size of each.
 
 tuf/metadata/<version>.<role>.json       never changed once written
 tuf/metadata/timestamp.json              the one object that is replaced
@@ -28,22 +28,22 @@ PROOF_KEYS_PATH: Final = "keys/proofs.json"
 BUNDLES: Final = "bundles"
 CHANNELS: Final = "channels"
 
-# The caps of python-tuf 7.0.1's UpdaterConfig, so that nothing is published that no client reads.
+# Limits of python-tuf 7.0.1's UpdaterConfig, so that every published object can be read.
 _MAX_BYTES: Final = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000}
 _MAX_TARGETS_BYTES: Final = 5_000_000
 
 
 def metadata_name(role: str, version: int) -> str:
-    """Object name of one version of a role's metadata; the timestamp has TIMESTAMP_NAME."""
+    """Return the object name of a version of a role's metadata, except the timestamp's."""
     return f"{METADATA_PREFIX}{version}.{role}.json"
 
 
 def target_name(path: str, sha256: str) -> str:
-    """Object name of a target, its digest in front of its file name."""
+    """Return the object name of a target, with its digest before the file name."""
     folder, slash, file = path.rpartition("/")
     return f"{TARGETS_PREFIX}{folder}{slash}{sha256}.{file}"
 
 
 def max_metadata_bytes(role: str) -> int:
-    """The largest metadata of `role` any reader accepts, bytes."""
+    """Return the maximum size of the metadata of `role` in bytes."""
     return _MAX_BYTES.get(role, _MAX_TARGETS_BYTES)

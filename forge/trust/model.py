@@ -1,9 +1,11 @@
-"""OpenSSF Model Signing signatures over an engine folder, verified.
+"""Verify OpenSSF Model Signing signatures over an engine folder.
 
-Two weak spots of model_signing 1.1.1 are closed here: paths that a verify leaves ignored for the
-next one (pull request 650), by a fresh configuration each time and by refusing signatures that
-ignore anything; and signed paths that lead out of the folder (pull request 647), by checking every
-path before the library sees it.
+A signature is a Sigstore bundle: a DSSE envelope round an in-toto statement that names every file
+with its SHA-256, signed with an EC key. Verifying one takes `cryptography` and the code below, so a
+device does not need the packages of `model-signing`, with which the publisher signs
+(forge.release.attest.model_signer). A contract test compares both verifiers. This one is stricter:
+it rejects signatures that ignore files, name paths outside the folder, hash by shards or follow
+links, and the payload encoding of releases before 1.0.
 """
 
 from __future__ import annotations
@@ -11,28 +13,56 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
-import tempfile
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge.errors import TrustError
 from forge.files import check_paths
-from forge.store.disk import WRONG_FILE, disk_errors
+from forge.store.disk_errors import WRONG_FILE, disk_errors
 from forge.trust.proof_keys import ProofKeys
 
-if TYPE_CHECKING:
-    from model_signing.hashing import Config as HashingConfig
-
-__all__ = ["MAX_SIGNATURE_BYTES", "check_signer", "hashing_config", "verify_model_signature"]
+__all__ = ["MAX_SIGNATURE_BYTES", "check_signer", "verify_model_signature"]
 
 MAX_SIGNATURE_BYTES: Final = 64 * 1024 * 1024
+_PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+_HASHERS: Final = 8
+_NAMED: Final = 5  # limit of files listed in a message
+
+_Hex256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _PublicKey(_Part):
+    hint: str
+
+
+class _Material(_Part):
+    publicKey: _PublicKey  # noqa: N815  the format's names, here and below
+
+
+class _Signature(_Part):
+    sig: str
+
+
+class _Envelope(_Part):
+    payload: str
+    payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815
+    signatures: tuple[_Signature, ...] = Field(min_length=1)
+
+
+class _Bundle(_Part):
+    mediaType: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"]  # noqa: N815
+    verificationMaterial: _Material  # noqa: N815
+    dsseEnvelope: _Envelope  # noqa: N815
 
 
 class _Serialization(_Part):
@@ -44,6 +74,8 @@ class _Serialization(_Part):
 
 class _Resource(_Part):
     name: str
+    algorithm: Literal["sha256"]
+    digest: _Hex256
 
 
 class _Predicate(_Part):
@@ -51,98 +83,162 @@ class _Predicate(_Part):
     resources: tuple[_Resource, ...] = Field(min_length=1)
 
 
+class _Digest(_Part):
+    sha256: str
+
+
+class _Subject(_Part):
+    digest: _Digest
+
+
 class _Statement(_Part):
-    predicateType: Literal["https://model_signing/signature/v1.0"]  # noqa: N815  the format's
+    type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
+    predicateType: Literal["https://model_signing/signature/v1.0"]  # noqa: N815
+    subject: tuple[_Subject] = Field()
     predicate: _Predicate
 
 
-def verify_model_signature(
-    signature: bytes, folder: Path, keys: ProofKeys, *, work: Path | None = None
-) -> None:
+def verify_model_signature(signature: bytes, folder: Path, keys: ProofKeys) -> None:
     """Verify that `folder` holds exactly the files that were signed, byte for byte.
 
     Args:
-        signature: the content of model.sig.
-        folder: the engine.
+        signature: content of model.sig.
+        folder: folder of the engine.
         keys: from `TrustedStore.proof_keys`.
-        work: where two small files are kept meanwhile; the system's folder for that by default.
 
     Raises:
-        TrustError: not signed by a trusted model key; a file differs, is missing or too many.
-        StoreError: the disk is full or fails.
+        TrustError: not signed by a trusted model key; a file differs, is missing or not signed.
+        StoreError: the disk failed.
     """
-    pem = check_signer(signature, keys)
-    with (
-        disk_errors("The engine's signature cannot be checked", folder),
-        tempfile.TemporaryDirectory(prefix="forge-model-", dir=work) as name,
-    ):
-        place = Path(name)
-        (place / "model.sig").write_bytes(signature)
-        (place / "key.pem").write_text(pem, encoding="ascii")
-        _verify(folder, place / "model.sig", place / "key.pem")
+    bundle, payload, pem = _parse(signature, keys)
+    signed = _signed_files(payload)
+    _check_signature(bundle.dsseEnvelope.signatures[0].sig, payload, pem)
+    with disk_errors("The engine's signature cannot be checked", folder):
+        try:
+            actual = _hash_files(folder)
+        except OSError as error:
+            if error.errno not in WRONG_FILE:  # a disk failure says nothing about the engine
+                raise
+            raise _refused(str(error)) from None
+    _compare(signed, actual)
 
 
 def check_signer(signature: bytes, keys: ProofKeys) -> str:
-    """The trusted key (PEM) that a signature names, without the engine at hand.
+    """Return the trusted key (PEM) that a signature names, without reading the engine.
 
-    Not a verification: whether that key made it is seen only with the engine. Raises TrustError.
+    This does not verify the signature; `verify_model_signature` does. Raises TrustError.
     """
-    if len(signature) > MAX_SIGNATURE_BYTES:
-        raise TrustError(f"The model signature is larger than {MAX_SIGNATURE_BYTES} bytes")
-    hint, payload = _parse(signature)
-    pem = next((one for one in keys.model if _fingerprint(one) == hint), None)
-    if pem is None:
-        raise _refused("no trusted model key signed it")
-    _check_statement(payload)
+    _, payload, pem = _parse(signature, keys)
+    _signed_files(payload)
     return pem
 
 
-def hashing_config() -> HashingConfig:
-    """How an engine is hashed: every file, no links, nothing ignored."""
-    from model_signing import hashing
-
-    config = hashing.Config()  # type: ignore[no-untyped-call]  # the library's omission
-    config.use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
-    return config.set_ignored_paths(paths=[], ignore_git_paths=False)
-
-
-def _verify(folder: Path, signature: Path, key: Path) -> None:
-    from cryptography.exceptions import InvalidSignature
-    from model_signing import verifying
-
-    config = verifying.Config()  # type: ignore[no-untyped-call]  # the library's omission
+def _parse(signature: bytes, keys: ProofKeys) -> tuple[_Bundle, bytes, str]:
+    """Return the bundle, its payload, and the trusted key it names."""
+    if len(signature) > MAX_SIGNATURE_BYTES:
+        raise TrustError(f"The model signature is larger than {MAX_SIGNATURE_BYTES} bytes")
     try:
-        config.use_elliptic_key_verifier(public_key=key)
-        config.set_hashing_config(hashing_config()).verify(folder, signature)
-    except InvalidSignature:
-        raise _refused("its signature does not hold") from None
-    except OSError as error:
-        if error.errno not in WRONG_FILE:  # the disk's fault, and no verdict on the engine
-            raise
-        raise _refused(str(error)) from None
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise _refused(str(error)) from None
+        bundle = _Bundle.model_validate_json(signature)
+        payload = base64.b64decode(bundle.dsseEnvelope.payload, validate=True)
+    except ValidationError as error:
+        raise _refused(f"it is not a model signature, {_first(error)}") from None
+    except (ValueError, binascii.Error) as error:
+        raise _refused(f"it is not a model signature, {error}") from None
+    hint = bundle.verificationMaterial.publicKey.hint
+    pem = next((one for one in keys.model if _fingerprint(one) == hint), None)
+    if pem is None:
+        raise _refused("it is not signed by a trusted model key")
+    return bundle, payload, pem
 
 
-def _parse(signature: bytes) -> tuple[str, bytes]:
-    """Key hint and payload of a sigstore bundle."""
-    try:
-        document: dict[str, Any] = json.loads(signature)
-        hint = document["verificationMaterial"]["publicKey"]["hint"]
-        payload = base64.b64decode(document["dsseEnvelope"]["payload"], validate=True)
-    except (ValueError, KeyError, TypeError, binascii.Error, RecursionError) as error:
-        raise _refused(f"it is no model signature, {type(error).__name__}: {error}") from None
-    return str(hint), payload
-
-
-def _check_statement(payload: bytes) -> None:
+def _signed_files(payload: bytes) -> Mapping[str, str]:
+    """Return the SHA-256 of each file that a statement names."""
     try:
         statement = _Statement.model_validate_json(payload)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _refused(f"it is no signature Forge makes, {place}: {first['msg']}") from None
-    check_paths(one.name for one in statement.predicate.resources)
+        raise _refused(f"unsupported signature, {_first(error)}") from None
+    resources = statement.predicate.resources
+    check_paths(one.name for one in resources)
+    root = hashlib.sha256(b"".join(bytes.fromhex(one.digest) for one in resources)).hexdigest()
+    if root != statement.subject[0].digest.sha256:
+        raise _refused("its digest does not match the files it lists")
+    return {one.name: one.digest for one in resources}
+
+
+def _check_signature(sig: str, payload: bytes, pem: str) -> None:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    algorithms: dict[str, hashes.HashAlgorithm] = {
+        "secp256r1": hashes.SHA256(),
+        "secp384r1": hashes.SHA384(),
+        "secp521r1": hashes.SHA512(),
+    }
+    signed = b"DSSEv1 %d %b %d %b" % (
+        len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload
+    )  # fmt: skip
+    try:
+        key = load_pem_public_key(pem.encode())
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in algorithms:
+            raise _refused(f"the key is not on one of the curves {', '.join(algorithms)}")
+        key.verify(
+            base64.b64decode(sig, validate=True), signed, ec.ECDSA(algorithms[key.curve.name])
+        )
+    except InvalidSignature:
+        raise _refused("its signature is not valid") from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _refused(f"its signature cannot be checked, {error}") from None
+
+
+def _hash_files(folder: Path) -> Mapping[str, str]:
+    """Return the SHA-256 of each file of a folder. Raises TrustError for a link or a device."""
+    files = list(_files(folder))
+    with ThreadPoolExecutor(_HASHERS) as pool:
+        digests = pool.map(_sha256, files)
+        names = (path.relative_to(folder).as_posix() for path in files)
+        return dict(zip(names, digests, strict=True))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    _check_kind(folder, stat.S_ISDIR)
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        for name in folders:
+            _check_kind(Path(place, name), stat.S_ISDIR)
+        for name in files:
+            _check_kind(Path(place, name), stat.S_ISREG)
+            yield Path(place, name)
+
+
+def _check_kind(path: Path, is_kind: Callable[[int], bool]) -> None:
+    if not is_kind(path.lstat().st_mode):
+        raise _refused(f"{path.name!r} is neither a file nor a folder")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _compare(signed: Mapping[str, str], actual: Mapping[str, str]) -> None:
+    found = [f"{name!r} is not signed" for name in sorted(actual.keys() - signed.keys())]
+    found += [f"{name!r} is missing" for name in sorted(signed.keys() - actual.keys())]
+    common = sorted(signed.keys() & actual.keys())
+    found += [f"{name!r} was changed" for name in common if signed[name] != actual[name]]
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise _refused(", ".join(found[:_NAMED]) + more)
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def _fingerprint(pem: str) -> str:
@@ -151,5 +247,5 @@ def _fingerprint(pem: str) -> str:
 
 
 def _refused(why: str) -> TrustError:
-    hint = "do not use this bundle; report its publisher"
-    return TrustError("The engine's model signature cannot be believed", why=why, hint=hint)
+    hint = "do not use this bundle; contact its publisher"
+    return TrustError("The engine's model signature could not be verified", why=why, hint=hint)

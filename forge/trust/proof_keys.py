@@ -1,7 +1,7 @@
-"""The public keys that proofs are checked with, signed by the offline targets role.
+"""The public keys that verify proofs, signed by the offline targets role.
 
-A key stays in the list when it is rotated, so that bundles proved with it can still be installed,
-and leaves it when it is revoked.
+A rotated key stays in the list, so that bundles signed with it can still be installed. A revoked
+key is removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Document(BaseModel):
 
 
 class BuildKey(_Document):
-    """A key that signs provenance, as TUF writes keys."""
+    """A key that signs provenance, in TUF's key format."""
 
     keyid: Digest
     keytype: str
@@ -33,19 +33,19 @@ class BuildKey(_Document):
 
 
 class ProofKeys(_Document):
-    """Every key a proof may be signed with."""
+    """All keys that may sign a proof."""
 
     schema_version: Literal[1] = 1
     build: tuple[BuildKey, ...]
     model: tuple[str, ...] = Field(description="PEM, SubjectPublicKeyInfo, EC")
 
     def encode(self) -> bytes:
-        """Canonical bytes."""
+        """Return the canonical bytes."""
         return canonical.dumps(self.model_dump(mode="json"))
 
 
 def parse_proof_keys(data: bytes) -> ProofKeys:
-    """The key list from its bytes. Raises TrustError."""
+    """Parse the key list. Raises TrustError."""
     try:
         return ProofKeys.model_validate_json(data)
     except ValidationError as error:
@@ -54,5 +54,5 @@ def parse_proof_keys(data: bytes) -> ProofKeys:
         raise TrustError(
             "The list of proof keys is not valid",
             why=f"{place}: {first['msg']}",
-            hint="it was made by a newer Forge or is damaged: update Forge on this machine",
+            hint="it is damaged or from a newer version of Forge: update Forge on this machine",
         ) from None

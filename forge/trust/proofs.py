@@ -1,10 +1,12 @@
-"""The proofs that travel with a bundle, as files beside it.
+"""The proofs that are stored with a bundle.
 
     PROOFS/sbom.cdx.json           CycloneDX
     PROOFS/provenance.dsse.json    SLSA v1 provenance, signed with the build key
     PROOFS/model.sig               OpenSSF Model Signing signature over the engine folder
+    PROOFS/accuracy.dsse.json      how near the engine is to its checkpoint: forge.trust.predicates
+    PROOFS/performance.dsse.json   what the smoke benchmark measured: forge.trust.predicates
 
-Made by `forge.release.prove`, verified by a device before it starts anything.
+Written by `forge.release.attest.attest`, verified by a device before it starts the bundle.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from forge.bundle import Manifest
 from forge.errors import TrustError
 from forge.files import check_relative_path
-from forge.store.disk import WRONG_FILE, disk_error
-from forge.trust import model, provenance
+from forge.store.disk_errors import WRONG_FILE, disk_error
+from forge.trust import model, predicates, provenance
 from forge.trust.proof_keys import ProofKeys
 from forge.trust.provenance import Provenance
 
@@ -27,6 +29,7 @@ __all__ = [
     "PROVENANCE",
     "SBOM",
     "engine_folder",
+    "verify_accuracy",
     "verify_model_signature",
     "verify_provenance",
 ]
@@ -39,7 +42,7 @@ _MAX_SPEC_BYTES: Final = 1024 * 1024
 
 
 class _Spec(BaseModel):
-    """Where the engine lies; the rest of serving.json is `forge.serving.spec`'s."""
+    """The engine's folder in serving.json; `forge.serving.repository.spec` reads the rest."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -48,34 +51,44 @@ class _Spec(BaseModel):
 
 
 def verify_provenance(proofs: Path, manifest: Manifest, keys: ProofKeys) -> Provenance:
-    """Verify that a trusted build key vouches for the manifest's tree.
+    """Verify that a trusted build key signed provenance of the manifest's tree, and return it.
 
-    Raises TrustError, and StoreError for a disk that fails.
+    Raises TrustError, and StoreError if the disk fails.
     """
     data = _read(proofs / PROVENANCE, provenance.MAX_PROVENANCE_BYTES)
     return provenance.verify_provenance(data, keys, tree=manifest.tree.digest)
 
 
-def verify_model_signature(
-    proofs: Path, tree: Path, keys: ProofKeys, *, work: Path | None = None
-) -> None:
-    """Verify the engine in an unpacked tree against its signature; `work` as in forge.trust.model.
+def verify_model_signature(proofs: Path, tree: Path, keys: ProofKeys) -> None:
+    """Verify the engine in an unpacked tree against its signature.
 
-    Raises TrustError, and StoreError for a disk that fails.
+    Raises TrustError, and StoreError if the disk fails.
     """
     data = _read(proofs / MODEL_SIGNATURE, model.MAX_SIGNATURE_BYTES)
-    model.verify_model_signature(data, engine_folder(tree), keys, work=work)
+    model.verify_model_signature(data, engine_folder(tree), keys)
+
+
+def verify_accuracy(proofs: Path, manifest: Manifest, keys: ProofKeys) -> None:
+    """Verify the accuracy receipt of the manifest's tree, if the bundle has one.
+
+    Raises TrustError, and StoreError if the disk fails.
+    """
+    if (proofs / predicates.ACCURACY).exists():
+        data = _read(proofs / predicates.ACCURACY, predicates.MAX_PREDICATE_BYTES)
+        predicates.verify_predicate(
+            data, keys, tree=manifest.tree.digest, predicate_type=predicates.ACCURACY_TYPE
+        )
 
 
 def engine_folder(tree: Path) -> Path:
-    """Where the engine lies in an unpacked model repository. Raises TrustError."""
+    """Return the engine's folder in an unpacked model repository. Raises TrustError."""
     try:
         spec = _Spec.model_validate_json(_read(tree / _SPEC, _MAX_SPEC_BYTES))
     except ValidationError as error:
         raise TrustError(f"{_SPEC} of the bundle is not valid", why=str(error)) from None
     path = check_relative_path(f"{spec.repository}/{spec.model}/1/engine")
     if not (tree / path).is_dir():
-        raise TrustError("The bundle holds no engine", why=f"there is no folder {path}")
+        raise TrustError("The bundle has no engine", why=f"folder {path} does not exist")
     return tree / path
 
 
@@ -87,9 +100,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
         if error.errno not in WRONG_FILE:
             raise disk_error(f"The bundle's {path.name} cannot be read", str(path), error) from None
         raise TrustError(
-            f"The bundle has no readable {path.name}",
+            f"The bundle's {path.name} cannot be read",
             why=str(error.strerror),
-            hint="do not use this bundle; report its publisher",
+            hint="do not use this bundle; contact its publisher",
         ) from None
     if len(data) > max_bytes:
         raise TrustError(f"{path.name} is larger than {max_bytes} bytes")

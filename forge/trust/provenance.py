@@ -5,13 +5,18 @@ Specifications: in-toto attestation v1, SLSA provenance v1, DSSE v1.0 (secure-sy
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forge.bundle import Digest
 from forge.errors import TrustError
+from forge.trust.envelope import (
+    PAYLOAD_TYPE,
+    StatementPart,
+    StatementSubject,
+    refused,
+    verified_payload,
+)
 from forge.trust.proof_keys import ProofKeys
 
 __all__ = [
@@ -24,59 +29,47 @@ __all__ = [
     "verify_provenance",
 ]
 
-MAX_PROVENANCE_BYTES: Final = 64 * 1024 * 1024  # as a tree document: it names every engine file
-PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+MAX_PROVENANCE_BYTES: Final = (
+    64 * 1024 * 1024
+)  # that of a tree document, since it lists every engine file
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
-# The subject that stands for the whole repository: its digest is that of the tree document.
+# The subject of the whole repository, whose digest is that of the tree document.
 TREE_SUBJECT: Final = "tree"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Digest(_Part):
-    sha256: Digest
-
-
-class _Subject(_Part):
-    name: str
-    digest: _Digest
-
-
-class _Builder(_Part):
+class _Builder(StatementPart):
     id: str
 
 
-class _Metadata(_Part):
+class _Metadata(StatementPart):
     startedOn: str  # noqa: N815  the specification's spelling
     finishedOn: str  # noqa: N815
 
 
-class _RunDetails(_Part):
+class _RunDetails(StatementPart):
     builder: _Builder
     metadata: _Metadata
 
 
-class _BuildDefinition(_Part):
+class _BuildDefinition(StatementPart):
     buildType: str  # noqa: N815
 
 
-class _Predicate(_Part):
+class _Predicate(StatementPart):
     buildDefinition: _BuildDefinition  # noqa: N815
     runDetails: _RunDetails  # noqa: N815
 
 
-class _Statement(_Part):
+class _Statement(StatementPart):
     type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
     predicateType: Literal["https://slsa.dev/provenance/v1"]  # noqa: N815
-    subject: tuple[_Subject, ...] = Field(min_length=1)
+    subject: tuple[StatementSubject, ...] = Field(min_length=1)
     predicate: _Predicate
 
 
 class Provenance(BaseModel):
-    """Where a tree came from, as its builder signed it."""
+    """Provenance of a tree, as signed by its builder."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -89,29 +82,29 @@ class Provenance(BaseModel):
 
 
 def verify_provenance(data: bytes, keys: ProofKeys, *, tree: str) -> Provenance:
-    """Verify the signature, then that it speaks of this tree.
+    """Verify the signature and the subject of provenance, and return it.
 
     Args:
         data: the DSSE envelope.
         keys: from `TrustedStore.proof_keys`.
-        tree: digest of the tree it must be about.
+        tree: expected digest of the tree.
 
     Raises:
-        TrustError: not signed by a trusted build key, not SLSA provenance, or of another tree.
+        TrustError: not signed by a trusted build key, not SLSA provenance, or for another tree.
     """
     if len(data) > MAX_PROVENANCE_BYTES:
         raise TrustError(f"The provenance is larger than {MAX_PROVENANCE_BYTES} bytes")
-    payload = _verified_payload(data, keys)
+    payload = verified_payload(data, keys, "provenance")
     try:
         statement = _Statement.model_validate_json(payload)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise _refused(f"it is no SLSA provenance, {place}: {first['msg']}") from None
+        raise _refused(f"it is not valid SLSA provenance, {place}: {first['msg']}") from None
     subjects = {one.name: one.digest.sha256 for one in statement.subject}
     found = subjects.pop(TREE_SUBJECT, "")
     if found != tree:
-        raise _refused(f"it is about tree {found[:12] or 'none'}, not {tree[:12]}")
+        raise _refused(f"it is for tree {found[:12] or 'none'}, not {tree[:12]}")
     run = statement.predicate.runDetails
     return Provenance(
         tree=tree,
@@ -123,32 +116,5 @@ def verify_provenance(data: bytes, keys: ProofKeys, *, tree: str) -> Provenance:
     )
 
 
-def _verified_payload(data: bytes, keys: ProofKeys) -> bytes:
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import VerificationError
-    from securesystemslib.signer import Key
-
-    try:
-        document: dict[str, Any] = json.loads(data)
-        envelope = Envelope.from_dict(document)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _refused(f"it is no DSSE envelope, {type(error).__name__}: {error}") from None
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise _refused(f"its payload is {envelope.payload_type!r}")
-    trusted = [
-        Key.from_dict(
-            key.keyid,
-            {"keytype": key.keytype, "scheme": key.scheme, "keyval": {"public": key.public}},
-        )
-        for key in keys.build
-    ]
-    try:
-        envelope.verify(trusted, 1)
-    except (VerificationError, ValueError):
-        raise _refused("no trusted build key signed it") from None
-    return envelope.payload
-
-
 def _refused(why: str) -> TrustError:
-    hint = "do not use this bundle; report its publisher"
-    return TrustError("The provenance of this bundle cannot be believed", why=why, hint=hint)
+    return refused("provenance", why)

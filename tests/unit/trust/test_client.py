@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from forge.errors import NotInStoreError, UsageError
-from forge.store.objects import Stored
+from forge.store.backends.protocol import Stored
 from forge.trust.client import TrustedStore
-from tests.unit.release.world import NOW, World, Wrapped, manifest
+from tests.support.release_world import NOW, World, Wrapped, manifest
 
 
 @pytest.fixture

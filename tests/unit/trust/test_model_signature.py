@@ -1,4 +1,4 @@
-"""The engine's signature, and the two weak spots of model_signing 1.1.1."""
+"""The engine's signature, and two weak spots of model_signing 1.1.1 that Forge does not have."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from forge.errors import StoreError, TrustError
-from forge.release.model_signer import sign_folder
-from forge.release.private_keys import decrypt, generate
-from forge.release.prove import _sign_model
+from forge.release.attest.attest import _sign_model
+from forge.release.attest.model_signer import sign_folder
+from forge.release.keys.key_files import decrypt, generate
 from forge.trust import proofs
 from forge.trust.model import verify_model_signature
 from forge.trust.proof_keys import ProofKeys
-from tests.unit.release.world import PASSPHRASE, World
+from tests.support.release_world import PASSPHRASE, World
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_engine_that_differs_is_refused_and_believed_again_when_it_is_put_back(
     good = signature(world, engine)
     original = {path: path.read_bytes() for path in engine.rglob("*") if path.is_file()}
     damage(engine)
-    with pytest.raises(TrustError, match="model signature cannot be believed") as caught:
+    with pytest.raises(TrustError, match="model signature could not be verified") as caught:
         verify_model_signature(good, engine, keys(world))
     assert caught.value.exit_code == 7
     for path in [*engine.rglob("*")]:
@@ -124,7 +124,7 @@ def test_signature_of_another_key_is_refused(world: World, engine: Path, tmp_pat
     private = decrypt(tmp_path / "strange.pem", PASSPHRASE.encode())
     public = SSlibKey.from_dict(entry.keyid, entry.public_key().to_dict())
     sign_folder(engine, tmp_path / "model.sig", CryptoSigner(private, public))
-    with pytest.raises(TrustError, match="no trusted model key signed it"):
+    with pytest.raises(TrustError, match="it is not signed by a trusted model key"):
         verify_model_signature((tmp_path / "model.sig").read_bytes(), engine, keys(world))
 
 
@@ -135,7 +135,7 @@ def test_altered_signature_is_refused(world: World, engine: Path) -> None:
     sig = bytearray(base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"]))
     sig[-1] ^= 1
     bundle["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(bytes(sig)).decode()
-    with pytest.raises(TrustError, match="its signature does not hold"):
+    with pytest.raises(TrustError, match="its signature is not valid"):
         verify_model_signature(json.dumps(bundle).encode(), engine, keys(world))
 
 
@@ -182,13 +182,13 @@ def test_signature_made_in_another_way_is_refused(
     def change(statement: dict[str, Any]) -> None:
         statement["predicate"]["serialization"] = serialization
 
-    with pytest.raises(TrustError, match="no signature Forge makes"):
+    with pytest.raises(TrustError, match="unsupported signature"):
         verify_model_signature(forged(world, engine, change), engine, keys(world))
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"[" * 5000])
 def test_bytes_that_are_no_signature_are_refused(world: World, engine: Path, data: bytes) -> None:
-    with pytest.raises(TrustError, match="it is no model signature"):
+    with pytest.raises(TrustError, match="it is not a model signature"):
         verify_model_signature(data, engine, keys(world))
 
 
@@ -202,7 +202,7 @@ def test_rotated_model_key_is_believed_for_old_engines_until_it_is_revoked(
         verify_model_signature(data, engine, keys(world))
     world.rotate("model", revoke=True)
     for data in (old, new):
-        with pytest.raises(TrustError, match="no trusted model key signed it"):
+        with pytest.raises(TrustError, match="it is not signed by a trusted model key"):
             verify_model_signature(data, engine, keys(world))
 
 
@@ -211,9 +211,9 @@ def test_rotated_model_key_is_believed_for_old_engines_until_it_is_revoked(
 
 def test_missing_proof_is_named(world: World, tmp_path: Path) -> None:
     manifest = world.planned("1.0.0").manifest
-    with pytest.raises(TrustError, match=r"no readable provenance.dsse.json"):
+    with pytest.raises(TrustError, match=r"provenance.dsse.json cannot be read"):
         proofs.verify_provenance(tmp_path, manifest, keys(world))
-    with pytest.raises(TrustError, match=r"no readable model.sig"):
+    with pytest.raises(TrustError, match=r"model.sig cannot be read"):
         proofs.verify_model_signature(tmp_path, tmp_path, keys(world))
 
 
@@ -222,7 +222,7 @@ def test_missing_proof_is_named(world: World, tmp_path: Path) -> None:
     [
         ("{}", "serving.json of the bundle is not valid"),
         ('{"repository": "../..", "model": "m"}', "Unsafe path"),
-        ('{"repository": "models", "model": "m"}', "holds no engine"),
+        ('{"repository": "models", "model": "m"}', "has no engine"),
     ],
 )
 def test_engine_folder_that_is_not_in_the_tree_is_refused(
@@ -242,7 +242,7 @@ def test_a_disk_that_fails_is_no_verdict_on_the_engine(
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("model_signing.verifying.Config.verify", fail)
+    monkeypatch.setattr("hashlib.file_digest", fail)
     with pytest.raises(StoreError, match=os.strerror(number)) as caught:
         verify_model_signature(good, engine, trusted)
     assert caught.value.exit_code == 9
@@ -250,12 +250,26 @@ def test_a_disk_that_fails_is_no_verdict_on_the_engine(
     verify_model_signature(good, engine, trusted)
 
 
-def test_an_engine_is_verified_without_a_file_outside_the_folder_given(
+def test_an_engine_is_verified_without_writing_a_file(
     world: World, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, trusted = signature(world, engine), keys(world)
-    work = tmp_path / "work"
-    work.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-    verify_model_signature(good, engine, trusted, work=work)
-    assert list(work.iterdir()) == []
+    verify_model_signature(good, engine, trusted)
+
+
+def test_a_disk_that_fails_below_the_engine_is_no_verdict_on_it(
+    world: World, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be listed must not count as one without files."""
+    good, trusted = signature(world, engine), keys(world)
+    listed = os.scandir
+
+    def fail(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", fail)
+    with pytest.raises(StoreError, match=os.strerror(errno.EIO)):
+        verify_model_signature(good, engine, trusted)

@@ -1,4 +1,4 @@
-"""Provenance: made by `forge.release.prove`, believed or not by `forge.trust`."""
+"""Provenance: made by `forge.release.attest.attest`, believed or not by `forge.trust`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from securesystemslib.dsse import Envelope
 
 from forge import canonical
 from forge.errors import ConfigurationError, TrustError
-from forge.release.prove import statement
+from forge.release.attest.attest import statement
 from forge.steps import Link
 from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 from forge.trust.provenance import PAYLOAD_TYPE, verify_provenance
-from tests.unit.release.world import World
+from tests.support.release_world import World
 
 TREE = "ab" * 32
 FILES = {"models/m/1/engine/a.bin": "cd" * 32}
@@ -72,19 +72,19 @@ def test_same_chain_makes_the_same_bytes(world: World) -> None:
 
 
 def test_tree_that_no_link_made_cannot_be_proved() -> None:
-    with pytest.raises(ConfigurationError, match="No step of the chain made the repository"):
+    with pytest.raises(ConfigurationError, match="No step of the chain produced the repository"):
         statement(tree="9" * 64, files={}, links=LINKS, profile="x", sbom_sha256="")
 
 
 def test_provenance_of_another_tree_is_refused(world: World) -> None:
-    with pytest.raises(TrustError, match="it is about tree abababababab, not 999999999999"):
+    with pytest.raises(TrustError, match="it is for tree abababababab, not 999999999999"):
         verify_provenance(signed(world, made()), keys(world), tree="9" * 64)
 
 
 @pytest.mark.parametrize("name", ["channels", "online", "targets", "root-1"])
 def test_provenance_signed_by_any_other_key_is_refused(world: World, name: str) -> None:
     data = signed(world, made(), by=name)
-    with pytest.raises(TrustError, match="no trusted build key signed it"):
+    with pytest.raises(TrustError, match="it is not signed by a trusted build key"):
         verify_provenance(data, keys(world), tree=TREE)
 
 
@@ -93,7 +93,7 @@ def test_altered_payload_is_refused(world: World) -> None:
     payload = json.loads(base64.b64decode(envelope["payload"]))
     payload["subject"][1]["digest"]["sha256"] = "0" * 64
     envelope["payload"] = base64.b64encode(canonical.dumps(payload)).decode()
-    with pytest.raises(TrustError, match="no trusted build key signed it"):
+    with pytest.raises(TrustError, match="it is not signed by a trusted build key"):
         verify_provenance(canonical.dumps(envelope), keys(world), tree=TREE)
 
 
@@ -104,7 +104,7 @@ def test_altered_payload_is_refused(world: World) -> None:
         ({"predicateType": "https://slsa.dev/provenance/v0.2"}, "predicateType"),
         ({"subject": []}, "subject"),
         ({"subject": [{"name": "tree", "digest": {"md5": "x"}}]}, "subject.0.digest.sha256"),
-        ({"subject": [{"name": "other", "digest": {"sha256": TREE}}]}, "about tree none"),
+        ({"subject": [{"name": "other", "digest": {"sha256": TREE}}]}, "for tree none"),
         ({"predicate": {}}, "predicate.buildDefinition"),
     ],
 )
@@ -118,7 +118,7 @@ def test_signed_statement_that_is_no_provenance_of_the_tree_is_refused(
 
 def test_other_payload_type_is_refused(world: World) -> None:
     data = signed(world, made(), kind="application/json")
-    with pytest.raises(TrustError, match="its payload is 'application/json'"):
+    with pytest.raises(TrustError, match="its payload type is 'application/json'"):
         verify_provenance(data, keys(world), tree=TREE)
 
 
@@ -126,14 +126,14 @@ def test_other_payload_type_is_refused(world: World) -> None:
     "data", [b"", b"[]", b"{}", b"\xff", b'{"payload": "?", "payloadType": 1, "signatures": [{}]}']
 )
 def test_bytes_that_are_no_envelope_are_refused(world: World, data: bytes) -> None:
-    with pytest.raises(TrustError, match="cannot be believed") as caught:
+    with pytest.raises(TrustError, match="could not be verified") as caught:
         verify_provenance(data, keys(world), tree=TREE)
     assert caught.value.exit_code == 7
 
 
 def test_envelope_without_signatures_is_refused(world: World) -> None:
     envelope = json.loads(signed(world, made())) | {"signatures": []}
-    with pytest.raises(TrustError, match="no trusted build key signed it"):
+    with pytest.raises(TrustError, match="it is not signed by a trusted build key"):
         verify_provenance(canonical.dumps(envelope), keys(world), tree=TREE)
 
 
@@ -145,7 +145,7 @@ def test_rotated_build_key_is_believed_for_old_proofs_until_it_is_revoked(world:
         verify_provenance(data, keys(world), tree=TREE)
     world.rotate("bundles", revoke=True)
     for data in (old, new):
-        with pytest.raises(TrustError, match="no trusted build key signed it"):
+        with pytest.raises(TrustError, match="it is not signed by a trusted build key"):
             verify_provenance(data, keys(world), tree=TREE)
     verify_provenance(signed(world, made(), by="bundles-3"), keys(world), tree=TREE)
 

@@ -1,0 +1,1 @@
+"""Proofs of a bundle: SBOM, provenance and the signature of the engine."""

@@ -1,0 +1,200 @@
+"""Proofs of a model repository: SBOM, signed provenance and the signature of the engine.
+
+`forge.trust.proofs` defines their files and verifies them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from google.protobuf.json_format import MessageToDict
+from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+from in_toto_attestation.v1.statement import Statement
+
+from forge.canonical import Json
+from forge.errors import ConfigurationError
+from forge.files import sha256_file, write_durably
+from forge.release.attest.lineage import ancestry
+from forge.release.attest.predicates import signed_statement
+from forge.release.attest.signing_keys import model_key
+from forge.release.keys.keyring import Keyring
+from forge.steps import Link
+from forge.trust.proof_keys import ProofKeys
+from forge.trust.proofs import (
+    MODEL_SIGNATURE,
+    PROVENANCE,
+    SBOM,
+    engine_folder,
+    verify_model_signature,
+)
+from forge.trust.provenance import (
+    PREDICATE_TYPE,
+    TREE_SUBJECT,
+    verify_provenance,
+)
+
+__all__ = ["prove", "statement"]
+
+BUILD_TYPE: Final = "urn:forge:build-type:pipeline:1"
+
+
+def prove(
+    *,
+    repository: Path,
+    sbom: Path,
+    digests: Mapping[str, str],
+    links: Sequence[Link],
+    keyring: Keyring,
+    output: Path,
+    profile: str,
+) -> dict[str, Any]:
+    """Write the three proofs of a model repository.
+
+    Args:
+        repository: the unpacked model repository.
+        sbom: folder with sbom.cdx.json.
+        digests: tree digest by input name; `repository` is the tree of the model repository.
+        links: every step that the repository was built by.
+        keyring: holds the build key and the model key.
+        output: an empty folder.
+        profile: the SKU that the repository was built for.
+
+    Returns:
+        SHA-256 of each proof, by file name.
+
+    Raises:
+        ConfigurationError: the chain does not contain the step that built the repository.
+        UsageError: a private key is missing, or does not belong to its entry in keys.json.
+        TrustError: the list of trusted keys in the keys folder is damaged, or a proof is not valid
+            under it.
+    """
+    engine = engine_folder(repository)
+    shutil.copyfile(sbom / SBOM, output / SBOM)
+    tree = digests.get("repository", "")
+    provenance = statement(
+        tree=tree,
+        files=_hashes(repository, engine),
+        links=ancestry(links, [tree]),
+        profile=profile,
+        sbom_sha256=sha256_file(output / SBOM),
+    )
+    trusted = keyring.proof_keys()
+    envelope = signed_statement(provenance, keyring)
+    verify_provenance(envelope, trusted, tree=tree)
+    write_durably(output / PROVENANCE, envelope)
+    _sign_model(engine, output / MODEL_SIGNATURE, keyring, trusted)
+    verify_model_signature(output, repository, trusted)
+    return {name: sha256_file(output / name) for name in (SBOM, PROVENANCE, MODEL_SIGNATURE)}
+
+
+def statement(
+    *,
+    tree: str,
+    files: Mapping[str, str],
+    links: Sequence[Link],
+    profile: str,
+    sbom_sha256: str,
+) -> dict[str, Json]:
+    """Return the in-toto statement with SLSA provenance; equal chains give equal bytes.
+
+    Args:
+        tree: digest of the repository's tree.
+        files: SHA-256 of the engine's files by path in the tree.
+        links: the chain that ends with the tree.
+        profile: the SKU.
+        sbom_sha256: SHA-256 of the SBOM.
+
+    Raises:
+        ConfigurationError: no link produced the tree, or a start time is not valid.
+    """
+    producer = next((link for link in links if tree in link.outputs.values()), None)
+    if producer is None:
+        raise ConfigurationError(
+            f"No step of the chain produced the repository {tree[:12]}",
+            hint="run the pipeline again without --only, so that the chain is complete",
+        )
+    subjects = [_resource(TREE_SUBJECT, tree)]
+    subjects += [_resource(path, digest) for path, digest in sorted(files.items())]
+    predicate = _provenance(links, producer, profile=profile, sbom_sha256=sbom_sha256, tree=tree)
+    attestation = Statement(subjects, PREDICATE_TYPE, predicate)
+    attestation.validate()
+    written: dict[str, Json] = MessageToDict(attestation.pb)
+    return written
+
+
+def _provenance(
+    links: Sequence[Link], producer: Link, *, profile: str, sbom_sha256: str, tree: str
+) -> dict[str, Json]:
+    """Return the predicate: SLSA provenance v1 (https://slsa.dev/spec/v1.0/provenance)."""
+    steps: list[Json] = [
+        {"step": link.step, "key": link.key, "runner": link.runner} for link in links
+    ]
+    finished = max(_finish(link) for link in links)
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"profile": profile},
+            "internalParameters": {"steps": steps},
+            "resolvedDependencies": _dependencies(links, tree),
+        },
+        "runDetails": {
+            "builder": {"id": f"urn:forge:runner:{quote(producer.runner, safe=':-._')}"},
+            "metadata": {
+                "invocationId": producer.key,
+                "startedOn": min(link.started for link in links),
+                "finishedOn": f"{finished:%Y-%m-%dT%H:%M:%SZ}",
+            },
+            "byproducts": [_described(SBOM, sbom_sha256)],
+        },
+    }
+
+
+def _dependencies(links: Sequence[Link], tree: str) -> list[Json]:
+    """Return every other tree of the chain: the checkpoint, the engine, all outputs of steps."""
+    found = {
+        f"{link.step}/{name}": digest
+        for link in links
+        for name, digest in link.outputs.items()
+        if digest != tree
+    }
+    return [_described(name, digest) for name, digest in sorted(found.items())]
+
+
+def _resource(name: str, sha256: str) -> ResourceDescriptor:
+    descriptor = ResourceDescriptor(name=name, digest={"sha256": sha256})
+    descriptor.validate()
+    return descriptor.pb
+
+
+def _described(name: str, sha256: str) -> dict[str, Json]:
+    described: dict[str, Json] = MessageToDict(_resource(name, sha256))
+    return described
+
+
+def _finish(link: Link) -> datetime:
+    try:
+        started = datetime.fromisoformat(link.started)
+    except ValueError:
+        raise ConfigurationError(
+            f"The start time of step {link.step} is not valid: {link.started!r}"
+        ) from None
+    return started + timedelta(seconds=link.seconds)
+
+
+def _hashes(repository: Path, engine: Path) -> dict[str, str]:
+    return {
+        path.relative_to(repository).as_posix(): sha256_file(path)
+        for path in sorted(engine.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _sign_model(engine: Path, target: Path, keyring: Keyring, trusted: ProofKeys) -> None:
+    from forge.release.attest.model_signer import sign_folder
+
+    sign_folder(engine, target, keyring.signer(model_key(keyring, trusted)))

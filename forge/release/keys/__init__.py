@@ -1,0 +1,1 @@
+"""Signing keys: key files, KMS and HSM keys, and the keyring."""

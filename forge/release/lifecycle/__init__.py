@@ -1,0 +1,1 @@
+"""Create, refresh and rotate keys and metadata; report when they expire."""

@@ -1,0 +1,1 @@
+"""The TUF repository: read, edit, sign and write its metadata."""

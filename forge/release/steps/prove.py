@@ -1,0 +1,67 @@
+"""`python -m forge.release.steps.prove`: sign provenance and engine of a model repository."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from forge.release.attest.attest import prove
+from forge.release.attest.lineage import parse_chain
+from forge.release.attest.predicates import Predicate, write_predicate
+from forge.release.keys.key_files import passphrase_source
+from forge.release.keys.keyring import Keyring
+from forge.release.steps.common import parser, read_object, run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    command = parser(__spec__.name, __doc__)
+    command.add_argument("--repository", type=Path, required=True, help="unpacked model repository")
+    command.add_argument(
+        "--sbom", type=Path, required=True, help="folder that the sbom command wrote"
+    )
+    command.add_argument(
+        "--measured", type=Path, help="folder that the smoke benchmark wrote; it is signed too"
+    )
+    command.add_argument(
+        "--accuracy", type=Path, help="folder with the engine's receipt; it is signed too"
+    )
+    command.add_argument(
+        "--digests", type=Path, required=True, help="JSON file: tree digest by input name"
+    )
+    command.add_argument("--chain", type=Path, required=True, help="JSON file: links of the chain")
+    command.add_argument(
+        "--settings", type=Path, required=True, help="JSON file: settings of the step"
+    )
+    command.add_argument("--keys", type=Path, required=True, help="keys folder")
+    command.add_argument("--output", type=Path, required=True, help="folder to write the proofs to")
+    return run(_prove, command.parse_args(argv))
+
+
+def _prove(arguments: argparse.Namespace) -> dict[str, Any]:
+    digests = read_object(arguments.digests)
+    keyring = Keyring(arguments.keys, passphrase_source(os.environ))
+    found = prove(
+        repository=arguments.repository,
+        sbom=arguments.sbom,
+        digests=digests,
+        links=parse_chain(arguments.chain.read_bytes()),
+        keyring=keyring,
+        output=arguments.output,
+        profile=str(read_object(arguments.settings).get("profile", "")),
+    )
+    predicates = [Predicate.performance(arguments.measured)] if arguments.measured else []
+    if arguments.accuracy:
+        predicates.append(Predicate.accuracy(arguments.accuracy))
+    signed = {
+        one.file: write_predicate(one, digests["repository"], keyring, arguments.output)
+        for one in predicates
+    }
+    return found | signed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
