@@ -1,13 +1,13 @@
-# A tool environment as an image: for every folder here that has a requirements.lock and no Dockerfile
-# of its own. One file for amd64 and arm64. BASE is a name of bases.yaml; the build replaces it by
-# that base pinned by digest.
+# A tool environment as an image, for every folder with a requirements.lock and no Dockerfile. One
+# file for amd64 and arm64. BASE is a name in bases.yaml; the build replaces it with that base pinned
+# by digest.
 ARG BASE=python-3.11
 
 FROM ${BASE} AS install
 ARG TARGETARCH
 SHELL ["/bin/sh", "-euc"]
 COPY requirements.lock /tmp/requirements.lock
-# The secrets say which package index to use and whom to trust; neither enters the image.
+# The secrets are the package index and the CA certificates; neither is stored in the image.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
     case "${TARGETARCH}-$(uname -m)" in amd64-x86_64 | arm64-aarch64) ;; \
       *) echo "BASE is not for ${TARGETARCH} but for $(uname -m)" >&2; exit 1 ;; esac; \
@@ -23,6 +23,6 @@ COPY --from=install /opt/tool /opt/tool
 ENV PATH=/opt/tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 USER 65532:65532
 WORKDIR /tmp
-# OCI images carry no HEALTHCHECK: the label above is the same command for those who start them.
+# OCI images have no HEALTHCHECK: the label above contains the command.
 HEALTHCHECK CMD ["python3", "-m", "pip", "--python", "/opt/tool/bin/python", "check"]
 CMD ["/opt/tool/bin/python"]

@@ -1,7 +1,7 @@
-"""What NVIDIA's command lines accept, as data, and the check of a command against it. Pure.
+"""Specifications of NVIDIA's command lines, and validation of a command against them. Pure.
 
-One YAML file a tool, beside this one. A misspelt flag costs hours where the tool itself finds it:
-the runner with the right GPU has to be waited for first.
+There is one YAML file per tool. Without this check, a misspelt flag would be found only by the tool
+itself, after waiting hours for a runner with the right GPU.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge.errors import ConfigurationError
 
-__all__ = ["Option", "Tool", "check_argv", "load"]
+__all__ = ["Tool", "ToolOption", "check_argv", "load"]
 
 _PLACEHOLDER: Final = "${"
 
 
-class Option(BaseModel):
+class ToolOption(BaseModel):
     """One option of a tool."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,32 +31,32 @@ class Option(BaseModel):
 
 
 class Tool(BaseModel):
-    """A command line: positional arguments by name with what each may be (empty: anything)."""
+    """A command line; `positionals` maps names to allowed values (empty: any value)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tool: str
     version: str
     positionals: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    options: Mapping[str, Option]
+    options: Mapping[str, ToolOption]
 
 
 def load(name: str) -> Tool:
-    """The tool of `<name>.yaml`. Raises ConfigurationError."""
+    """Load the tool of `<name>.yaml`. Raises ConfigurationError."""
     import yaml
 
     path = resources.files(__name__) / f"{name}.yaml"
     try:
         return Tool.model_validate(yaml.safe_load(path.read_bytes()))
     except (yaml.YAMLError, ValidationError) as error:
-        raise ConfigurationError(f"{path} is wrong", why=str(error)) from None
+        raise ConfigurationError(f"{path} is not valid", why=str(error)) from None
 
 
 def check_argv(tool: Tool, arguments: Sequence[str]) -> None:
-    """See that `tool` takes these arguments, its own name not among them.
+    """Check the arguments of a tool, without the name of the program.
 
-    A placeholder `${…}` stands for any value. Raises ConfigurationError that names the nearest
-    flag, or what the value may be.
+    A placeholder `${…}` is accepted for any value. Raises ConfigurationError that names the nearest
+    flag, or the allowed values.
     """
     words = list(arguments)
     positionals: list[str] = []
@@ -79,30 +79,32 @@ def check_argv(tool: Tool, arguments: Sequence[str]) -> None:
     _check_positionals(tool, positionals)
     needed = [name for name, option in tool.options.items() if option.required]
     if missing := [name for name in needed if name not in seen]:
-        raise _wrong(tool, f"it needs {', '.join(missing)}")
+        raise _wrong(tool, f"missing: {', '.join(missing)}")
 
 
-def _option(tool: Tool, name: str) -> Option:
+def _option(tool: Tool, name: str) -> ToolOption:
     if name in tool.options:
         return tool.options[name]
-    # `--max-input-len` for `--max_input_len` is the commonest slip: the tools differ in it.
+    # `--max-input-len` for `--max_input_len` is the most common error, because the tools differ.
     plain = {_plain(known): known for known in tool.options}
     near = difflib.get_close_matches(_plain(name), plain, n=1)
-    hint = f"did you mean {plain[near[0]]}?" if near else f"it knows {', '.join(tool.options)}"
-    raise _wrong(tool, f"it knows no {name}", hint)
+    hint = f"did you mean {plain[near[0]]}?" if near else f"options: {', '.join(tool.options)}"
+    raise _wrong(tool, f"unknown option {name}", hint)
 
 
 def _plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def _check_value(tool: Tool, name: str, option: Option, value: str) -> None:
+def _check_value(tool: Tool, name: str, option: ToolOption, value: str) -> None:
     if _PLACEHOLDER in value:
         return
     if option.choices and value not in option.choices:
         near = difflib.get_close_matches(value, option.choices, n=1)
         hint = f"did you mean {near[0]}?" if near else ""
-        raise _wrong(tool, f"{name} is one of {', '.join(option.choices)}, not {value!r}", hint)
+        raise _wrong(
+            tool, f"{name} must be one of {', '.join(option.choices)}, not {value!r}", hint
+        )
     convert: Any = {"int": int, "float": float, "str": str}[option.kind]
     try:
         convert(value)
@@ -117,9 +119,9 @@ def _check_positionals(tool: Tool, given: Sequence[str]) -> None:
         raise _wrong(tool, why)
     for value, (name, choices) in zip(given, tool.positionals.items(), strict=True):
         if choices and value not in choices:
-            raise _wrong(tool, f"{name} is one of {', '.join(choices)}, not {value!r}")
+            raise _wrong(tool, f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def _wrong(tool: Tool, why: str, hint: str = "") -> ConfigurationError:
-    message = f"{tool.tool} {tool.version} would refuse its command"
+    message = f"{tool.tool} {tool.version} does not accept this command"
     return ConfigurationError(message, why=why, hint=hint)

@@ -1,1 +1,1 @@
-"""Scripts that run inside a tool environment. They import nothing of Forge."""
+"""Scripts that run in a tool environment. They do not import Forge."""

@@ -1,12 +1,12 @@
-"""Make the engine tree of Edge-LLM: either what a device compiles itself, or compiled here.
+"""Make the engine tree of Edge-LLM: for compilation on the device, or compiled here.
 
     python edge_llm_engine.py --export DIR --record DIR --settings FILE --output DIR [-- COMMAND…]
 
-Without COMMAND the tree is the export, and its engine.json says how the device compiles it
-(`compile_on_device`). With COMMAND, the real `llm_build`, the tree is the engine it wrote and the
-tokenizer; that needs the device itself. Standard library only, any Python from 3.11 on.
+Without COMMAND the tree is the export, and engine.json has the command with which the device
+compiles it (`compile_on_device`). With COMMAND, `llm_build`, the tree is its engine and the
+tokenizer; this must run on the device. Standard library only, Python 3.11 or newer.
 
-Exit code 3: the settings or the machine are wrong, and why. 5: the compiler failed.
+Exit code 3: the settings or the machine are not suitable. 5: the compiler failed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ CHUNK_BYTES = 1024 * 1024
 FOLDER = "llm"
 PRODUCES = ("llm.engine", "config.json")
 WEIGHTS = ("*.data", "*.safetensors")
-# TensorRT holds the parsed weights, the copies it times and the plan at once: three to four times
-# the weights are said to be needed; the larger is taken. Not measured on a Jetson by us.
+# TensorRT holds the parsed weights, the copies that it times and the plan in memory. NVIDIA states
+# three to four times the weights; this is the larger one. Not measured on a Jetson.
 MEMORY_TIMES_WEIGHTS = 4
 LIBRARIES = ("/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
 
 
 class EngineError(Exception):
-    """The engine tree cannot be made from this."""
+    """The engine tree cannot be made."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pack(export: Path, settings: dict[str, Any], output: Path) -> dict[str, Any]:
-    """Link the export into `output`; returns how a device compiles it."""
+    """Link the export into `output`; return the content of engine.json."""
     source = export / FOLDER
     files = sorted(path for path in source.rglob("*") if path.is_file())
     if not files:
@@ -84,7 +84,7 @@ def pack(export: Path, settings: dict[str, Any], output: Path) -> dict[str, Any]
     compiler = [str(word) for word in settings["compiler"]]
     mib = -(-weights // MIB)
     sys.stderr.write(
-        f"the device compiles {mib} MiB of weights with {compiler[0]} and needs"
+        f"the device compiles {mib} MiB of weights with {compiler[0]}, which requires"
         f" {MEMORY_TIMES_WEIGHTS} times as much memory: {MEMORY_TIMES_WEIGHTS * mib} MiB\n"
     )
     return {
@@ -102,22 +102,22 @@ def pack(export: Path, settings: dict[str, Any], output: Path) -> dict[str, Any]
 
 
 def build(command: list[str], output: Path) -> dict[str, Any]:
-    """Run the compiler, which writes `output`."""
+    """Run the compiler, which writes `output`; return the content of engine.json."""
     if shutil.which(command[0]) is None:
         raise EngineError(
-            f"{command[0]} is not installed here\n"
-            "  → build TensorRT Edge-LLM 0.11.0 on this runner: docs/adding-a-sku.md"
+            f"{command[0]} is not installed\n"
+            "  → build TensorRT Edge-LLM 0.11.0 on this runner: docs/how-to/add-a-sku.md"
         )
     done = subprocess.run(command, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command[0])
     if missing := [name for name in PRODUCES if not (output / name).is_file()]:
-        raise EngineError(f"{command[0]} ended well and did not write {', '.join(missing)}")
+        raise EngineError(f"{command[0]} succeeded but did not write {', '.join(missing)}")
     return {}
 
 
 def check_machine(record: dict[str, Any]) -> dict[str, str]:
-    """SM and TensorRT of this machine; the engine config.json holds neither."""
+    """Return SM and TensorRT version of this machine, which the engine's config.json lacks."""
     capability = subprocess.run(
         ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
         capture_output=True,
@@ -127,18 +127,20 @@ def check_machine(record: dict[str, Any]) -> dict[str, str]:
     ).stdout.split()
     sm = capability[0].replace(".", "") if capability else ""
     if sm != str(record["sm"]):
-        raise EngineError(f"the export is for sm_{record['sm']}, this machine is sm_{sm}")
+        raise EngineError(f"the export is for sm_{record['sm']}, but this machine is sm_{sm}")
     names = [path.name for folder in LIBRARIES for path in Path(folder).glob("libnvinfer.so.*.*.*")]
     versions = [found for name in names if (found := re.sub(r"^libnvinfer\.so\.", "", name))]
     if len(versions) != 1:
-        raise EngineError(f"one TensorRT is expected in {' or '.join(LIBRARIES)}: {versions}")
+        raise EngineError(
+            f"expected one TensorRT version in {' or '.join(LIBRARIES)}, found {versions}"
+        )
     return {"sm": sm, "tensorrt": versions[0]}
 
 
 def engine_facts(
     record: dict[str, Any], settings: dict[str, Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of engine.json."""
+    """Return the content of engine.json."""
     found = facts.pop("found", {})
     runtime = {"tensorrt-edgellm": record["versions"]["tensorrt-edgellm"]}
     if "tensorrt" in found:
@@ -158,7 +160,7 @@ def engine_facts(
 
 
 def tree_digest(folder: Path, files: list[Path]) -> str:
-    """Names and bytes of all files, so that a device knows an engine it compiled before."""
+    """Return the digest of the files, by which a device reuses an engine that it compiled."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -168,7 +170,7 @@ def tree_digest(folder: Path, files: list[Path]) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Hard link, or copy where that is not possible."""
+    """Hard-link a file, or copy it if links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -177,7 +179,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON document."""
+    """Read a small JSON document. Raises EngineError."""
     try:
         with path.open("rb") as file:
             document: dict[str, Any] = json.loads(file.read(MAX_JSON_BYTES))

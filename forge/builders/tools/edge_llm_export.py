@@ -1,15 +1,16 @@
-r"""Export a checkpoint to ONNX for Edge-LLM and see what came out: in the environment `edge-llm`.
+r"""Export a checkpoint to ONNX for Edge-LLM and verify it. Runs in the environment `edge-llm`.
 
     python edge_llm_export.py --checkpoint DIR --export DIR --record DIR --quantisation nvfp4 \
-        --sm 110 -- COMMAND…
+        --sm 110 --architectures llama,qwen3 -- COMMAND…
 
     EXPORT/llm/{model.onnx, model.onnx.data, embedding.safetensors, config.json, tokenizer…}
-    RECORD/export.json    SM, quantisation, exact versions: none of them stands in EXPORT
+    RECORD/export.json    SM, quantisation and exact versions, which EXPORT does not contain
 
-COMMAND is the real `tensorrt-edgellm-export …`, which writes EXPORT; its `--quantization` exits 0
-and changes nothing, so the operators of the graph are held against what was asked for. The record
-is a tree of its own, so that equal graphs for two SMs are one tree. Exit code 3: the checkpoint
-cannot be exported, or another precision came out. 5: the tool failed.
+COMMAND is `tensorrt-edgellm-export …`, which writes EXPORT. What it would leave out of the
+checkpoint is refused first (edge_llm_model.py). Its `--quantization` exits with 0 and
+changes nothing, so the operators of the graph are checked. The record is a separate tree, so that
+equal graphs for two SMs are one tree. Exit code 3: the checkpoint cannot be exported, or the graph
+has another precision. 5: the tool failed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import edge_llm_model
+from checkpoint_check import UnsupportedModelError, check_model
+
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 TIMEOUT_S = 6 * 3600
@@ -37,18 +41,18 @@ EXPECTED_FILES = (
     "config.json",
     "tokenizer.json",
 )
-# Quantisation → operators of the graph that only it makes, any one of which must be there.
+# Quantisation → operators that only its graphs contain; one of them must be present.
 OPERATORS = {
     "fp16": (),
     "nvfp4": ("trt::TRT_FP4DynamicQuantize",),
     "int4_awq": ("trt_edgellm::Int4GroupwiseGemmPlugin", "trt_edgellm::Int4GroupwiseGemmPluginV2"),
-    "fp8": ("ai.onnx::QuantizeLinear",),  # nvfp4 has DequantizeLinear too, this one not
+    "fp8": ("ai.onnx::QuantizeLinear",),  # nvfp4 has DequantizeLinear, but not this one
 }
 PACKAGES = ("tensorrt-edgellm", "torch", "transformers", "onnx", "onnxscript", "nvidia-modelopt")
 
 
 class ExportError(Exception):
-    """The checkpoint cannot be exported, or something else came out."""
+    """The checkpoint cannot be exported, or the graph has another precision."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,15 +63,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--quantisation", choices=sorted(OPERATORS), required=True)
     parser.add_argument("--sm", type=int, required=True)
+    parser.add_argument("--architectures", required=True, help="supported model_type, by commas")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args(argv)
-    if code := run(arguments.command):
-        sys.stderr.write(f"Error: {Path(arguments.command[0]).name} ended with code {code}\n")
-        return STEP_FAILED
     try:
+        quantised = arguments.quantisation != "fp16"
+        check_model(arguments.checkpoint, arguments.architectures.split(","), quantised=quantised)
+        edge_llm_model.check(arguments.checkpoint)
+        if code := run(arguments.command):
+            sys.stderr.write(f"Error: {Path(arguments.command[0]).name} ended with code {code}\n")
+            return STEP_FAILED
         found = check(arguments.export / "llm", arguments.quantisation)
         model = read_json(arguments.export / "llm" / "config.json").get("model")
-    except ExportError as error:
+    except (ExportError, UnsupportedModelError, edge_llm_model.ModelError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     record = {
@@ -86,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(command: list[str]) -> int:
-    """Run the tool; returns its exit code."""
+    """Run the tool; return its exit code."""
     with tempfile.TemporaryDirectory(prefix="edge-llm-") as folder:
         environment = os.environ | {"HF_HOME": folder, "CUDA_VISIBLE_DEVICES": ""}
         try:
@@ -99,24 +107,24 @@ def run(command: list[str]) -> int:
 
 
 def check(folder: Path, quantisation: str) -> Counter[str]:
-    """See that every file is there and the graph is of this precision; returns its operators."""
+    """Check that all files exist and the graph has this precision; return its operators."""
     missing = [name for name in EXPECTED_FILES if not (folder / name).is_file()]
     if missing:
-        raise ExportError(f"the export lacks {', '.join(missing)}")
+        raise ExportError(f"the export does not contain {', '.join(missing)}")
     found = operators(folder / "model.onnx")
     present = {
         name for name, marks in OPERATORS.items() if any(found.get(mark) for mark in marks)
     } or {"fp16"}
     if present != {quantisation}:
         raise ExportError(
-            f"{quantisation} was asked for and the graph is {' and '.join(sorted(present))}\n"
-            "  → quantise the checkpoint first: the exporter's own --quantization does nothing"
+            f"expected a graph in {quantisation}, found {' and '.join(sorted(present))}\n"
+            "  → quantise the checkpoint first: the exporter's --quantization has no effect"
         )
     return found
 
 
 def operators(path: Path) -> Counter[str]:
-    """How often each operator that is not ONNX's own, or that (de)quantises, is in a graph."""
+    """Count the operators of a graph that are not standard ONNX, or that (de)quantise."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -128,7 +136,7 @@ def operators(path: Path) -> Counter[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON document."""
+    """Read a small JSON document. Raises ExportError."""
     try:
         with path.open("rb") as file:
             document: dict[str, Any] = json.loads(file.read(MAX_JSON_BYTES))

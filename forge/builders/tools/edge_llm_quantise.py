@@ -1,13 +1,13 @@
-r"""Quantise a checkpoint for Edge-LLM and see that it was: run inside the environment `edge-llm`.
+r"""Quantise a checkpoint for Edge-LLM and verify it. Runs in the environment `edge-llm`.
 
     python edge_llm_quantise.py --checkpoint DIR --output DIR --quantisation nvfp4 \
-        --calibration FILE -- COMMAND…
+        --calibration FILE --architectures llama,qwen3 -- COMMAND…
 
-COMMAND is the real `tensorrt-edgellm-quantize …`, which writes OUTPUT. Layers it cannot cut into
-blocks are refused before: it finds that out at the very end, after twenty minutes. Tools of its
-kind have exited 0 without quantising anything, so afterwards both what hf_quant_config.json claims
-and what the tensors are must be what was asked for. Exit code 3: the checkpoint cannot be quantised
-so, or was not. 5: the tool failed.
+COMMAND is `tensorrt-edgellm-quantize …`, which writes OUTPUT. Layers that cannot be divided into
+blocks are rejected first, because the tool fails on them only at the end, after twenty minutes.
+Such tools have exited with 0 without quantising anything, so hf_quant_config.json and the types of
+the tensors are checked afterwards. Exit code 3: the checkpoint cannot be quantised in this way, or
+was not. 5: the tool failed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import edge_llm_model
+from checkpoint_check import UnsupportedModelError, check_model
 
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
@@ -36,12 +39,12 @@ EXPECTED = {
 }
 
 
-# Values that share one scale: the width of every quantised layer must be a multiple.
+# Number of values that share one scale; the width of every quantised layer must be a multiple.
 BLOCK = {"nvfp4": 16, "int4_awq": 128, "fp8": 1}
 
 
 class QuantisationError(Exception):
-    """What came out is not what was asked for."""
+    """The checkpoint cannot be quantised, or has another precision afterwards."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,15 +54,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--quantisation", choices=sorted(EXPECTED), required=True)
     parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--architectures", required=True, help="supported model_type, by commas")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args(argv)
     try:
-        check_widths(read_json(arguments.checkpoint / "config.json"), arguments.quantisation)
+        config = check_model(arguments.checkpoint, arguments.architectures.split(","))
+        edge_llm_model.check(arguments.checkpoint)
+        check_widths(config, arguments.quantisation)
         if code := run(arguments.command, arguments.calibration):
             sys.stderr.write(f"Error: {Path(arguments.command[0]).name} ended with code {code}\n")
             return STEP_FAILED
         share = check(arguments.output, arguments.quantisation)
-    except QuantisationError as error:
+    except (QuantisationError, UnsupportedModelError, edge_llm_model.ModelError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     sys.stderr.write(f"{arguments.quantisation}: {share:.0%} of the weights' bytes\n")
@@ -67,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_widths(config: dict[str, Any], quantisation: str) -> None:
-    """Raise QuantisationError for a model whose layers are no whole number of blocks wide."""
+    """Raise QuantisationError if the width of a layer is not a multiple of the block size."""
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     widths = {"hidden_size": hidden, "intermediate_size": config.get("intermediate_size")}
     if hidden and heads:
@@ -76,16 +82,16 @@ def check_widths(config: dict[str, Any], quantisation: str) -> None:
     block = BLOCK[quantisation]
     if wrong := [f"{name} {width}" for name, width in widths.items() if width and width % block]:
         raise QuantisationError(
-            f"{quantisation} takes layers in blocks of {block}, and this model has"
+            f"{quantisation} requires layer widths in multiples of {block}, but this model has"
             f" {', '.join(wrong)}\n  → choose another engine.precision for this model"
         )
 
 
 def run(command: list[str], calibration: Path) -> int:
-    """Run the tool with the calibration texts of this file; returns its exit code."""
+    """Run the tool with the calibration texts of a file; return its exit code."""
     with tempfile.TemporaryDirectory(prefix="edge-llm-") as folder:
         environment = os.environ | {
-            # Named after the tool's default data set: with it nothing is looked for in a network.
+            # With the name of the tool's default data set, the tool does not use the network.
             "EDGELLM_QUANT_DATASET_CNN_DAILYMAIL": str(calibration.resolve()),
             "HF_HOME": folder,
             "CUDA_VISIBLE_DEVICES": "",
@@ -100,14 +106,15 @@ def run(command: list[str], calibration: Path) -> int:
 
 
 def check(checkpoint: Path, quantisation: str) -> float:
-    """Hold claim and tensors against `quantisation`; returns its share of the weights' bytes."""
+    """Check configuration and tensors; return the quantised fraction of the weights' bytes."""
     algorithm, dtype = EXPECTED[quantisation]
     config = read_json(checkpoint / "hf_quant_config.json")
     claimed = (config.get("quantization") or {}).get("quant_algo")
     if claimed != algorithm:
         raise QuantisationError(
-            f"hf_quant_config.json says quant_algo {claimed!r}, {quantisation} is {algorithm!r}\n"
-            "  → the tool quantised nothing or something else: see its log above"
+            f"quant_algo in hf_quant_config.json is {claimed!r}, expected {algorithm!r} for"
+            f" {quantisation}\n"
+            "  → the tool did not quantise as requested: see its log above"
         )
     sizes: dict[str, int] = {}
     for path in sorted(checkpoint.glob("*.safetensors")):
@@ -124,7 +131,7 @@ def check(checkpoint: Path, quantisation: str) -> float:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Tensors by name of a safetensors file (its header is a length and JSON)."""
+    """Return the tensors by name from the header of a safetensors file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -138,7 +145,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON document."""
+    """Read a small JSON document. Raises QuantisationError."""
     try:
         with path.open("rb") as file:
             document: dict[str, Any] = json.loads(file.read(MAX_JSON_BYTES))

@@ -1,14 +1,15 @@
-r"""Make the engine tree of TensorRT-LLM and record what its config.json does not say.
+r"""Make the engine tree of TensorRT-LLM and record the facts that its config.json lacks.
 
     python3 tensorrt_llm_engine.py --checkpoint DIR --tokenizer DIR --settings FILE --output DIR \
         [-- trtllm-build …]
 
-With a command, inside NVIDIA's image on the target's GPU: engine, tokenizer, and an engine.json
-with the SM and the exact TensorRT version, which an engine is bound to and does not name. Without:
-the Hugging Face checkpoint for the LLM API (mode llmapi), on any machine.
+Without a command, on any machine: the Hugging Face checkpoint for the LLM API (mode llmapi), and an
+engine.json with the version of TensorRT-LLM in the profile's image, as far as it is known. With a
+command, in NVIDIA's image of TensorRT-LLM 1.2.1 on the target's GPU: engine, tokenizer, and an
+engine.json with the SM and the exact versions that the engine requires.
 
-Standard library, and inside the image torch, tensorrt and tensorrt_llm. Exit code 3: another GPU or
-another precision than the profile's. 5: trtllm-build failed.
+Uses the standard library and, in the image, torch, tensorrt and tensorrt_llm. Exit code 3: GPU or
+precision differ from the profile. 5: trtllm-build failed.
 """
 
 from __future__ import annotations
@@ -22,28 +23,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import modelopt_format
+from modelopt_format import ALGORITHMS, FormatError
+
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 TIMEOUT_S = 6 * 3600
-MAX_JSON_BYTES = 64 * 1024 * 1024
 TOKENIZER = (
     "tokenizer*",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
-ALGORITHMS = {
-    "fp16": None,
-    "bf16": None,
-    "int8": "W8A16",
-    "int4": "W4A16_AWQ",
-    "fp8": "FP8",
-    "nvfp4": "NVFP4",
-}
+LAST_ENGINE = (1, 2, 1)  # the last release with trtllm-build
+REMOVED = "upstream removed trtllm-build and its runtime in June and July 2026"
 
 
 class EngineError(Exception):
-    """The engine cannot be made here, or another one came out."""
+    """The engine cannot be made here, or has another precision."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", nargs="*")
     arguments = parser.parse_args(argv)
     try:
-        settings = read_json(arguments.settings)
+        settings = modelopt_format.read_json(arguments.settings)
         if arguments.command:
             facts = build(arguments.command, settings, arguments.output)
             link_tokenizer(arguments.tokenizer, arguments.output)
         else:
             facts = link_checkpoint(arguments.checkpoint, settings, arguments.output)
-    except EngineError as error:
+    except (EngineError, FormatError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     except (OSError, subprocess.SubprocessError) as error:
@@ -75,24 +73,25 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build(command: list[str], settings: dict[str, Any], output: Path) -> dict[str, Any]:
-    """Compile on this machine's GPU, which must be the profile's."""
+    """Compile on this machine's GPU, which must be that of the profile."""
     import tensorrt
     import tensorrt_llm
     import torch
 
+    check_release(str(tensorrt_llm.__version__))
     wanted = settings["hardware"]["compute_capability"]
     have = ".".join(map(str, torch.cuda.get_device_capability()))
     if have != wanted:
         raise EngineError(
-            f"this runner's GPU has compute capability {have}, the profile wants {wanted}\n"
-            "  → trtllm-build compiles for the GPU that is present: use a runner that has it"
+            f"this runner's GPU has compute capability {have}, the profile requires {wanted}\n"
+            "  → trtllm-build compiles for the present GPU: use a runner with the profile's GPU"
         )
     done = subprocess.run(command, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command[0])
     if not (output / "rank0.engine").is_file():
-        raise EngineError(f"{command[0]} ended well and wrote no rank0.engine")
-    config = read_json(output / "config.json")
+        raise EngineError(f"{command[0]} succeeded but did not write rank0.engine")
+    config = modelopt_format.read_json(output / "config.json")
     found = ((config.get("pretrained_config") or {}).get("quantization") or {}).get("quant_algo")
     return {
         "mode": "engine",
@@ -102,50 +101,59 @@ def build(command: list[str], settings: dict[str, Any], output: Path) -> dict[st
     }
 
 
+def check_release(version: str) -> None:
+    """Raise EngineError for a release without trtllm-build. Only the first numbers are compared."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers > LAST_ENGINE[:2]:
+        raise EngineError(
+            f"this image has TensorRT-LLM {version}, which has no engines: {REMOVED}\n"
+            "  → set engine.mode: llmapi"
+        )
+    sys.stderr.write(f"Warning: mode engine works with TensorRT-LLM 1.2.1 only: {REMOVED}\n")
+
+
 def link_checkpoint(checkpoint: Path, settings: dict[str, Any], output: Path) -> dict[str, Any]:
-    """The checkpoint as it is: the LLM API makes the engine when it loads it."""
+    """Link the checkpoint, from which the LLM API makes the engine when it loads."""
+    requested = settings["engine"]["precision"]
+    algorithm = modelopt_format.quantisation(checkpoint).get("quant_algo")
+    if algorithm != ALGORITHMS[requested]:
+        raise EngineError(f"expected precision {requested}, but quant_algo is {algorithm}")
+    found = modelopt_format.precision_of(checkpoint)
+    if found != requested:
+        raise EngineError(f"expected precision {requested}, but most of its layers are {found}")
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file():
             link(path, output / path.relative_to(checkpoint))
-    claimed = checkpoint / "hf_quant_config.json"
-    document = read_json(claimed) if claimed.is_file() else {}
-    found = (document.get("quantization") or {}).get("quant_algo")
-    return {"mode": "llmapi", "runtime": {}, "precision": check_precision(settings, found)}
+    return {
+        "mode": "llmapi",
+        "runtime": settings.get("runtime", {}),
+        "precision": {"asked": requested, "found": found},
+    }
 
 
 def check_precision(settings: dict[str, Any], found: str | None) -> dict[str, str]:
-    """Raise EngineError unless the quant_algo is the one of the precision asked for."""
-    asked = settings["engine"]["precision"]
-    if found != ALGORITHMS[asked]:
-        raise EngineError(f"{asked} was asked for and quant_algo is {found}")
-    return {"asked": asked, "found": found or asked}
+    """Raise EngineError unless quant_algo of a compiled engine matches the requested precision."""
+    requested = settings["engine"]["precision"]
+    if found != ALGORITHMS[requested]:
+        raise EngineError(f"expected precision {requested}, but quant_algo is {found}")
+    return {"asked": requested, "found": found or requested}
 
 
 def link_tokenizer(source: Path, output: Path) -> None:
-    """An engine folder has no tokenizer: it goes into a folder of its own beside the engine."""
+    """Link the tokenizer into a separate folder, since an engine folder has none."""
     for pattern in TOKENIZER:
         for path in sorted(source.glob(pattern)):
-            link(path, output / "tokenizer" / path.name)
+            link(path, output / "tokenizer" / path.relative_to(source))
     link(source / "config.json", output / "tokenizer" / "config.json")
 
 
 def link(source: Path, target: Path) -> None:
-    """Hard link, or copy where that is not possible."""
+    """Hard-link a file, or copy it if links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON document."""
-    try:
-        with path.open("rb") as file:
-            document: dict[str, Any] = json.loads(file.read(MAX_JSON_BYTES))
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path.name} cannot be read: {error}") from None
-    return document
 
 
 if __name__ == "__main__":

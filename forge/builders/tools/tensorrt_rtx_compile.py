@@ -1,19 +1,18 @@
-"""Compile ONNX to a TensorRT for RTX engine: run inside the tool environment `tensorrt-rtx`.
+"""Compile ONNX to a TensorRT for RTX engine. Runs in the tool environment `tensorrt-rtx`.
 
     python tensorrt_rtx_compile.py --checkpoint DIR --settings settings.json --output DIR
 
-    OUTPUT/model.plan            the engine, for the GPU the settings name and no other
-    OUTPUT/tokenizer.json  …     tokenizer, chat template and generation settings, as they came
-    OUTPUT/engine.json           what it is, which exact runtime and which GPU it is bound to
+    OUTPUT/model.plan            the engine, only for the GPU in the settings
+    OUTPUT/tokenizer.json  …     tokenizer, chat template and generation settings, unchanged
+    OUTPUT/engine.json           description, and the exact runtime and GPU that it requires
 
-No GPU is needed here: the engine is compiled ahead of time, and its kernels are finished on the
-device when it is loaded. It has one optimisation profile, made best for adding one token to a
-half-full KV cache; a prompt is read in pieces of PROMPT_PIECE tokens. A second profile, for whole
-prompts, was tried: TensorRT then stored the weights twice.
+No GPU is needed: the engine is compiled ahead of time, and its kernels are finished when a device
+loads it. It has one optimisation profile, optimised for adding one token to a half-full KV cache;
+prompts are processed in chunks of PROMPT_PIECE tokens. With a second profile for prompts, TensorRT
+stored the weights twice.
 
-Exit code 3: the ONNX or the settings cannot be compiled, or what came out has another precision
-than was asked for, and why. 5: TensorRT failed. Nothing is written to OUTPUT unless everything is
-there.
+Exit code 3: the ONNX or the settings cannot be compiled, or the weights have another precision. 5:
+TensorRT failed. OUTPUT is written only if everything succeeds.
 """
 
 from __future__ import annotations
@@ -43,17 +42,19 @@ COPIED = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
 )
-# Ours → TensorRT's name of the type, and its bytes.
+# Name of a precision in Forge → TensorRT's name of the type, and its bytes.
 PRECISIONS = {"fp16": ("HALF", 2)}
-# Part of the weights that must be found in the engine's file: tied ones are stored once.
+# Minimum fraction of the weights' bytes in the engine file: tied weights are stored once.
 LEAST_OF_WEIGHTS = 0.5
-# Bounds the memory for attention and logits, whatever the longest prompt is.
+# Bounds the memory for attention and logits, independent of the longest prompt.
 PROMPT_PIECE = 512
 SHOWN_PER_PHASE = 5
 
-Range = tuple[int, int, int]  # least, best, most
+Range = tuple[int, int, int]  # minimum, optimum, maximum
 
 
 class CheckpointError(Exception):
@@ -61,12 +62,12 @@ class CheckpointError(Exception):
 
 
 class CompileError(Exception):
-    """TensorRT did not do what it was asked for."""
+    """TensorRT failed, or the engine is not complete."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the profile asks for."""
+    """The settings of the profile."""
 
     precision: str
     compute_capability: str  # "12.0"
@@ -84,7 +85,7 @@ class Lengths:
     past: Range
 
     def shape(self, tensor: str, dims: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Least, best and most shape of a network input. Raises CheckpointError."""
+        """Return minimum, optimum and maximum shape of an input. Raises CheckpointError."""
         whole = tuple(new + past for new, past in zip(self.new, self.past, strict=True))
         match tensor.split(".", maxsplit=1)[0], len(dims):
             case "input_ids" | "position_ids", 2:
@@ -95,13 +96,13 @@ class Lengths:
                 axes = (self.batch, (dims[1],) * 3, self.past, (dims[3],) * 3)
             case _:
                 raise CheckpointError(
-                    f"the ONNX graph has an input {tensor!r} of shape {dims}, which is none of"
+                    f"unexpected input {tensor!r} of shape {dims} in the ONNX graph, expected"
                     " input_ids, position_ids, attention_mask and past_key_values.*\n"
-                    "  → this builder compiles decoders with a KV cache, as step onnx makes them"
+                    "  → this builder supports decoders with a KV cache, as made by step onnx"
                 )
         shapes = tuple(tuple(axis[which] for axis in axes) for which in range(3))
         if any(size < 0 for shape in shapes for size in shape):
-            raise CheckpointError(f"{tensor} has another open dimension than its length: {dims}")
+            raise CheckpointError(f"{tensor} has a dynamic dimension other than its length: {dims}")
         return shapes
 
 
@@ -129,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_settings(path: Path) -> Settings:
-    """The step's settings file. Raises CheckpointError."""
+    """Read the settings file of the step. Raises CheckpointError."""
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise CheckpointError(f"{path.name} is larger than {MAX_SETTINGS_BYTES} bytes")
@@ -143,30 +144,30 @@ def read_settings(path: Path) -> Settings:
             max_seq_len=int(engine["max_seq_len"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path.name} is not the JSON of a step: {error!r}") from None
+        raise CheckpointError(f"{path.name} is not a valid settings file: {error!r}") from None
     if settings.precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise CheckpointError(
-            f"engine.precision is {settings.precision!r}, this makes {known}\n"
+            f"engine.precision {settings.precision!r} is not supported\n"
             f"  → set engine.precision: {known}"
         )
     if not 1 <= settings.max_input_len < settings.max_seq_len or settings.max_batch_size < 1:
         raise CheckpointError(
             f"engine.max_input_len is {settings.max_input_len} and engine.max_seq_len"
-            f" {settings.max_seq_len}: no room for an answer\n  → set max_seq_len to more"
+            f" {settings.max_seq_len}: no space for a response\n  → increase max_seq_len"
         )
     return settings
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """Raise CheckpointError unless everything that must be in the folder is."""
+    """Raise CheckpointError if a required file is missing."""
     for name in (ONNX, "config.json", "tokenizer.json"):
         if not (checkpoint / name).is_file():
-            raise CheckpointError(f"the checkpoint holds no {name}: it is not what step onnx makes")
+            raise CheckpointError(f"the checkpoint has no {name}: it is not an output of step onnx")
 
 
 def lengths(settings: Settings) -> Lengths:
-    """From an empty KV cache to one that is full but for the token to come."""
+    """Return the lengths from an empty KV cache to one with space for one more token."""
     piece = min(PROMPT_PIECE, settings.max_input_len)
     longest = settings.max_seq_len - 1
     half = max(1, longest // 2)
@@ -181,11 +182,12 @@ def compile_checkpoint(checkpoint: Path, settings: Settings, output: Path) -> No
         weights = build(checkpoint / ONNX, settings, work / PLAN)
         facts = engine_facts(checkpoint, settings, weights)
         (work / "engine.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-        for name in COPIED:
-            if (checkpoint / name).is_file():
-                shutil.copyfile(checkpoint / name, work / name)
+        for path in (found for name in COPIED for found in sorted(checkpoint.glob(name))):
+            target = work / path.relative_to(checkpoint)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
         for path in sorted(work.iterdir()):
-            path.chmod(0o644)
+            path.chmod(0o755 if path.is_dir() else 0o644)
             shutil.move(path, output / path.name)
 
 
@@ -194,8 +196,8 @@ def build(model: Path, settings: Settings, plan: Path) -> Counter[str]:
 
     Raises:
         CheckpointError: TensorRT cannot read the graph or compile for that GPU, or the weights
-            are not of the precision asked for.
-        CompileError: TensorRT built nothing, or less than the weights.
+            have another precision.
+        CompileError: TensorRT built no engine, or one that is smaller than the weights.
     """
     import tensorrt_rtx_bindings as trt
 
@@ -223,7 +225,7 @@ def build(model: Path, settings: Settings, plan: Path) -> Counter[str]:
     engine = builder.build_serialized_network(network, config)
     del progress  # it must outlive the build
     if engine is None:
-        raise CompileError(log.last or "it built nothing and said nothing")
+        raise CompileError(log.last or "it built no engine and reported no error")
     with memoryview(engine) as data:
         check_engine(data, weights, settings.precision, trt)
         plan.write_bytes(data)
@@ -231,20 +233,20 @@ def build(model: Path, settings: Settings, plan: Path) -> Counter[str]:
 
 
 def capability(wanted: str, trt: Any) -> Any:
-    """`12.0` → SM120, if this TensorRT can compile for it. Raises CheckpointError."""
+    """Map `12.0` to SM120. Raises CheckpointError if this TensorRT does not support it."""
     name = "SM" + wanted.replace(".", "")
     members = trt.ComputeCapability.__members__
     if name not in members:
         known = ", ".join(f"{one[2:-1]}.{one[-1]}" for one in members if one.startswith("SM"))
         raise CheckpointError(
             f"TensorRT for RTX {trt.__version__} cannot compile for compute capability {wanted};"
-            f" it knows {known}\n  → choose another engine.builder for this device"
+            f" it supports {known}\n  → choose another engine.builder for this device"
         )
     return members[name]
 
 
 def weights_by_type(network: Any, trt: Any) -> Counter[str]:
-    """Elements of the network's constants by type: what the parser made of the weights."""
+    """Count the elements of the network's constants by type."""
     elements: Counter[str] = Counter()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -254,41 +256,41 @@ def weights_by_type(network: Any, trt: Any) -> Counter[str]:
     return elements
 
 
-def check_precision(weights: Counter[str], asked: str) -> None:
-    """Raise CheckpointError unless most weights have the type that was asked for."""
-    wanted, _ = PRECISIONS[asked]
+def check_precision(weights: Counter[str], requested: str) -> None:
+    """Raise CheckpointError unless most weights have the requested type."""
+    wanted, _ = PRECISIONS[requested]
     found = max(weights, key=lambda kind: weights[kind]) if weights else "none"
     if found != wanted:
         raise CheckpointError(
-            f"engine.precision is {asked}, but the network's weights are {found}\n"
-            "  → export the ONNX with that precision: the network is strongly typed, TensorRT"
-            " changes none"
+            f"engine.precision is {requested}, but the network's weights are {found}\n"
+            "  → export the ONNX with that precision: TensorRT does not change the types of a"
+            " strongly typed network"
         )
 
 
 def check_engine(data: memoryview, weights: Counter[str], precision: str, trt: Any) -> None:
-    """What can be told of an engine without its GPU: its size and its format. No more than that."""
+    """Check size and format of the engine; without its GPU, nothing else can be checked."""
     kind, width = PRECISIONS[precision]
     least = int(weights[kind] * width * LEAST_OF_WEIGHTS)
     if len(data) < least:
-        raise CompileError(f"the engine has {len(data)} bytes, its weights alone {least}")
-    _, said = trt.Runtime(logger(trt, quiet=True)).get_engine_validity(data)
-    if int(said) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE):
-        raise CompileError("it does not know the format of its own engine")
+        raise CompileError(f"the engine has {len(data)} bytes, fewer than its weights ({least})")
+    _, diagnostics = trt.Runtime(logger(trt, quiet=True)).get_engine_validity(data)
+    if int(diagnostics) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE):
+        raise CompileError("TensorRT cannot read the format of its own engine")
 
 
 def add_profile(builder: Any, network: Any, config: Any, settings: Settings) -> None:
-    """Give TensorRT the shapes to expect."""
+    """Add the optimisation profile, which has the shapes of the inputs."""
     profile, expected = builder.create_optimization_profile(), lengths(settings)
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         profile.set_shape(tensor.name, *expected.shape(tensor.name, tuple(tensor.shape)))
     if config.add_optimization_profile(profile) < 0:
-        raise CompileError("it refuses the optimisation profile")
+        raise CompileError("TensorRT rejected the optimisation profile")
 
 
 def logger(trt: Any, *, quiet: bool = False) -> Any:
-    """TensorRT's warnings and errors on stderr; the last error is kept."""
+    """Return a logger that prints warnings and errors to stderr and keeps the last error."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -306,7 +308,7 @@ def logger(trt: Any, *, quiet: bool = False) -> Any:
 
 
 def monitor(trt: Any) -> Any:
-    """TensorRT's own progress as lines on stderr: a few for the outermost phase."""
+    """Return a progress monitor that prints a few lines per outermost phase to stderr."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -322,7 +324,7 @@ def monitor(trt: Any) -> Any:
             steps = self.steps.get(phase, 0)
             if steps >= SHOWN_PER_PHASE and (step + 1) % (steps // SHOWN_PER_PHASE) == 0:
                 sys.stderr.write(f"{phase}: {100 * (step + 1) // steps} %\n")
-            return True  # go on
+            return True  # continue
 
         def phase_finish(self, phase: str) -> None:
             self.steps.pop(phase, None)
@@ -331,7 +333,7 @@ def monitor(trt: Any) -> Any:
 
 
 def engine_facts(checkpoint: Path, settings: Settings, weights: Counter[str]) -> dict[str, Any]:
-    """The content of engine.json."""
+    """Return the content of engine.json."""
     import tensorrt_rtx_bindings as trt
 
     config_file = checkpoint / "config.json"
@@ -355,7 +357,7 @@ def engine_facts(checkpoint: Path, settings: Settings, weights: Counter[str]) ->
 
 
 def digest(checkpoint: Path) -> str:
-    """SHA-256 of model.onnx, or of the `sha256sum` lines where weights lie beside it."""
+    """Return the SHA-256 of model.onnx, or of `sha256sum` lines if it has external weights."""
     lines = []
     for path in sorted(checkpoint.glob(f"{ONNX}*")):
         with path.open("rb") as file:

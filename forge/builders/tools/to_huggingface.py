@@ -1,14 +1,18 @@
-"""Turn a GGUF checkpoint into a Hugging Face one: run inside the tool environment `transformers`.
+"""Convert a checkpoint to a complete Hugging Face folder. Runs in the environment `transformers`.
 
     python to_huggingface.py --checkpoint DIR --output DIR [--architecture NAME]
 
-    OUTPUT/config.json  OUTPUT/model.safetensors  OUTPUT/tokenizer.json  …     fp16
+    OUTPUT/config.json  OUTPUT/model.safetensors  OUTPUT/tokenizer.json  …
 
-A checkpoint that is a Hugging Face folder already is passed on byte for byte, but for one thing:
-transformers 5 writes `rope_parameters` where transformers 4 reads `rope_theta`, and what finds
-neither silently takes 10000 and makes a model that talks nonsense. So config.json gets both.
+A GGUF file, or all parts of one, becomes fp16 (bf16 where its weights are). A Hugging Face folder
+is passed on byte for byte, with two exceptions: config.json gets the names of transformers 4 in
+addition to those of transformers 5, and tokenizer.json is made where there is only a
+tokenizer.model.
 
-Exit code 3: the checkpoint cannot be converted, or is another architecture than was said, and why.
+Nothing is lost: each field of the model, each tensor and each key is used or named in a refusal.
+OUTPUT is complete, without NaN and infinity, and says what its tokenizer is.
+
+Exit code 3: the checkpoint cannot be converted, or has another architecture than expected.
 """
 
 from __future__ import annotations
@@ -18,53 +22,119 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CONFIG = "config.json"
+from cast_check import CastError, check_tensors
+from config_spellings import ConflictError, both_spellings
+from huggingface_folder import (
+    CONFIG,
+    PIECES,
+    TOKENIZER,
+    CheckpointError,
+    check_architecture,
+    check_config,
+    check_kind,
+    check_tokenizer,
+    read_config,
+)
+from safetensors_file import SafetensorsError, read_folder
+from sentencepiece_model import convert as convert_pieces
+from understood import FAMILIES, UnsupportedError, check
+
 CONFIGURATION_ERROR = 3
-MAX_CONFIG_BYTES = 16 * 1024 * 1024
-
-
-class CheckpointError(Exception):
-    """The checkpoint cannot be converted."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Convert and return the exit code."""
-    parser = argparse.ArgumentParser(description="Turn a GGUF checkpoint into a Hugging Face one.")
+    parser = argparse.ArgumentParser(description="Turn a checkpoint into a Hugging Face one.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--architecture", help="what the model must be, e.g. llama")
+    parser.add_argument("--architecture", help="expected architecture, e.g. llama")
     arguments = parser.parse_args(argv)
+    checkpoint, output = arguments.checkpoint, arguments.output
     try:
-        if (arguments.checkpoint / CONFIG).is_file():
-            pass_on(arguments.checkpoint, arguments.output)
+        check_kind(checkpoint)
+        if (checkpoint / CONFIG).is_file():
+            take_folder(checkpoint, output, arguments.architecture)
         else:
-            convert(find_gguf(arguments.checkpoint), arguments.output)
-        config = read_config(arguments.output)
-        check_architecture(config, arguments.architecture)
-        write_both_spellings(config, arguments.output / CONFIG)
-    except CheckpointError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        return CONFIGURATION_ERROR
+            take_gguf(checkpoint, output, arguments.architecture)
+    except UnsupportedError as error:
+        return refuse(f"Forge does not support {error}")
+    except CastError as error:
+        return refuse(f"{error}\n  → use weights without such values")
+    except (CheckpointError, SafetensorsError) as error:
+        return refuse(str(error))
+    except ConflictError as error:
+        return refuse(f"config.json contradicts itself: {error}")
     return 0
 
 
-def find_gguf(checkpoint: Path) -> Path:
-    """The one GGUF file of a checkpoint."""
-    found = sorted(checkpoint.rglob("*.gguf"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise CheckpointError(
-            f"the checkpoint is neither a Hugging Face folder nor one GGUF file (found: {names})\n"
-            "  → choose one file by path= in the checkpoint's URL"
-        )
-    return found[0]
+def refuse(what: str) -> int:
+    """Write an error message and return its exit code."""
+    sys.stderr.write(f"Error: {what}\n")
+    return CONFIGURATION_ERROR
+
+
+def take_folder(checkpoint: Path, output: Path, architecture: str | None) -> None:
+    """Check a Hugging Face folder and pass it on. Raises one of the errors that `main` handles."""
+    config = read_config(checkpoint)
+    check_architecture(config, architecture)
+    check_config(config)
+    check(config, "transformers")
+    spelled = both_spellings(config)
+    check_tokenizer(checkpoint)
+    tensors = read_folder(checkpoint)
+
+    from complete_weights import check_complete, check_fields
+
+    if config["model_type"] not in FAMILIES:
+        check_fields(config)
+    check_complete(checkpoint, config, tensors)
+    check_tensors(tensors.values(), None)
+    pass_on(checkpoint, output)
+    if not (checkpoint / TOKENIZER).is_file():
+        convert_pieces(checkpoint / PIECES, output)
+    write_config(config, spelled, output / CONFIG)
+
+
+def take_gguf(checkpoint: Path, output: Path, architecture: str | None) -> None:
+    """Convert a GGUF model. Raises one of the errors that `main` handles."""
+    from gguf_checkpoint import parts_of, read, write_folder
+
+    files = sorted(checkpoint.rglob("*.gguf"))
+    source = read(parts_of(files))
+    own = str(source.metadata.get("general.architecture"))
+    check_architecture({"model_type": own.replace("-", "_")}, architecture)
+
+    from complete_weights import check_complete, class_names
+
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=output.parent) as name:
+        work = Path(name)
+        write_folder(source, class_names(), work)
+        config = read_config(work)
+        check(config, "transformers")
+        check_complete(work, config, read_folder(work))
+        check_tokenizer_loads(work)
+        for path in sorted(work.iterdir()):
+            shutil.move(path, output / path.name)
+
+
+def check_tokenizer_loads(folder: Path) -> None:
+    """Raise CheckpointError for a vocabulary that is not one, e.g. merges of missing tokens."""
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception as error:  # noqa: BLE001 - tokenizers raises the bare class
+        raise CheckpointError(f"the vocabulary of the GGUF file is damaged: {error}") from None
 
 
 def pass_on(checkpoint: Path, output: Path) -> None:
-    """Hard-link (or copy) every file, so that equal bytes stop the rebuild here."""
+    """Hard-link (or copy) every file, so that the output equals the input."""
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file():
             target = output / path.relative_to(checkpoint)
@@ -75,61 +145,12 @@ def pass_on(checkpoint: Path, output: Path) -> None:
                 shutil.copyfile(path, target)
 
 
-def convert(weights: Path, output: Path) -> None:
-    """Read the GGUF file's weights and tokenizer, write them as fp16 safetensors."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder, name = str(weights.parent), weights.name
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float16)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{name} cannot be read by transformers: {error}") from None
-    # The weights are fp16 from here on; else the config would still claim GGUF's quantisation.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
-    for path in output.iterdir():
-        path.chmod(0o644)  # safetensors' is 0600
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a Hugging Face folder. Raises CheckpointError."""
-    path = folder / CONFIG
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"config.json is larger than {MAX_CONFIG_BYTES} bytes")
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CheckpointError(f"config.json is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError("config.json does not hold an object")
-    return config
-
-
-def check_architecture(config: dict[str, Any], wanted: str | None) -> None:
-    """Hold `model_type` against what was planned with."""
-    found = config.get("model_type")
-    if wanted is not None and found != wanted:
-        raise CheckpointError(
-            f"the checkpoint is a {found!r} model, its URL says {wanted!r}\n"
-            "  → forge checkpoint pin URL prints the right one"
-        )
-
-
-def write_both_spellings(config: dict[str, Any], path: Path) -> None:
-    """Add `rope_theta` and `rope_scaling` where only `rope_parameters` says them."""
-    rope = config.get("rope_parameters")
-    if not isinstance(rope, dict) or "rope_theta" not in rope or "rope_theta" in config:
+def write_config(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:
+    """Write config.json again if it got more names."""
+    if before == after:
         return
-    config["rope_theta"] = rope["rope_theta"]
-    if rope.get("rope_type", "default") != "default":
-        config["rope_scaling"] = {name: rope[name] for name in rope if name != "rope_theta"}
     path.unlink()  # it may be a hard link to the checkpoint's own file
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(after, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from forge import environments
 from forge.builders import edge_llm, flags
 from forge.store import Store, open_store
-from tests.e2e.chain.world import ROOT, World
+from tests.support.project_world import ROOT, World
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,8 +64,8 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("edge-llm")
+def project(module_folder: Path) -> Project:
+    folder = module_folder / "edge-llm"
     for name in ("pipelines", "stages", "profiles", "dockerfiles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     cache = ROOT / ".forge" / "environments"
@@ -89,9 +89,9 @@ def thor(project: Project) -> Project:
 
 
 @pytest.fixture(scope="module")
-def huggingface(thor: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def huggingface(thor: Project, module_folder: Path) -> Path:
     """The fp16 checkpoint the chain made of the GGUF file."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "hf"
+    folder = module_folder / "hf"
     thor.store.unpack(thor.output("huggingface", "checkpoint"), folder)
     return folder
 
@@ -148,7 +148,7 @@ def test_int4_of_a_model_it_cannot_cut_into_blocks_is_refused_at_once(thor: Proj
     chosen = ("--profile", "jetson-agx-orin", "--only", "engine@jetson-agx-orin")
     int4 = ("--set", "engine.precision=int4")
     done = thor.world.forge("run", "release", *chosen, *int4, fails=3)
-    assert "blocks of 128, and this model has hidden_size 576" in done.stderr
+    assert "multiples of 128, but this model has hidden_size 576" in done.stderr
 
 
 def test_exporters_own_quantization_changes_nothing_and_is_found_out(
@@ -158,6 +158,7 @@ def test_exporters_own_quantization_changes_nothing_and_is_found_out(
     python, tool = environment / "bin" / "python", environment / "bin" / "tensorrt-edgellm-export"
     places: list[str | Path] = ["--export", tmp_path / "export", "--record", tmp_path / "record"]
     asked: list[str | Path] = ["--quantisation", "nvfp4", "--sm", "110"]
+    asked += ["--architectures", "llama"]
     done = subprocess.run(
         [python, TOOLS / "edge_llm_export.py", "--checkpoint", huggingface, *places, *asked,
          "--", tool, huggingface, tmp_path / "export", "--target-sm", "110",
@@ -165,7 +166,7 @@ def test_exporters_own_quantization_changes_nothing_and_is_found_out(
         capture_output=True, text=True, check=False, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
-    assert "nvfp4 was asked for and the graph is fp16" in done.stderr
+    assert "expected a graph in nvfp4, found fp16" in done.stderr
     assert not (tmp_path / "record").exists()
 
 
@@ -174,10 +175,10 @@ def qwen3(
     thor: Project,
     environment: Path,
     huggingface: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    module_folder: Path,
 ) -> str:
     """URL of a tiny Qwen3 of random weights, with the tokenizer of the other model."""
-    model = tmp_path_factory.mktemp("qwen3") / "model"
+    model = module_folder / "qwen3"
     python = environment / "bin" / "python"
     subprocess.run([python, "-c", QWEN3, huggingface, model], check=True, timeout=900)
     said = thor.world.forge("checkpoint", "pin", f"file:{model}").stdout
@@ -266,7 +267,7 @@ def test_triton_model_makes_the_calls_the_real_package_takes(
 ) -> None:
     """NVIDIA's own Python code runs; only its native module, which needs CUDA, is stood in."""
     shutil.copy(TEMPLATES / "edge-llm" / "model.py", tmp_path)
-    for name in ("streaming.py", "turns.py"):
+    for name in ("model_io.py", "pieces.py", "sampling.py", "streaming.py", "turns.py"):
         shutil.copy(TEMPLATES / "shared" / name, tmp_path)
     engine = tmp_path / "engine"
     engine.mkdir()
@@ -285,7 +286,7 @@ def test_triton_model_makes_the_calls_the_real_package_takes(
     assert said["shut_down"] is True
 
 
-TEMPLATES = ROOT / "forge" / "serving" / "templates"
+TEMPLATES = ROOT / "forge" / "serving" / "repository" / "templates"
 NATIVE = """
 import json, sys, types
 from collections import deque
@@ -334,13 +335,16 @@ for name in ("NOT_FINISHED", "END_ID", "LENGTH", "CANCELLED", "ERROR", "STOP_WOR
 import tensorrt_edgellm.runtime as runtime
 runtime.load = lambda: native
 import model
+from sampling import Sampling
 from streaming import Limits, Wanted
+from turns import Conversation
+asked = Conversation([{"role": "user", "content": "France?"}])
 served = model.TritonPythonModel()
-served.limits = Limits(2, 64, 128, 16, 0, 30)
+served.limits = Limits(max_batch_size=2, max_input_len=64, max_seq_len=128, default_max_tokens=16)
 served.load(Path(sys.argv[1]), served.limits)
-pieces = list(served.generate(Wanted([{"role": "user", "content": "France?"}], 30, 0.0)))
+pieces = list(served.generate(Wanted(asked, 30, Sampling())))
 said["pieces"] = [[p.text, p.tokens, p.input_tokens, p.finish_reason] for p in pieces]
-gone = served.generate(Wanted([{"role": "user", "content": "France?"}], 30, 0.0))
+gone = served.generate(Wanted(asked, 30, Sampling()))
 next(gone)
 gone.close()
 served.close()

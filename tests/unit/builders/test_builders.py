@@ -1,40 +1,21 @@
 """What a builder says of itself, and what planning refuses because of it."""
 
-from pathlib import Path
-
 import pytest
+import yaml
 
 from forge import profiles
-from forge.builders import Weights, builder_of, check, names, openvino, tensorrt_rtx
-from forge.builders.tools import openvino_compile
+from forge.builders import builder_of, check, load, names
 from forge.errors import ConfigurationError
-from forge.profiles import Profile
-from forge.steps import Artifact, Step
-
-ROOT = Path(__file__).resolve().parents[3]
-AOT = "rtx-pro-4000-aot"
-
-
-def profile(name: str, *overrides: str) -> Profile:
-    return profiles.load(name, ROOT / "profiles", overrides=overrides).profile
-
-
-@pytest.fixture
-def weights() -> Weights:
-    step = Step(id="checkpoint", argv=("true",), outputs=("a", "b", "c"))
-    return Weights(step["a"], step["b"], "llama", step["c"])
-
-
-def plan(made: Profile, weights: Weights) -> Artifact:
-    return builder_of(made).compile(made, weights, ROOT / "dockerfiles")
+from forge.profiles import select
+from tests.support.builder_plans import ROOT, profile
 
 
 @pytest.mark.parametrize("name", profiles.names(ROOT / "profiles"))
 def test_architecture_nobody_compiles_is_refused_with_the_list_of_those_known(name: str) -> None:
     builder = builder_of(profile(name))
-    with pytest.raises(ConfigurationError, match="knows no 'gpt2' models") as caught:
-        check(profile(name), builder, "gpt2")
-    assert caught.value.why == f"it knows {', '.join(builder.ARCHITECTURES)}"
+    with pytest.raises(ConfigurationError, match="does not support 'rwkv' models") as caught:
+        check(profile(name), builder, "rwkv")
+    assert caught.value.why == f"supported architectures: {', '.join(builder.ARCHITECTURES)}"
 
 
 @pytest.mark.parametrize("name", profiles.names(ROOT / "profiles"))
@@ -44,37 +25,49 @@ def test_shipped_profile_asks_its_builder_for_what_it_makes(name: str) -> None:
 
 
 def test_every_module_of_the_package_is_a_builder_and_nothing_else_is() -> None:
-    assert names() == ["edge-llm", "openvino", "tensorrt-llm", "tensorrt-rtx"]
+    assert names() == ["edge-llm", "onnx-runtime", "openvino", "tensorrt-llm", "tensorrt-rtx"]
 
 
 def test_builder_that_does_not_exist_is_refused_with_the_one_probably_meant() -> None:
-    with pytest.raises(ConfigurationError, match="'openvina' that does not exist") as caught:
+    with pytest.raises(ConfigurationError, match="Unknown builder 'openvina'") as caught:
         builder_of(profile("development", "engine.builder=openvina"))
     assert caught.value.hint == "did you mean 'openvino'?"
 
 
-def test_architectures_of_openvino_are_those_of_its_tool() -> None:
-    assert openvino.ARCHITECTURES == openvino_compile.ARCHITECTURES
+def test_builder_that_is_like_no_other_is_refused_with_the_page_to_read() -> None:
+    with pytest.raises(ConfigurationError, match="Unknown builder 'x' in profile") as caught:
+        builder_of(profile("development", "engine.builder=x"))
+    assert caught.value.why == f"available builders: {', '.join(names())}"
+    assert caught.value.hint == "see docs/how-to/add-a-builder.md"
 
 
-def test_engine_for_a_gpu_is_compiled_on_any_amd64_machine(weights: Weights) -> None:
-    step = plan(profile(AOT), weights).step
-    assert (step.platform, step.labels, step.planned_only) == ("linux/amd64", (), "")
-    assert step.inputs == {"checkpoint": weights.onnx}
+@pytest.mark.parametrize("name", names())
+def test_builder_offers_all_that_planning_reads_of_it(name: str) -> None:
+    builder = load(name)
+    assert callable(builder.compile)
+    for found in (builder.READS, builder.PRECISIONS, builder.ARCHITECTURES, builder.SETTINGS):
+        assert found
+        assert len(set(found)) == len(found)
 
 
-def test_engine_step_sees_what_decides_the_engine_and_no_more(weights: Weights) -> None:
-    settings = plan(profile(AOT), weights).step.settings
-    assert settings["hardware"] == {"compute_capability": "12.0"}
-    assert isinstance(settings["engine"], dict)
-    assert "build_on" not in settings["engine"]
+@pytest.mark.parametrize("name", profiles.names(ROOT / "profiles"))
+def test_every_field_that_a_builder_reads_is_a_field_of_profiles(name: str) -> None:
+    chosen = profile(name)
+    for field in builder_of(chosen).READS:
+        assert list(select(chosen, (field,))) == [field.partition(".")[0]]
 
 
-@pytest.mark.parametrize(
-    "override", ["hardware.compute_capability='11.0'", "platform=linux/arm64",
-                 "hardware.compute_capability=null"]
-)  # fmt: skip
-def test_device_tensorrt_for_rtx_cannot_target_is_refused(override: str, weights: Weights) -> None:
-    with pytest.raises(ConfigurationError, match="cannot compile for profile") as caught:
-        plan(profile(AOT, override), weights)
-    assert ", ".join(tensorrt_rtx.TARGETS) in caught.value.why
+def test_precision_that_the_builder_does_not_make_is_refused_with_those_it_makes() -> None:
+    chosen = profile("development", "engine.precision=fp8")
+    with pytest.raises(ConfigurationError, match="does not support precision fp8") as caught:
+        check(chosen, builder_of(chosen), "llama")
+    assert caught.value.why == "supported precision: as-is, fp16, bf16, int8, int4"
+    assert caught.value.hint == "change engine.precision in profiles/development.yaml"
+    assert caught.value.exit_code == 3
+
+
+def test_profiles_say_what_nobody_ran() -> None:
+    for name in ("jetson-agx-thor", "jetson-agx-orin", "rtx-pro-4000"):
+        document = yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())
+        assert any("engine" in item for item in document["unverified"])
+        assert any("serving" in item for item in document["unverified"])

@@ -1,66 +1,28 @@
-"""The header check of the OpenVINO compile script, on hand-made GGUF files."""
+"""What the OpenVINO compile script refuses before it compiles, on hand-made GGUF files."""
 
-import io
+from __future__ import annotations
+
 import json
-import struct
 from pathlib import Path
 
+import openvino_compile
 import pytest
+from openvino_compile import CheckpointError, find_weights, main
 
-from forge.builders.tools.openvino_compile import (
-    CheckpointError,
-    asked_precision,
-    find_weights,
-    main,
-    read_gguf,
-)
 from tests.support.gguf import gguf
+from tests.support.gguf_headers import header
 
 
-def read(data: bytes) -> object:
-    return read_gguf(io.BytesIO(data), len(data), "tiny.gguf")
-
-
-def test_read_gguf_finds_architecture_size_and_precision() -> None:
-    data = gguf()
-    found = read_gguf(io.BytesIO(data), len(data), "tiny.gguf")
-    assert (found.architecture, found.name) == ("llama", "Tiny")
-    assert (found.tensors, found.parameters, found.precision) == (1, 64, "Q4_1")
-
-
-def test_read_gguf_refuses_a_file_cut_anywhere() -> None:
-    data = gguf()
-    for length in range(len(data)):
-        with pytest.raises(CheckpointError, match=r"truncated|does not begin"):
-            read(data[:length])
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"PK\x03\x04" + gguf()[4:], "does not begin with 'GGUF'"),
-        (gguf(version=1), "version 1"),
-        (gguf(kind=99), "unknown type 99"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 1), "claims to have 1152921504606846976 tensors"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + struct.pack("<Q", 2**62), "bytes in one string"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "holds no tensors"),
-    ],
-)
-def test_read_gguf_refuses_a_damaged_header(data: bytes, message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
-        read(data)
-
-
-def test_find_weights_refuses_two_files(tmp_path: Path) -> None:
-    for name in ("a.gguf", "b.gguf"):
+def test_find_weights_returns_all_parts(tmp_path: Path) -> None:
+    names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    for name in names:
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"2 GGUF files, not one: a.gguf, b.gguf"):
-        find_weights(tmp_path)
+    assert [path.name for path in find_weights(tmp_path)] == names
 
 
-def test_find_weights_says_that_hugging_face_is_not_supported_yet(tmp_path: Path) -> None:
+def test_find_weights_of_a_hugging_face_folder_names_the_other_precisions(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="not supported yet by this builder"):
+    with pytest.raises(CheckpointError, match=r"set engine.precision to fp16, int8 or int4"):
         find_weights(tmp_path)
 
 
@@ -69,19 +31,12 @@ def test_find_weights_refuses_an_empty_folder(tmp_path: Path) -> None:
         find_weights(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"engine": 3}'])
-def test_asked_precision_refuses_what_is_no_settings_file(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "settings.json"
-    path.write_text(text)
-    with pytest.raises(CheckpointError, match=r"settings.json is not"):
-        asked_precision(path)
-
-
 @pytest.mark.parametrize(
     ("data", "precision", "message"),
     [
         (gguf(architecture="mamba"), "as-is", "'mamba' model"),
-        (gguf(), "fp16", "quantised already (Q4_1)"),
+        (gguf(), "fp16", "already quantised (Q4_1)"),
+        (gguf(), "as-is", "would make another model of tiny.gguf"),
         (gguf()[:-8], "as-is", "truncated"),
     ],
 )
@@ -99,3 +54,25 @@ def test_main_ends_with_3_and_writes_nothing(
     assert main([*argv, "--output", str(tmp_path / "out")]) == 3
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_refusal_names_the_way_over_hugging_face() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        openvino_compile.check_header(header(llama__rope__scaling__type="linear"))
+    assert "rope.scaling.type (linear)" in str(caught.value)
+    assert "→ set engine.precision to fp16, int8 or int4" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "into"),
+    [("Q4_1", "Q8_0"), ("Q5_K", "Q8_0"), ("BF16", "F16"), ("Q4_0", "Q4_0"), ("Q6_K", "Q6_K")],
+)
+def test_matrix_gets_a_type_that_the_reader_keeps(kind: str, into: str) -> None:
+    kinds = {openvino_compile.kind_of(one) for one in header(kind=kind).tensors}
+    assert kinds == {into, "F32"}  # F32: the norms
+
+
+def test_every_end_token_is_in_the_generation_config() -> None:
+    two = header(tokenizer__ggml__eot_token_id=9, tokenizer__ggml__padding_token_id=0)
+    config = openvino_compile.generation_config(two, [2, 9])
+    assert config == {"eos_token_id": [2, 9], "pad_token_id": 0}

@@ -1,0 +1,1 @@
+"""Model weights: the URL that names them, the fetch, the architecture."""

