@@ -1,4 +1,4 @@
-"""What machine this is, for a result's reader. Parsing is pure; `here` collects."""
+"""Describe this machine for a result. Only `here` reads the system; the parsers are pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from forge import nvpmodel
 from forge.smoke.result import Machine
 
-__all__ = ["here", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_limit_w"]
+__all__ = ["here", "output_of", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_limit_w"]
 
 _TIMEOUT_S = 20.0
 
 
 def here() -> Machine:
-    """Describe this machine from /proc, nvidia-smi and nvpmodel, as far as they are there."""
+    """Describe this machine from /proc, nvidia-smi and nvpmodel, as far as available."""
     name, driver = parse_gpu(
-        _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+        output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     )
-    limit = _run("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits")
-    mode = nvpmodel.parse_query(_run("nvpmodel", "-q"))
+    limit = output_of("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits")
+    mode = nvpmodel.parse_query(output_of("nvpmodel", "-q"))
     return Machine(
         cpu=parse_cpu(_read("/proc/cpuinfo"), os.uname().machine),
         cores=len(os.sched_getaffinity(0)),
@@ -35,7 +35,7 @@ def here() -> Machine:
 
 
 def parse_cpu(cpuinfo: str, architecture: str) -> str:
-    """The CPU's name. arm64 kernels give none, only numbers: then those."""
+    """Return the name of the CPU, or its numbers, since arm64 kernels provide no name."""
     if match := re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE):
         return " ".join(match.group(1).split())
     implementer = re.search(r"^CPU implementer\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
@@ -45,19 +45,19 @@ def parse_cpu(cpuinfo: str, architecture: str) -> str:
 
 
 def parse_memory_mib(meminfo: str) -> int:
-    """MemTotal in MiB; 0 if it is not there."""
+    """Return MemTotal in MiB, or 0 if it is missing."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
     return int(match.group(1)) // 1024 if match else 0
 
 
 def parse_gpu(text: str) -> tuple[str | None, str | None]:
-    """Name and driver of the first GPU of `name, driver_version` lines."""
+    """Return name and driver of the first GPU, from `name, driver_version` lines."""
     name, _, driver = text.strip().partition("\n")[0].rpartition(",")
     return (name.strip(), driver.strip()) if name and re.search(r"\d", driver) else (None, None)
 
 
 def parse_power_limit_w(text: str) -> float | None:
-    """Power limit in force of the first GPU, W; None where the driver does not say it."""
+    """Return the current power limit of the first GPU in W, or None if not supported."""
     match = re.match(r"\s*(\d{1,5}(?:\.\d{1,3})?)\s*$", text.partition("\n")[0])
     return float(match.group(1)) if match else None
 
@@ -69,8 +69,8 @@ def _read(path: str) -> str:
         return ""
 
 
-def _run(*argv: str) -> str:
-    """Output of a program; nothing if it is not there or fails: the description says less then."""
+def output_of(*argv: str) -> str:
+    """Return the output of a program, or an empty text if it is missing or fails."""
     if shutil.which(argv[0]) is None:
         return ""
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from forge.smoke.benchmark import prompt_set
 from forge.smoke.machine import here, parse_cpu, parse_gpu, parse_memory_mib, parse_power_limit_w
-from tests.unit.smoke.results import MACHINE
+from tests.support.smoke_results import MACHINE
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC  9B14\nprocessor\t: 1\nmodel name\t: AMD EPYC  9B14\n"
 ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd83\n"

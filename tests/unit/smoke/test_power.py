@@ -29,8 +29,8 @@ def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("power", "said"),
     [
-        ({"mode": "MAXN"}, "power.mode is MAXN, in force here is 120W"),
-        ({"limit_w": 70}, "power.limit_w is 70, in force here is 140.0"),
+        ({"mode": "MAXN"}, "power.mode is MAXN in the profile and 120W on this machine"),
+        ({"limit_w": 70}, "power.limit_w is 70 in the profile and 140.0 on this machine"),
     ],
 )
 def test_another_power_in_force_is_refused(
