@@ -1,9 +1,9 @@
-"""A plan is the graph of steps a pipeline returns; look-ups in the store say what is left to do.
+"""A plan is the graph of steps that a pipeline returns, resolved against the results in the store.
 
-Nothing here runs a step, opens a socket of its own or reads a clock: the store's look-up comes in
-as a function. A step's key needs the digests of its inputs, so it is known as soon as every step
-before it is a hit; equal outputs of a step that did run give the next step the key it had before,
-and the rebuild stops there (early cut-off).
+This module runs no step, opens no socket and reads no clock: the store's look-up is passed as a
+function. The key of a step is computed from the digests of its inputs, so it is known once all
+steps before it are cached. If a step that runs again makes equal outputs, the next step has the
+same key as before and is cached (early cut-off).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "Explanation",
     "Lookup",
     "Plan",
-    "Planned",
+    "PlannedStep",
     "Status",
     "explain",
     "input_digests",
@@ -38,19 +38,19 @@ Lookup: TypeAlias = Callable[[str], ActionResult | None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps of one pipeline call, makers before users."""
+    """All steps of one pipeline call, in order of dependency."""
 
     pipeline: str
     steps: tuple[Step, ...]
 
     @classmethod
     def of(cls, pipeline: str, artifacts: Iterable[Artifact], effects: Iterable[Step] = ()) -> Plan:
-        """The steps that `artifacts` and `effects` need. Raises ConfigurationError."""
+        """Return the plan of `artifacts`, `effects` and their inputs. Raises ConfigurationError."""
         ends = [Artifact(step, "") for step in effects]
         return cls(pipeline, tuple(walk([*artifacts, *ends])))
 
     def step(self, step_id: str) -> Step:
-        """The step with this id. Raises UsageError with a suggestion."""
+        """Return the step with an id. Raises UsageError with a suggestion."""
         for step in self.steps:
             if step.id == step_id:
                 return step
@@ -61,7 +61,7 @@ class Plan:
 
 
 class Status(enum.Enum):
-    """What is to be done about a step."""
+    """Status of a planned step."""
 
     HIT = "hit"
     RUN = "run"
@@ -71,8 +71,8 @@ class Status(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One row of the plan: a step, its key as far as it is known, and why it runs or does not."""
+class PlannedStep:
+    """One row of the plan: a step, its key if known, its status and the reason."""
 
     step: Step
     status: Status
@@ -83,7 +83,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field in which two keys differ; None where one of them lacks it."""
+    """One field in which two keys differ; None if a key does not have the field."""
 
     field: str
     stored: str | None
@@ -99,7 +99,7 @@ class Explanation:
 
 
 def input_digests(step: Step, results: Mapping[str, ActionResult]) -> dict[str, str] | None:
-    """Tree digest of each input, or None while a step before it has no result."""
+    """Return the tree digest of each input, or None while an input has no result."""
     digests = {}
     for name, artifact in step.inputs.items():
         result = results.get(artifact.step.id)
@@ -111,13 +111,13 @@ def input_digests(step: Step, results: Mapping[str, ActionResult]) -> dict[str, 
 
 def resolve(
     plan: Plan, look_up: Lookup, chosen: Mapping[str, bool] | None = None
-) -> tuple[Planned, ...]:
-    """Ask the store about every step whose key can be known; one look-up a step.
+) -> tuple[PlannedStep, ...]:
+    """Look up every step whose key is known, with one look-up per step.
 
     Args:
         plan: the graph.
-        look_up: key digest → stored result whose outputs exist, or None.
-        chosen: of `select`: step id → may run. Missing: all.
+        look_up: returns the stored result of a key digest if its outputs exist, else None.
+        chosen: whether each step id may run, from `select`. Default: all may run.
     """
     results: dict[str, ActionResult] = {}
     skipped: set[str] = set()
@@ -125,7 +125,7 @@ def resolve(
     for step in plan.steps:
         blocked = [a.step.id for a in step.inputs.values() if a.step.id in skipped]
         if blocked:
-            row = Planned(step, Status.SKIPPED, f"needs {blocked[0]}")
+            row = PlannedStep(step, Status.SKIPPED, f"needs {blocked[0]}")
         else:
             row = resolve_one(step, results, look_up, may_run=chosen is None or chosen[step.id])
         if row.result is not None:
@@ -138,30 +138,32 @@ def resolve(
 
 def resolve_one(
     step: Step, results: Mapping[str, ActionResult], look_up: Lookup, *, may_run: bool
-) -> Planned:
-    """What is to be done about one step when `results` has what is known of those before it."""
+) -> PlannedStep:
+    """Return the row of one step, given the results of the steps before it."""
     digests = input_digests(step, results)
     if digests is None:
         missing = [a.step.id for a in step.inputs.values() if a.step.id not in results]
         status = Status.WAITS if may_run else Status.SKIPPED
-        return Planned(step, status, f"after {', '.join(dict.fromkeys(missing))}")
+        return PlannedStep(step, status, f"after {', '.join(dict.fromkeys(missing))}")
     key = key_of(step, digests)
     if step.effect:
         status = Status.EFFECT if may_run else Status.SKIPPED
-        return Planned(step, status, "acts outside the store" if may_run else "not selected", key)
+        return PlannedStep(
+            step, status, "has effects outside the store" if may_run else "not selected", key
+        )
     found = look_up(key.digest)
     if found is not None:
-        return Planned(step, Status.HIT, f"stored {found.started}", key, found)
+        return PlannedStep(step, Status.HIT, f"stored {found.started}", key, found)
     if not may_run:
-        return Planned(step, Status.SKIPPED, "not selected", key)
-    return Planned(step, Status.RUN, step.planned_only or "no stored result", key)
+        return PlannedStep(step, Status.SKIPPED, "not selected", key)
+    return PlannedStep(step, Status.RUN, step.planned_only or "no stored result", key)
 
 
 def select(plan: Plan, only: Sequence[str] = (), skip: Sequence[str] = ()) -> dict[str, bool]:
-    """Which steps may run: step id → bool.
+    """Return for each step id whether it may run.
 
-    `only` keeps the steps that match one of its globs and all they need; `skip` takes out the steps
-    that match. Raises UsageError for a glob that matches nothing.
+    `only` selects the steps that match one of its globs and all of their inputs; `skip` deselects
+    the steps that match. Raises UsageError for a glob that matches no step.
     """
     ids = [step.id for step in plan.steps]
     for glob in [*only, *skip]:
@@ -177,7 +179,7 @@ def select(plan: Plan, only: Sequence[str] = (), skip: Sequence[str] = ()) -> di
 
 
 def explain(key: Key, step_id: str, stored: Iterable[ActionResult]) -> Explanation:
-    """The stored result of the same step with the fewest differing fields, and those fields."""
+    """Return the stored result of the same step with the fewest differences, and these."""
     best: ActionResult | None = None
     fewest: tuple[Difference, ...] = ()
     for result in stored:

@@ -15,7 +15,7 @@ A step's command is a tuple of words with placeholders the runner fills in:
     ${keys}            folder of the signing keys (steps that sign)
 
 Because a command sees the profile through `${settings}` only, the key is complete: a value that is
-not in the key is not in the step's reach.
+not in the key is not available to the step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from forge import canonical
+from forge import canonical, syntax
 from forge.canonical import Json
 from forge.errors import ConfigurationError
 from forge.files import sha256_file
@@ -45,10 +45,11 @@ __all__ = [
     "source",
     "sources",
     "substitute",
+    "tool",
     "walk",
 ]
 
-KEY_VERSION: Final = 1
+KEY_VERSION: Final = 2
 WARNING: Final = "forge warning: "  # begins a line of a command that its user must see
 _STEP_ID = re.compile(r"[a-z0-9][a-z0-9_.-]*(@[a-z0-9][a-z0-9_.-]*)?")
 _PLACEHOLDER = re.compile(r"\$\{([a-z]+)(?:\.([A-Za-z0-9_.-]+))?\}")
@@ -66,7 +67,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of the builder itself; its digest is part of the key."""
+    """A file that the step's command is made of; its digest is part of the key."""
 
     name: str
     path: Path = field(compare=False)
@@ -98,18 +99,18 @@ class Step:
         env: extra environment variables, part of the key.
         environments: tool environments the command uses; the runner makes them first.
         locks: tool environments the command reads the lock of, but does not use.
-        sources: files of the builder's own code.
+        sources: Forge's own code: see `forge.closure`, and `source` for a tool outside of it.
         libraries: version by name of the packages that decide what `${python}` writes.
         image: container image the command runs in; None: its environments are enough.
         platform: `linux/amd64`, `linux/arm64`, or None where the result is the same on any.
-        labels: what a runner must offer beside the platform, e.g. `gpu-sm120`. Part of the key of
-            an exclusive step: a measurement holds for the kind of machine it was made on.
+        labels: what a runner must offer in addition to the platform, e.g. `gpu-sm120`. Part of the
+            key of an exclusive step: a measurement is valid for the kind of machine it ran on.
         programs: what must be on the machine that runs the command, e.g. `buildah`.
         secrets: names of environment variables handed through, never in the key nor in a log.
         effect: acts on the outside (publish, promote): never taken from the cache.
-        exclusive: measures; nothing else runs beside it.
+        exclusive: measures; nothing else runs at the same time.
         planned_only: why no runner can run this yet; empty when one can.
-        alternative: what else leads there, for who has no such runner.
+        alternative: another way to the same result, for users without such a runner.
     """
 
     id: str
@@ -147,7 +148,7 @@ class Step:
         }
         for kind, name in placeholders(self.argv):
             if name not in known.get(kind, {None}):
-                message = f"Step {self.id}: ${{{kind}.{name}}} names nothing the step declares"
+                message = f"Step {self.id}: ${{{kind}.{name}}} is not declared by the step"
                 raise ConfigurationError(message)
 
     def __getitem__(self, output: str) -> Artifact:
@@ -159,7 +160,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Digest of all that decides a step's result, and the fields it was made of."""
+    """Digest of everything that determines a step's result, and the fields it is computed from."""
 
     digest: str
     fields: Mapping[str, str]
@@ -189,7 +190,7 @@ class Link:
 
 
 def locked(folder: Path, python: str = "3.11") -> Environment:
-    """The tool environment of `dockerfiles/<name>`.
+    """Return the tool environment of `dockerfiles/<name>`.
 
     Raises ConfigurationError if the folder holds no requirements.lock.
     """
@@ -201,7 +202,10 @@ def locked(folder: Path, python: str = "3.11") -> Environment:
 
 
 def sources(*folders: Path) -> tuple[SourceFile, ...]:
-    """Every Python file, template and data file below `folders`, named from the last folder on."""
+    """Return all Python files, templates and data files below `folders`, named from their folder.
+
+    Hashed by their bytes, for a step that packs the files. For code that runs: `forge.closure`.
+    """
     files = {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": path
         for folder in folders
@@ -212,26 +216,53 @@ def sources(*folders: Path) -> tuple[SourceFile, ...]:
 
 
 def source(path: Path) -> SourceFile:
-    """One file of a builder's own code, named by its stem in `${source.NAME}`."""
-    return SourceFile(path.stem, path, sha256_file(path))
+    """Return a file of a builder's own code, named by its stem in `${source.NAME}`.
+
+    A script is hashed by its syntax tree, as the modules of `forge.closure`; other files by their
+    bytes. Raises ConfigurationError for a script that is not valid Python.
+    """
+    if path.suffix != ".py":
+        return SourceFile(path.stem, path, sha256_file(path))
+    try:
+        return SourceFile(path.stem, path, syntax.parse(path.read_bytes()).sha256)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{path} is not valid Python", why=str(error)) from None
+
+
+def tool(script: Path) -> tuple[SourceFile, ...]:
+    """Return a script that runs in a tool environment, first, and the modules it imports.
+
+    The modules are files of the script's folder, from which Python imports them. Raises
+    ConfigurationError for a file that is not valid Python.
+    """
+    found = {script: source(script)}
+    waiting = [script]
+    while waiting:
+        parsed = syntax.parse(waiting.pop().read_bytes())
+        for name in sorted(syntax.imported(parsed)):
+            module = script.parent / f"{name}.py"
+            if module not in found and module.is_file():
+                found[module] = source(module)
+                waiting.append(module)
+    return tuple(found.values())
 
 
 def placeholders(argv: Iterable[str]) -> list[tuple[str, str | None]]:
-    """All `${kind.name}` of a command in order; name is None for `${settings}` and the like."""
+    """Return all `${kind.name}` of a command in order; name is None for `${settings}` etc."""
     return [(kind, name or None) for word in argv for kind, name in _PLACEHOLDER.findall(word)]
 
 
 def substitute(argv: Iterable[str], value: Callable[[str, str | None], str]) -> list[str]:
-    """Fill in every placeholder with `value(kind, name)`."""
+    """Return a command with every placeholder replaced by `value(kind, name)`."""
     return [
         _PLACEHOLDER.sub(lambda match: value(match.group(1), match.group(2)), word) for word in argv
     ]
 
 
 def key_of(step: Step, inputs: Mapping[str, str]) -> Key:
-    """The key of `step` when its inputs have these tree digests.
+    """Return the key of `step` for inputs with these tree digests.
 
-    The step's id and its profile's name are no part of it, so equal work for two SKUs has one key.
+    It does not contain the step's id or the profile's name: equal work for two SKUs has one key.
     """
     fields: dict[str, str] = {"version": str(KEY_VERSION), "platform": step.platform or "any"}
     fields |= {f"argv[{index}]": word for index, word in enumerate(step.argv)}
@@ -252,7 +283,7 @@ def key_of(step: Step, inputs: Mapping[str, str]) -> Key:
 
 
 def walk(artifacts: Iterable[Artifact]) -> list[Step]:
-    """Every step needed for `artifacts`, each once, makers before users.
+    """Return every step needed for `artifacts`, each once, in order of dependency.
 
     Raises ConfigurationError when two different steps have one id.
     """

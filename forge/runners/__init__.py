@@ -1,1 +1,1 @@
-"""Runners execute steps."""
+"""Runners, which execute steps, and the scheduler."""

@@ -1,7 +1,7 @@
-"""What a runner is: something that carries out one step's command.
+"""The Protocol of a runner, which executes the command of one step.
 
-The scheduler decides what runs and when, fetches inputs and stores outputs; a runner is a module
-or object that satisfies this Protocol and knows only how to run a command.
+The scheduler decides what runs and when, fetches inputs and stores outputs. A runner only executes
+commands.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Final, Protocol
 from forge.runners.view import View
 from forge.steps import Link, Step
 
-__all__ = ["Cancelled", "Execution", "Job", "Runner", "go_on", "refuse"]
+__all__ = ["Cancelled", "Execution", "Job", "Runner", "raise_if_cancelled", "refuse"]
 
 
-class Cancelled(Exception):  # noqa: N818  not an error: somebody pressed Ctrl-C
-    """The run was cancelled; the step left nothing."""
+class Cancelled(Exception):  # noqa: N818  not an error: the user interrupted the run
+    """The run was cancelled. The step left no files."""
 
 
-def go_on(cancelled: threading.Event) -> None:
-    """Raise Cancelled when somebody pressed Ctrl-C."""
+def raise_if_cancelled(cancelled: threading.Event) -> None:
+    """Raise Cancelled if the run was cancelled."""
     if cancelled.is_set():
         raise Cancelled
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One step ready to run: its inputs are folders, its outputs empty folders."""
+    """One step that is ready to run, with its input folders and empty output folders."""
 
     step: Step
     folder: Path
@@ -47,9 +47,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a command ended. `log` is the file that holds all it printed.
+    """Result of a command. `log` is the file with its output.
 
-    `runner` is the name to record where it is not the runner's own: a step that ran beside it.
+    `runner` is the name to record if another runner executed the step.
     """
 
     exit_code: int
@@ -59,46 +59,46 @@ class Execution:
 
 
 class Runner(Protocol):
-    """Runs commands somewhere."""
+    """Executes the commands of steps."""
 
     @property
     def name(self) -> str:
-        """Name and platform, as recorded in results: `local linux/amd64`."""
+        """Return name and platform, as recorded in results: `local linux/amd64`."""
 
     @property
     def platforms(self) -> frozenset[str]:
-        """Platforms it can run, e.g. {"linux/amd64"}."""
+        """Return the supported platforms, e.g. {"linux/amd64"}."""
 
     @property
     def labels(self) -> frozenset[str]:
-        """What it offers beside the platform, e.g. `gpu-sm120`."""
+        """Return the labels that it offers in addition to the platform, e.g. `gpu-sm120`."""
 
     @property
     def containers(self) -> bool:
-        """Whether commands run in containers and not on the machine itself."""
+        """Return whether commands run in containers instead of on the machine itself."""
 
     def runs_in(self, image: str) -> bool:
-        """Whether it can run a step in this image."""
+        """Return whether it can run a step in this image."""
 
     def carrier(self, step: Step) -> str:
-        """Name of what would run this step: the runner's own, or of the one beside it."""
+        """Return the name of the runner that would run this step: this one or the local runner."""
 
     def execute(self, job: Job) -> Execution:
-        """Run the step's command to its end. Raises Cancelled, ForgeError before it starts."""
+        """Run the command of a step. Raises Cancelled, or ForgeError if it cannot start."""
 
 
-# What GitHub gives every runner of its own accord; a step's platform says the same.
+# Labels that GitHub adds to every runner; the platform of a step implies them.
 _PLATFORM_LABELS: Final = frozenset({"self-hosted", "linux", "x64", "arm64"})
 
 
 def refuse(runner: Runner, step: Step) -> str:
-    """Why `runner` cannot run `step`, one sentence; empty when it can."""
+    """Return why `runner` cannot run `step`, one sentence; empty if it can."""
     if step.planned_only:
         return step.planned_only
     if step.platform is not None and step.platform not in runner.platforms:
         offered = ", ".join(sorted(runner.platforms))
         labels = f" (labels {', '.join(step.labels)})" if step.labels else ""
-        return f"it needs {step.platform}{labels} and this runner is {offered}"
+        return f"it requires {step.platform}{labels}, but this runner is {offered}"
     missing = [label for label in step.labels if label not in runner.labels]
     if step.platform is not None:
         missing = [label for label in missing if label not in _PLATFORM_LABELS]
@@ -106,19 +106,19 @@ def refuse(runner: Runner, step: Step) -> str:
         word = "label" if len(missing) == 1 else "labels"
         offers = ", ".join(sorted(runner.labels)) or "none"
         wanted = ", ".join(missing)
-        return f"it needs a runner with the {word} {wanted}; {runner.name} offers {offers}"
+        return f"it requires a runner with the {word} {wanted}; {runner.name} offers {offers}"
     if step.image is not None and not runner.runs_in(step.image):
-        there = "run it by a Forge that was started in that image, or with --runner dagger"
-        return f"it runs in the image {step.image}: {there}"
+        hint = "run Forge in that image, or use --runner dagger"
+        return f"it requires the image {step.image}: {hint}"
     return _refuse_programs(runner, step.programs)
 
 
 def _refuse_programs(runner: Runner, programs: tuple[str, ...]) -> str:
     names = " and ".join(programs)
     if programs and runner.containers:
-        return f"it uses {names} of the machine itself, and this runner runs containers"
+        return f"it uses {names} of the machine, but this runner runs containers"
     absent = [program for program in programs if shutil.which(program) is None]
     if absent:
         packages = " ".join(absent)  # Debian's packages have the programs' names
-        return f"it needs {' and '.join(absent)} on this machine: apt-get install {packages}"
+        return f"it requires {' and '.join(absent)} on this machine: apt-get install {packages}"
     return ""

@@ -1,8 +1,8 @@
-"""The local runner: a step's command as a child process of this one.
+"""The local runner: the command of a step runs as a child process.
 
-Its tools are virtual environments made from the same locks the images are made of. A supervisor
-runs the command in a process group of its own and ends all of it when the step is cancelled, and
-also when this process is killed: nothing goes on building unseen.
+Its tools are virtual environments made from the same lock files as the images. A supervisor runs
+the command in its own process group and terminates the group when the step is cancelled or this
+process is killed, so that no build continues in the background.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import forge.serving
+import forge.serving.triton
 from forge import canonical, environments
 from forge.container import RunningImage
 from forge.errors import ForgeError
 from forge.files import write_durably
-from forge.runners.base import Execution, Job, go_on
+from forge.runners.base import Execution, Job, raise_if_cancelled
 from forge.steps import WARNING, Step, substitute
 
 __all__ = ["LocalRunner", "host_platform", "write_documents"]
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-# A program of its own: importing it would cost every start of the command line.
-_SUPERVISOR: Final = Path(forge.serving.__path__[0]) / "supervisor.py"
+# Run as a separate program, so that the command line does not import it.
+_SUPERVISOR: Final = Path(forge.serving.triton.__path__[0]) / "supervisor.py"
 _GRACE_S: Final = 10.0
 _POLL_S: Final = 0.05
-# What a child may see of the caller's environment beside its declared secrets.
+# Environment variables that a child gets in addition to its declared secrets.
 _PASSED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM", "FORGE_CACHE")
-# How to reach networks; the values may hold credentials, so none is ever written down.
+# Network settings; their values may contain credentials and are never written to files.
 _PASSED_PREFIXES: Final = (
     "UV_",
     "PIP_",
@@ -53,7 +53,7 @@ _PASSED_PREFIXES: Final = (
 
 
 def host_platform(machine: str | None = None) -> str:
-    """`linux/amd64` or `linux/arm64` for a `uname -m` name."""
+    """Return `linux/amd64` or `linux/arm64` for a `uname -m` name."""
     name = machine or platform.machine()
     return f"linux/{_ARCHITECTURES.get(name, name)}"
 
@@ -65,8 +65,8 @@ class LocalRunner:
     Attributes:
         cache: folder for tool environments.
         environment: the caller's environment variables.
-        labels: what this machine offers, e.g. `gpu-sm120`.
-        image: the container image around this process, if there is one.
+        labels: labels of this machine, e.g. `gpu-sm120`.
+        image: container image that this process runs in, or None.
     """
 
     cache: Path
@@ -76,29 +76,29 @@ class LocalRunner:
 
     @property
     def name(self) -> str:
-        """`local linux/amd64`."""
+        """Return `local linux/amd64`."""
         return f"local {host_platform()}"
 
     def carrier(self, step: Step) -> str:  # noqa: ARG002 - the Protocol's signature
-        """This machine, for every step."""
+        """Return the name of this runner."""
         return self.name
 
     @property
     def platforms(self) -> frozenset[str]:
-        """This machine's own platform."""
+        """Return the platform of this machine."""
         return frozenset({host_platform()})
 
     @property
     def containers(self) -> bool:
-        """It runs commands beside this process."""
+        """Return False: commands run on this machine."""
         return False
 
     def runs_in(self, image: str) -> bool:
-        """Only in the image this process is in itself."""
+        """Return whether this process runs in the image."""
         return self.image is not None and self.image.is_the_image(image)
 
     def execute(self, job: Job) -> Execution:
-        """Run the command, its output to `log.txt` in the job's folder and to the view."""
+        """Run the command; its output goes to `log.txt` in the job's folder and to the view."""
         argv = self._command(job)
         child_environment = self._child_environment(job)
         _write_reproduce(job, argv, child_environment)
@@ -111,8 +111,8 @@ class LocalRunner:
 
     def _command(self, job: Job) -> list[str]:
         watch = environments.Watch(
-            say=lambda text: job.view.note(job.step.id, text),
-            go_on=lambda: go_on(job.cancelled),
+            report=lambda text: job.view.note(job.step.id, text),
+            check=lambda: raise_if_cancelled(job.cancelled),
         )
         tools = {
             environment.name: environments.ensure(
@@ -160,7 +160,7 @@ def _about_networks(name: str) -> bool:
 
 
 def write_documents(job: Job, folder: Path) -> dict[str, Path]:
-    """Write the JSON files of `${settings}`, `${digests}` and `${chain}`; path by name."""
+    """Write the JSON files of `${settings}`, `${digests}` and `${chain}`; return paths by name."""
     documents = {
         "settings": canonical.dumps(dict(job.step.settings)),
         "digests": canonical.dumps(dict(job.digests)),
@@ -174,11 +174,11 @@ def write_documents(job: Job, folder: Path) -> dict[str, Path]:
 
 
 def _write_reproduce(job: Job, argv: list[str], child_environment: Mapping[str, str]) -> None:
-    """A script that runs the command by hand; secrets are asked for, never written."""
-    lines = ["#!/bin/sh", f"# Runs step {job.step.id} by hand, as Forge ran it.", "set -eu"]
+    """Write a script that runs the command manually; secrets must be set in the environment."""
+    lines = ["#!/bin/sh", f"# Runs step {job.step.id} manually, as Forge ran it.", "set -eu"]
     for name, value in child_environment.items():
         if _about_networks(name):
-            lines.append(f"# {name} was set too; it is taken from where you run this.")
+            lines.append(f"# {name} was set, too; it is taken from the environment.")
         elif name in job.step.secrets:
             lines.append(f': "${{{name}:?set it first: it is a secret and not stored here}}"')
         else:
@@ -194,7 +194,7 @@ def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path)
             supervised,
             cwd=job.folder,
             env=env,
-            stdin=subprocess.PIPE,  # when it closes, the supervisor ends the command
+            stdin=subprocess.PIPE,  # the supervisor terminates the command when it is closed
             stdout=log_fd,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -210,22 +210,22 @@ def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path)
                 if ended:
                     return int(child.returncode)
                 job.cancelled.wait(_POLL_S)
-                go_on(job.cancelled)
+                raise_if_cancelled(job.cancelled)
     finally:
         _end(child)
 
 
 def _show(job: Job, data: bytes) -> None:
     for line in data.decode(errors="replace").splitlines():
-        if line.startswith(WARNING):  # of Forge's own commands: shown without --verbose, too
+        if line.startswith(WARNING):  # warnings of Forge's commands are shown without --verbose
             job.view.note(job.step.id, line.removeprefix(WARNING))
         else:
             job.view.line(job.step.id, line)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let the supervisor end the command and all it started; SIGKILL if it does not."""
-    assert child.stdin is not None, "it was asked for"  # noqa: S101
+    """Let the supervisor terminate the process group; kill the supervisor if it does not exit."""
+    assert child.stdin is not None, "opened as a pipe"  # noqa: S101
     child.stdin.close()
     try:
         child.wait(2 * _GRACE_S)

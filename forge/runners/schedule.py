@@ -1,4 +1,4 @@
-"""The scheduler: walks a plan, takes what the store has, and gives the rest to a runner.
+"""The scheduler: takes results of a plan from the store and runs the other steps on a runner.
 
 For every step, as soon as its inputs are known: key → look-up → lease → look-up again → run →
 store the outputs → store the result. The result is written last, so a run that dies at any point
@@ -13,17 +13,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
 from forge.errors import NoRunnerError
-from forge.plan import Plan, Planned, Status, resolve, resolve_one
+from forge.plan import Plan, PlannedStep, Status, resolve, resolve_one
 from forge.runners.base import Cancelled, Runner, refuse
+from forge.runners.step_execution import DamagedInputError, Workshop
 from forge.runners.view import View
-from forge.runners.workshop import DamagedInputError, Workshop
 from forge.steps import Key, Step
 from forge.store import ActionResult, Store
-from forge.store.leases import LeaseCancelledError
+from forge.store.locks.leases import LeaseCancelledError
+from forge.store.maintenance.check import forget_result
 
 __all__ = ["Done", "Scheduler"]
 
@@ -32,7 +34,7 @@ _LEASE_WAIT_S: Final = 4 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one step in this run."""
+    """Result of one step in this run."""
 
     step: Step
     status: Status
@@ -56,13 +58,13 @@ class Scheduler:
 
     Attributes:
         store: where results are looked up and kept.
-        runner: what runs the commands.
-        view: who watches.
+        runner: executes the commands.
+        view: displays the progress.
         work: folder for running steps, failed steps and unpacked trees (`.forge` of the project).
         keys: folder of the signing keys, for steps that sign.
-        owner: who this is, for leases.
-        jobs: how many steps at once.
-        clock: UTC now.
+        owner: name of this process, for leases.
+        jobs: number of steps to run in parallel.
+        clock: returns the current time in UTC.
     """
 
     store: Store
@@ -75,26 +77,26 @@ class Scheduler:
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
     def run(self, plan: Plan, chosen: Mapping[str, bool]) -> tuple[Done, ...]:
-        """Carry out what is chosen and not in the store; steps in plan order.
+        """Run the chosen steps that are not in the store; return all steps in plan order.
 
         Raises:
-            NoRunnerError: the runner cannot run a step that is needed.
-            StepFailedError, SmokeGateError, …: by the exit code of a failed command; steps already
-                running are finished and stored first.
-            KeyboardInterrupt: after every child has ended.
+            NoRunnerError: the runner cannot run a required step.
+            StepFailedError, SmokeGateError, …: a command failed; the exit code decides the class.
+                Running steps are finished and stored first.
+            KeyboardInterrupt: after all child processes have ended.
         """
         self.refuse_early(plan, chosen)
         self._workshop.clean()
-        healed: set[str] = set()
+        forgotten: set[str] = set()
         with self.view.live():
             while True:
                 try:
                     return self._pass(plan, chosen)
                 except DamagedInputError as damaged:
-                    self._heal(damaged, healed)
+                    self._forget_damaged(damaged, forgotten)
 
     def _pass(self, plan: Plan, chosen: Mapping[str, bool]) -> tuple[Done, ...]:
-        """One walk over the plan; what an earlier one did is found in the store."""
+        """Run the plan once; results of an earlier pass are found in the store."""
         state = _State()
         with ThreadPoolExecutor(max(1, self.jobs)) as pool:
             try:
@@ -104,30 +106,32 @@ class Scheduler:
                 raise
         return tuple(state.done[step.id] for step in plan.steps)
 
-    def _heal(self, damaged: DamagedInputError, healed: set[str]) -> None:
-        """Forget a result whose bytes are damaged, so that its step runs again, once."""
+    def _forget_damaged(self, damaged: DamagedInputError, forgotten: set[str]) -> None:
+        """Delete a result whose bytes are damaged, so that its step runs again, once."""
         maker = damaged.maker
-        if maker.key in healed:
+        if maker.key in forgotten:
             raise damaged.error
-        healed.add(maker.key)
-        self.view.note(maker.step, f"what is stored is damaged and made again: {damaged.error.why}")
-        self.store.forget(maker.key)
+        forgotten.add(maker.key)
+        self.view.note(
+            maker.step, f"the stored result is damaged and made again: {damaged.error.why}"
+        )
+        forget_result(self.store, maker.key)
 
     def refuse_early(self, plan: Plan, chosen: Mapping[str, bool]) -> None:
-        """Raise NoRunnerError before anything runs if a step that is not stored cannot run here."""
+        """Raise NoRunnerError before any step runs if a step that is not stored cannot run here."""
         refused = {step.id: refuse(self.runner, step) for step in plan.steps}
         if not any(refused[step.id] and chosen[step.id] for step in plan.steps):
             return
         for row in resolve(plan, self.look_up, chosen):
             reason = refused[row.step.id]
             if reason and row.status in {Status.RUN, Status.WAITS, Status.EFFECT}:
-                there = f"run it there against this store: --only '{row.step.id}'"
-                ways = (there, row.step.alternative, f"leave it out: --skip '{row.step.id}'")
+                elsewhere = f"run it on a suitable runner with this store: --only '{row.step.id}'"
+                ways = (elsewhere, row.step.alternative, f"skip it: --skip '{row.step.id}'")
                 hint = "; or ".join(filter(None, ways))
                 raise NoRunnerError(f"Step {row.step.id} cannot run here", why=reason, hint=hint)
 
     def look_up(self, key: str) -> ActionResult | None:
-        """A stored result whose output trees exist."""
+        """Return the stored result of a key if its output trees exist, else None."""
         result = self.store.action(key)
         if result is None:
             return None
@@ -137,43 +141,42 @@ class Scheduler:
     def _drive(
         self, plan: Plan, chosen: Mapping[str, bool], state: _State, pool: ThreadPoolExecutor
     ) -> None:
+        """Start each step once its inputs are known; raise the first failure after the last end."""
+        steps = {step.id: step for step in plan.steps}
+        needs = {step.id: [one.step.id for one in step.inputs.values()] for step in plan.steps}
+        graph = TopologicalSorter(needs)
+        graph.prepare()
+        ready: list[Step] = []
         running: dict[Future[Done], Step] = {}
-        waiting = list(plan.steps)
         failure: BaseException | None = None
-        while (waiting and failure is None) or running:
-            for step in list(waiting) if failure is None else []:
-                if self._settle(step, state):
-                    waiting.remove(step)
-                elif self._may_start(step, state, running):
-                    waiting.remove(step)
+        while running or (failure is None and graph.is_active()):
+            ready += [steps[name] for name in graph.get_ready()]
+            for step in list(ready) if failure is None else []:
+                if skipped := _skipped(step, state.done):
+                    ready.remove(step)
+                    self._record(skipped, state)
+                    graph.done(step.id)
+                elif self._has_room(step, running):
+                    ready.remove(step)
                     running[pool.submit(self._one, step, state, may_run=chosen[step.id])] = step
+            if not running:
+                continue  # skipped steps only: those after them are ready now
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 step = running.pop(future)
                 error = future.exception()
                 if error is None:
                     self._record(future.result(), state)
+                    graph.done(step.id)
                 else:
                     failure = failure or error
         if failure is not None:
             raise failure
 
-    def _settle(self, step: Step, state: _State) -> bool:
-        """Mark a step as skipped when one it needs was skipped."""
-        for artifact in step.inputs.values():
-            before = state.done.get(artifact.step.id)
-            if before is not None and before.status is Status.SKIPPED:
-                reason = f"needs {before.step.id}"
-                state.done[step.id] = Done(step, Status.SKIPPED, 0.0, None, reason)
-                return True
-        return False
-
-    def _may_start(self, step: Step, state: _State, running: Mapping[Future[Done], Step]) -> bool:
+    def _has_room(self, step: Step, running: Mapping[Future[Done], Step]) -> bool:
         if len(running) >= self.jobs or any(other.exclusive for other in running.values()):
             return False
-        if step.exclusive and running:
-            return False
-        return all(artifact.step.id in state.results for artifact in step.inputs.values())
+        return not (step.exclusive and running)
 
     def _record(self, done: Done, state: _State) -> None:
         state.done[done.step.id] = done
@@ -196,11 +199,13 @@ class Scheduler:
 
     @contextlib.contextmanager
     def _lease(self, step: Step, key: Key, state: _State) -> Iterator[None]:
-        """Be the one that makes this key. Raises Cancelled while it waits for another."""
+        """Hold the lease of a key during the body. Raises Cancelled while waiting for it."""
 
         def waiting(holder: str, until: float) -> None:
             at = dt.datetime.fromtimestamp(until, dt.UTC)
-            self.view.note(step.id, f"waiting for {holder}, who has it until {at:%H:%M:%S} UTC")
+            self.view.note(
+                step.id, f"waiting for {holder}, which holds the lease until {at:%H:%M:%S} UTC"
+            )
 
         try:
             with self.store.lease(
@@ -214,7 +219,7 @@ class Scheduler:
         except LeaseCancelledError:
             raise Cancelled from None
 
-    def _not_run(self, row: Planned) -> Done:
+    def _not_run(self, row: PlannedStep) -> Done:
         if row.status is Status.HIT:
             self.view.hit(row.step.id, row.reason)
         return Done(row.step, row.status, 0.0, row.result, row.reason)
@@ -227,3 +232,12 @@ class Scheduler:
     @property
     def _workshop(self) -> Workshop:
         return Workshop(self.store, self.runner, self.view, self.work, self.keys, self.clock)
+
+
+def _skipped(step: Step, done: Mapping[str, Done]) -> Done | None:
+    """Return the outcome of a step that depends on a skipped one, or None."""
+    for artifact in step.inputs.values():
+        before = done[artifact.step.id]
+        if before.status is Status.SKIPPED:
+            return Done(step, Status.SKIPPED, 0.0, None, f"needs {before.step.id}")
+    return None

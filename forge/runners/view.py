@@ -1,7 +1,7 @@
-"""How a run looks to the person or job log that watches it: one Protocol, three looks.
+"""Display the progress of a run: one Protocol, three implementations.
 
-A terminal gets live progress (rich), anything else plain lines, GitHub Actions folded groups.
-All three may be called from several threads at once.
+A terminal gets live progress (rich), GitHub Actions gets folded groups, anything else plain lines.
+All three are thread-safe.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ __all__ = ["GitHubView", "PlainView", "RichView", "View", "choose"]
 
 
 class View(Protocol):
-    """What a run tells while it goes on."""
+    """Receives the events of a run."""
 
     def hit(self, step_id: str, reason: str) -> None:
-        """The store had the step's result."""
+        """Report a step whose result was in the store."""
 
     def started(self, step_id: str, command: str) -> None:
-        """A command was started."""
+        """Report that a command was started."""
 
     def line(self, step_id: str, text: str) -> None:
-        """A command printed a line."""
+        """Report a line that a command printed."""
 
     def note(self, step_id: str, text: str) -> None:
-        """Forge itself has something to say about a step."""
+        """Report a message of Forge about a step."""
 
     def finished(self, step_id: str, seconds: float, summary: str) -> None:
-        """A step is done and its outputs are stored."""
+        """Report that a step has finished and its outputs are stored."""
 
     def failed(self, step_id: str, seconds: float, summary: str) -> None:
-        """A step failed."""
+        """Report that a step failed."""
 
     def live(self) -> contextlib.AbstractContextManager[None]:
-        """Around the whole run."""
+        """Return a context manager for the whole run."""
 
 
 class PlainView:
-    """One line an event, flushed, for logs and pipes."""
+    """One line per event, flushed, for logs and pipes."""
 
     def __init__(self, out: TextIO, *, verbose: bool = False) -> None:
         self._out = out
@@ -55,7 +55,7 @@ class PlainView:
             print(text, file=self._out, flush=True)
 
     def hit(self, step_id: str, reason: str) -> None:
-        """Say that the store had it."""
+        """Print the step and where its result came from."""
         self._print(f"= {step_id}: {reason}")
 
     def started(self, step_id: str, command: str) -> None:
@@ -63,7 +63,7 @@ class PlainView:
         self._print(f"▶ {step_id}\n  + {command}")
 
     def line(self, step_id: str, text: str) -> None:
-        """Print the line when verbose; it is in the step's log anyway."""
+        """Print the line if verbose; the log of the step contains it in any case."""
         if self._verbose:
             self._print(f"  {step_id} | {text}")
 
@@ -76,12 +76,12 @@ class PlainView:
         self._print(f"✔ {step_id} {seconds:.1f} s {summary}")
 
     def failed(self, step_id: str, seconds: float, summary: str) -> None:
-        """Print what went wrong."""
+        """Print the error."""
         self._print(f"✘ {step_id} {seconds:.1f} s {summary}")
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
-        """Nothing to set up."""
+        """Do nothing."""
         yield
 
 
@@ -109,7 +109,7 @@ class GitHubView(PlainView):
         self._group(f"✔ {step_id} {seconds:.1f} s {summary}", step_id)
 
     def failed(self, step_id: str, seconds: float, summary: str) -> None:
-        """Print the group and an error that GitHub shows on the run's page."""
+        """Print the group and an error annotation, which GitHub shows on the page of the run."""
         self._group(f"✘ {step_id} {seconds:.1f} s", step_id)
         self._print(f"::error title={step_id}::{_escape(summary)}")
 
@@ -140,7 +140,7 @@ class RichView:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def hit(self, step_id: str, reason: str) -> None:
-        """Say that the store had it."""
+        """Print the step and where its result came from."""
         self._print(f"= {step_id}: {reason}")
 
     def started(self, step_id: str, command: str) -> None:
@@ -149,7 +149,7 @@ class RichView:
         self._tasks[step_id] = self._progress.add_task(step_id, total=None, last="")
 
     def line(self, step_id: str, text: str) -> None:
-        """Show the line behind the spinner."""
+        """Show the line next to the spinner."""
         if step_id in self._tasks:
             last = text.strip().replace("[", r"\[")[:100]
             self._progress.update(self._tasks[step_id], last=last)
@@ -159,11 +159,11 @@ class RichView:
         self._print(f"  {step_id}: {text}")
 
     def finished(self, step_id: str, seconds: float, summary: str) -> None:
-        """Replace the spinner by a line."""
+        """Replace the spinner with a line."""
         self._end(step_id, f"✔ {step_id} {seconds:.1f} s {summary}")
 
     def failed(self, step_id: str, seconds: float, summary: str) -> None:
-        """Replace the spinner by a line."""
+        """Replace the spinner with a line."""
         self._end(step_id, f"✘ {step_id} {seconds:.1f} s {summary}")
 
     def _end(self, step_id: str, text: str) -> None:
@@ -173,13 +173,13 @@ class RichView:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
-        """Draw the spinners while the body runs."""
+        """Draw the spinners during the body."""
         with self._progress:
             yield
 
 
 def choose(out: TextIO, environment: Mapping[str, str], *, verbose: bool = False) -> View:
-    """The look that fits: GitHub Actions, a terminal, or anything else."""
+    """Return the view for GitHub Actions, a terminal, or anything else."""
     if environment.get("GITHUB_ACTIONS") == "true":
         return GitHubView(out)
     if out.isatty() and not verbose and environment.get("TERM") != "dumb":

@@ -27,7 +27,7 @@ def test_step_of_an_image_is_refused_outside_of_it_with_both_ways(runner: LocalR
     reason = refuse(runner, STEP)
     assert str(STEP.image) in reason
     assert "--runner dagger" in reason
-    assert "started in that image" in reason
+    assert "run Forge in that image" in reason
 
 
 def test_step_of_an_image_is_taken_by_who_is_in_it(runner: LocalRunner) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,12 +27,18 @@ from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import PlainView
 from forge.steps import WARNING, Artifact, Step
 from forge.store import Store, open_store
+from forge.store.maintenance.check import check_store
+from tests.support.spawn import Spawn
 
 
 def shell(
     step_id: str, script: str, inputs: dict[str, Artifact] | None = None, **more: object
 ) -> Step:
-    """A step whose command is a shell script; it writes into ${outputs.out}."""
+    """A step whose command is a shell script; it writes into ${outputs.out}.
+
+    What stands for a path is quoted: the temporary folder may have a space in its name.
+    """
+    script = re.sub(r"\$\{[a-z.]+\}", r'"\g<0>"', script)
     values: dict[str, object] = {
         "id": step_id,
         "argv": ("sh", "-ceu", script),
@@ -98,7 +105,7 @@ def test_steps_run_in_order_and_their_outputs_are_stored(run: Run, store: Store)
 
 
 def test_second_run_takes_everything_from_the_store(run: Run, tmp_path: Path) -> None:
-    step = shell("first", f"echo x >> {tmp_path}/ran; echo one > ${{outputs.out}}/text")
+    step = shell("first", f"echo x >> '{tmp_path}'/ran; echo one > ${{outputs.out}}/text")
     run(step)
     assert run(step)["first"].status is Status.HIT
     assert (tmp_path / "ran").read_text() == "x\n"
@@ -123,14 +130,14 @@ def test_rebuild_stops_where_the_bytes_are_the_same(run: Run) -> None:
 
 
 def test_equal_work_for_two_profiles_runs_once(run: Run, tmp_path: Path) -> None:
-    script = f"echo x >> {tmp_path}/ran; echo one > ${{outputs.out}}/text"
+    script = f"echo x >> '{tmp_path}'/ran; echo one > ${{outputs.out}}/text"
     done = run(shell("sbom@a", script), shell("sbom@b", script))
     assert sorted(one.status.value for one in done.values()) == ["hit", "run"]
     assert (tmp_path / "ran").read_text() == "x\n"
 
 
 def test_effect_runs_every_time(run: Run, tmp_path: Path) -> None:
-    step = shell("publish", f"echo x >> {tmp_path}/ran", outputs=(), effect=True)
+    step = shell("publish", f"echo x >> '{tmp_path}'/ran", outputs=(), effect=True)
     run(step)
     assert run(step)["publish"].status is Status.EFFECT
     assert (tmp_path / "ran").read_text() == "x\nx\n"
@@ -199,7 +206,7 @@ def test_failed_step_keeps_its_log_and_a_script_that_runs_it_by_hand(
 def test_failed_step_stores_no_result_and_leaves_nothing_running(
     run: Run, store: Store, tmp_path: Path
 ) -> None:
-    script = f"echo half > ${{outputs.out}}/text; sleep 600 & echo $! > {tmp_path}/pid; exit 1"
+    script = f"echo half > ${{outputs.out}}/text; sleep 600 & echo $! > '{tmp_path}'/pid; exit 1"
     step = shell("first", script)
     with pytest.raises(StepFailedError):
         run(step)
@@ -211,7 +218,7 @@ def test_failed_step_stores_no_result_and_leaves_nothing_running(
 def test_command_that_is_killed_half_way_stores_nothing_and_the_next_run_builds_it(
     run: Run, store: Store, tmp_path: Path
 ) -> None:
-    script = f"echo half > ${{outputs.out}}/text; test -e {tmp_path}/again || kill -9 $$"
+    script = f"echo half > ${{outputs.out}}/text; test -e '{tmp_path}'/again || kill -9 $$"
     with pytest.raises(StepFailedError, match="killed by signal 9"):
         run(shell("engine@a", script))
     assert store.recent_actions() == []
@@ -236,17 +243,17 @@ def test_step_that_runs_beside_a_failing_one_is_finished_and_stored(run: Run, st
 
 def test_exclusive_step_runs_alone(run: Run, tmp_path: Path) -> None:
     mark = tmp_path / "busy"
-    steps = [shell(f"build@{n}", f"touch {mark}{n}; sleep 0.3; rm {mark}{n}", outputs=())
+    steps = [shell(f"build@{n}", f"touch '{mark}{n}'; sleep 0.3; rm '{mark}{n}'", outputs=())
              for n in range(3)]  # fmt: skip
-    alone = shell("smoke@a", f"! ls {mark}* 2>/dev/null; sleep 0.1; ! ls {mark}*", outputs=(),
+    alone = shell("smoke@a", f"! ls '{mark}'* 2>/dev/null; sleep 0.1; ! ls '{mark}'*", outputs=(),
                   exclusive=True)  # fmt: skip
     assert run(*steps[:2], alone, steps[2])["smoke@a"].status is Status.RUN
 
 
 NOT_HERE = {
     "label": ({"labels": ("gpu-sm110",)}, "label gpu-sm110"),
-    "platform": ({"platform": "linux/riscv64"}, "needs linux/riscv64"),
-    "image": ({"image": "example.org/triton:1"}, "runs in the image example.org/triton:1"),
+    "platform": ({"platform": "linux/riscv64"}, "requires linux/riscv64"),
+    "image": ({"image": "example.org/triton:1"}, "requires the image example.org/triton:1"),
     "planned only": ({"planned_only": "nobody has run it yet"}, "nobody has run it yet"),
 }
 
@@ -255,7 +262,7 @@ NOT_HERE = {
 def test_step_that_cannot_run_here_is_refused_before_anything_runs(
     run: Run, tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
-    first = shell("first", f"touch {tmp_path}/ran; echo x > ${{outputs.out}}/x")
+    first = shell("first", f"touch '{tmp_path}'/ran; echo x > ${{outputs.out}}/x")
     second = shell("second", "true", {"a": first["out"]}, **change)
     with pytest.raises(NoRunnerError) as caught:
         run(second)
@@ -271,7 +278,7 @@ def test_step_that_cannot_run_here_is_no_matter_when_it_is_stored(run: Run) -> N
 
 
 def test_two_runs_do_not_build_one_key_twice(scheduler: Scheduler, tmp_path: Path) -> None:
-    step = shell("engine@a", f"echo x >> {tmp_path}/ran; sleep 0.5; echo y > ${{outputs.out}}/y")
+    step = shell("engine@a", f"echo x >> '{tmp_path}'/ran; sleep 0.5; echo y > ${{outputs.out}}/y")
     plan = Plan.of("test", [], [step])
     done: list[Done] = []
     threads = [
@@ -330,12 +337,12 @@ def test_damaged_result_is_made_again_and_never_served(
     assert text(store, done["second"]) == "one\n"
     assert done["first"].status is Status.RUN
     assert "damaged and made again" in (tmp_path / "log.txt").read_text()
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
-def test_wait_for_another_run_is_said_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    first = _start(tmp_path)
-    second = _start(tmp_path)
+def test_wait_for_another_run_is_said_and_ends_with_ctrl_c(spawn: Spawn, tmp_path: Path) -> None:
+    first = _start(spawn, tmp_path)
+    second = _start(spawn, tmp_path)
     assert second.stderr is not None
     said = iter(second.stderr.readline, b"")
     assert next(line for line in said if b"waiting for t:1" in line)
@@ -374,8 +381,9 @@ CTRL_C = """
     from forge.steps import Step
     from forge.store import open_store
     root = Path(sys.argv[1])
-    step = Step(id="slow", argv=("sh", "-c", "echo half > ${outputs.out}/half; "
-                f"sleep 600 & echo $! > {root}/pid; touch {root}/started; wait"), outputs=("out",))
+    script = 'cd "$0"; echo half > "$1"/half; sleep 600 & echo $! > pid; touch started; wait'
+    argv = ("sh", "-c", script, str(root), "${outputs.out}")
+    step = Step(id="slow", argv=argv, outputs=("out",))
     plan = Plan.of("test", [], [step])
     runner = LocalRunner(cache=root / "e", environment=dict(os.environ))
     store = open_store(str(root / "store"), cache=root / "cache")
@@ -384,17 +392,19 @@ CTRL_C = """
 """
 
 
-def _start(tmp_path: Path) -> subprocess.Popen[bytes]:
+def _start(spawn: Spawn, tmp_path: Path) -> subprocess.Popen[bytes]:
     """A run of its own process, in the middle of its one step."""
-    child = subprocess.Popen(
+    child: subprocess.Popen[bytes] = spawn(
         [sys.executable, "-c", textwrap.dedent(CTRL_C), str(tmp_path)], stderr=subprocess.PIPE
     )
     wait_for((tmp_path / "started").exists)
     return child
 
 
-def test_ctrl_c_ends_the_children_and_leaves_nothing_half_stored(tmp_path: Path) -> None:
-    child = _start(tmp_path)
+def test_ctrl_c_ends_the_children_and_leaves_nothing_half_stored(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    child = _start(spawn, tmp_path)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
     assert b"KeyboardInterrupt" in errors
@@ -405,8 +415,8 @@ def test_ctrl_c_ends_the_children_and_leaves_nothing_half_stored(tmp_path: Path)
     assert list((tmp_path / ".forge" / "running").iterdir()) == []
 
 
-def test_run_that_is_killed_takes_its_step_with_it(tmp_path: Path) -> None:
-    child = _start(tmp_path)
+def test_run_that_is_killed_takes_its_step_with_it(spawn: Spawn, tmp_path: Path) -> None:
+    child = _start(spawn, tmp_path)
     child.kill()
     child.communicate(timeout=30)
     wait_for(lambda: not lives(tmp_path / "pid"))

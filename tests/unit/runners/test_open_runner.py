@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ConfigurationError
-from forge.runners.choice import RUNNERS, open_runner
+from forge.runners.open_runner import RUNNERS, open_runner
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,7 +63,7 @@ def test_run_without_an_engine_ends_with_exit_code_4_and_says_what_to_do(project
         "--only", "engine@development", FORGE_DAGGER_ENGINES=engines, **program,
     )  # fmt: skip
     assert done.returncode == 4
-    assert "No Dagger engine answers at unix:///nowhere/" in done.stderr
+    assert "No Dagger engine at unix:///nowhere/" in done.stderr
     assert "--runner local" in done.stderr
 
 
@@ -79,7 +79,7 @@ def test_doctor_says_where_no_engine_answers_and_what_to_install(project: Path) 
 def test_runner_is_there_without_the_sdk() -> None:
     program = (
         "import sys; sys.modules['dagger'] = None;"  # an import of it fails
-        "from forge.runners.choice import open_runner; from pathlib import Path;"
+        "from forge.runners.open_runner import open_runner; from pathlib import Path;"
         "print(open_runner('dagger', Path('.'), Path('.'), {}).name)"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The runner a command line or FORGE_RUNNER names."""
+"""Open the runner that --runner or FORGE_RUNNER names."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ RUNNERS: Final = ("local", "dagger")
 
 
 def open_runner(name: str, root: Path, work: Path, environment: Mapping[str, str]) -> Runner:
-    """The runner of that name; nothing is contacted.
+    """Return the runner with a name, without connecting.
 
     Args:
         name: one of RUNNERS.
-        root: the project's folder, which may hold forge.yaml.
-        work: the project's folder for what Forge makes, `.forge`.
+        root: the project folder, which may contain forge.yaml.
+        work: Forge's working folder in the project, `.forge`.
         environment: the caller's environment variables.
 
-    Raises ConfigurationError if forge.yaml or a FORGE_DAGGER_… variable is wrong.
+    Raises ConfigurationError if forge.yaml or a FORGE_DAGGER_… variable is not valid.
     """
     labels = environment.get("FORGE_RUNNER_LABELS", "")
     local = LocalRunner(
@@ -35,8 +35,8 @@ def open_runner(name: str, root: Path, work: Path, environment: Mapping[str, str
     )
     if name == "local":
         return local
-    from forge.runners.dagger import DaggerRunner
-    from forge.runners.dagger_settings import load
+    from forge.runners.dagger.runner import DaggerRunner
+    from forge.runners.dagger.settings import load
 
     settings = load(root, environment, host=host_platform())
     return DaggerRunner(settings, dict(environment), local)

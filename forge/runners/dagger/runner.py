@@ -1,8 +1,7 @@
-"""The dagger runner: each step a container on a Dagger engine.
+"""The dagger runner: each step runs in a container on a Dagger engine.
 
-The scheduler has looked the step up before it asks for it, so an engine is contacted for what is
-left to do and for nothing else. What signs, publishes or reads this machine's files runs beside the
-scheduler, by the local runner.
+The scheduler looks up a step before it runs it, so an engine is contacted only for steps that are
+not cached. Steps that sign, publish or read files of this machine are run by the local runner.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from typing import Final
 
 from forge.errors import NoRunnerError
 from forge.runners.base import Cancelled, Execution, Job, refuse
-from forge.runners.dagger_container import ContainerPlan, container_plan, stays_here
-from forge.runners.dagger_settings import DaggerSettings
+from forge.runners.dagger.container import ContainerPlan, container_plan, stays_here
+from forge.runners.dagger.settings import DaggerSettings
 from forge.runners.local import LocalRunner, host_platform, write_documents
 from forge.steps import Step
 
 __all__ = ["DaggerRunner"]
 
 _POLL_S: Final = 0.05
-# What the CLI says itself between the containers' lines: headings, its log, blank lines.
+# Lines of the CLI itself between those of the containers: headings, its log, blank lines.
 _OWN_LINES: Final = re.compile(r"▼ |\d\d:\d\d:\d\d [A-Z]{3} |$")
 
 
@@ -38,59 +37,59 @@ class DaggerRunner:
     Attributes:
         settings: engines by platform, base image, labels.
         environment: the caller's environment variables.
-        beside: runs what stays on this machine.
+        local: runner for the steps that run on this machine.
     """
 
     settings: DaggerSettings
     environment: Mapping[str, str]
-    beside: LocalRunner
+    local: LocalRunner
 
     @property
     def name(self) -> str:
-        """`dagger linux/amd64 linux/arm64`."""
+        """Return `dagger linux/amd64 linux/arm64`."""
         return " ".join(("dagger", *sorted(self.platforms)))
 
     @property
     def platforms(self) -> frozenset[str]:
-        """The platforms an engine is named for."""
+        """Return the platforms that have an engine."""
         return frozenset(self.settings.engines)
 
     @property
     def labels(self) -> frozenset[str]:
-        """What the engines offer."""
+        """Return the labels that the engines offer."""
         return self.settings.labels
 
     @property
     def containers(self) -> bool:
-        """Every command that does not stay on this machine."""
+        """Return True: commands run in containers."""
         return True
 
     def runs_in(self, image: str) -> bool:  # noqa: ARG002 - the Protocol's signature
-        """In any that its engine can pull."""
+        """Return True: an engine can pull any image."""
         return True
 
     def carrier(self, step: Step) -> str:
-        """The engine for the step's platform, or this machine where it stays here."""
+        """Return the engine for the step's platform, or the local runner."""
         if stays_here(step):
-            return self.beside.name
+            return self.local.name
         return f"dagger {self.settings.engine(step.platform, host_platform())[0]}"
 
     def execute(self, job: Job) -> Execution:
         """Run the command in its container, its output to `log.txt` in the job's folder.
 
         Raises:
-            NoRunnerError: no CLI, no engine, or versions that do not go together.
-            StepFailedError: the image, an environment or the export failed, not the command.
-            Cancelled: somebody pressed Ctrl-C; the container has ended.
+            NoRunnerError: there is no CLI or engine, or their versions are not compatible.
+            StepFailedError: the image, an environment or the export failed.
+            Cancelled: the run was cancelled; the container has stopped.
         """
         reason = stays_here(job.step)
         if reason:
-            refusal = refuse(self.beside, job.step)
+            refusal = refuse(self.local, job.step)
             if refusal:
-                why = f"{reason}, so it runs beside the scheduler, and {refusal}"
+                why = f"{reason}, so it runs on this machine, and {refusal}"
                 raise NoRunnerError(f"Step {job.step.id} cannot run here", why=why)
-            return dataclasses.replace(self.beside.execute(job), runner=self.beside.name)
-        import asyncio  # like the rest of what an engine needs: not for a plan that is all hits
+            return dataclasses.replace(self.local.execute(job), runner=self.local.name)
+        import asyncio  # imported late, since a fully cached plan does not need it
 
         plan = self._plan(job)
         return asyncio.run(_until_cancelled(job, plan, self.environment))
@@ -99,9 +98,9 @@ class DaggerRunner:
         documents = job.folder / "documents"
         documents.mkdir()
         write_documents(job, documents)
-        # The store is the only cache of results: Dagger's would give an old failure or an old
-        # measurement for a new one. A file that is never the same keeps the exec out of it, and
-        # leaves images and environments in.
+        # The store is the only cache of results: Dagger's cache would return an old failure or an
+        # old measurement. A unique file keeps this exec out of the cache, but not images and
+        # environments.
         (documents / "run").write_text(uuid.uuid4().hex)
         return container_plan(job, documents, self.settings, self.environment, host_platform())
 
@@ -122,14 +121,15 @@ async def _until_cancelled(
 
 
 async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]) -> Execution:
-    from forge.runners import dagger_again
-    from forge.runners.dagger_session import find_cli, probe, session
+    from forge.runners.dagger import reproduce
+    from forge.runners.dagger.session import find_cli, probe, session
 
     cli = find_cli(environment)
     probe(plan.engine)
-    from forge.runners import dagger_exec  # the SDK takes a second to import: not for an error
+    # Imported late: the SDK takes a second to import.
+    from forge.runners.dagger.exec import run as run_exec
 
-    dagger_again.write(plan, cli, job.folder / "reproduce.sh")
+    reproduce.write(plan, cli, job.folder / "reproduce.sh")
     name = f"dagger {plan.platform}"
     job.view.started(job.step.id, f"[{name} {plan.image}] {shlex.join(plan.argv)}")
 
@@ -138,7 +138,7 @@ async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]
             job.view.line(job.step.id, text)
 
     async with session(cli, plan.engine, environment, line) as client:
-        ended = await dagger_exec.run(client, plan, functools.partial(job.view.note, job.step.id))
+        ended = await run_exec(client, plan, functools.partial(job.view.note, job.step.id))
     log = job.folder / "log.txt"
     log.write_text(ended.output, encoding="utf-8", errors="replace")
     return Execution(ended.exit_code, ended.seconds, log, name)

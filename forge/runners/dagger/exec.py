@@ -1,4 +1,4 @@
-"""A ContainerPlan carried out through the SDK: environments, command, log, outputs."""
+"""Execute a ContainerPlan with the SDK: environments, command, log, outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import dagger
 
 from forge.errors import StepFailedError
 from forge.images.lock import own_lock
-from forge.runners.dagger_container import (
+from forge.runners.dagger.container import (
     FORGE,
     NETWORK,
     UV,
@@ -24,14 +24,14 @@ __all__ = ["Ended", "run"]
 
 _UV: Final = "/opt/uv"
 _CACHES: Final = {"/root/.cache/uv": "forge-uv", "/root/.cache/pip": "forge-pip"}
-# Two pipes would tell an error's line before the lines that led to it.
+# With two pipes, the lines of stdout and stderr would be out of order.
 _ONE_STREAM: Final = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 _LAST_LINES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended: exit code, wall seconds of the command alone, all it printed."""
+    """Result of a command: exit code, wall time of the command in seconds, output."""
 
     exit_code: int
     seconds: float
@@ -39,14 +39,14 @@ class Ended:
 
 
 async def run(client: dagger.Client, plan: ContainerPlan, note: Callable[[str], None]) -> Ended:
-    """Run the command to its end and export what it wrote if it succeeded.
+    """Run the command and, if it succeeds, export its outputs.
 
     Args:
         client: an open session.
         plan: the container.
-        note: called with a line before each thing that may take long.
+        note: called with a line before each slow operation.
 
-    Raises StepFailedError if an image, an environment or an export failed.
+    Raises StepFailedError if the image, an environment or the export failed.
     """
     container = await _prepared(client, plan, note)
     started = time.monotonic()
@@ -66,19 +66,19 @@ async def run(client: dagger.Client, plan: ContainerPlan, note: Callable[[str], 
 async def _prepared(
     client: dagger.Client, plan: ContainerPlan, note: Callable[[str], None]
 ) -> dagger.Container:
-    """Everything but the command: image, environments, inputs, secrets."""
+    """Return the container without the command: image, environments, inputs, secrets."""
     base = client.container(platform=dagger.Platform(plan.platform)).from_(plan.image)
     try:
         await base.sync()
     except dagger.DaggerError as error:
-        raise _failed(plan, f"has no image {plan.image}", error) from None
+        raise _failed(plan, f"could not use the image {plan.image}", error) from None
     container = base
     for tool in plan.tools:
-        note(f"environment {tool.name} from its lock, if the engine has it not yet")
+        note(f"installing environment {tool.name}, unless the engine has cached it")
         try:
             made = await _environment(client, base, tool, plan).sync()
         except dagger.DaggerError as error:
-            raise _failed(plan, f"has no environment {tool.name}", error) from None
+            raise _failed(plan, f"could not install the environment {tool.name}", error) from None
         container = container.with_mounted_directory(f"/opt/{tool.name}", made)
     container = _with_files(client, container, plan)
     for name, value in plan.env.items():
@@ -108,12 +108,13 @@ def _with_files(
 def _environment(
     client: dagger.Client, base: dagger.Container, tool: ToolImage, plan: ContainerPlan
 ) -> dagger.Directory:
-    """The folder /opt/<name>, made with the same uv and the same options as on a bare machine."""
+    """Return the folder /opt/<name>, made with the same uv and options as by the local runner."""
     target = f"/opt/{tool.name}"
     container = _with_uv(client, base, plan).with_new_file("/forge/lock", tool.lock.read_text())
     container = container.with_exec([f"{_UV}/bin/uv", "venv", "--python", tool.python, target])
     container = container.with_exec(
         [f"{_UV}/bin/uv", "pip", "sync", "--require-hashes", "--compile-bytecode",
+         "--link-mode", "copy",
          "--only-binary", ":all:", "--python", f"{target}/bin/python", "/forge/lock"]
     )  # fmt: skip
     if tool.packages_path is not None:
@@ -129,7 +130,7 @@ def _environment(
 def _with_uv(
     client: dagger.Client, base: dagger.Container, plan: ContainerPlan
 ) -> dagger.Container:
-    """`base` with the uv of Forge's own lock, the caches, and nothing else installed."""
+    """Return `base` with the caches and the uv version of Forge's own lock file."""
     lock = locked_lines(own_lock().read_text(), "uv")
     container = _with_caches(client, base)
     for name, value in UV.items():
@@ -157,9 +158,9 @@ def _with_secrets(
 
 
 def _failed(plan: ContainerPlan, what: str, error: dagger.DaggerError) -> StepFailedError:
-    """Dagger's own words, and the end of what the command in question printed."""
+    """Return the error, with Dagger's message and the last lines of the output."""
     printed = f"{error.stdout}\n{error.stderr}" if isinstance(error, dagger.ExecError) else ""
     lines = [line for line in printed.splitlines() if line.strip()][-_LAST_LINES:]
     why = "\n".join([str(error), *(f"  | {line}" for line in lines)])
-    hint = "docs/runners.md says what an image must bring; or use --runner local"
+    hint = "see docs/reference/runners.md for the requirements of an image, or use --runner local"
     return StepFailedError(f"Step {plan.step} {what}", why=why, hint=hint)

@@ -1,8 +1,8 @@
-"""`reproduce.sh` of a step that ran in a container, and what it calls: the same container again.
+"""`reproduce.sh` of a step that ran in a container, and the module that it runs.
 
-    python -m forge.runners.dagger_again < PLAN
+    python -m forge.runners.dagger.reproduce < PLAN
 
-The plan stands in the script. Secrets do not: the script asks for them.
+The script contains the plan, but no secrets: these must be set in the environment.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 
 from forge.errors import ForgeError
 from forge.files import write_durably
-from forge.runners.dagger_container import ContainerPlan
-from forge.runners.dagger_session import CLI, find_cli, probe, session
+from forge.runners.dagger.container import ContainerPlan
+from forge.runners.dagger.session import CLI, find_cli, probe, session
 
 __all__ = ["main", "write"]
 
@@ -28,18 +28,18 @@ _PLAN = TypeAdapter(ContainerPlan)
 
 
 def write(plan: ContainerPlan, cli: str, path: Path) -> None:
-    """Write the script that runs `plan` by hand; its outputs go where the step's would have."""
+    """Write the script that runs `plan` manually, with the same output folders as the step."""
     bare = dataclasses.replace(plan, secrets=dict.fromkeys(plan.secrets, ""))
     lines = [
         "#!/bin/sh",
-        f"# Runs step {plan.step} by hand, in a container as Forge ran it; needs the engine.",
+        f"# Runs step {plan.step} manually in the same container. Requires the Dagger engine.",
         "set -eu",
         *(
             f': "${{{name}:?set it first: it is a secret and not stored here}}"'
             for name in bare.secrets
         ),
         f"export {CLI}={shlex.quote(cli)}",
-        f"{shlex.quote(sys.executable)} -m forge.runners.dagger_again <<'PLAN'",
+        f"{shlex.quote(sys.executable)} -m forge.runners.dagger.reproduce <<'PLAN'",
         _PLAN.dump_json(bare).decode(),
         "PLAN",
         "",
@@ -48,23 +48,23 @@ def write(plan: ContainerPlan, cli: str, path: Path) -> None:
 
 
 def main() -> int:
-    """Read a plan from standard input and run it; the command's exit code."""
+    """Read a plan from standard input, run it and return the exit code of the command."""
     plan = _PLAN.validate_json(sys.stdin.read())
     secrets = {name: os.environ[name] for name in plan.secrets}
     try:
-        return asyncio.run(_again(dataclasses.replace(plan, secrets=secrets), os.environ))
+        return asyncio.run(_rerun(dataclasses.replace(plan, secrets=secrets), os.environ))
     except ForgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
 
 
-async def _again(plan: ContainerPlan, environment: Mapping[str, str]) -> int:
+async def _rerun(plan: ContainerPlan, environment: Mapping[str, str]) -> int:
     cli = find_cli(environment)
     probe(plan.engine)
-    from forge.runners import dagger_exec
+    from forge.runners.dagger.exec import run as run_exec
 
     async with session(cli, plan.engine, environment, lambda _line: None) as client:
-        ended = await dagger_exec.run(client, plan, lambda text: print(text, file=sys.stderr))  # noqa: T201
+        ended = await run_exec(client, plan, lambda text: print(text, file=sys.stderr))  # noqa: T201
     sys.stdout.write(ended.output)
     return ended.exit_code
 

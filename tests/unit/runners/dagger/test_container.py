@@ -7,16 +7,12 @@ from pathlib import Path
 import pytest
 
 import forge
+from forge.closure import sources_of
 from forge.errors import ConfigurationError, NoRunnerError
 from forge.images.lock import own_lock
 from forge.runners.base import Job
-from forge.runners.dagger_container import (
-    ContainerPlan,
-    container_plan,
-    locked_lines,
-    stays_here,
-)
-from forge.runners.dagger_settings import DaggerSettings
+from forge.runners.dagger.container import ContainerPlan, container_plan, locked_lines, stays_here
+from forge.runners.dagger.settings import DaggerSettings
 from forge.runners.view import PlainView
 from forge.steps import Environment, SourceFile, Step
 
@@ -64,7 +60,8 @@ def test_placeholders_become_paths_in_the_container_and_folders_become_mounts(
         environments=(OPENVINO,),
         locks=(Environment("serving", Path("/project/serving.lock"), "11", "3.11"),),
         sources=(SourceFile("compile", Path("/b/compile.py"), "22"),
-                 SourceFile("other", Path("/b/other.py"), "33")),
+                 SourceFile("reader", Path("/b/reader.py"), "23"),
+                 SourceFile("other", Path("/c/other.py"), "33")),
     )  # fmt: skip
     plan = planned(step, tmp_path)
     assert plan.argv == (
@@ -78,6 +75,7 @@ def test_placeholders_become_paths_in_the_container_and_folders_become_mounts(
     }
     assert {mount.path: mount.host for mount in plan.files} == {
         "/forge/sources/compile.py": Path("/b/compile.py"),
+        "/forge/sources/reader.py": Path("/b/reader.py"),
         "/forge/locks/serving/requirements.lock": Path("/project/serving.lock"),
     }
     assert plan.outputs == {"/forge/outputs/engine": tmp_path / "outputs" / "engine"}
@@ -92,12 +90,19 @@ def test_environment_is_made_on_the_base_of_its_python(tmp_path: Path) -> None:
 
 
 def test_forge_command_gets_forges_own_lock_and_source(tmp_path: Path) -> None:
-    plan = planned(Step(id="sbom", argv=("${python}", "-m", "forge.release", "sbom")), tmp_path)
+    plan = planned(Step(id="sbom", argv=("${python}", "-m", "forge.release.steps.sbom")), tmp_path)
     assert plan.argv[0] == "/opt/forge/bin/python"
     assert plan.image == "python:3.11-slim"
     assert [(tool.name, tool.lock) for tool in plan.tools] == [("forge", own_lock())]
     mounted = {mount.path: mount.host for mount in plan.folders}
     assert mounted["/forge/source/forge"] == Path(forge.__file__).parent
+
+
+def test_what_is_mounted_holds_all_that_the_command_is_made_of(tmp_path: Path) -> None:
+    module = "forge.smoke.steps.benchmark"
+    plan = planned(Step(id="smoke", argv=("${python}", "-m", module)), tmp_path)
+    folder = next(mount.host for mount in plan.folders if mount.path == "/forge/source/forge")
+    assert all(source.path.is_relative_to(folder) for source in sources_of(module))
 
 
 def test_command_without_forge_or_tools_gets_the_base_and_nothing_else(tmp_path: Path) -> None:
@@ -148,7 +153,7 @@ def test_container_sees_declared_secrets_and_variables_and_its_plan_prints_no_se
 
 STAYS = {
     "effect": (Step(id="publish", argv=("true",), effect=True), "outside"),
-    "keys": (Step(id="proofs", argv=("prove", "--keys", "${keys}")), "keys stay"),
+    "keys": (Step(id="proofs", argv=("prove", "--keys", "${keys}")), "signing keys"),
     "store": (Step(id="a", argv=("read", "${store}")), "store"),
     "file of this machine": (Step(id="checkpoint", argv=("get", "file:/models/a")), "file"),
 }
@@ -160,7 +165,10 @@ def test_what_needs_this_machine_stays_on_it(step: Step, reason: str) -> None:
 
 
 def test_everything_else_goes_into_a_container() -> None:
-    assert stays_here(Step(id="a", argv=("${python}", "-m", "forge.smoke", "${settings}"))) == ""
+    assert (
+        stays_here(Step(id="a", argv=("${python}", "-m", "forge.smoke.steps.gate", "${settings}")))
+        == ""
+    )
 
 
 def test_one_packages_lines_are_found_in_a_lock() -> None:
@@ -170,7 +178,7 @@ def test_one_packages_lines_are_found_in_a_lock() -> None:
 
 
 def test_package_that_is_not_locked_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="does not name uv"):
+    with pytest.raises(ConfigurationError, match="does not list uv"):
         locked_lines("uvicorn==1\n", "uv")
 
 

@@ -1,7 +1,7 @@
-"""One Dagger session: the CLI's `session` process, found and started here, and the SDK's client.
+"""A Dagger session: find and start the CLI's `session` process, and connect the SDK's client.
 
-The SDK would start the CLI itself, but with this process's environment, no timeout and no way to
-choose an engine for one session of several; it would also download a CLI that it does not find.
+The SDK can start the CLI itself, but only with this process's environment, without a timeout and
+without a choice of engine per session; it also downloads a missing CLI.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from forge.errors import NoRunnerError
-from forge.runners.dagger_settings import RUNNER_HOST
+from forge.runners.dagger.settings import RUNNER_HOST
 
 if TYPE_CHECKING:
     import dagger
@@ -33,34 +33,34 @@ VERSION: Final = "0.21.8"  # of SDK, CLI and engine; pyproject.toml pins the SDK
 CLI: Final = "_EXPERIMENTAL_DAGGER_CLI_BIN"
 _PROBE_S: Final = 5.0
 _START_S: Final = 60.0
-_START_DEFAULT_S: Final = 600.0  # Dagger's own default pulls an engine image first
+_START_DEFAULT_S: Final = 600.0  # Dagger's default engine is pulled first
 _END_S: Final = 30.0
 _KEPT_LINES: Final = 20
 _CHUNK: Final = 64 * 1024
-# An engine's API by its address: asking for it takes longer than all else in opening a session.
+# API version by engine address: querying it takes most of the time to open a session.
 _SCHEMAS: Final[dict[str | None, graphql.GraphQLSchema]] = {}
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def find_cli(environment: Mapping[str, str]) -> str:
-    """Path of the dagger program. Raises NoRunnerError that says how to get SDK or program."""
+    """Return the path of the dagger program. Raises NoRunnerError if it or the SDK is missing."""
     hint = f"pip install 'forge-release[dagger]', and Dagger's CLI and engine v{VERSION}"
     try:
         metadata.version("dagger-io")
     except metadata.PackageNotFoundError:
-        what = "The dagger runner needs the Python package dagger-io"
+        what = "The dagger runner requires the Python package dagger-io"
         raise NoRunnerError(what, why="it is not installed", hint=hint) from None
     path = environment.get(CLI) or shutil.which("dagger", path=environment.get("PATH"))
     if path is None or not os.access(path, os.X_OK):
-        what = "The dagger runner needs the program dagger"
-        why = f"{path} is no program" if path else f"it is not on PATH and {CLI} is not set"
+        what = "The dagger runner requires the program dagger"
+        why = f"{path} is not executable" if path else f"it is not on PATH and {CLI} is not set"
         raise NoRunnerError(what, why=why, hint=hint)
     return path
 
 
 def probe(address: str | None) -> None:
-    """Raise NoRunnerError if nothing listens at an engine's address; None cannot be probed."""
+    """Raise NoRunnerError if nothing listens at an engine's address. None is not probed."""
     if address is None:
         return
     parts = urlsplit(address)
@@ -73,17 +73,17 @@ def probe(address: str | None) -> None:
             socket.create_connection((parts.hostname or "", parts.port or 0), _PROBE_S).close()
     except (OSError, ValueError) as error:
         raise NoRunnerError(
-            f"No Dagger engine answers at {address}",
+            f"No Dagger engine at {address}",
             why=str(error),
-            hint=f"start an engine v{VERSION} there, set FORGE_DAGGER_ENGINES to where one is, "
+            hint=f"start an engine v{VERSION}, set FORGE_DAGGER_ENGINES to its address, "
             "or use --runner local",
         ) from None
 
 
 def mismatch(engine: str) -> str:
-    """Why an engine of this version does not go with the SDK; empty when it does.
+    """Return why an engine of this version is not compatible with the SDK; empty if it is.
 
-    Same MAJOR.MINOR as the SDK, and not older: the SDK asks for all that its version had.
+    It must have the same MAJOR.MINOR as the SDK and must not be older.
     """
     wanted = tuple(map(int, VERSION.split(".")))
     match = _VERSION.match(engine)
@@ -97,15 +97,15 @@ def mismatch(engine: str) -> str:
 async def session(
     cli: str, address: str | None, environment: Mapping[str, str], line: Callable[[str], None]
 ) -> AsyncIterator[dagger.Client]:
-    """A client of the engine at `address`, for as long as the body runs.
+    """Yield a client of the engine at `address`.
 
     Args:
         cli: path of the dagger program.
-        address: `unix:///run/dagger/engine.sock`; None leaves the choice to Dagger.
+        address: for example `unix:///run/dagger/engine.sock`; None for Dagger's default engine.
         environment: the program's environment variables.
-        line: called with each line the containers print, as it is printed.
+        line: called with each line that the containers print.
 
-    Raises NoRunnerError: the engine does not answer, or is of a version that does not go with ours.
+    Raises NoRunnerError: the engine does not answer, or its version is not compatible.
     """
     own = dict(environment) | {"DAGGER_PROGRESS": "logs", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
     own["DAGGER_NO_UPDATE_CHECK"] = "1"
@@ -117,10 +117,10 @@ async def session(
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=own, start_new_session=True,
     )  # fmt: skip
-    said: list[str] = []
-    reader = asyncio.create_task(_read(process, said, line))
+    output: list[str] = []
+    reader = asyncio.create_task(_read(process, output, line))
     try:
-        port, token = await _parameters(process, reader, said, address)
+        port, token = await _parameters(process, reader, output, address)
         async with _client(port, token, address) as client:
             problem = mismatch(await client.version())
             if problem:
@@ -131,7 +131,7 @@ async def session(
 
 
 async def engine_version(cli: str, address: str | None, environment: Mapping[str, str]) -> str:
-    """The version of the engine at `address`, `v0.21.8`. Raises NoRunnerError as `session` does."""
+    """Return the version of an engine, `v0.21.8`. Raises NoRunnerError as `session` does."""
     probe(address)
     async with session(cli, address, environment, lambda _line: None) as client:
         return await client.version()
@@ -140,10 +140,10 @@ async def engine_version(cli: str, address: str | None, environment: Mapping[str
 async def _parameters(
     process: asyncio.subprocess.Process,
     reader: asyncio.Task[None],
-    said: list[str],
+    output: list[str],
     address: str | None,
 ) -> tuple[int, str]:
-    """Port and token the CLI prints when it has an engine."""
+    """Return port and token, which the CLI prints when it is connected to an engine."""
     assert process.stdout is not None  # noqa: S101  it is a pipe
     limit = _START_DEFAULT_S if address is None else _START_S
     first = b""
@@ -155,11 +155,13 @@ async def _parameters(
     with contextlib.suppress(TimeoutError, ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         await asyncio.wait_for(asyncio.shield(reader), _END_S)
-    text = "\n".join(said).strip() or f"it said nothing in {limit:.0f} s"
+    text = "\n".join(output).strip() or f"no output for {limit:.0f} s"
     if "incompatible" in text:
         raise _mismatched(address, text)
-    hint = f"is that an engine v{VERSION}? `dagger core version` asks it; or use --runner local"
-    raise NoRunnerError(f"Dagger has no engine at {_named(address)}", why=text, hint=hint)
+    hint = (
+        f"check with `dagger core version` that it is an engine v{VERSION}, or use --runner local"
+    )
+    raise NoRunnerError(f"No Dagger engine at {_named(address)}", why=text, hint=hint)
 
 
 @contextlib.asynccontextmanager
@@ -169,11 +171,11 @@ async def _client(port: int, token: str, address: str | None) -> AsyncIterator[d
     from dagger.client._session import ConnectParams, SingleConnection
     from gql import Client
 
-    # No retries: a query that is sent again would run its command again.
+    # No retries: repeating a query would run its command again.
     config = ConnectConfig(timeout=dagger.Timeout(None, connect=10.0), retry=None)
     connection = SingleConnection(ConnectParams(port=port, session_token=token), config)
     asker = connection.session.client
-    assert isinstance(asker, Client)  # noqa: S101  it is, where nothing is retried
+    assert isinstance(asker, Client)  # noqa: S101  always so without retries
     if address in _SCHEMAS:
         asker.schema = _SCHEMAS[address]
         asker.fetch_schema_from_transport = False
@@ -188,7 +190,7 @@ async def _client(port: int, token: str, address: str | None) -> AsyncIterator[d
 
 def _mismatched(address: str | None, why: str) -> NoRunnerError:
     return NoRunnerError(
-        f"The Dagger engine at {_named(address)} and this Forge do not go together",
+        f"The Dagger engine at {_named(address)} is not compatible with this version of Forge",
         why=why,
         hint=f"install CLI and engine v{VERSION} (image registry.dagger.io/engine:v{VERSION}), "
         "or use --runner local",
@@ -196,27 +198,27 @@ def _mismatched(address: str | None, why: str) -> NoRunnerError:
 
 
 def _named(address: str | None) -> str:
-    return address or "Dagger's own default"
+    return address or "Dagger's default address"
 
 
 async def _read(
-    process: asyncio.subprocess.Process, said: list[str], line: Callable[[str], None]
+    process: asyncio.subprocess.Process, output: list[str], line: Callable[[str], None]
 ) -> None:
-    """Pass on what the CLI prints; its last lines are kept for an error."""
+    """Pass on the lines that the CLI prints, and keep the last ones for an error."""
     assert process.stderr is not None  # noqa: S101  it is a pipe
     rest = b""
     while chunk := await process.stderr.read(_CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
-        rest = rest[-_CHUNK:]  # a line without an end must not fill the memory
+        rest = rest[-_CHUNK:]  # bounds the memory for a line without an end
         for raw in lines:
             text = _ANSI.sub("", raw.decode(errors="replace")).rstrip()
-            del said[:-_KEPT_LINES]
-            said.append(text)
+            del output[:-_KEPT_LINES]
+            output.append(text)
             line(text)
 
 
 async def _end(process: asyncio.subprocess.Process, reader: asyncio.Task[None]) -> None:
-    """Close the session, which ends every container in it; kill a CLI that does not go."""
+    """Close the session, which stops its containers; kill the CLI if it does not exit."""
     if process.stdin is not None:
         process.stdin.close()
     try:

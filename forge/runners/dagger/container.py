@@ -1,15 +1,15 @@
-"""What a step becomes for Dagger: pure data, decided before an engine is contacted.
+"""The container of a step, as data, planned before an engine is contacted. Pure.
 
     /forge/inputs/NAME       an input tree
-    /forge/outputs/NAME      empty; what the command leaves there is exported
+    /forge/outputs/NAME      an empty folder, exported after the command
     /forge/documents/        settings.json, digests.json, chain.json
-    /forge/sources/FILE      source files the command names
-    /forge/locks/NAME/       locks the command names
+    /forge/sources/FILE      source files of the step
+    /forge/locks/NAME/       lock files of the step
     /forge/source/forge      Forge's own package, for `${python} -m forge…`
     /opt/NAME                a tool environment, made from dockerfiles/NAME/requirements.lock
 
-Tool environments are made from the same locks as the local runner's, on a base image's own Python,
-in execs of their own, so that the engine keeps them and every step with the same lock shares them.
+Tool environments are made from the same lock files as for the local runner, with the Python of a
+base image, each in a separate exec, so that the engine caches them and steps share them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import forge
 from forge.errors import ConfigurationError, NoRunnerError
 from forge.images.lock import own_lock
 from forge.runners.base import Job
-from forge.runners.dagger_settings import DaggerSettings
+from forge.runners.dagger.settings import DaggerSettings
 from forge.steps import Step, placeholders, substitute
 
 __all__ = ["ContainerPlan", "Mount", "ToolImage", "container_plan", "stays_here"]
@@ -32,9 +32,9 @@ __all__ = ["ContainerPlan", "Mount", "ToolImage", "container_plan", "stays_here"
 FORGE: Final = "forge"
 _ROOT: Final = "/forge"
 _DEFAULT_PYTHON: Final = "3.11"
-# The image's own certificates, its own Python, and copies out of a cache on another disk.
+# Use the image's certificates and Python, and copy files, since the cache is on another volume.
 UV: Final = {"UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy"}
-# Where pip and hubs are found; handed over as secrets because such a URL may hold a password.
+# URLs of package indexes and hubs, passed as secrets because they may contain a password.
 NETWORK: Final = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "HF_ENDPOINT"),
     *("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"),
@@ -43,7 +43,7 @@ NETWORK: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file or folder of this machine and its path in the container."""
+    """A file or folder on this machine and its path in the container."""
 
     host: Path
     path: str
@@ -54,10 +54,10 @@ class ToolImage:
     """A virtual environment to make in a container.
 
     Attributes:
-        name: it lies in `/opt/<name>`.
+        name: name of the folder in `/opt`.
         lock: requirements with a version and hashes for every package.
-        python: what uv looks for: `3.11`, or `>=3.11` for Forge itself.
-        packages_path: a folder its interpreter also imports from; None for most.
+        python: version request for uv: `3.11`, or `>=3.11` for Forge itself.
+        packages_path: additional folder on the interpreter's path, or None.
     """
 
     name: str
@@ -68,21 +68,21 @@ class ToolImage:
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """One step's container.
+    """The container of one step.
 
     Attributes:
         step: the step's id.
         platform: `linux/arm64`.
-        engine: address of the engine; None for Dagger's own default.
-        image: what container and tool environments start from.
-        tools: environments, made first and mounted.
-        folders: mounted folders of this machine.
-        files: mounted files of this machine.
-        outputs: folder of this machine by path in the container.
+        engine: address of the engine; None for Dagger's default engine.
+        image: base image of the container and the tool environments.
+        tools: tool environments to make and mount.
+        folders: mounted folders.
+        files: mounted files.
+        outputs: folder on this machine by path in the container.
         env: environment variables.
         secrets: secret environment variables; never printed.
-        argv: the command with the container's paths in it.
-        gpu: whether it needs the engine's GPUs.
+        argv: the command, with paths in the container.
+        gpu: whether it uses the GPUs of the engine.
     """
 
     step: str
@@ -103,15 +103,15 @@ _GPU_LABELS: Final = ("gpu-", "jetson-")
 
 
 def stays_here(step: Step) -> str:
-    """Why a step runs beside the scheduler and not in a container; empty when it does not.
+    """Return why a step runs on this machine instead of in a container; empty if it does not.
 
-    The store and the signing keys stay on the machine that has them.
+    The store and the signing keys are available only on this machine.
     """
     if step.effect:
-        return "it acts on the outside"
+        return "it has effects outside the store"
     used = {kind for kind, _ in placeholders(step.argv)}
     if "keys" in used:
-        return "it signs, and the keys stay on this machine"
+        return "it uses the signing keys of this machine"
     if "store" in used:
         return "it reads the store"
     if any(word.startswith("file:") for word in step.argv):
@@ -122,18 +122,18 @@ def stays_here(step: Step) -> str:
 def container_plan(
     job: Job, documents: Path, settings: DaggerSettings, environment: Mapping[str, str], host: str
 ) -> ContainerPlan:
-    """The container for `job`.
+    """Return the container of a job.
 
     Args:
         job: the step with its folders.
         documents: folder that holds settings.json, digests.json and chain.json.
         settings: engines and base image.
-        environment: the caller's environment variables, of which the step sees its secrets.
+        environment: the caller's environment variables; the step gets its secrets of these.
         host: this machine's platform.
 
     Raises:
-        NoRunnerError: the step's environments need two Pythons, which no one image has.
-        ConfigurationError: this installation of Forge lacks its own lock.
+        NoRunnerError: the step's environments require two Python versions; an image has one.
+        ConfigurationError: this installation of Forge does not include its lock file.
     """
     step = job.step
     platform, engine = settings.engine(step.platform, host)
@@ -164,13 +164,13 @@ def container_plan(
 
 
 def locked_lines(lock: str, package: str) -> str:
-    """The lines of one package in a lock: its version and hashes.
+    """Return the lines of one package in a lock file: its version and hashes.
 
-    Raises ConfigurationError if the lock does not name it.
+    Raises ConfigurationError if the lock file does not list it.
     """
     match = re.search(rf"^{re.escape(package)}==.*(?:\n[ \t]+.*)*$", lock, re.MULTILINE)
     if match is None:
-        raise ConfigurationError(f"Forge's requirements.lock does not name {package}")
+        raise ConfigurationError(f"Forge's requirements.lock does not list {package}")
     return match.group(0) + "\n"
 
 
@@ -179,8 +179,8 @@ def _one_python(step: Step) -> str:
     if len(wanted) > 1:
         raise NoRunnerError(
             f"Step {step.id} cannot run in a container",
-            why=f"its environments need Python {' and '.join(wanted)}, and an image has one",
-            hint="run it by the local runner: --runner local",
+            why=f"its environments require Python {' and '.join(wanted)}, but an image has one",
+            hint="use the local runner: --runner local",
         )
     return wanted[0] if wanted else _DEFAULT_PYTHON
 
@@ -188,7 +188,9 @@ def _one_python(step: Step) -> str:
 def _files(step: Step) -> tuple[Mount, ...]:
     named = set(placeholders(step.argv))
     paths = _Paths(step)
-    sources = [one for one in step.sources if ("source", one.name) in named]
+    folders = {one.path.parent for one in step.sources if ("source", one.name) in named}
+    # With a script go the modules of its folder, which it imports.
+    sources = [one for one in step.sources if one.path.parent in folders]
     return (
         *(Mount(source.path, paths("source", source.name)) for source in sources),
         *(Mount(lock.lock, paths("lock", lock.name)) for lock in step.locks),
@@ -196,7 +198,7 @@ def _files(step: Step) -> tuple[Mount, ...]:
 
 
 class _Paths:
-    """Where each placeholder of a step's command lies in the container."""
+    """Maps the placeholders of a step's command to paths in the container."""
 
     def __init__(self, step: Step) -> None:
         self._sources = {source.name: source.path.name for source in step.sources}

@@ -1,12 +1,11 @@
-"""Trees that lie unpacked on this machine, kept for later steps and runs.
+"""A cache of unpacked trees on this machine, for later steps and runs.
 
     FOLDER/<digest>/…           the tree
-    FOLDER/<digest>.seen.json   what each file looked like when its bytes were last checked
+    FOLDER/<digest>.seen.json   state of each file when its bytes were last verified
 
-A kept tree is believed only file by file: one that looks other than it did when its bytes were
-checked (inode, size, times of change) is hashed again, and a tree that is not what its digest says
-is unpacked anew. A build tool that writes into its input, or a weights file that is overwritten,
-must not end in a bundle signed under the old digest.
+A file whose state (inode, size, times) has changed since it was verified is hashed again, and a
+tree that does not match its digest is unpacked again. Otherwise a build tool that writes to its
+input, or an overwritten weights file, could get into a bundle that is signed under the old digest.
 """
 
 from __future__ import annotations
@@ -25,40 +24,40 @@ from forge import canonical
 from forge.files import sha256_file
 from forge.store import Store, TreeEntry
 
-__all__ = ["KeptTrees", "Looks", "looks_of"]
+__all__ = ["FileStates", "TreeCache", "file_states"]
 
 _MAX_SEEN_BYTES: Final = 64 * 1024 * 1024
-_KEPT_S: Final = 14 * 24 * 3600.0  # a tree no run asked for this long is deleted
+_KEPT_S: Final = 14 * 24 * 3600.0  # trees that were not used for this long are deleted
 
-Looks: TypeAlias = Mapping[str, list[int]]
+FileStates: TypeAlias = Mapping[str, list[int]]
 """Inode, size, mtime and ctime (ns) by path."""
 
 
-def looks_of(folder: Path) -> Looks:
-    """What every file below `folder` looks like now."""
+def file_states(folder: Path) -> FileStates:
+    """Return the current state of every file below `folder`."""
     return {
-        path.relative_to(folder).as_posix(): _look(path)
+        path.relative_to(folder).as_posix(): _state(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
 
 
 @dataclass(frozen=True, slots=True)
-class KeptTrees:
-    """A folder of unpacked trees of one store."""
+class TreeCache:
+    """A folder with unpacked trees of one store."""
 
     folder: Path
     store: Store
 
     def get(self, digest: str, check: Callable[[], None] = lambda: None) -> Path:
-        """The folder of a stored tree, every byte of it verified.
+        """Return the folder of a stored tree, every byte of it verified.
 
         Args:
-            digest: of the tree.
-            check: called while it is fetched; may raise to end that.
+            digest: digest of the tree.
+            check: called during the download; may raise to cancel it.
 
         Raises:
-            StoreError: the store is out of reach or damaged, or the disk is full.
+            StoreError: the store is unreachable or damaged, or the disk is full.
         """
         kept = self.folder / digest
         if not kept.is_dir() or not self._whole(kept, digest):
@@ -66,21 +65,21 @@ class KeptTrees:
         os.utime(kept)
         return kept
 
-    def adopt(self, digest: str, folder: Path, looks: Looks) -> None:
-        """Keep a folder that was stored as this tree just now.
+    def adopt(self, digest: str, folder: Path, states: FileStates) -> None:
+        """Add a folder that was just stored as this tree.
 
         Args:
-            digest: of the tree.
-            folder: moved here, unless the tree is kept already.
-            looks: of its files before they were read to be stored.
+            digest: digest of the tree.
+            folder: the folder; it is moved here, unless the tree is cached already.
+            states: of its files before they were read to be stored.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):  # another run keeps the same tree already
+        with contextlib.suppress(OSError):  # another run has cached the same tree
             folder.rename(self.folder / digest)
-            self._note(digest, looks)
+            self._note(digest, states)
 
     def trim(self, now: float) -> None:
-        """Delete what no run has asked for in two weeks."""
+        """Delete trees that were not used for two weeks."""
         for kept in self.folder.glob("*") if self.folder.is_dir() else ():
             with contextlib.suppress(OSError):
                 if kept.is_dir() and kept.stat().st_mtime < now - _KEPT_S:
@@ -93,14 +92,14 @@ class KeptTrees:
         now: dict[str, list[int]] = {}
         for entry in entries:
             try:
-                now[entry.path] = _look(kept / entry.path)
+                now[entry.path] = _state(kept / entry.path)
                 if not _same(kept, entry, seen, now[entry.path]):
                     return False
             except OSError:
                 return False
         if now != seen:
             self._note(digest, now)
-        return len(looks_of(kept)) == len(entries)
+        return len(file_states(kept)) == len(entries)
 
     def _unpack(self, digest: str, kept: Path, check: Callable[[], None]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,12 +111,12 @@ class KeptTrees:
             self.store.unpack(digest, kept, seeds=seeds, progress=lambda _done, _all: check())
         finally:
             shutil.rmtree(damaged, ignore_errors=True)
-        self._note(digest, looks_of(kept))
+        self._note(digest, file_states(kept))
 
     def _seen_file(self, digest: str) -> Path:
         return self.folder / f"{digest}.seen.json"
 
-    def _seen(self, digest: str) -> Looks:
+    def _seen(self, digest: str) -> FileStates:
         try:
             with self._seen_file(digest).open("rb") as file:
                 found = json.loads(file.read(_MAX_SEEN_BYTES))
@@ -125,19 +124,19 @@ class KeptTrees:
             return {}  # everything is hashed again
         return found if isinstance(found, dict) else {}
 
-    def _note(self, digest: str, looks: Looks) -> None:
-        # Not durable: what is lost is hashed again. Renamed: another run may read it now.
+    def _note(self, digest: str, states: FileStates) -> None:
+        # Not synced: lost states only mean hashing again. Renamed: other runs may be reading it.
         temporary = self.folder / f".{digest}.seen.{os.getpid()}.{time.monotonic_ns()}"
-        temporary.write_bytes(canonical.dumps(dict(looks)))
+        temporary.write_bytes(canonical.dumps(dict(states)))
         temporary.replace(self._seen_file(digest))
 
 
-def _look(path: Path) -> list[int]:
+def _state(path: Path) -> list[int]:
     status = path.stat()
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _same(kept: Path, entry: TreeEntry, seen: Looks, now: list[int]) -> bool:
+def _same(kept: Path, entry: TreeEntry, seen: FileStates, now: list[int]) -> bool:
     if seen.get(entry.path) == now:
         return True
     return now[1] == entry.size and sha256_file(kept / entry.path) == entry.sha256

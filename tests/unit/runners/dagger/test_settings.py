@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ConfigurationError
-from forge.runners.dagger_settings import DEFAULT_BASE, load
+from forge.runners.dagger.settings import DEFAULT_BASE, load
 
 HOST = "linux/amd64"
 FULL = """

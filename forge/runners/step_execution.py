@@ -1,8 +1,8 @@
-"""Where one step is carried out: a folder of its own, its inputs unpacked, its outputs stored.
+"""Execute one step in its own folder: unpack its inputs, run it, store its outputs.
 
-    WORK/running/<step>-<key>-…-<pid>   while it runs
-    WORK/failed/<step>-<key>            after it failed: log.txt and reproduce.sh
-    WORK/trees/<digest>                 inputs and outputs, kept for later steps and runs
+    WORK/running/<step>-<key>-…-<pid>   folder of a running step
+    WORK/failed/<step>-<key>            folder of a failed step: log.txt and reproduce.sh
+    WORK/trees/<digest>                 cached inputs and outputs
 
 The result is stored last, so a step that dies at any point leaves nothing half-stored.
 """
@@ -29,8 +29,8 @@ from forge.errors import (
     from_exit_code,
 )
 from forge.plan import input_digests
-from forge.runners.base import Execution, Job, Runner, go_on, refuse
-from forge.runners.kept import KeptTrees, looks_of
+from forge.runners.base import Execution, Job, Runner, raise_if_cancelled, refuse
+from forge.runners.tree_cache import TreeCache, file_states
 from forge.runners.view import View
 from forge.steps import Key, Link, Step
 from forge.store import ActionResult, Store
@@ -42,7 +42,7 @@ _SHOWN_LINES: Final = 25
 
 
 class DamagedInputError(Exception):
-    """An input cannot be had: the store has its result but not all of its bytes."""
+    """An input cannot be unpacked: the store has its result but not all of its bytes."""
 
     def __init__(self, maker: ActionResult, error: StoreError) -> None:
         super().__init__(maker.step)
@@ -52,7 +52,7 @@ class DamagedInputError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Carries out steps, one at a time in each thread; see `Scheduler` for the attributes."""
+    """Executes steps, one at a time per thread; see `Scheduler` for the attributes."""
 
     store: Store
     runner: Runner
@@ -68,19 +68,19 @@ class Workshop:
         results: Mapping[str, ActionResult],
         cancelled: threading.Event,
     ) -> ActionResult:
-        """Run one step whose inputs are stored, and store what it wrote.
+        """Run one step whose inputs are stored, and store its outputs.
 
         Args:
-            step: what to run.
-            key: its key.
-            results: of the steps before it, by step id.
-            cancelled: when it is set, everything ends and nothing is stored.
+            step: the step.
+            key: key of the step.
+            results: results of the steps before it, by step id.
+            cancelled: when set, the step is terminated and nothing is stored.
 
         Raises:
             NoRunnerError: the runner cannot run it.
-            DamagedInputError: an input's bytes are not in the store any more.
+            DamagedInputError: the bytes of an input are missing in the store or damaged.
             Cancelled: `cancelled` was set.
-            ForgeError: the command failed; the class says how.
+            ForgeError: the command failed; its exit code decides the class.
         """
         reason = refuse(self.runner, step)
         if reason:
@@ -88,7 +88,7 @@ class Workshop:
         started = self.clock()
         with self._folder(step, key) as folder:
             job = self._job(step, folder, results, cancelled)
-            go_on(job.cancelled)
+            raise_if_cancelled(job.cancelled)
             execution = self.runner.execute(job)
             if execution.exit_code != 0:
                 self._fail(step, key, folder, execution)
@@ -101,7 +101,7 @@ class Workshop:
     def _folder(self, step: Step, key: Key) -> Iterator[Path]:
         running = self.work / "running"
         running.mkdir(parents=True, exist_ok=True)
-        # The process id at the end lets a later run see that nobody works here any more.
+        # The process id in the name lets a later run detect that the process has ended.
         prefix, suffix = f"{step.id}-{key.digest[:12]}-", f"-{os.getpid()}"
         folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=running))
         try:
@@ -110,7 +110,7 @@ class Workshop:
             shutil.rmtree(folder, ignore_errors=True)
 
     def clean(self) -> None:
-        """Delete what killed runs left, and trees that no run asked for in a long time."""
+        """Delete the folders of killed runs, and trees that were not used for a long time."""
         self._trees.trim(time.time())
         for left in (self.work / "running").glob("*"):
             pid = left.name.rpartition("-")[2]
@@ -118,8 +118,8 @@ class Workshop:
                 shutil.rmtree(left, ignore_errors=True)
 
     @property
-    def _trees(self) -> KeptTrees:
-        return KeptTrees(self.work / "trees", self.store)
+    def _trees(self) -> TreeCache:
+        return TreeCache(self.work / "trees", self.store)
 
     def _job(
         self,
@@ -145,16 +145,18 @@ class Workshop:
 
     def _unpacked(self, digest: str, maker: ActionResult, cancelled: threading.Event) -> Path:
         try:
-            return self._trees.get(digest, lambda: go_on(cancelled))
+            return self._trees.get(digest, lambda: raise_if_cancelled(cancelled))
         except (CorruptedError, NotInStoreError) as error:
             raise DamagedInputError(maker, error) from error
 
     def _store(
         self, step: Step, key: Key, job: Job, execution: Execution, started: dt.datetime
     ) -> ActionResult:
-        looks = {name: looks_of(folder) for name, folder in job.outputs.items()}
+        states = {name: file_states(folder) for name, folder in job.outputs.items()}
         outputs = {
-            name: self.store.put_tree(folder, progress=lambda _done, _all: go_on(job.cancelled))
+            name: self.store.put_tree(
+                folder, progress=lambda _done, _all: raise_if_cancelled(job.cancelled)
+            )
             for name, folder in job.outputs.items()
         }
         result = ActionResult(
@@ -172,7 +174,7 @@ class Workshop:
         if not step.effect:
             self.store.put_action(result)
         for name, folder in job.outputs.items():
-            self._trees.adopt(outputs[name].digest, folder, looks[name])
+            self._trees.adopt(outputs[name].digest, folder, states[name])
         return result
 
     def _fail(self, step: Step, key: Key, folder: Path, execution: Execution) -> None:
@@ -182,7 +184,7 @@ class Workshop:
         _repoint(folder / "reproduce.sh", folder, kept)
         folder.rename(kept)
         code = execution.exit_code
-        signal_number = -code if code < 0 else code - 128  # 128 + n is a shell's way to say it
+        signal_number = -code if code < 0 else code - 128  # shells return 128 + n
         killed = 0 < signal_number < 65  # noqa: PLR2004  the highest signal of Linux is 64
         how = f"was killed by signal {signal_number}" if killed else f"failed with exit code {code}"
         self.view.failed(step.id, execution.seconds, how)
@@ -190,12 +192,12 @@ class Workshop:
         raise from_exit_code(code)(
             f"Step {step.id} {how}",
             why="\n" + "\n".join(f"  | {line}" for line in lines),
-            hint=f"whole log: {kept}/log.txt; run it by hand: {kept}/reproduce.sh",
+            hint=f"full log: {kept}/log.txt; to run the step manually: {kept}/reproduce.sh",
         )
 
 
 def _chain(step: Step, results: Mapping[str, ActionResult]) -> tuple[Link, ...]:
-    """Every stored step that `step` descends from, makers before users."""
+    """Return all stored steps that `step` depends on, in order of dependency."""
     links: dict[str, Link] = {}
 
     def visit(current: Step) -> None:
@@ -226,6 +228,6 @@ def _tail(log: Path) -> str:
 
 
 def _repoint(script: Path, old: Path, new: Path) -> None:
-    """A failed step's folder moves; its script must still find it."""
+    """Update the paths in the script of a failed step, whose folder was moved."""
     if script.is_file():
         script.write_text(script.read_text().replace(str(old), str(new)))

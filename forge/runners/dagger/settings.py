@@ -1,16 +1,16 @@
-"""Where Dagger's engines are and what their containers start from.
+"""Settings of the dagger runner: engines, base image, labels.
 
-    # forge.yaml in the project's folder; all of it may be left out
+    # forge.yaml in the project folder; every key is optional
     runners:
       dagger:
-        engines:                                  # one engine a platform
+        engines:                                  # one engine per platform
           linux/amd64: unix:///run/dagger/engine.sock
           linux/arm64: tcp://thor.example:8080
         base: docker.io/library/python:{python}-slim-bookworm
-        labels: [gpu-sm120]                       # what these engines offer beside the platform
+        labels: [gpu-sm120]                       # labels of these engines
 
-FORGE_DAGGER_ENGINES (a JSON object), FORGE_DAGGER_BASE and FORGE_RUNNER_LABELS win over the file.
-One address may stand for two platforms: such an engine emulates the foreign one.
+FORGE_DAGGER_ENGINES (a JSON object), FORGE_DAGGER_BASE and FORGE_RUNNER_LABELS override the file.
+Two platforms may have the same address: the engine then emulates the foreign platform.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class _File(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class DaggerSettings:
-    """How the dagger runner reaches engines.
+    """Settings of the dagger runner.
 
     Attributes:
-        engines: address by platform; None where Dagger's own default is meant (it starts an engine
-            by docker or podman).
-        base: image reference of a Python, `{python}` stands for the version a step asks for.
-        labels: what the engines offer, e.g. `gpu-sm120`.
+        engines: address by platform; None for Dagger's default engine, which it starts with docker
+            or podman.
+        base: image reference of a Python; `{python}` is replaced by the version that a step uses.
+        labels: labels of the engines, e.g. `gpu-sm120`.
     """
 
     engines: Mapping[str, str | None]
@@ -71,20 +71,20 @@ class DaggerSettings:
     labels: frozenset[str] = field(default_factory=frozenset)
 
     def engine(self, platform: str | None, host: str) -> tuple[str, str | None]:
-        """Platform and address for a step; any platform goes to this machine's own first."""
+        """Return platform and address for a step; None prefers this machine's platform."""
         chosen = platform or (host if host in self.engines else next(iter(self.engines)))
         return chosen, self.engines[chosen]
 
 
 def load(root: Path, environment: Mapping[str, str], *, host: str) -> DaggerSettings:
-    """Settings of the project in `root`.
+    """Return the settings of the project in `root`.
 
     Args:
         root: the project's folder, which may hold forge.yaml.
         environment: the caller's environment variables.
         host: this machine's platform, `linux/amd64`.
 
-    Raises ConfigurationError that names the file or variable and what is wrong in it.
+    Raises ConfigurationError that names the file or variable and its error.
     """
     found = _read(root / FILE)
     engines: Mapping[str, str | None] = found.engines
@@ -114,7 +114,7 @@ def _read(path: Path) -> _Dagger:
 def _from_variable(text: str) -> Mapping[str, str | None]:
     try:
         engines = TypeAdapter(_Engines).validate_python(json.loads(text), strict=True)
-    except ValueError as error:  # no JSON, or no mapping of platform to address
+    except ValueError as error:  # not JSON, or not a mapping of platform to address
         raise _wrong("FORGE_DAGGER_ENGINES", error) from None
     return dict(engines)
 
@@ -124,5 +124,7 @@ def _wrong(where: str, error: Exception) -> ConfigurationError:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    hint = 'engines look like {"linux/amd64": "unix:///run/dagger/engine.sock"}; docs/runners.md'
-    return ConfigurationError(f"{where} cannot be used", why=why, hint=hint)
+    hint = (
+        'example: {"linux/amd64": "unix:///run/dagger/engine.sock"}; see docs/reference/runners.md'
+    )
+    return ConfigurationError(f"{where} is not valid", why=why, hint=hint)

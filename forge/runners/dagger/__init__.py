@@ -1,0 +1,1 @@
+"""The runner that executes steps on a Dagger engine."""

@@ -1,0 +1,189 @@
+"""A container plan as calls of the SDK, recorded by a client that has no engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import dagger
+import pytest
+
+from forge.errors import StepFailedError
+from forge.runners.dagger.container import ContainerPlan, Mount, ToolImage
+from forge.runners.dagger.exec import Ended, run
+
+PLAN = ContainerPlan(
+    step="engine@a",
+    platform="linux/arm64",
+    engine=None,
+    image="python:3.11-slim",
+    tools=(),
+    folders=(Mount(Path("/trees/a"), "/forge/inputs/a"),),
+    files=(Mount(Path("/p/tool.py"), "/forge/sources/tool.py"),),
+    outputs={"/forge/outputs/engine": Path("/work/engine")},
+    env={"A": "1"},
+    secrets={"HF_TOKEN": "secret"},
+    argv=("compile", "--out", "/forge/outputs/engine"),
+    gpu=False,
+)
+
+
+@dataclass
+class Engine:
+    """What the recorded calls answer, and where they fail."""
+
+    code: int = 0
+    output: str = "printed"
+    fails: Callable[[tuple[str, ...]], bool] = lambda _: False
+    exported: dict[str, str] = field(default_factory=dict)
+
+
+class Node:
+    """An object of the API: every method returns a node that knows the calls that led to it."""
+
+    def __init__(self, engine: Engine, calls: tuple[tuple[Any, ...], ...] = ()) -> None:
+        self._engine = engine
+        self.calls = calls
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in {"sync", "exit_code", "combined_output", "export"}:
+            return lambda *given: self._ask(name, *given)
+        return lambda *given, **named: Node(self._engine, (*self.calls, (name, *given, named)))
+
+    async def _ask(self, name: str, *given: Any) -> Any:
+        names = tuple(str(call[0]) for call in self.calls)
+        if self._engine.fails(names):
+            raise dagger.DaggerError("the engine said no")
+        match name:
+            case "exit_code":
+                return self._engine.code
+            case "combined_output":
+                return self._engine.output
+            case "export":
+                self._engine.exported[self.calls[-1][1]] = given[0]
+        if "with_workdir" in names:
+            Recorded.calls = self.calls
+        return self
+
+
+class Recorded:
+    """Calls of the last container that ran something."""
+
+    calls: tuple[tuple[Any, ...], ...] = ()
+
+
+def executed(plan: ContainerPlan, engine: Engine | None = None) -> tuple[Ended, list[str]]:
+    notes: list[str] = []
+    client = cast("dagger.Client", Node(engine or Engine()))
+    return asyncio.run(run(client, plan, notes.append)), notes
+
+
+def of(name: str) -> list[tuple[Any, ...]]:
+    return [call[1:-1] for call in Recorded.calls if call[0] == name]
+
+
+def test_command_runs_in_the_image_of_the_platform_in_the_work_folder() -> None:
+    ended, notes = executed(PLAN)
+    assert (ended.exit_code, ended.output) == (0, "printed")
+    assert ended.seconds >= 0
+    assert notes == []
+    assert Recorded.calls[0] == ("container", {"platform": "linux/arm64"})
+    assert of("from_") == [("python:3.11-slim",)]
+    assert of("with_workdir") == [("/forge",)]
+
+
+def test_both_streams_of_the_command_are_one_and_any_exit_code_is_taken() -> None:
+    executed(PLAN)
+    ((argv, named),) = [call[1:] for call in Recorded.calls if call[0] == "with_exec"]
+    assert argv == ["sh", "-c", 'exec "$@" 2>&1', "sh", *PLAN.argv]
+    assert named == {"expect": dagger.ReturnType.ANY}
+
+
+def test_inputs_sources_outputs_variables_and_secrets_are_there() -> None:
+    executed(PLAN)
+    assert [path for path, _ in of("with_mounted_directory")] == ["/forge/inputs/a"]
+    assert [path for path, _ in of("with_mounted_file")] == ["/forge/sources/tool.py"]
+    assert [path for path, _ in of("with_directory")] == ["/forge/outputs/engine"]
+    assert of("with_env_variable") == [("A", "1")]
+    ((name, secret),) = of("with_secret_variable")
+    assert name == "HF_TOKEN"
+    assert secret.calls[-1][1:3] == ("HF_TOKEN", "secret")
+    assert all("secret" not in str(call) for call in of("with_env_variable"))
+
+
+def test_folder_of_this_machine_is_sent_without_compiled_python() -> None:
+    executed(PLAN)
+    ((_, folder),) = of("with_mounted_directory")
+    assert folder.calls[-1] == ("directory", "/trees/a", {"exclude": ["**/__pycache__"]})
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_gpus_are_asked_for_where_the_plan_needs_them(gpu: object) -> None:
+    executed(replace(PLAN, gpu=bool(gpu)))
+    assert (of("experimental_with_all_gp_us") != []) is gpu
+
+
+@pytest.mark.parametrize("code", [0, 1, 5, 137])
+def test_outputs_are_exported_only_of_a_command_that_succeeded(code: int) -> None:
+    engine = Engine(code=code)
+    ended, _ = executed(PLAN, engine)
+    assert ended.exit_code == code
+    expected = {"/forge/outputs/engine": "/work/engine"} if code == 0 else {}
+    assert engine.exported == expected
+
+
+def test_environment_is_made_from_its_lock_and_mounted(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("numpy==2.1.0 --hash=sha256:00\n")
+    tool = ToolImage("openvino", lock, "3.11", packages_path="/forge/source")
+    _, notes = executed(replace(PLAN, tools=(tool,)))
+    assert notes == ["installing environment openvino, unless the engine has cached it"]
+    path, made = of("with_mounted_directory")[0]
+    assert path == "/opt/openvino"
+    calls = made.calls
+    assert ("with_new_file", "/forge/lock", lock.read_text(), {}) in calls
+    commands = [call[1] for call in calls if call[0] == "with_exec"]
+    assert commands[0] == ["python3", "-m", "venv", "/opt/uv"]
+    assert commands[2] == ["/opt/uv/bin/uv", "venv", "--python", "3.11", "/opt/openvino"]
+    assert {"--require-hashes", "--only-binary", "/forge/lock"} <= set(commands[3])
+    assert "/forge/source" in commands[4][-1]
+    assert calls[-1][:2] == ("directory", "/opt/openvino")
+
+
+def test_only_variables_about_networks_reach_the_making_of_an_environment(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("")
+    tools = (ToolImage("openvino", lock, "3.11"),)
+    executed(replace(PLAN, tools=tools, secrets={"HF_TOKEN": "a", "PIP_INDEX_URL": "b"}))
+    made = of("with_mounted_directory")[0][1]
+    assert [call[1] for call in made.calls if call[0] == "with_secret_variable"] == [
+        "PIP_INDEX_URL"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fails", "message"),
+    [
+        (lambda calls: calls[-1] == "from_", "could not use the image python:3.11-slim"),
+        (
+            lambda calls: calls[-1] == "directory" and "with_new_file" in calls,
+            "could not install the environment openvino",
+        ),
+        (lambda calls: calls[-1] == "with_exec", "could not be run by Dagger"),
+        (lambda calls: calls[-1] == "directory" and "with_workdir" in calls, "could not be run"),
+    ],
+)
+def test_failure_says_what_the_engine_could_not_do(
+    tmp_path: Path, fails: Callable[[tuple[str, ...]], bool], message: str
+) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("")
+    plan = replace(PLAN, tools=(ToolImage("openvino", lock, "3.11"),))
+    with pytest.raises(StepFailedError, match=f"Step engine@a {message}") as caught:
+        executed(plan, Engine(fails=fails))
+    assert caught.value.exit_code == 5
+    assert caught.value.why == "the engine said no"
+    assert "--runner local" in caught.value.hint
