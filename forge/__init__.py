@@ -1,3 +1,3 @@
-"""Forge builds, measures, signs and ships AI inference bundles to unlike NVIDIA devices."""
+"""Forge builds, benchmarks, signs and ships AI inference bundles to a fleet of NVIDIA devices."""
 
 __version__ = "0.1.0"

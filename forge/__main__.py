@@ -1,4 +1,4 @@
-"""`python -m forge`."""
+"""Entry point of `python -m forge`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The signed documents a device reads: one manifest per profile of a bundle, and channels.
+"""The signed documents that a device reads: one manifest per profile of a bundle, and channels.
 
-Both are TUF targets (paths below) and canonical JSON; `identity` says which manifests are the same
-release although they were signed at another time.
+Both are TUF targets (paths below) in canonical JSON. Two manifests with the same `identity` are the
+same release, even if they were signed at different times.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.errors import TrustError, UsageError
-from forge.profiles import Match, Power, Thermal
+from forge.profiles import MatchSection, PowerSection, ThermalSection
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
+    "ChainLink",
     "Channel",
     "ChannelProfile",
     "Digest",
     "Fit",
-    "Link",
     "Manifest",
     "Operating",
     "ServingSettings",
@@ -50,7 +50,7 @@ _T = TypeVar("_T", bound=_Document)
 
 
 class TreeReference(_Document):
-    """A stored folder: digest of its tree document, bytes and files in it."""
+    """Reference to a stored folder: digest of its tree document, size in bytes, number of files."""
 
     digest: Digest
     size: int = Field(ge=0)
@@ -58,10 +58,10 @@ class TreeReference(_Document):
 
 
 class Fit(_Document):
-    """What a device must be and have; checked before anything is downloaded. MiB throughout."""
+    """Requirements of a device, checked before any download. Sizes in MiB."""
 
     platform: Literal["linux/amd64", "linux/arm64"]
-    match: Match
+    match: MatchSection
     compute_capability: str | None
     memory_mib: int = Field(ge=0)
     free_disk_mib: int = Field(ge=0)
@@ -81,14 +81,14 @@ class ServingSettings(_Document):
 
 
 class Operating(_Document):
-    """At which power the device serves the bundle, and from which temperatures it serves less."""
+    """Power settings of the device, and the temperatures at which it reduces load."""
 
-    power: Power
-    thermal: Thermal
+    power: PowerSection
+    thermal: ThermalSection
 
 
 class SmokeSummary(_Document):
-    """What the smoke benchmark measured at the lowest concurrency, and on what."""
+    """Results of the smoke benchmark at the lowest concurrency, and the machine it ran on."""
 
     concurrency: int
     ttft_ms_p50: float
@@ -99,8 +99,8 @@ class SmokeSummary(_Document):
     machine: str
 
 
-class Link(_Document):
-    """One link of the chain this bundle came from."""
+class ChainLink(_Document):
+    """One step of the build chain of this bundle."""
 
     step: str
     key: Digest
@@ -108,44 +108,44 @@ class Link(_Document):
 
 
 class Manifest(_Document):
-    """What one profile of one bundle version is."""
+    """One profile of one bundle version."""
 
     schema_version: Literal[1] = 1
     name: str
     version: str
     profile: str
     created: str = Field(description="RFC 3339, UTC; of the first publication")
-    tree: TreeReference = Field(description="what is unpacked into a slot")
+    tree: TreeReference = Field(description="the model repository, unpacked into a slot")
     proofs: TreeReference = Field(description="SBOM, provenance, model signature, smoke result")
     fit: Fit
     serving: ServingSettings
     operating: Operating | None = Field(
-        default=None, description="null: published before there was one"
+        default=None, description="null: published by a version of Forge without it"
     )
     smoke: SmokeSummary
-    chain: tuple[Link, ...]
+    chain: tuple[ChainLink, ...]
 
     def identity(self) -> str:
-        """Digest of what makes this release itself: all but proofs, times and measurements."""
+        """Return the digest of the release: everything but proofs, times and measurements."""
         kept = {"name", "version", "profile", "tree", "fit", "serving"}
-        if self.operating is not None:  # a manifest from before keeps the identity it has
+        if self.operating is not None:  # older manifests keep their identity
             kept.add("operating")
         return canonical.digest(self.model_dump(mode="json", include=kept))
 
     def encode(self) -> bytes:
-        """Canonical bytes."""
+        """Return the canonical bytes."""
         return canonical.dumps(self.model_dump(mode="json"))
 
 
 class ChannelProfile(_Document):
-    """How a device recognises that a manifest is meant for it."""
+    """Platform and match rules of a profile, by which a device selects its manifest."""
 
     platform: Literal["linux/amd64", "linux/arm64"]
-    match: Match
+    match: MatchSection
 
 
 class Channel(_Document):
-    """A name that points to a bundle version."""
+    """A named pointer to a bundle version."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -154,24 +154,24 @@ class Channel(_Document):
     profiles: dict[str, ChannelProfile]
 
     def encode(self) -> bytes:
-        """Canonical bytes."""
+        """Return the canonical bytes."""
         return canonical.dumps(self.model_dump(mode="json"))
 
 
 def manifest_path(name: str, version: str, profile: str) -> str:
-    """TUF target path of one manifest."""
+    """Return the TUF target path of a manifest."""
     return f"bundles/{name}/{version}/{profile}.json"
 
 
 def channel_path(name: str, channel: str) -> str:
-    """TUF target path of one channel."""
+    """Return the TUF target path of a channel."""
     return f"channels/{name}/{channel}.json"
 
 
 def check_name(value: str, what: str) -> str:
     """Return a bundle or channel name, or raise UsageError."""
     if not _NAME.fullmatch(value):
-        message = f"{what} {value!r} is not a name"
+        message = f"{what} {value!r} is not a valid name"
         raise UsageError(message, hint="use a-z, 0-9 and '-', at most 63 characters")
     return value
 
@@ -179,13 +179,13 @@ def check_name(value: str, what: str) -> str:
 def check_version(value: str) -> str:
     """Return a version like 1.4.0 or 1.4.0-rc.1, or raise UsageError."""
     if not _VERSION.fullmatch(value):
-        message = f"{value!r} is not a version"
+        message = f"{value!r} is not a valid version"
         raise UsageError(message, hint="use MAJOR.MINOR.PATCH, for example 1.4.0 or 1.4.0-rc.1")
     return value
 
 
 def version_order(value: str) -> tuple[int, int, int, int, tuple[tuple[int, int, str], ...]]:
-    """Sort key by Semantic Versioning 2.0.0 precedence (§11)."""
+    """Return the sort key of a version, by Semantic Versioning 2.0.0 precedence (§11)."""
     numbers, _, suffix = check_version(value).partition("-")
     major, minor, patch = (int(part) for part in numbers.split("."))
     parts = tuple(
@@ -197,19 +197,19 @@ def version_order(value: str) -> tuple[int, int, int, int, tuple[tuple[int, int,
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """A manifest from its bytes. Raises TrustError."""
+    """Parse a manifest. Raises TrustError."""
     return _parse(Manifest, data, "bundle manifest")
 
 
 def parse_channel(data: bytes) -> Channel:
-    """A channel from its bytes, fit to make paths of. Raises TrustError."""
+    """Parse a channel and check that its names are safe in paths. Raises TrustError."""
     found = _parse(Channel, data, "channel")
     try:
         check_version(found.version)
         for profile in found.profiles:
             check_name(profile, "Profile")
     except UsageError as error:
-        hint = "do not use this bundle; report its publisher"
+        hint = "do not use this bundle; contact its publisher"
         raise TrustError("The channel is not valid", why=error.what, hint=hint) from None
     return found
 
@@ -222,7 +222,7 @@ def _parse(model: type[_T], data: bytes, what: str) -> _T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        hint = "it was made by a newer Forge or is damaged: update Forge on this machine"
+        hint = "it is damaged or from a newer version of Forge: update Forge on this machine"
         raise TrustError(
             f"The {what} is not valid", why=f"{place}: {first['msg']}", hint=hint
         ) from None

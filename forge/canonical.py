@@ -1,4 +1,4 @@
-"""Canonical JSON: the one byte string for a value, so that its digest can name it.
+"""Canonical JSON: one byte string for each value, so that its digest identifies it.
 
 Keys sorted, no white space, UTF-8, no NaN. Integers and strings only where a digest must be
 stable across languages; floats are written as Python's shortest round-trip form.
@@ -16,7 +16,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 
 def dumps(value: object) -> bytes:
-    """Canonical bytes of a JSON value. Raises TypeError or ValueError for anything else."""
+    """Return the canonical bytes of a JSON value. Raises TypeError or ValueError for others."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -24,10 +24,10 @@ def dumps(value: object) -> bytes:
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:
-    """Lower-case hex SHA-256 of `data`."""
+    """Return the lower-case hex SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest(value: object) -> str:
-    """SHA-256 of the canonical bytes of a JSON value."""
+    """Return the SHA-256 of the canonical bytes of a JSON value."""
     return sha256(dumps(value))

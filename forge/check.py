@@ -1,7 +1,7 @@
-"""What must hold of a project before anybody runs it: the check a pull request must pass.
+"""Static checks of a project, as run for a pull request.
 
-Nothing is run, built or asked of a server: profiles are read, locks are looked at, and every
-pipeline is planned for every profile against a store that is empty.
+Nothing is run or built and no server is contacted: profiles are loaded, lock files are checked, and
+every pipeline is planned for every profile against an empty store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from forge import profiles
+from forge import dead_settings, profiles
 from forge.errors import ForgeError
 from forge.profiles import Profile
 from forge.project import Pipeline, Project
@@ -27,12 +27,12 @@ _MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        what: for example `profile development`.
-        good: whether it holds.
-        detail: what was found, or what is wrong and what to do.
+        what: what was checked, for example `profile development`.
+        good: whether the check passed.
+        detail: what was found, or what is wrong and how to fix it.
     """
 
     what: str
@@ -41,11 +41,11 @@ class Finding:
 
 
 def check(project: Project, store: Store) -> list[Finding]:
-    """Look at everything; the first problem does not hide the others.
+    """Run all checks, also after a failure.
 
     Args:
         project: the project.
-        store: an empty store, never written to.
+        store: an empty store; it is not written to.
     """
     loaded, findings = _profiles(project)
     findings += _locks(project)
@@ -56,7 +56,7 @@ def check(project: Project, store: Store) -> list[Finding]:
 
 
 def schema_text() -> str:
-    """The file that holds the JSON Schema of a profile."""
+    """Return the JSON Schema of a profile as the text of its file."""
     return json.dumps(profiles.json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -65,24 +65,25 @@ def _profiles(project: Project) -> tuple[list[Profile], list[Finding]]:
     findings: list[Finding] = []
     for name in profiles.names(project.profiles):
         try:
-            profile = profiles.load(name, project.profiles).profile
+            resolved = profiles.load(name, project.profiles)
+            dead_settings.check(resolved)
         except ForgeError as error:
             findings.append(Finding(f"profile {name}", False, str(error)))
         else:
-            loaded.append(profile)
-            findings.append(Finding(f"profile {name}", True, profile.description))
+            loaded.append(resolved.profile)
+            findings.append(Finding(f"profile {name}", True, resolved.profile.description))
     if not findings:
-        findings.append(Finding("profiles", False, f"there are none in {project.profiles}"))
+        findings.append(Finding("profiles", False, f"no profiles in {project.profiles}"))
     return loaded, findings
 
 
 def _locks(project: Project) -> Iterator[Finding]:
-    """Each `requirements.in` has a lock in which every package has its hash."""
+    """Check that each `requirements.in` has a lock file with a hash for every package."""
     for wanted in sorted((project.root / "dockerfiles").glob("*/requirements.in")):
         what = f"lock {wanted.parent.name}"
         lock = wanted.with_suffix(".lock")
         if not lock.is_file():
-            yield Finding(what, False, "there is no requirements.lock beside requirements.in")
+            yield Finding(what, False, "requirements.in has no requirements.lock: make locks")
         elif lock.stat().st_size > _MAX_LOCK_BYTES:
             yield Finding(what, False, f"it is larger than {_MAX_LOCK_BYTES} bytes")
         else:
@@ -93,7 +94,7 @@ def _locks(project: Project) -> Iterator[Finding]:
 
 
 def _requirements(text: str) -> list[str]:
-    """The logical lines of a lock that name a package."""
+    """Return the logical lines of a lock file that name a package."""
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith(("#", "--"))]
 
@@ -102,8 +103,8 @@ def _schema(project: Project) -> Iterator[Finding]:
     path = project.root / SCHEMA
     if path.is_file():
         same = path.read_text(encoding="utf-8") == schema_text()
-        hint = "it is not what this Forge says; run: forge profile schema --write"
-        yield Finding("schema", same, "equal to the code" if same else hint)
+        hint = "outdated; run: forge profile schema --write"
+        yield Finding("schema", same, "up to date" if same else hint)
 
 
 def _pipeline(
@@ -117,7 +118,7 @@ def _pipeline(
         return
     required = [option.name for option in pipeline.options if option.required]
     if required:
-        yield Finding(what, True, f"not planned: needs --{required[0].replace('_', '-')}")
+        yield Finding(what, True, f"not planned: requires --{required[0].replace('_', '-')}")
         return
     for profile in loaded:
         yield _plan(f"{what} for {profile.name}", project, pipeline, [profile], store)
@@ -138,5 +139,5 @@ def _plan(
     except ForgeError as error:
         return Finding(what, False, str(error))
     idle = [step for step in plan.steps if step.planned_only]
-    note = f", {len(idle)} of them no runner can run yet" if idle else ""
+    note = f", {len(idle)} of them without a runner yet" if idle else ""
     return Finding(what, True, f"{len(plan.steps)} steps{note}")

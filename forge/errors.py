@@ -1,23 +1,23 @@
-"""Every error of Forge and the exit code it ends the program with.
+"""The errors of Forge and their exit codes.
 
     ForgeError                 1
-     ├─ UsageError             2   the command line asks for something that cannot be
-     ├─ ConfigurationError     3   a profile, pipeline, lock or checkpoint is wrong
-     │   └─ BundleError        3   a bundle's own files are not what they must be
-     ├─ NoRunnerError          4   nothing here can run this step
+     ├─ UsageError             2   an argument of the command line is not valid
+     ├─ ConfigurationError     3   a profile, pipeline, lock or checkpoint is not valid
+     │   └─ BundleError        3   the files of a bundle are not valid
+     ├─ NoRunnerError          4   no runner on this machine can run the step
      ├─ StepFailedError        5   a step's command failed
-     │   ├─ LoadFailedError    5   a server's model did not load
-     │   └─ PortTakenError     5   somebody else listens where a server was to
+     │   ├─ LoadFailedError    5   a server did not load its model
+     │   └─ PortTakenError     5   another process uses the port of a server
      ├─ SmokeGateError         6   measured worse than the profile allows
-     ├─ TrustError             7   a signature, digest or expiry does not hold
+     ├─ TrustError             7   a signature, digest or expiry is not valid
      ├─ FitError               8   the bundle does not fit this device
-     ├─ StoreError             9   the store is out of reach, full, or damaged
-     │   ├─ NotInStoreError    9   an object that is not there
-     │   ├─ ConflictError      9   somebody else wrote first
-     │   └─ CorruptedError     9   bytes that do not have the digest they should
-     └─ RolledBackError       10   the device went back to its previous slot
+     ├─ StoreError             9   the store is unreachable, full, or damaged
+     │   ├─ NotInStoreError    9   an object does not exist
+     │   ├─ ConflictError      9   another process wrote first
+     │   └─ CorruptedError     9   stored bytes do not have the expected digest
+     └─ RolledBackError       10   the device rolled back to its previous slot
 
-A message says what happened, why, and what to do next.
+A message states what happened, why, and what to do next.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ __all__ = [
 
 
 class ForgeError(Exception):
-    """An error with a place to go from.
+    """Base of all errors, with cause and hint.
 
     Args:
         what: what happened, one sentence without a full stop.
-        why: the cause, if it is known.
-        hint: what to do next, with the command to do it.
+        why: the cause, if known.
+        hint: what to do next, with the command.
     """
 
     exit_code = 1
@@ -68,23 +68,23 @@ class ForgeError(Exception):
 
 
 class UsageError(ForgeError):
-    """The command line asks for something that cannot be."""
+    """An argument of the command line is not valid."""
 
     exit_code = 2
 
 
 class ConfigurationError(ForgeError):
-    """A profile, pipeline, lock or checkpoint is wrong."""
+    """A profile, pipeline, lock or checkpoint is not valid."""
 
     exit_code = 3
 
 
 class BundleError(ConfigurationError):
-    """A bundle's own files are not what they must be: no machine could serve them."""
+    """The files of a bundle are not valid: no machine could serve them."""
 
 
 class NoRunnerError(ForgeError):
-    """Nothing here can run this step."""
+    """No runner on this machine can run the step."""
 
     exit_code = 4
 
@@ -96,11 +96,11 @@ class StepFailedError(ForgeError):
 
 
 class LoadFailedError(StepFailedError):
-    """A server started and its model did not load, or not in time."""
+    """A server started but did not load its model, or not in time."""
 
 
 class PortTakenError(StepFailedError):
-    """Somebody else listens where a server was to."""
+    """Another process uses the port of a server."""
 
 
 class SmokeGateError(ForgeError):
@@ -110,7 +110,7 @@ class SmokeGateError(ForgeError):
 
 
 class TrustError(ForgeError):
-    """A signature, digest or expiry does not hold."""
+    """A signature, digest or expiry is not valid."""
 
     exit_code = 7
 
@@ -122,7 +122,7 @@ class FitError(ForgeError):
 
 
 class StoreError(ForgeError):
-    """The store is out of reach, full, or damaged."""
+    """The store is unreachable, full, or damaged."""
 
     exit_code = 9
 
@@ -132,15 +132,15 @@ class NotInStoreError(StoreError):
 
 
 class ConflictError(StoreError):
-    """Somebody else wrote the same object first."""
+    """Another process wrote the same object first."""
 
 
 class CorruptedError(StoreError):
-    """Stored bytes do not have the digest they should."""
+    """Stored bytes do not have the expected digest."""
 
 
 class RolledBackError(ForgeError):
-    """The device went back to its previous slot."""
+    """The device rolled back to its previous slot."""
 
     exit_code = 10
 
@@ -162,5 +162,5 @@ _BY_EXIT_CODE: Final[dict[int, type[ForgeError]]] = {
 
 
 def from_exit_code(code: int) -> type[ForgeError]:
-    """The class for a Forge process that ended with `code`; StepFailedError for any other."""
+    """Return the error class of an exit code of Forge; StepFailedError for any other code."""
     return _BY_EXIT_CODE.get(code, StepFailedError)

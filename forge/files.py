@@ -1,4 +1,4 @@
-"""Files that survive a power cut, and paths that stay where they belong."""
+"""Durable writes, links and copies of files, and validation of relative paths."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = [
 _MAX_PATH_BYTES = 1024
 # Another file system, one without links, too many links, or links to others' files forbidden.
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
-_FICLONE = 0x40049409  # of linux/fs.h
+_FICLONE = 0x40049409  # from linux/fs.h
 _COPY_BYTES = 1024 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def fsync_directory(path: Path) -> None:
-    """Make renames and unlinks in `path` durable."""
+    """Sync a directory, so that renames and deletions in it are durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -44,9 +44,10 @@ def fsync_directory(path: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data` so that a power cut leaves the old bytes or the new ones.
+    """Replace a file atomically, so that a power cut leaves the old bytes or the new ones.
 
-    Temporary file in the same folder, fsync, rename, fsync of the folder. Raises OSError.
+    Writes a temporary file in the same folder, syncs it, renames it and syncs the folder. Raises
+    OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
@@ -65,10 +66,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy of its bytes where disks cannot do that.
-
-    Raises OSError.
-    """
+    """Hard-link `source` as `target`, or copy it if links are not possible. Raises OSError."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -78,20 +76,19 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def clone_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a file of its own with the bytes of `source`.
+    """Copy `source` to `target`, as a reflink if possible.
 
-    Where the disk can (btrfs, xfs), both share their blocks until one is written to.
-    Raises OSError.
+    On btrfs and xfs both files share blocks until one is written to. Raises OSError.
     """
     with source.open("rb") as old, target.open("wb") as new:
         try:
             fcntl.ioctl(new, _FICLONE, old.fileno())
-        except OSError:  # another file system, or one that shares nothing
+        except OSError:  # another file system, or one without reflinks
             shutil.copyfileobj(old, new, _COPY_BYTES)
 
 
 def sha256_file(path: Path) -> str:
-    """Lower-case hex SHA-256 of a file, read in 1 MiB blocks. Raises OSError."""
+    """Return the lower-case hex SHA-256 of a file, read in 1 MiB blocks. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -99,8 +96,8 @@ def sha256_file(path: Path) -> str:
 def check_relative_path(path: str) -> str:
     """Return `path` if it is safe to create below a folder, else raise TrustError.
 
-    Refused: empty, absolute, `.` or `..` parts, backslashes, control characters, not NFC,
-    longer than 1024 bytes.
+    Not safe are paths that are empty, absolute or longer than 1024 bytes, and those with `.` or
+    `..` parts, backslashes, control characters or text that is not in NFC.
     """
     parts = path.split("/")
     reason = ""
@@ -116,12 +113,12 @@ def check_relative_path(path: str) -> str:
         reason = f"it is longer than {_MAX_PATH_BYTES} bytes"
     if reason:
         message = f"Unsafe path {path!r} in a manifest"
-        raise TrustError(message, why=reason, hint="do not use this bundle; report its publisher")
+        raise TrustError(message, why=reason, hint="do not use this bundle; contact its publisher")
     return path
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """Check each path, and that no two clash on a case-insensitive disk or as file and folder.
+    """Check each path, and that no two conflict on a case-insensitive disk or as file and folder.
 
     Raises TrustError.
     """
@@ -136,6 +133,6 @@ def check_paths(paths: Iterable[str]) -> None:
             clash = clash or files.get(parent.casefold()) or (known if known != parent else None)
         if clash:
             message = f"Unsafe path {path!r} in a manifest"
-            hint = "do not use this bundle; report its publisher"
-            raise TrustError(message, why=f"it clashes with {clash!r}", hint=hint)
+            hint = "do not use this bundle; contact its publisher"
+            raise TrustError(message, why=f"it conflicts with {clash!r}", hint=hint)
         files[path.casefold()] = path

@@ -1,17 +1,17 @@
-"""What is left of a plan, cut into cells: jobs for native runners that share only the store.
+"""Divide the remaining steps of a plan into cells: jobs for native runners that share the store.
 
-A **cell** is the work of one profile on one kind of runner; `forge run PIPELINE --only CELL` does
-it. Cells of one **round** run side by side, because CI jobs of one matrix cannot wait for each
-other. A step goes
+A **cell** is the work of one profile on one kind of runner, run by `forge run PIPELINE --only
+CELL`. Cells of one **round** run in parallel, because jobs of one CI matrix cannot wait for each
+other. A step is assigned
 
-    to the runner it declares       its labels, else its platform on a hosted runner
-    to where its inputs are made    when it declares neither
-    a round later                   when an input is made on another kind of runner
+    to the runner it declares        its labels, else its platform on a hosted runner
+    to the runner of its inputs      if it declares neither
+    to the next round                if an input is made on another kind of runner
 
-A hosted cell makes what it shares with others (the checkpoint) itself: the first to come holds the
-lease, the others wait for that one step. A labelled runner is scarce and is kept for what needs it,
-so shared work is done a round before. Steps that act on the outside or that sign, and all that
-follows from them, are in no cell: they belong to the one job that has the keys.
+A hosted cell also runs the steps that it shares with others (the checkpoint): the first cell holds
+the lease, and the others wait for that step. Labelled runners are scarce, so shared steps run on
+hosted runners in the round before. Steps that have effects outside the store or that sign, and the
+steps after them, are in no cell: they run in the one job that has the keys.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from forge.errors import NoRunnerError
-from forge.plan import Planned, Status
+from forge.plan import PlannedStep, Status
 from forge.steps import Step, placeholders
 
 __all__ = ["Cell", "Matrix", "Refused", "cut"]
@@ -39,12 +39,12 @@ class Cell:
     """One job.
 
     Attributes:
-        id: what `--only` takes: the cell's last steps, separated by commas.
-        name: for people: the profile and the runner.
-        runs_on: labels of the CI's runner.
-        labels: what the steps ask of the runner beside its platform; empty on a hosted one.
-        steps: ids of the cell's own steps, makers before users.
-        shared: ids of the steps it makes too unless another cell was there first.
+        id: value for `--only`: the cell's last steps, separated by commas.
+        name: name to display: the profile and the runner.
+        runs_on: labels of the CI runner.
+        labels: labels that the steps require in addition to the platform; empty if hosted.
+        steps: ids of the cell's own steps, in order of dependency.
+        shared: ids of shared steps, which it runs unless another cell has run them.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Cell:
     shared: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """One object of a GitHub matrix; `labels` as FORGE_RUNNER_LABELS takes them."""
+        """Return an object of a GitHub matrix; `labels` is in the form of FORGE_RUNNER_LABELS."""
         return {
             "id": self.id,
             "name": self.name,
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A step that no runner can run, or that needs one."""
+    """A step that no runner can run, or that depends on such a step."""
 
     step: str
     reason: str
@@ -76,7 +76,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """All that is left to do: cells by round, then the steps of the job with the keys."""
+    """The remaining work: cells by round, then the steps of the job with the keys."""
 
     rounds: tuple[tuple[Cell, ...], ...]
     finish: tuple[str, ...]
@@ -87,13 +87,13 @@ class Matrix:
         if len(self.rounds) > rounds:
             left = ", ".join(cell.id for cells in self.rounds for cell in cells)
             raise NoRunnerError(
-                f"What is left needs {len(self.rounds)} rounds of jobs, not {rounds}",
-                why=f"still to do: {left}",
-                hint="run those jobs first, or add a round to the workflow: docs/ci.md",
+                f"The remaining steps require {len(self.rounds)} rounds of jobs, not {rounds}",
+                why=f"remaining: {left}",
+                hint="run those jobs first, or add a round: docs/how-to/github-actions.md",
             )
 
     def table(self) -> list[tuple[str, str, str]]:
-        """When, which job, which steps; shared ones in brackets."""
+        """Return rows of round, job and steps; shared steps are in brackets."""
         rows = [
             (
                 f"round {number}",
@@ -108,7 +108,7 @@ class Matrix:
         return rows + [("refused", one.step, one.reason) for one in self.refused]
 
     def as_json(self) -> dict[str, object]:
-        """`rounds[N]` is a matrix of GitHub Actions: its `include` is one object a job."""
+        """Return the JSON object of `forge matrix`; `rounds[N]` is a matrix of GitHub Actions."""
         return {
             "rounds": [{"include": [cell.as_json() for cell in cells]} for cells in self.rounds],
             "finish": list(self.finish),
@@ -118,15 +118,15 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a step runs. `movable`: any runner could as well, and all it needs."""
+    """Where a step runs. `movable`: any runner can run it and all of its inputs."""
 
     runs_on: tuple[str, ...]
     round: int
     movable: bool
 
 
-def cut(rows: Sequence[Planned]) -> Matrix:
-    """Cut what is left to do into cells. Pure; `rows` are those of `forge.plan.resolve`."""
+def cut(rows: Sequence[PlannedStep]) -> Matrix:
+    """Divide the remaining steps into cells. Pure; `rows` are those of `forge.plan.resolve`."""
     steps = [row.step for row in rows if row.status in _TO_DO]
     refused: dict[str, str] = {}
     finish: dict[str, None] = {}
@@ -152,12 +152,12 @@ def _refusal(step: Step, blocked: Sequence[str]) -> str:
     if step.planned_only or blocked:
         return step.planned_only or f"needs {blocked[0]}"
     if not step.labels and step.platform not in _HOSTED:
-        return f"no hosted runner is {step.platform}: its profile must name runner.labels"
+        return f"no hosted runner has platform {step.platform}: set runner.labels in its profile"
     return ""
 
 
 def _needs_the_outside(step: Step) -> bool:
-    """Whether a step acts on the outside or signs: its command is told where the keys are."""
+    """Return whether a step has effects outside the store or signs with the keys."""
     return step.effect or any(kind == "keys" for kind, _ in placeholders(step.argv))
 
 
@@ -177,7 +177,7 @@ def _place(step: Step, before: Sequence[_Place]) -> _Place:
 
 
 def _round(step: Step, runs_on: tuple[str, ...], before: _Place) -> int:
-    """The first round in which `step` finds or can make an input that is made at `before`."""
+    """Return the first round in which `step` can use or make an input that is made at `before`."""
     if before.runs_on == runs_on or (before.movable and not step.labels):
         return before.round
     return before.round + 1
@@ -192,7 +192,7 @@ def _rounds(steps: Sequence[Step], places: Mapping[str, _Place]) -> tuple[tuple[
 
 
 def _cells(steps: Sequence[Step], places: Mapping[str, _Place]) -> Iterable[Cell]:
-    """The cells of one round: one a profile and runner, and one for shared work nobody takes."""
+    """Return the cells of one round: one per profile and runner, and one for other shared steps."""
     carried = _needed_by([step for step in steps if _profile(step)])
     groups: dict[tuple[str, tuple[str, ...]], list[Step]] = {}
     for step in steps:
@@ -212,7 +212,7 @@ def _cells(steps: Sequence[Step], places: Mapping[str, _Place]) -> Iterable[Cell
 
 
 def _needed_by(steps: Iterable[Step]) -> set[str]:
-    """Ids of every step that one of `steps` descends from."""
+    """Return the ids of all steps that `steps` depend on."""
     found: set[str] = set()
     left = [artifact.step for step in steps for artifact in step.inputs.values()]
     while left:

@@ -1,6 +1,6 @@
-"""What Jetson's nvpmodel prints and what its configuration says. Pure.
+"""Parse the output and the configuration of Jetson's nvpmodel. Pure.
 
-Modes are told by NAME: ids and the set of modes differ between modules and L4T releases.
+Modes are identified by name, because ids differ between modules and L4T releases.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _QUERY: Final = "NV Power Mode:"
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One power mode; `gating` are its lines that switch parts of the chip off."""
+    """One power mode; `gating` holds its lines that switch off parts of the chip."""
 
     id: int
     name: str
@@ -38,36 +38,36 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """The modes a board has; `default` is an id, None where nothing says it."""
+    """The modes of a board; `default` is an id, or None if unknown."""
 
     modes: tuple[Mode, ...] = field(default=())
     default: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """In the order of the source, without repeats."""
+        """Return the names in the order of the source, without duplicates."""
         return tuple(dict.fromkeys(mode.name for mode in self.modes))
 
     def named(self, name: str) -> Mode | None:
-        """The mode of this name."""
+        """Return the mode with a name, or None."""
         return next((mode for mode in self.modes if mode.name == name), None)
 
     @property
     def default_name(self) -> str | None:
-        """Name of the default mode."""
+        """Return the name of the default mode, or None."""
         return next((mode.name for mode in self.modes if mode.id == self.default), None)
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentMode:
-    """The mode in force; the id is None if the line after the name is no number."""
+    """The current mode; the id is None if the line after the name is not a number."""
 
     name: str
     id: int | None
 
 
 def parse_config(text: str) -> Modes:
-    """/etc/nvpmodel.conf: `< POWER_MODEL ID=n NAME=s >` blocks, `< PM_CONFIG DEFAULT=n >`."""
+    """Parse /etc/nvpmodel.conf: `< POWER_MODEL ID=n NAME=s >`, `< PM_CONFIG DEFAULT=n >`."""
     modes: list[Mode] = []
     default: int | None = None
     for raw in text.splitlines():
@@ -86,14 +86,14 @@ def parse_config(text: str) -> Modes:
 
 
 def parse_listing(text: str) -> Modes:
-    """`nvpmodel -p --verbose`: `POWER_MODEL: ID=n NAME=s`, `PM_CONFIG: DEFAULT=s(n)`."""
+    """Parse `nvpmodel -p --verbose`: `POWER_MODEL: ID=n NAME=s`, `PM_CONFIG: DEFAULT=s(n)`."""
     modes = tuple(Mode(int(number), name) for number, name in _LISTED_MODE.findall(text))
     default = _LISTED_DEFAULT.search(text)
     return Modes(modes, int(default[1]) if default else None)
 
 
 def parse_query(text: str) -> CurrentMode | None:
-    """`nvpmodel -q`: the line after `NV Power Mode:` is the id; other lines may come before."""
+    """Parse `nvpmodel -q`: `NV Power Mode: NAME`, then a line with the id."""
     lines = [line.strip() for line in text.splitlines()]
     for place, line in enumerate(lines):
         name = line.removeprefix(_QUERY).strip()
@@ -105,10 +105,10 @@ def parse_query(text: str) -> CurrentMode | None:
 
 
 def asks_for_reboot(output: str) -> bool:
-    """Whether `nvpmodel -m` wants a YES, or says that the mode comes with a reboot."""
+    """Return whether `nvpmodel -m` prompts for YES, or prints that a reboot is required."""
     return "YES" in output or "reboot" in output.lower()
 
 
 def failed(output: str) -> bool:
-    """Whether nvpmodel reports an error; its exit code does not always."""
+    """Return whether nvpmodel printed an error; its exit code is not reliable."""
     return "NVPM ERROR" in output

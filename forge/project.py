@@ -1,8 +1,8 @@
 """A project is a folder with `pipelines/`, `stages/`, `profiles/` and `dockerfiles/`.
 
-Pipelines are loaded from it the way nox loads a noxfile: the folder goes on `sys.path` and
+Pipelines are loaded as nox loads a noxfile: the folder is added to `sys.path`, and
 `pipelines/NAME.py` must define a function NAME that returns a Plan. Its keyword-only parameters are
-the pipeline's options; the parameters before them are filled in by Forge, by their type's name.
+the options of the pipeline; Forge provides the other parameters by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from forge.plan import Plan
 __all__ = ["RESERVED", "Option", "Pipeline", "Project", "find"]
 
 _SCALARS: Final = (str, int, float, bool)
-# Parameters of `forge plan|run|why|matrix` themselves (forge/cli/pipeline.py).
+# Options of `forge plan|run|why|matrix` themselves (forge/cli/pipeline.py).
 RESERVED: Final = frozenset(
     {"as_json", "json", "jobs", "keys", "only", "profile", "project", "runner", "set", "skip",
      "step", "store", "verbose"}
@@ -46,8 +46,8 @@ class Pipeline:
     """A loaded pipeline function.
 
     Attributes:
-        given: names of the parameters Forge fills in, in order.
-        options: the parameters a user sets.
+        given: names of the parameters that Forge provides, in order.
+        options: the parameters that the user sets.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Pipeline:
 
     @property
     def help(self) -> str:
-        """The function's docstring up to its argument list."""
+        """Return the docstring of the function up to its argument list."""
         return (inspect.getdoc(self.function) or "").partition("\nArgs:")[0].strip()
 
     def plan(self, given: Mapping[str, object], options: Mapping[str, object]) -> Plan:
-        """Call the function. Raises ConfigurationError for a parameter Forge does not know."""
+        """Call the function. Raises ConfigurationError for an unknown parameter."""
         unknown = [name for name in self.given if name not in given]
         if unknown:
             raise ConfigurationError(
-                f"Pipeline {self.name!r} asks for {unknown[0]!r}, which Forge does not provide",
-                why=f"it provides {', '.join(given)}",
-                hint="make it a keyword-only parameter (behind *) to have it as an option",
+                f"Pipeline {self.name!r} has an unknown parameter {unknown[0]!r}",
+                why=f"Forge provides {', '.join(given)}",
+                hint="to make it an option, declare it as a keyword-only parameter (after *)",
             )
         plan = self.function(*(given[name] for name in self.given), **options)
         if not isinstance(plan, Plan):
@@ -77,22 +77,22 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The folder a release engineer works in."""
+    """A project folder."""
 
     root: Path
 
     @property
     def profiles(self) -> Path:
-        """Folder of the profiles."""
+        """Return the folder of the profiles."""
         return self.root / "profiles"
 
     @property
     def work(self) -> Path:
-        """Folder for what Forge keeps beside the project; safe to delete."""
+        """Return Forge's working folder in the project; safe to delete."""
         return self.root / ".forge"
 
     def pipelines(self) -> list[str]:
-        """Names of the pipelines, sorted."""
+        """Return the names of the pipelines, sorted."""
         return sorted(
             path.stem for path in (self.root / "pipelines").glob("*.py") if path.stem[0] != "_"
         )
@@ -102,7 +102,11 @@ class Project:
         path = self.root / "pipelines" / f"{name}.py"
         if name not in self.pipelines():
             near = difflib.get_close_matches(name, self.pipelines(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {self.pipelines()}"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"pipelines: {', '.join(self.pipelines())}"
+            )
             raise UsageError(f"No pipeline {name!r} in {path.parent}", hint=hint)
         function = getattr(_import(path, self.root), name, None)
         if not callable(function):
@@ -111,14 +115,14 @@ class Project:
 
 
 def find(start: Path) -> Project:
-    """The project `start` lies in. Raises ConfigurationError with the way to make one."""
+    """Return the project that contains `start`. Raises ConfigurationError."""
     for folder in [start, *start.parents]:
         if (folder / "pipelines").is_dir() and (folder / "profiles").is_dir():
             return Project(folder)
     raise ConfigurationError(
-        f"{start} is not in a Forge project",
-        why="no folder above it has pipelines/ and profiles/",
-        hint="forge init DIR writes a new project; --project DIR names an existing one",
+        f"No Forge project in {start} or any parent folder",
+        why="a project has the folders pipelines/ and profiles/",
+        hint="use --project DIR, or write a new project with: forge init DIR",
     )
 
 
@@ -147,14 +151,14 @@ def _inspect(name: str, function: Callable[..., Plan]) -> Pipeline:
             continue
         if parameter.name in RESERVED:
             raise ConfigurationError(
-                f"Option {parameter.name!r} of pipeline {name!r} has a name that Forge uses itself",
-                hint=f"choose another than {', '.join(sorted(RESERVED))}",
+                f"Option {parameter.name!r} of pipeline {name!r} is reserved",
+                hint=f"choose a name other than {', '.join(sorted(RESERVED))}",
             )
         kind = hints.get(parameter.name, str)
         if kind not in _SCALARS:
             raise ConfigurationError(
-                f"Option {parameter.name!r} of pipeline {name!r} has type {kind}",
-                why="an option is str, int, float or bool",
+                f"Option {parameter.name!r} of pipeline {name!r} has unsupported type {kind}",
+                why="supported types are str, int, float and bool",
             )
         required = parameter.default is inspect.Parameter.empty
         default = None if required else parameter.default

@@ -1,4 +1,4 @@
-"""A new project: this repository's own folders, and a few files that only a new one needs."""
+"""Write a new project: the folders of this repository, and a few files of a template."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from forge.errors import ForgeError, UsageError
 __all__ = ["origin", "write"]
 
 _PACKAGE: Final = Path(forge.__file__).parent
-# Path in the new project: path in the repository, or below `forge/template/` in the wheel.
+# Path in the new project → path in the repository, or below `forge/template/` in the wheel.
 _CONTENT: Final[Mapping[str, str]] = {
     "pipelines": "pipelines",
     "stages": "stages",
     "profiles": "profiles",
     "dockerfiles": "dockerfiles",
+    "references": "references",
     "deploy/container": "deploy/container",
     "deploy/kubernetes": "deploy/kubernetes",
     "artifacts/schema": "artifacts/schema",
@@ -34,14 +35,14 @@ _CONTENT: Final[Mapping[str, str]] = {
 
 
 def write(directory: Path) -> list[str]:
-    """Write a project into a folder that is new or empty.
+    """Write a project to a new or empty folder.
 
     Returns:
         The files written, relative to `directory`, sorted.
 
     Raises:
-        UsageError: there is something in the folder already; it is not touched.
-        ForgeError: it cannot be written.
+        UsageError: the folder is not empty; it is not changed.
+        ForgeError: the folder cannot be written.
     """
     try:
         if directory.exists() and any(directory.iterdir()):
@@ -50,13 +51,13 @@ def write(directory: Path) -> list[str]:
         for name, shipped in _CONTENT.items():
             _copy(origin(shipped), directory / name)
     except OSError as error:
-        raise ForgeError(f"Cannot write a project to {directory}", why=str(error)) from None
+        raise ForgeError(f"Could not write a project to {directory}", why=str(error)) from None
     files = [path for path in directory.rglob("*") if path.is_file()]
     return sorted(path.relative_to(directory).as_posix() for path in files)
 
 
 def origin(name: str) -> Path:
-    """Where a part of a new project comes from: the wheel's data, in a checkout the repository."""
+    """Return the source of a part of a new project: in the wheel, or in the repository checkout."""
     shipped = _PACKAGE / "template" / name.removeprefix("forge/template/")
     return shipped if shipped.exists() else _PACKAGE.parent / name
 
@@ -68,4 +69,4 @@ def _copy(source: Path, target: Path) -> None:
     else:
         shutil.copyfile(source, target)
         if target.parent.name == "scripts":
-            target.chmod(0o755)  # not every installer of wheels keeps the mode
+            target.chmod(0o755)  # some installers of wheels do not keep the mode

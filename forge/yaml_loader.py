@@ -1,4 +1,4 @@
-"""YAML in which a key that stands twice is an error: the last one must not win unseen."""
+"""Load YAML with unique keys: a duplicate key is an error and does not replace the first one."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ __all__ = ["UniqueKeys", "load"]
 
 
 class UniqueKeys(SafeLoader):
-    """PyYAML's SafeLoader, strict about keys."""
+    """PyYAML's SafeLoader with an error for duplicate keys."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  the base class's
-        """Raises ConstructorError for a key that stands twice."""
+        """Return the mapping of a node. Raises ConstructorError for a duplicate key."""
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
+                raise ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def load(text: str) -> Any:
-    """The one document in `text`.
+    """Return the single document in `text`.
 
     Raises:
-        YAMLError: it is none; also for what PyYAML itself fails at with other errors: a number of
-            too many digits, a date that is none, more nesting than Python's stack holds.
+        YAMLError: it is not valid YAML. This includes texts for which PyYAML raises other errors:
+            a number with too many digits, an invalid date, nesting beyond Python's stack.
     """
     try:
         return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader

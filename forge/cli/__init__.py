@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. One module a noun; each is imported only when it is used.
+"""The command line: parse, call, print. One module per noun, imported only when it is used.
 
 `main` is the one place that turns errors into exit codes (forge/errors.py lists them).
 """
@@ -25,30 +25,30 @@ __all__ = ["main"]
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module, help shown by `forge --help` without importing the module)
     "init": ("init", "Write a new project."),
-    "check": ("check", "Check profiles, locks and the plan of every pipeline."),
+    "check": ("check", "Check profiles, lock files and the plan of every pipeline."),
     "profile": ("profile", "Show and check device profiles."),
     "checkpoint": ("checkpoint", "Pin model weights by digest."),
-    "plan": ("pipeline", "Show what a pipeline would do and why."),
-    "run": ("pipeline", "Run a pipeline: what the store lacks, and nothing else."),
-    "why": ("pipeline", "Say why a step will run, field by field."),
-    "matrix": ("pipeline", "List the jobs for native runners, for GitHub Actions."),
-    "images": ("images", "List container images, pin their bases by digest."),
-    "deploy": ("deploy", "Make what runs devices on Kubernetes."),
-    "keys": ("keys", "Make, check, rotate and refresh the signing keys."),
+    "plan": ("pipeline", "Show what a pipeline would run, and why."),
+    "run": ("pipeline", "Run the steps of a pipeline whose results are not in the store."),
+    "why": ("pipeline", "Explain why a step will run, field by field."),
+    "matrix": ("pipeline", "List the jobs for native runners, as a GitHub Actions matrix."),
+    "images": ("images", "List container images and pin their base images by digest."),
+    "deploy": ("deploy", "Generate the Kubernetes manifests for devices."),
+    "keys": ("keys", "Create, check, rotate and refresh the signing keys."),
     "promote": ("bundle", "Point a channel at a published version."),
-    "channels": ("bundle", "List channels and the versions they point to."),
+    "channels": ("bundle", "List channels and the version each points to."),
     "bundle": ("bundle", "List and show published bundles."),
-    "store": ("store", "Verify the store and delete what nothing needs."),
+    "store": ("store", "Verify the store and collect garbage."),
     "device": ("device", "Provision, run and inspect a device."),
-    "doctor": ("doctor", "Say what this machine lacks for which builder and runner."),
+    "doctor": ("doctor", "Show which builders and runners this machine lacks tools for."),
 }
 
 
-_AGAIN_S: Final = 0.05
+_RESEND_DELAY_S: Final = 0.05
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when the command is looked up, not before."""
+    """Command group that imports a command's module when the command is looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -58,7 +58,7 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"forge.cli.{_COMMANDS[cmd_name][0]}")
         command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101  a slip in _COMMANDS
+        assert isinstance(command, click.Command)  # noqa: S101  an error in _COMMANDS
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,7 +70,7 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="forge")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(*, debug: bool) -> None:
-    """Build, measure, sign and ship AI inference bundles to unlike NVIDIA devices.
+    """Build, benchmark, sign and ship AI inference bundles to a mixed fleet of NVIDIA devices.
 
     \b
     forge plan release --profile development
@@ -84,53 +84,53 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("FORGE_DEBUG") == "1"
-    for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end; the terminal is gone
+    for number in (signal.SIGTERM, signal.SIGHUP):  # terminate; the terminal was closed
         signal.signal(number, _terminate)
     try:
-        with _heard():
+        with _resend_lost_signals():
             result: Any = cli.main(arguments, prog_name="forge", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
-        return _explain(error, arguments)
+        return _report_error(error, arguments)
     return result if isinstance(result, int) else 0
 
 
-def _explain(error: BaseException, arguments: list[str]) -> int:
-    """Say what went wrong and what to do; returns the exit code."""
+def _report_error(error: BaseException, arguments: list[str]) -> int:
+    """Print an error with its hint to standard error and return the exit code."""
     match error:
         case ForgeError():
-            return _say(f"Error: {error}", error.exit_code)
+            return _print_error(f"Error: {error}", error.exit_code)
         case click.ClickException():
             error.show()
             return error.exit_code
         case click.Abort() | KeyboardInterrupt():
-            return _say("Stopped. Nothing is half done; the same command goes on from here.", 130)
+            return _print_error("Interrupted. Run the same command again to resume.", 130)
         case BrokenPipeError():
-            # The reader of our output is gone; point stdout elsewhere so that exit does not fail.
+            # The reader closed the pipe; redirect stdout so that flushing it at exit does not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         case OSError():
             place = f" ({error.filename})" if error.filename else ""
-            hint = "check that disk, folder and its rights, then run it again"
+            hint = "check the disk, the folder and its permissions, then run the command again"
             text = f"Error: {error.strerror or error}{place}\n  → {hint}"
-            return _say(text, StoreError.exit_code)
-    hint = "a mistake in Forge or in this project's pipelines; this shows where"
+            return _print_error(text, StoreError.exit_code)
+    hint = "this is a bug in Forge or in this project's pipelines; for a traceback, run"
     text = f"Error: {type(error).__name__}: {error}\n  → {hint}: forge --debug "
-    return _say(text + shlex.join(arguments), 1)
+    return _print_error(text + shlex.join(arguments), 1)
 
 
-def _say(text: str, exit_code: int) -> int:
+def _print_error(text: str, exit_code: int) -> int:
     click.echo(text, err=True)
     return exit_code
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    """Send a signal again whose exception Python has swallowed.
+def _resend_lost_signals() -> Iterator[None]:
+    """Send SIGTERM again when Python discarded the exception that a signal handler raised.
 
-    That is what it does with whatever is raised in a destructor or in a callback of its import
-    system, and a signal may come just then.
+    Python reports and drops exceptions raised in a destructor or in a callback of the import
+    system, and a signal may arrive at such a moment.
     """
     before = sys.unraisablehook
 
@@ -138,10 +138,10 @@ def _heard() -> Iterator[None]:
         if isinstance(unraisable.exc_value, Exception | SystemExit | None):
             before(unraisable)
             return
-        # Not at once: this, too, is a place where it would be swallowed.
-        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
-        again.daemon = True
-        again.start()
+        # Delayed, because an exception raised in this hook would be discarded as well.
+        timer = threading.Timer(_RESEND_DELAY_S, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
 
     sys.unraisablehook = swallowed
     try:
@@ -151,5 +151,5 @@ def _heard() -> Iterator[None]:
 
 
 def _terminate(signum: int, frame: object) -> None:
-    """Ends a command the way Ctrl-C does: children first, leases released."""
+    """End the command as Ctrl-C does: stop child processes and release leases."""
     raise KeyboardInterrupt

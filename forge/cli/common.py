@@ -1,4 +1,4 @@
-"""Options and output that commands share."""
+"""Options and output shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 
 from forge.project import Project, find
 from forge.store import Store, open_store
-from forge.store.leases import owner
-from forge.store.location import check_exists
+from forge.store.backends.open import check_exists
+from forge.store.locks.leases import owner
 
 __all__ = [
     "bytes_text",
@@ -34,57 +34,58 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def project_option(function: _F) -> _F:
-    """`--project DIR`."""
+    """Add `--project DIR` to a command."""
     return click.option(
         "--project",
         "project_dir",
         type=click.Path(path_type=Path, file_okay=False),
-        help="The project's folder; default: the one this folder lies in.",
+        help="Project folder. Default: the current folder or its nearest parent with a project.",
     )(function)
 
 
 def store_option(function: _F) -> _F:
-    """`--store URL`."""
+    """Add `--store URL` to a command."""
     return click.option(
         "--store",
         "store_url",
         envvar="FORGE_STORE",
-        help="The store: a folder, file:///… or s3://bucket/prefix. Default: artifacts/.",
+        help="Store: a folder, file:///… or s3://bucket/prefix. Default: artifacts/.",
     )(function)
 
 
 def json_option(function: _F) -> _F:
-    """`--json`."""
+    """Add `--json` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
         function
     )
 
 
 def keys_option(function: _F) -> _F:
-    """`--keys DIR`."""
+    """Add `--keys DIR` to a command."""
     return click.option(
         "--keys",
         "keys_dir",
         envvar="FORGE_KEYS",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the signing keys. Default: .forge/keys of the project.",
+        help="Folder of the signing keys. Default: .forge/keys in the project.",
     )(function)
 
 
 def open_project(project_dir: Path | None) -> Project:
-    """The named project, or the one the current folder lies in."""
+    """Return the named project, or the one that contains the current folder."""
     return find((project_dir or Path.cwd()).resolve())
 
 
 def place_of_store(project_dir: Path | None, store_url: str | None) -> str:
-    """URL of `--store`, else of `artifacts/` of the project. Raises ConfigurationError."""
+    """Return the URL of `--store`, else `artifacts/` of the project. Raises ConfigurationError."""
     return store_url or str(open_project(project_dir).root / "artifacts")
 
 
 def open_named_store(project_dir: Path | None, store_url: str | None) -> Store:
-    """For commands that only read: a store named by `--store` or FORGE_STORE must be there.
+    """Open the store for a command that only reads.
 
-    The default one may be missing: a new project has published nothing. Raises NotInStoreError.
+    A store named by `--store` or FORGE_STORE must exist, else NotInStoreError is raised. The
+    default store may be missing, because a new project has published nothing.
     """
     if store_url:
         check_exists(store_url)
@@ -92,18 +93,18 @@ def open_named_store(project_dir: Path | None, store_url: str | None) -> Store:
 
 
 def open_project_store(project: Project | None, store_url: str | None) -> Store:
-    """The store of `--store`, else `artifacts/` of the project."""
+    """Open the store of `--store`, else `artifacts/` of the project."""
     url = store_url or str((project or open_project(None)).root / "artifacts")
     return open_store(url, environment=os.environ)
 
 
 def print_json(value: object) -> None:
-    """Indented JSON on stdout."""
+    """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell, two spaces apart; the last one is not padded."""
+    """Print rows as columns, two spaces apart; the last column is not padded."""
     table = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[index]) for row in table) for index in range(len(header))]
     for index, row in enumerate(table):
@@ -113,7 +114,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def bytes_text(size: int) -> str:
-    """`98.4 MB`: powers of 1000, as disks and networks count."""
+    """Return a size in bytes as text, `98.4 MB`, in powers of 1000 as for disks and networks."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:  # noqa: PLR2004

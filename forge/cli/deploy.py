@@ -15,7 +15,7 @@ __all__ = ["deploy"]
 
 @click.group()
 def deploy() -> None:
-    """Make what runs devices on Kubernetes.
+    """Generate the Kubernetes manifests for devices.
 
     \b
     forge deploy kubernetes --check
@@ -25,8 +25,8 @@ def deploy() -> None:
 
 @deploy.command()
 @click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--write", "do_write", is_flag=True, help="Write what differs or is missing.")
-@click.option("--check", "do_check", is_flag=True, help="Fail if anything differs.")
+@click.option("--write", "do_write", is_flag=True, help="Write files that differ or are missing.")
+@click.option("--check", "do_check", is_flag=True, help="Fail if any file differs.")
 @project_option
 @json_option
 def kubernetes(
@@ -37,10 +37,10 @@ def kubernetes(
     do_check: bool,
     as_json: bool,
 ) -> None:
-    """Make one kustomize overlay for each profile; DIRECTORY is the project's deploy/kubernetes.
+    """Generate one kustomize overlay per profile. DIRECTORY defaults to deploy/kubernetes.
 
     \b
-    forge deploy kubernetes              # which files are as the profiles say
+    forge deploy kubernetes              # compare only
     forge deploy kubernetes --write
     kubectl apply -k deploy/kubernetes/overlays/development
     """  # noqa: D301
@@ -49,7 +49,7 @@ def kubernetes(
     from forge.images.bases import read_bases
 
     if do_write and do_check:
-        raise UsageError("--write and --check exclude each other")
+        raise UsageError("--write and --check cannot be used together")
     project = open_project(project_dir)
     folder = directory or project.root / "deploy" / "kubernetes"
     bases = read_bases(project.root / "dockerfiles")
@@ -64,7 +64,7 @@ def kubernetes(
         print_table(("file", "was" if do_write else "state"), list(before.items()))
     wrong = [path for path, state in before.items() if state != "same"]
     if do_check and wrong:
-        message = f"{len(wrong)} files of {folder} are not what the profiles say"
+        message = f"{len(wrong)} files in {folder} do not match the profiles"
         raise ConfigurationError(
             message, why=", ".join(wrong), hint="forge deploy kubernetes --write"
         )

@@ -1,4 +1,4 @@
-"""`forge doctor`: what this machine lacks, for which builder and runner, and how to get it."""
+"""`forge doctor`: which tools this machine lacks, what needs them, and how to install them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import click
 
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
 from forge.errors import ConfigurationError, NoRunnerError
+from forge.extras import Extra, versions
 
 __all__ = ["doctor"]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at: what needs it, whether it is there, and the command that fixes it."""
+class DoctorCheck:
+    """One check: what needs the tool, whether it was found, and the command that installs it."""
 
     needed_by: str
     what: str
@@ -31,11 +32,19 @@ class Check:
 
 def checks(
     which: Callable[[str], str | None], environment: Mapping[str, str], root: Path
-) -> Iterator[Check]:
-    """Everything this version of Forge can use, looked up on this machine."""
+) -> Iterator[DoctorCheck]:
+    """Check this machine for everything that Forge can use.
+
+    Args:
+        which: returns the path of a program, or None.
+        environment: the process environment.
+        root: folder of the project.
+    """
     yield _python()
     yield _program(which, "everything", "git", "apt-get install git")
     yield _uv()
+    yield _extra("publish: SBOM, signatures", "build", "model-signing")
+    yield _extra("stores in a bucket, keys in AWS KMS", "s3", "boto3")
     yield _libpython()
     yield _space(Path.cwd())
     yield from _builders(which)
@@ -45,14 +54,14 @@ def checks(
     yield from _keys(environment, root)
 
 
-def _builders(which: Callable[[str], str | None]) -> Iterator[Check]:
+def _builders(which: Callable[[str], str | None]) -> Iterator[DoctorCheck]:
     machine = platform.machine()
-    elsewhere = "forge run release --only 'GLOB' there, with this --store; see forge plan"
-    for builder in ("tensorrt-rtx", "edge-llm (quantise, export)"):
+    elsewhere = "run forge run release --only 'GLOB' on such a machine with this --store"
+    for builder in ("tensorrt-rtx", "onnx-runtime", "edge-llm (quantise, export)"):
         needed = f"builder {builder}"
-        yield Check(needed, "amd64 machine", machine == "x86_64", machine, elsewhere)
+        yield DoctorCheck(needed, "amd64 machine", machine == "x86_64", machine, elsewhere)
     gpu = which("nvidia-smi")
-    yield Check(
+    yield DoctorCheck(
         "builder tensorrt-llm, smoke of GPU profiles",
         "NVIDIA driver",
         gpu is not None,
@@ -61,63 +70,80 @@ def _builders(which: Callable[[str], str | None]) -> Iterator[Check]:
     )
     board = Path("/etc/nv_tegra_release").is_file()
     needed = "engines of edge-llm, with engine.build_on: runner"
-    yield Check(needed, "Jetson", board, "found" if board else "not found", elsewhere)
+    yield DoctorCheck(needed, "Jetson", board, "found" if board else "not found", elsewhere)
 
 
-def _keys(environment: Mapping[str, str], root: Path) -> Iterator[Check]:
+def _keys(environment: Mapping[str, str], root: Path) -> Iterator[DoctorCheck]:
     keys = Path(environment.get("FORGE_KEYS") or root / ".forge" / "keys")
-    there = (keys / "keys.json").is_file()
-    found = "found" if there else "not found"
-    yield Check("publish, promote", "signing keys", there, found, f"forge keys init --keys {keys}")
+    exists = (keys / "keys.json").is_file()
+    found = "found" if exists else "not found"
+    yield DoctorCheck(
+        "publish, promote", "signing keys", exists, found, f"forge keys init --keys {keys}"
+    )
     known = "FORGE_PASSPHRASE" in environment or "FORGE_PASSPHRASE_FILE" in environment
-    yield Check(
+    yield DoctorCheck(
         "publish, promote",
         "passphrase of the signing keys",
         known,
-        "set" if known else "not set; a terminal is asked",
-        "export FORGE_PASSPHRASE_FILE=FILE  # that only you can read",
+        "set" if known else "not set; a terminal is prompted",
+        "export FORGE_PASSPHRASE_FILE=FILE  # readable by you only",
     )
 
 
-def _python() -> Check:
+def _python() -> DoctorCheck:
     version = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info >= (3, 11)
-    return Check("everything", "Python 3.11 or newer", ok, version, "apt-get install python3.11")
+    return DoctorCheck(
+        "everything", "Python 3.11 or newer", ok, version, "apt-get install python3.11"
+    )
 
 
-def _program(which: Callable[[str], str | None], needed_by: str, name: str, fix: str) -> Check:
+def _program(
+    which: Callable[[str], str | None], needed_by: str, name: str, fix: str
+) -> DoctorCheck:
     path = which(name)
-    return Check(needed_by, name, path is not None, path or "not found", fix)
+    return DoctorCheck(needed_by, name, path is not None, path or "not found", fix)
 
 
-def _uv() -> Check:
+def _uv() -> DoctorCheck:
     try:
         from uv import find_uv_bin
 
         found = str(find_uv_bin())
     except (ImportError, FileNotFoundError) as error:
-        return Check("local runner", "uv", ok=False, found=str(error), fix="pip install uv")
-    return Check("local runner", "uv", ok=True, found=found)
+        return DoctorCheck("local runner", "uv", ok=False, found=str(error), fix="pip install uv")
+    return DoctorCheck("local runner", "uv", ok=True, found=found)
 
 
-def _libpython() -> Check:
-    """Triton's Python backend loads libpython of the interpreter its environment is made from."""
+def _extra(needed_by: str, extra: Extra, package: str) -> DoctorCheck:
+    what = f"forge-release[{extra}]"
+    try:
+        found = versions(extra, package)[package]
+    except ConfigurationError as error:
+        return DoctorCheck(needed_by, what, ok=False, found=error.why, fix=error.hint)
+    return DoctorCheck(needed_by, what, ok=True, found=f"{package} {found}")
+
+
+def _libpython() -> DoctorCheck:
+    """Check for libpython, which Triton's Python backend loads from the base interpreter."""
     from forge.environments import libpython_folder
 
     try:
         found = str(libpython_folder(Path(sys.executable)))
     except ConfigurationError as error:
         fix = error.hint or "apt-get install libpython3.11"
-        return Check("builder openvino, device", "libpython", ok=False, found=error.what, fix=fix)
-    return Check("builder openvino, device", "libpython", ok=True, found=found)
+        return DoctorCheck(
+            "builder openvino, device", "libpython", ok=False, found=error.what, fix=fix
+        )
+    return DoctorCheck("builder openvino, device", "libpython", ok=True, found=found)
 
 
-def _dagger(environment: Mapping[str, str], root: Path) -> Check:
-    """Asks each named engine for its version; Dagger's own default is not started for that."""
+def _dagger(environment: Mapping[str, str], root: Path) -> DoctorCheck:
+    """Query the version of each configured engine; Dagger's default engine is not started."""
     import asyncio
 
-    from forge.runners.dagger_session import VERSION, engine_version, find_cli
-    from forge.runners.dagger_settings import load
+    from forge.runners.dagger.session import VERSION, engine_version, find_cli
+    from forge.runners.dagger.settings import load
     from forge.runners.local import host_platform
 
     what = f"Dagger v{VERSION}"
@@ -130,16 +156,16 @@ def _dagger(environment: Mapping[str, str], root: Path) -> Check:
             if address is not None
         ]
     except (NoRunnerError, ConfigurationError) as error:
-        return Check("dagger runner", what, ok=False, found=f"{error.what}: {error.why}",
+        return DoctorCheck("dagger runner", what, ok=False, found=f"{error.what}: {error.why}",
                      fix=error.hint)  # fmt: skip
-    return Check(
-        "dagger runner", what, ok=True, found=", ".join(found) or f"{cli}, no engine named"
+    return DoctorCheck(
+        "dagger runner", what, ok=True, found=", ".join(found) or f"{cli}, no engine configured"
     )
 
 
-def _space(folder: Path) -> Check:
+def _space(folder: Path) -> DoctorCheck:
     free = shutil.disk_usage(folder).free
-    return Check(
+    return DoctorCheck(
         "tool environments, store",
         "5 GB free disk; 12 GB for builders tensorrt-rtx and edge-llm",
         free > 5_000_000_000,  # noqa: PLR2004  two environments (1.2 GB), model, engine, slots
@@ -152,7 +178,7 @@ def _space(folder: Path) -> Check:
 @project_option
 @json_option
 def doctor(project_dir: Path | None, *, as_json: bool) -> None:
-    """Say what this machine lacks for which builder and runner, with the command that fixes it.
+    """Show which builders and runners this machine lacks tools for, with commands to fix it.
 
     \b
     forge doctor
@@ -160,7 +186,7 @@ def doctor(project_dir: Path | None, *, as_json: bool) -> None:
     """  # noqa: D301
     try:
         root = open_project(project_dir).root
-    except ConfigurationError:  # a device has no project, and lacks things all the same
+    except ConfigurationError:  # a device has no project
         root = Path.cwd()
     found = list(checks(shutil.which, os.environ, root))
     if as_json:

@@ -18,7 +18,7 @@ __all__ = ["images"]
 
 @click.group()
 def images() -> None:
-    """List container images, pin their bases by digest.
+    """List container images and pin their base images by digest.
 
     \b
     forge images list
@@ -30,7 +30,9 @@ def images() -> None:
 @project_option
 @json_option
 def list_images(project_dir: Path | None, *, as_json: bool) -> None:
-    """List the project's images with their bases, and say what keeps one from being built here.
+    """List the project's images and their bases.
+
+    The last column shows what prevents building an image on this machine.
 
     \b
     forge images list
@@ -55,18 +57,20 @@ def list_images(project_dir: Path | None, *, as_json: bool) -> None:
 @project_option
 @json_option
 def update(names: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -> None:
-    """Ask the registries what the bases' tags mean now and write the digests to bases.yaml.
+    """Write the current digests of the base images to bases.yaml.
+
+    Resolves the tag of each base, or of those given by NAMES, at its registry.
 
     \b
-    forge images update              # all of them
+    forge images update              # all bases
     forge images update python-3.11
     """  # noqa: D301
     from forge.images.registry import resolve
 
     folder = open_project(project_dir).root / "dockerfiles"
     bases = read_bases(folder)
-    asked = {name: bases.get(name) for name in names or bases.by_name}
-    found = {name: resolve(base) for name, base in asked.items()}
+    selected = {name: bases.get(name) for name in names or bases.by_name}
+    found = {name: resolve(base) for name, base in selected.items()}
     path = folder / FILE
     write_durably(path, rewrite(path.read_text(encoding="utf-8"), found).encode())
     rows = [(name, bases.get(name).digest or "none", digest) for name, digest in found.items()]
@@ -91,5 +95,5 @@ def _state(base: Base) -> str:
     if base.digest is None:
         return f"{base.tagged} has no digest yet: forge images update"
     if shutil.which("buildah") is None:
-        return "buildah is not on this machine: apt-get install buildah"
+        return "buildah is not installed: apt-get install buildah"
     return "can be built here"

@@ -1,4 +1,4 @@
-"""`forge init DIR`: a working project of one's own."""
+"""`forge init DIR`: write a new project."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEXT = (
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def init(directory: Path, *, as_json: bool) -> None:
-    """Write a new project: profiles, pipelines, stages, dockerfiles and workflows to edit.
+    """Write a new project: profiles, pipelines, stages, dockerfiles and workflows.
 
     \b
     forge init my-release && cd my-release
@@ -34,7 +34,7 @@ def init(directory: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"directory": str(directory), "files": files, "next": list(_NEXT)})
         return
-    click.echo(f"wrote a project of {len(files)} files to {directory}; next:")
+    click.echo(f"Wrote a project of {len(files)} files to {directory}. Next:")
     for command in (f"cd {directory}", *_NEXT):
         click.echo(f"  {command}")
-    click.echo("README.md there says what is what and how to set up GitHub Actions.")
+    click.echo("README.md in that folder describes the files and the set-up of GitHub Actions.")

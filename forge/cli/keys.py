@@ -21,7 +21,7 @@ from forge.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from forge.release.keyring import Keyring
+    from forge.release.keys.keyring import Keyring
     from forge.store import Objects
 
 __all__ = ["keys", "keys_folder", "open_keyring"]
@@ -30,20 +30,20 @@ _ROLES = ("root", "targets", "bundles", "channels", "online", "model")
 _passphrase_option = click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File whose first line is the passphrase. Else FORGE_PASSPHRASE_FILE, FORGE_PASSPHRASE, "
-    "or a prompt.",
+    help="File whose first line is the passphrase. Default: FORGE_PASSPHRASE_FILE, "
+    "FORGE_PASSPHRASE, or a prompt.",
 )
 
 
 def keys_folder(project_dir: Path | None, keys_dir: Path | None) -> Path:
-    """`--keys`, else `.forge/keys` of the project."""
+    """Return `--keys`, else `.forge/keys` of the project."""
     return keys_dir or open_project(project_dir).work / "keys"
 
 
 def open_keyring(folder: Path, passphrase_file: Path | None) -> Keyring:
-    """The keys in `folder`; the passphrase is asked for when it is first needed."""
-    from forge.release.keyring import Keyring
-    from forge.release.private_keys import passphrase_source
+    """Open the keys in `folder`; the passphrase is read when it is first needed."""
+    from forge.release.keys.key_files import passphrase_source
+    from forge.release.keys.keyring import Keyring
 
     return Keyring(folder, passphrase_source(os.environ, passphrase_file, _prompt))
 
@@ -55,14 +55,14 @@ def _objects(project_dir: Path | None, store_url: str | None) -> Objects:
 
 
 def _prompt() -> str:
-    return _asked("Passphrase of the keys")
+    return _prompt_hidden("Passphrase of the keys")
 
 
 def _new_passphrase() -> str:
-    return _asked("New passphrase", confirmation_prompt=True)
+    return _prompt_hidden("New passphrase", confirmation_prompt=True)
 
 
-def _asked(text: str, *, confirmation_prompt: bool = False) -> str:
+def _prompt_hidden(text: str, *, confirmation_prompt: bool = False) -> str:
     from forge.errors import UsageError
 
     try:
@@ -72,13 +72,13 @@ def _asked(text: str, *, confirmation_prompt: bool = False) -> str:
     except click.Abort as stopped:
         if not isinstance(stopped.__context__, EOFError):
             raise  # Ctrl-C
-        hint = "give --passphrase-file FILE, or set FORGE_PASSPHRASE_FILE"
-        why = "standard input has ended, so nobody can be asked"
+        hint = "use --passphrase-file FILE, or set FORGE_PASSPHRASE_FILE"
+        why = "standard input is closed, so Forge cannot prompt for it"
         raise UsageError("No passphrase for the keys", why=why, hint=hint) from None
 
 
 def _default_store(project_dir: Path | None, store_url: str | None) -> str | None:
-    """The store that keys must not lie in; outside a project there is no default one."""
+    """Return the store that must not contain the keys; outside a project there is no default."""
     from forge.errors import ConfigurationError
 
     try:
@@ -91,7 +91,7 @@ def _default_store(project_dir: Path | None, store_url: str | None) -> str | Non
 
 @click.group()
 def keys() -> None:
-    """Make, check, rotate and refresh the signing keys.
+    """Create, check, rotate and refresh the signing keys.
 
     \b
     forge keys init --keys ~/.config/forge/keys
@@ -101,20 +101,20 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--root-keys", type=int, default=3, show_default=True, help="How many root keys.")
+@click.option("--root-keys", type=int, default=3, show_default=True, help="Number of root keys.")
 @click.option(
     "--threshold",
     type=int,
     default=2,
     show_default=True,
-    help="How many root keys must sign a root.",
+    help="Number of root keys that must sign root.json.",
 )
 @click.option(
     "--key",
-    "elsewhere",
+    "key_uris",
     multiple=True,
     metavar="NAME=URI",
-    help="A key that a KMS or HSM holds, for example bundles=awskms:alias/forge-bundles.",
+    help="Use a key in a KMS or HSM, e.g. bundles=awskms:alias/forge-bundles. Repeatable.",
 )
 @_passphrase_option
 @keys_option
@@ -124,7 +124,7 @@ def keys() -> None:
 def init(
     root_keys: int,
     threshold: int,
-    elsewhere: tuple[str, ...],
+    key_uris: tuple[str, ...],
     passphrase_file: Path | None,
     keys_dir: Path | None,
     store_url: str | None,
@@ -132,15 +132,17 @@ def init(
     *,
     as_json: bool,
 ) -> None:
-    """Make every key, encrypted, and the first signed root.json, which devices trust.
+    """Create all keys and the first signed root.json.
+
+    Private keys are encrypted with the passphrase. Devices are provisioned with root.json.
 
     \b
     forge keys init --keys ~/.config/forge/keys
     FORGE_PASSPHRASE_FILE=~/.forge-passphrase forge keys init
     forge keys init --key bundles=awskms:alias/forge-bundles --key model=awskms:alias/forge-model
     """  # noqa: D301
-    from forge.release.keys import init as make
-    from forge.release.private_keys import passphrase_source
+    from forge.release.keys.key_files import passphrase_source
+    from forge.release.lifecycle.keys import init as make
 
     folder = keys_folder(project_dir, keys_dir)
     made = make(
@@ -150,7 +152,7 @@ def init(
         root_keys=root_keys,
         threshold=threshold,
         store_url=_default_store(project_dir, store_url),
-        uris=dict(_named(text) for text in elsewhere),
+        uris=dict(_named(text) for text in key_uris),
     )
     rows = [(entry.name, entry.role, entry.keyid[:12]) for entry in made.keys]
     if as_json:
@@ -158,8 +160,8 @@ def init(
         print_json({"folder": str(folder), "root": str(folder / "root.json"), "keys": listed})
         return
     print_table(("key", "role", "id"), rows)
-    click.echo(f"Devices are provisioned with {folder}/root.json.")
-    click.echo("Move root-*.pem and targets.pem offline; publishing needs none of them.")
+    click.echo(f"Provision devices with {folder}/root.json.")
+    click.echo("Move root-*.pem and targets.pem offline: publishing does not use them.")
 
 
 @keys.command()
@@ -176,17 +178,17 @@ def status(
     *,
     as_json: bool,
 ) -> int:
-    """Show when each role must be signed again; exit code 7 when a device would refuse already.
+    """Show when the metadata of each role expires. Exits with 7 if any has expired.
 
     \b
     forge keys status
-    forge keys status --json   # for an alarm
+    forge keys status --json   # for monitoring
     """  # noqa: D301
     from forge.errors import TrustError
-    from forge.release.status import status as read_status
+    from forge.release.lifecycle.expiry import status as read_status
 
-    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
-    found = read_status(_objects(project_dir, store_url), ring, dt.datetime.now(dt.UTC))
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    found = read_status(_objects(project_dir, store_url), keyring, dt.datetime.now(dt.UTC))
     if as_json:
         print_json([row.model_dump(mode="json") for row in found])
     else:
@@ -200,7 +202,7 @@ def status(
 
 
 @keys.command()
-@click.option("--force", is_flag=True, help="Sign snapshot and timestamp even if they are fresh.")
+@click.option("--force", is_flag=True, help="Sign snapshot and timestamp even if they are not due.")
 @_passphrase_option
 @keys_option
 @store_option
@@ -215,21 +217,21 @@ def refresh(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Sign anew what is past half its life; run it daily.
+    """Sign metadata again that is past half of its validity. Run it daily.
 
     \b
     forge keys refresh
     forge keys refresh --keys ~/.config/forge/keys --store s3://bundles/prod
     """  # noqa: D301
-    from forge.release.keys import refresh as sign_anew
+    from forge.release.lifecycle.keys import refresh as refresh_metadata
 
-    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
     objects = _objects(project_dir, store_url)
-    signed = sign_anew(objects, ring, now=dt.datetime.now(dt.UTC), force=force)
+    signed = refresh_metadata(objects, keyring, now=dt.datetime.now(dt.UTC), force=force)
     if as_json:
         print_json({"signed": signed})
     else:
-        click.echo("signed anew" if signed else "nothing is due")
+        click.echo("Signed new metadata." if signed else "No metadata is due.")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -237,16 +239,18 @@ def _named(text: str) -> tuple[str, str]:
 
     name, equals, uri = text.partition("=")
     if not (name and equals and uri):
-        hint = "--key bundles=awskms:alias/forge-bundles"
-        raise UsageError(f"{text!r} is not NAME=URI", hint=hint)
+        hint = "use NAME=URI, for example --key bundles=awskms:alias/forge-bundles"
+        raise UsageError(f"{text!r} is not a valid key", hint=hint)
     return name, uri
 
 
 @keys.command()
 @click.argument("role", type=click.Choice(_ROLES))
-@click.option("--key", "uri", metavar="URI", help="A key that a KMS or HSM holds, not a new file.")
-@click.option("--replace", metavar="NAME", help="Which root key, for example root-2.")
-@click.option("--revoke", is_flag=True, help="Do not believe proofs of the old key any more.")
+@click.option(
+    "--key", "uri", metavar="URI", help="Use a key in a KMS or HSM instead of a new file."
+)
+@click.option("--replace", metavar="NAME", help="Root key to replace, e.g. root-2.")
+@click.option("--revoke", is_flag=True, help="Stop accepting proofs signed with the old key.")
 @_passphrase_option
 @keys_option
 @store_option
@@ -264,21 +268,21 @@ def rotate(
     revoke: bool,
     as_json: bool,
 ) -> None:
-    """Replace a role's key; devices follow by themselves.
+    """Replace the key of a role. Devices pick up the new key with the next update.
 
     \b
     forge keys rotate online
     forge keys rotate root --replace root-2
     forge keys rotate bundles --key awskms:alias/forge-bundles
     """  # noqa: D301
-    from forge.release.keys import rotate as replace_key
+    from forge.release.lifecycle.keys import rotate as replace_key
 
-    ring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
     objects = _objects(project_dir, store_url)
     now = dt.datetime.now(dt.UTC)
     # click.Choice has checked that it is one of the roles.
-    name = replace_key(objects, ring, role, now=now, replace=replace, revoke=revoke, uri=uri)  # type: ignore[arg-type]
+    name = replace_key(objects, keyring, role, now=now, replace=replace, revoke=revoke, uri=uri)  # type: ignore[arg-type]
     if as_json:
         print_json({"role": role, "key": name})
     else:
-        click.echo(f"{role}: new key {name}")
+        click.echo(f"Replaced the {role} key with {name}.")

@@ -1,4 +1,4 @@
-"""`forge plan|run|why|matrix PIPELINE`: a pipeline's own parameters are its options."""
+"""`forge plan|run|why|matrix PIPELINE`: the parameters of a pipeline are its options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from forge import profiles
+from forge import dead_settings, profiles
 from forge.cli import summary
 from forge.cli.common import (
     bytes_text,
@@ -27,11 +27,11 @@ from forge.cli.common import (
 from forge.cli.signing import signing_environment
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
-from forge.plan import Plan, Planned, Status, explain, resolve, select
+from forge.plan import Plan, PlannedStep, Status, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
 from forge.runners.base import Runner, refuse
-from forge.runners.choice import RUNNERS, open_runner
+from forge.runners.open_runner import RUNNERS, open_runner
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import choose
 from forge.store import Store
@@ -57,7 +57,7 @@ DEFAULT: Final = "release"
 
 
 class _PipelineGroup(click.Group):
-    """Its commands are the project's pipelines; their options come from the function."""
+    """Command group with one command per pipeline; its options come from the function."""
 
     def __init__(
         self, name: str, body: _Body, extra: list[click.Parameter], help_text: str
@@ -67,14 +67,14 @@ class _PipelineGroup(click.Group):
         self._extra = extra
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # The project decides which pipelines there are, so --project counts wherever it stands.
+        # The project defines the pipelines, so --project is honoured anywhere on the line.
         project, words = _project_first(args)
         return super().parse_args(ctx, [*project, *self._named(project, words)])
 
     def _named(self, project: list[str], words: list[str]) -> list[str]:
-        """The words with the pipeline's name in front where it was left out.
+        """Return the arguments, with the default pipeline inserted if none is named.
 
-        `forge why engine@thor` and `forge plan --profile thor` mean the pipeline `release`.
+        `forge why engine@thor` and `forge plan --profile thor` use the pipeline `release`.
         """
         if not words or words[0] in {"-h", "--help"}:
             return words
@@ -100,7 +100,7 @@ class _PipelineGroup(click.Group):
 
 
 def _project_first(args: list[str]) -> tuple[list[str], list[str]]:
-    """The words of --project, and the others."""
+    """Split the arguments into those of --project and the rest."""
     for index, word in enumerate(args):
         if word == "--project" or word.startswith("--project="):
             end = index + (1 if "=" in word else 2)
@@ -112,7 +112,7 @@ def _project_parameter() -> click.Option:
     return click.Option(
         ["--project", "project_dir"],
         type=click.Path(path_type=Path, file_okay=False),
-        help="The project's folder; default: the one this folder lies in.",
+        help="Project folder. Default: the current folder or its nearest parent with a project.",
     )
 
 
@@ -138,7 +138,7 @@ def _common_parameters() -> list[click.Parameter]:
         click.Option(
             ["--profile", "profile_names"],
             multiple=True,
-            help="Device profile; several times, or several with commas. Default: all.",
+            help="Device profile. Repeatable, or separated by commas. Default: all.",
         ),
         click.Option(
             ["--set", "overrides"],
@@ -147,9 +147,12 @@ def _common_parameters() -> list[click.Parameter]:
             help="Override a profile field, e.g. engine.max_batch_size=4.",
         ),
         click.Option(
-            ["--only"], multiple=True, metavar="GLOB[,…]", help="These steps and what they need."
+            ["--only"],
+            multiple=True,
+            metavar="GLOB[,…]",
+            help="Run only these steps and their inputs.",
         ),
-        click.Option(["--skip"], multiple=True, metavar="GLOB[,…]", help="Not these steps."),
+        click.Option(["--skip"], multiple=True, metavar="GLOB[,…]", help="Skip these steps."),
         click.Option(
             ["--runner", "runner_name"],
             type=click.Choice(RUNNERS),
@@ -157,7 +160,7 @@ def _common_parameters() -> list[click.Parameter]:
             envvar="FORGE_RUNNER",
             show_envvar=True,
             show_default=True,
-            help="What carries out the steps; see docs/runners.md.",
+            help="Runner that executes the steps; see docs/reference/runners.md.",
         ),
     ]
 
@@ -181,10 +184,17 @@ def _resolve_call(
     overrides = values.pop("overrides")
     names = _words(values.pop("profile_names")) or profiles.names(project.profiles)
     resolved = [
-        profiles.load(name, project.profiles, environment=os.environ, overrides=overrides).profile
+        profiles.load(name, project.profiles, environment=os.environ, overrides=overrides)
         for name in dict.fromkeys(names)
     ]
-    given = {"profiles": resolved, "catalog": Catalog(store.objects), "keys": keys}
+    for one in resolved:
+        dead_settings.check(one)
+    chosen_profiles = [one.profile for one in resolved]
+    given = {
+        "profiles": chosen_profiles,
+        "catalog": Catalog(store.objects),
+        "keys": keys,
+    }
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
     runner_name = values.pop("runner_name")
@@ -192,7 +202,7 @@ def _resolve_call(
 
 
 def _words(values: Sequence[str]) -> list[str]:
-    """An option's values; each may hold several, separated by commas."""
+    """Return the values of a repeatable option, split at commas."""
     return [word.strip() for value in values for word in value.split(",")]
 
 
@@ -212,7 +222,7 @@ def _scheduler(call: _Call, *, jobs: int, verbose: bool) -> Scheduler:
     )
 
 
-def _rows(call: _Call) -> tuple[Planned, ...]:
+def _rows(call: _Call) -> tuple[PlannedStep, ...]:
     look_up = _scheduler(call, jobs=1, verbose=False).look_up
     return resolve(call.plan, look_up, call.chosen)
 
@@ -236,7 +246,7 @@ def _plan(call: _Call, *, as_json: bool) -> None:
     header = ("step", "status", "runner", "key", "reason")
     table = [
         (row["step"] or "", row["status"] or "", row["runner"] or "",
-         row["key"][:12] if row["key"] else "not known yet", row["reason"] or "")
+         row["key"][:12] if row["key"] else "unknown", row["reason"] or "")
         for row in rows
     ]  # fmt: skip
     summary.append(os.environ, f"Plan of {call.plan.pipeline}", header, table)
@@ -260,7 +270,7 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     ran = [one for one in done if one.status in {Status.RUN, Status.EFFECT}]
     hits = sum(one.status is Status.HIT for one in done)
     skipped = sum(one.status is Status.SKIPPED for one in done)
-    text = f"{len(done)} steps: {hits} from the store, {len(ran)} ran"
+    text = f"{len(done)} steps: {hits} cached, {len(ran)} ran"
     click.echo(text + (f", {skipped} skipped" if skipped else ""))
 
 
@@ -308,24 +318,26 @@ def _why(call: _Call, *, as_json: bool, step: str) -> None:
     click.echo(f"{step}: {row.status.value} ({row.reason}), key {row.key.digest[:12]}")
     if row.status is Status.HIT or explanation.nearest is None:
         if explanation.nearest is None:
-            click.echo("No result of this step was ever stored here.")
+            click.echo("The store has no earlier result of this step.")
         return
     near = explanation.nearest
-    click.echo(f"Nearest stored result: {near.key[:12]} of {near.started}. What differs:")
+    click.echo(f"Nearest stored result: {near.key[:12]} of {near.started}. Differences:")
     rows = [(one.field, one.stored or "—", one.wanted or "—") for one in explanation.differences]
-    print_table(("field", "stored", "wanted"), rows)
+    print_table(("field", "stored", "current"), rows)
 
 
-def _explain_nothing(row: Planned, *, as_json: bool) -> None:
+def _explain_nothing(row: PlannedStep, *, as_json: bool) -> None:
     if as_json:
         print_json({"step": row.step.id, "status": row.status.value, "reason": row.reason})
     else:
-        click.echo(f"{row.step.id}: {row.status.value} {row.reason}; its key depends on it")
+        click.echo(
+            f"{row.step.id}: {row.status.value} {row.reason}; its key depends on that result"
+        )
 
 
 def _matrix(call: _Call, *, as_json: bool, rounds: int | None) -> int | None:
     made = cut(_rows(call))
-    header = ("when", "job", "steps")
+    header = ("round", "job", "steps")
     summary.append(os.environ, f"Jobs of {call.plan.pipeline}", header, made.table())
     if as_json:
         print_json(made.as_json())
@@ -346,7 +358,7 @@ plan = _PipelineGroup(
     "plan",
     _plan,
     [],
-    """Show each step of a pipeline: runner, key, and whether the store has its result.
+    """Show each step of a pipeline with its status, runner, key and reason.
 
     \b
     forge plan release --profile development
@@ -359,10 +371,10 @@ run = _PipelineGroup(
     _run,
     [
         click.Option(["--jobs"], type=int, default=os.cpu_count() or 2, show_default=True,
-                     callback=_refuse_jobs, help="Steps at once."),
-        click.Option(["--verbose", "-v"], is_flag=True, help="Print all that commands print."),
+                     callback=_refuse_jobs, help="Number of steps to run in parallel."),
+        click.Option(["--verbose", "-v"], is_flag=True, help="Print the output of the commands."),
     ],
-    """Run a pipeline: what the store lacks, and nothing else. Safe to repeat.
+    """Run the steps of a pipeline whose results are not in the store. Safe to repeat.
 
     \b
     forge run release --profile development --version 1.0.0
@@ -374,7 +386,7 @@ why = _PipelineGroup(
     "why",
     _why,
     [click.Argument(["step"])],
-    """Say why a step will run: the fields that differ from the nearest stored result.
+    """Explain why a step will run: the fields that differ from the nearest stored result.
 
     \b
     forge why engine@development --profile development
@@ -386,9 +398,9 @@ matrix = _PipelineGroup(
     _matrix,
     [
         click.Option(["--rounds"], type=click.IntRange(0), metavar="N",
-                     help="Fail if more rounds of jobs are left; 0: if anything is."),
+                     help="Fail if more than N rounds of jobs are left; 0: if any job is."),
     ],
-    """List what is left to do as jobs for native runners; exit code 4 if no runner can do a step.
+    """List the remaining work as jobs for native runners. Exits with 4 if a step has no runner.
 
     \b
     forge matrix release --profile development

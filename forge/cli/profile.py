@@ -51,11 +51,13 @@ def list_profiles(project_dir: Path | None, *, as_json: bool) -> None:
 
 @profile.command()
 @click.argument("name")
-@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Try an override.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a profile field."
+)
 @project_option
 @json_option
 def show(name: str, overrides: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -> None:
-    """Print each value of a profile with the file, variable or option it came from.
+    """Show each value of a profile and its origin.
 
     \b
     forge profile show development
@@ -79,14 +81,14 @@ def show(name: str, overrides: tuple[str, ...], project_dir: Path | None, *, as_
         rows.append((path, json.dumps(value, ensure_ascii=False), origin.where))
     print_table(("field", "value", "from"), rows)
     for text in resolved.profile.unverified:
-        click.echo(f"not yet seen on hardware: {text}")
+        click.echo(f"not verified on hardware: {text}")
 
 
 @profile.command()
 @click.option("--write", is_flag=True, help="Write artifacts/schema/profile.schema.json.")
 @project_option
 def schema(project_dir: Path | None, *, write: bool) -> None:
-    """Print the JSON Schema of a profile file, for editors.
+    """Show the JSON Schema of a profile file, for editors.
 
     \b
     forge profile schema --write

@@ -1,4 +1,4 @@
-"""Keys and passphrase are asked for before the long work, not after it."""
+"""Check for signing keys and passphrase before a run starts, not after its long steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from forge.errors import UsageError
-from forge.plan import Planned, Status
+from forge.plan import PlannedStep, Status
 
 __all__ = ["signing_environment"]
 
@@ -21,26 +21,28 @@ _FILE: Final = "FORGE_PASSPHRASE_FILE"
 def signing_environment(
     environment: Mapping[str, str],
     keys: Path,
-    rows: Callable[[], Sequence[Planned]],
+    rows: Callable[[], Sequence[PlannedStep]],
     prompt: Callable[[], str] | None = None,
 ) -> dict[str, str]:
-    """The environment for the steps of a run, with a passphrase where one will be needed.
+    """Return the environment for the steps of a run, with a passphrase if a step will sign.
 
     Args:
         environment: of this process.
         keys: folder of the signing keys.
-        rows: the resolved plan; asked for only where something is missing.
-        prompt: asks a person; None: the terminal's, if there is one.
+        rows: returns the resolved plan; called only if keys or passphrase are missing.
+        prompt: reads the passphrase. Default: prompt on the terminal, if there is one.
 
     Raises:
-        UsageError: a step will sign, and there are no keys or no passphrase for them.
+        UsageError: a step will sign, and the keys or their passphrase are missing.
         ConfigurationError: keys.json is not valid.
     """
-    from forge.release.keyring import Keyring
+    from forge.release.keys.keyring import Keyring
 
     given = dict(environment)
     if given.get(_FILE):
-        given[_FILE] = str(Path(given[_FILE]).expanduser().absolute())  # steps run elsewhere
+        given[_FILE] = str(
+            Path(given[_FILE]).expanduser().absolute()
+        )  # steps run in another folder
     has_keys, has_passphrase = (keys / "keys.json").is_file(), bool(_known(given))
     if has_keys and (has_passphrase or not Keyring(keys, str).asks_for_passphrase()):
         return given
@@ -49,20 +51,20 @@ def signing_environment(
         return given
     if not has_keys:
         raise UsageError(
-            f"There are no signing keys in {keys}",
-            why=f"step {signing[0].step.id} needs them",
+            f"No signing keys in {keys}",
+            why=f"step {signing[0].step.id} requires them",
             hint=f"forge keys init --keys {keys}",
         )
-    ask = prompt or (_ask if sys.stdin.isatty() else None)
-    if ask is not None:
-        return given | {_VARIABLE: ask()}
-    # An effect may find that there is nothing to sign; it says itself what it lacks.
+    read_passphrase = prompt or (_prompt if sys.stdin.isatty() else None)
+    if read_passphrase is not None:
+        return given | {_VARIABLE: read_passphrase()}
+    # An effect may have nothing to sign; if it has, it reports the missing passphrase itself.
     certain = [row for row in signing if not row.step.effect]
     if certain:
         raise UsageError(
             "No passphrase for the keys",
-            why=f"step {certain[0].step.id} will sign",
-            hint=f"set {_FILE} or {_VARIABLE}, or run it in a terminal",
+            why=f"step {certain[0].step.id} signs its result",
+            hint=f"set {_FILE} or {_VARIABLE}, or run the command in a terminal",
         )
     return given
 
@@ -71,9 +73,9 @@ def _known(environment: Mapping[str, str]) -> str:
     return environment.get(_FILE) or environment.get(_VARIABLE) or ""
 
 
-def _signs(row: Planned) -> bool:
+def _signs(row: PlannedStep) -> bool:
     return row.status not in {Status.HIT, Status.SKIPPED} and _VARIABLE in row.step.secrets
 
 
-def _ask() -> str:
+def _prompt() -> str:
     return str(click.prompt("Passphrase of the signing keys", hide_input=True, err=True))

@@ -22,15 +22,15 @@ from forge.cli.common import (
 
 if TYPE_CHECKING:
     from forge.store import Store
-    from forge.store.verify import VerifyReport
+    from forge.store.maintenance.check import VerifyReport
 
 __all__ = ["store"]
 
 
 def _open_existing(project_dir: Path | None, store_url: str | None) -> Store:
-    """The store; both commands are about what is there, so a missing folder is an error."""
+    """Open the store; a missing folder is an error, since both commands work on its content."""
     from forge.store import open_store
-    from forge.store.location import check_exists
+    from forge.store.backends.open import check_exists
 
     url = place_of_store(project_dir, store_url)
     check_exists(url)
@@ -39,7 +39,7 @@ def _open_existing(project_dir: Path | None, store_url: str | None) -> Store:
 
 @click.group()
 def store() -> None:
-    """Verify the store and delete what nothing needs.
+    """Verify the store and collect garbage.
 
     \b
     forge store verify
@@ -53,16 +53,16 @@ def store() -> None:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Newest versions of each bundle to keep beside those on a channel.",
+    help="Number of newest versions of each bundle to keep, in addition to those on a channel.",
 )
 @click.option(
     "--grace-hours",
     type=click.FloatRange(min=0),
     default=24.0,
     show_default=True,
-    help="Nothing younger is deleted.",
+    help="Keep objects younger than this.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 @store_option
 @project_option
 @json_option
@@ -75,16 +75,20 @@ def gc(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete what no channel, no recent version and no running publish needs.
+    """Delete objects that nothing refers to.
+
+    Keeps every version on a channel, the newest versions of each bundle, and recent objects.
 
     \b
     forge store gc --keep 5
     forge store gc --keep 2 --dry-run
     """  # noqa: D301
     from forge.release.catalog import live_actions, live_trees
+    from forge.store.maintenance.garbage import collect_garbage
 
     opened = _open_existing(project_dir, store_url)
-    report = opened.collect_garbage(
+    report = collect_garbage(
+        opened,
         keep_trees=live_trees(opened, keep),
         keep_actions=live_actions(opened, keep),
         grace_s=grace_hours * 3600,
@@ -94,20 +98,22 @@ def gc(
     if as_json:
         print_json(report.as_json())
         return
-    click.echo("would delete:" if dry_run else "deleted:")
+    click.echo("Would delete:" if dry_run else "Deleted:")
     print_table(("kind", "objects", "size"), report.rows(bytes_text))
     for name in report.foreign:
-        click.echo(f"left alone, Forge did not write it: {name}")
+        click.echo(f"Kept, not written by Forge: {name}")
 
 
 @store.command()
-@click.option("--repair", is_flag=True, help="Delete what is damaged, so that it is made again.")
+@click.option(
+    "--repair", is_flag=True, help="Delete damaged objects, so that the next run makes them again."
+)
 @click.option(
     "--repair-from",
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A folder with sound copies of damaged files, e.g. a device's slot.",
+    help="Folder with intact copies of damaged files, e.g. a device's slot. Repeatable.",
 )
 @store_option
 @project_option
@@ -120,10 +126,10 @@ def verify(
     repair: bool,
     as_json: bool,
 ) -> int:
-    """Read everything and check every digest; exit code 9 when something is, or stays, damaged.
+    """Read all objects and check their digests. Exits with 9 if any is, or stays, damaged.
 
-    Metadata is checked from the store's own first root: that finds damage, not a forged store,
-    which only a device's root.json finds.
+    Metadata is checked against the store's own first root. This detects damage, but not a forged
+    store: only a device's root.json can detect that.
 
     \b
     forge store verify
@@ -131,10 +137,11 @@ def verify(
     """  # noqa: D301
     from forge.errors import StoreError
     from forge.release.audit import audit
+    from forge.store.maintenance.check import check_store
 
     opened = _open_existing(project_dir, store_url)
     signed = audit(opened.objects)
-    report = opened.verify(repair=repair or bool(repair_from), repair_from=repair_from)
+    report = check_store(opened, repair=repair or bool(repair_from), repair_from=repair_from)
     report = dataclasses.replace(
         report,
         objects=report.objects + signed.objects,
@@ -152,7 +159,7 @@ def verify(
 
 
 def _lost_bundles(report: VerifyReport, bundles: dict[str, list[str]]) -> list[str]:
-    """Published bundles whose tree repairing has deleted."""
+    """Return the published bundles whose tree was deleted by the repair."""
     digests = [name.rpartition("/")[2].removesuffix(".json") for name in report.deleted]
     return sorted({who for digest in digests for who in bundles.get(digest, ())})
 
@@ -163,16 +170,16 @@ def _print(report: VerifyReport, lost: list[str], *, repaired: bool) -> None:
     click.echo(
         f"{report.objects} objects, {bytes_text(report.bytes)}: "
         f"{len(report.problems)} damaged, {len(report.deleted)} deleted, "
-        f"{report.healed} files healed"
+        f"{report.restored} files restored"
     )
     for who in lost:
         click.echo(
             f"{who} can no longer be installed: its tree was deleted. Run its release again, or "
-            "restore its files with --repair-from"
+            "restore its files with --repair-from."
         )
     if report.problems and not repaired:
-        click.echo("next: forge store verify --repair")
+        click.echo("Next: forge store verify --repair")
     elif report.remaining:
-        click.echo(f"{len(report.remaining)} still wrong:")
+        click.echo(f"{len(report.remaining)} still damaged:")
         for problem in report.remaining:
             click.echo(f"  {problem.name}: {problem.reason}")

@@ -1,7 +1,6 @@
-"""The job summary of GitHub Actions: tables as Markdown in the file GITHUB_STEP_SUMMARY names.
+"""The job summary of GitHub Actions: Markdown tables in the file that GITHUB_STEP_SUMMARY names.
 
-Chosen by the environment alone, as `forge.runners.view.choose` does: on any other machine nothing
-is written.
+Only the environment decides, as in `forge.runners.view.choose`: elsewhere nothing is written.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def append(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
 ) -> None:
-    """Add a table to the job's summary, if there is one. Never fails a command that has worked."""
+    """Add a table to the job summary, if there is one. Never fails a command that succeeded."""
     name = environment.get("GITHUB_STEP_SUMMARY")
     if not name:
         return
@@ -35,7 +34,7 @@ def append(
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what stands in a cell cannot end it or become HTML."""
+    """Return a Markdown table; the text of a cell is escaped, so that it cannot end the cell."""
     lines = [_line(header), _line(["---"] * len(header)), *map(_line, rows[:_MAX_ROWS])]
     if len(rows) > _MAX_ROWS:
         lines.append(f"\n… and {len(rows) - _MAX_ROWS} more")

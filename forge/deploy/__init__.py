@@ -1,1 +1,1 @@
-"""What runs a device on Kubernetes: one kustomize overlay for each profile, made from it."""
+"""Generate the Kubernetes manifests of devices: one kustomize overlay per profile."""

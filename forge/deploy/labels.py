@@ -1,9 +1,9 @@
-"""Which nodes a profile's pod may run on, by labels that really exist. Pure.
+"""Node affinity of a profile's pod, by labels of the node. Pure.
 
-A node with a discrete GPU has those of NVIDIA's GPU feature discovery. Its product is nvidia-smi's
-name with dashes for spaces (and `-SHARED` behind it where a GPU is shared by time slices: such a
-node is not what the profile was measured on, and not chosen). A Jetson gets ours by hand, since
-what is discovered of an integrated GPU differs from release to release.
+A node with a discrete GPU has the labels of NVIDIA's GPU feature discovery. The product label is
+the name in nvidia-smi with dashes for spaces. GPUs that are shared by time slicing have the suffix
+`-SHARED` and do not match, because the profile was not measured on them. A Jetson is labelled
+manually with Forge's own labels, because discovery of integrated GPUs differs between releases.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _GPU: Final = "nvidia.com/gpu"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One requirement of a node affinity; all of them must hold.
+    """One requirement of a node affinity; all of them must match.
 
     Attributes:
-        key: of the label.
-        operator: `Gt` and `Lt` compare whole numbers and take one value.
-        values: texts, as labels are.
+        key: key of the label.
+        operator: `Gt` and `Lt` compare integers and take one value.
+        values: values of the label, as text.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Rule:
 
 
 def rules(profile: Profile) -> tuple[Rule, ...]:
-    """What a node must say of itself to be this SKU."""
+    """Return the requirements for a node of this SKU."""
     architecture = profile.platform.partition("/")[2]
     machine = (
         Rule("kubernetes.io/os", "In", ("linux",)),
@@ -47,7 +47,7 @@ def rules(profile: Profile) -> tuple[Rule, ...]:
 
 
 def product(name: str) -> str:
-    """`nvidia.com/gpu.product` of a GPU that nvidia-smi calls `name`."""
+    """Return the label `nvidia.com/gpu.product` of a GPU with a name in nvidia-smi."""
     return name.replace(" ", "-")
 
 

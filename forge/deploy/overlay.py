@@ -1,4 +1,4 @@
-"""What of a pod depends on the profile. Pure."""
+"""The settings of a pod that depend on the profile. Pure."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from forge.profiles import Profile
 __all__ = ["Overlay", "overlay"]
 
 _MIB_IN_GIB: Final = 1024
-# Two slots, and one bundle more: the old tree goes on being there while the new one comes.
+# Two slots and one more bundle, since the old tree is kept during the download of a new one.
 _BUNDLES: Final = 3
 _LEAST_STORAGE_GIB: Final = 10
 _LEAST_MEMORY_MIB: Final = 2048
 _AGENT_MIB: Final = 512
-# What a Jetson is recognised by lies on its host; /proc/device-tree is seen in every container.
+# Files of the host that identify a Jetson; /proc/device-tree is visible in every container.
 _JETSON_FILES: Final = ("/etc/nv_tegra_release", "/etc/nvpmodel.conf")
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """One profile's overlay.
+    """The overlay of one profile.
 
     Attributes:
-        profile: its name.
-        description: of the device.
-        rules: which nodes are that SKU.
-        image: what the pod must run: a reference by digest, or a name that `forge run images`
-            gives, which has no digest before it was built.
+        profile: name of the profile.
+        description: description of the device.
+        rules: node affinity of the SKU.
+        image: image of the pod: a reference by digest, or an image name of `forge run images`,
+            which has no digest before it is built.
         gpus: limit of `nvidia.com/gpu`; 0: none.
-        runtime_class: of the pod; empty: the cluster's own.
-        host_files: read from the node.
-        groups: further groups of the pod, for device files.
-        memory_mib: requested of the node, MiB.
-        storage_gib: of the slots' volume, GiB.
+        runtime_class: runtime class of the pod; empty: the default of the cluster.
+        host_files: files mounted from the node.
+        groups: supplementary groups of the pod, for device files.
+        memory_mib: memory request, MiB.
+        storage_gib: size of the slots' volume, GiB.
     """
 
     profile: str
@@ -52,15 +52,15 @@ class Overlay:
 
     @property
     def pinned(self) -> bool:
-        """Whether the image is known by digest already."""
+        """Return whether the image has a digest."""
         return "@" in self.image
 
 
 def overlay(profile: Profile, bases: Bases) -> Overlay:
-    """The overlay of a profile; `bases` says which image is built on what it names."""
+    """Return the overlay of a profile; `bases` resolves the name of its image."""
     hardware, requires = profile.hardware, profile.requires
     jetson = hardware.memory_kind == "unified"
-    # Of a discrete GPU requires.memory_mib is its own memory and not the node's.
+    # With a discrete GPU, requires.memory_mib is the memory of the GPU and not of the node.
     on_host = 0 if hardware.memory_kind == "discrete" else requires.memory_mib + _AGENT_MIB
     disk_mib = requires.free_disk_mib + _BUNDLES * requires.bundle_mib
     return Overlay(

@@ -1,4 +1,4 @@
-"""The files of the overlays: what they should be, whether they are, and writing them."""
+"""Render, compare and write the files of the overlays."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from forge.deploy.overlay import Overlay
 from forge.errors import ConfigurationError
 from forge.files import write_durably
 
-__all__ = ["BASE", "OVERLAYS", "State", "compare", "render", "write"]
+__all__ = ["BASE", "OVERLAYS", "FileState", "compare", "render", "write"]
 
 OVERLAYS: Final = "overlays"
 BASE: Final = "base"
 _FILES: Final = ("kustomization.yaml", "deployment.yaml", "slots.yaml")
-State = Literal["same", "differs", "missing", "left over"]
+FileState = Literal["same", "differs", "missing", "left over"]
 
 
 def render(overlays: Iterable[Overlay]) -> dict[str, str]:
-    """Text by path below the folder that holds `base` and `overlays`. Pure."""
+    """Return the text of each file by path below the folder with `base` and `overlays`. Pure."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -38,8 +38,8 @@ def render(overlays: Iterable[Overlay]) -> dict[str, str]:
     }
 
 
-def compare(folder: Path, wanted: Mapping[str, str]) -> dict[str, State]:
-    """State of each file, also of those that no profile makes any more.
+def compare(folder: Path, wanted: Mapping[str, str]) -> dict[str, FileState]:
+    """Return the state of each file, including those of removed profiles.
 
     Raises ConfigurationError: a file cannot be read.
     """
@@ -55,13 +55,13 @@ def compare(folder: Path, wanted: Mapping[str, str]) -> dict[str, State]:
 
 
 def write(folder: Path, wanted: Mapping[str, str]) -> None:
-    """Write what differs or is missing, and remove overlays that no profile makes any more.
+    """Write files that differ or are missing, and delete the overlays of removed profiles.
 
     Raises ConfigurationError: the folder has no base, or cannot be written.
     """
     if not (folder / BASE / "kustomization.yaml").is_file():
-        message = f"There is no {BASE}/kustomization.yaml in {folder}"
-        hint = "the base is written by hand: deploy/kubernetes in a project of forge init"
+        message = f"No {BASE}/kustomization.yaml in {folder}"
+        hint = "copy the base from deploy/kubernetes of a new project: forge init DIR"
         raise ConfigurationError(message, hint=hint)
     states = compare(folder, wanted)
     kept = {Path(path).parent.name for path in wanted}
@@ -78,7 +78,7 @@ def write(folder: Path, wanted: Mapping[str, str]) -> None:
         raise ConfigurationError(f"{folder} cannot be written", why=str(error)) from None
 
 
-def _state(path: Path, text: str) -> State:
+def _state(path: Path, text: str) -> FileState:
     try:
         return "same" if path.read_text(encoding="utf-8") == text else "differs"
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""Container images: bases pinned by digest, an image for each platform, one index for all."""
+"""Container images: base images pinned by digest, one image per platform, one index per image."""

@@ -5,7 +5,7 @@
       digest: null            # or sha256:…, written by `forge images update`
       platforms: [linux/amd64, linux/arm64]
 
-A reference may begin with `http://`: a registry in plain HTTP, for tests.
+A reference may start with `http://` for a registry without TLS, for tests.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Base(BaseModel):
 
     @property
     def tagged(self) -> str:
-        """The reference without its scheme: `registry/name:tag`."""
+        """Return the reference without its scheme: `registry/name:tag`."""
         return self.reference.removeprefix(_HTTP)
 
     @property
     def plain_http(self) -> bool:
-        """Whether its registry speaks no TLS."""
+        """Return whether the registry does not use TLS."""
         return self.reference.startswith(_HTTP)
 
     @property
     def pinned(self) -> str | None:
-        """`registry/name@sha256:…`, which is what is built on; None without a digest."""
+        """Return `registry/name@sha256:…`, or None without a digest."""
         if self.digest is None:
             return None
         return f"{self.tagged.rpartition(':')[0]}@{self.digest}"
@@ -60,28 +60,28 @@ class Base(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Bases:
-    """All bases of a project, by name."""
+    """All base images of a project, by name."""
 
     by_name: Mapping[str, Base]
 
     def get(self, name: str) -> Base:
-        """The base `name`. Raises ConfigurationError with the names there are."""
+        """Return a base image. Raises ConfigurationError with the known names."""
         if name not in self.by_name:
             known = ", ".join(sorted(self.by_name))
             raise ConfigurationError(
-                f"No base image {name!r} in {FILE}", hint=f"there are: {known}"
+                f"No base image {name!r} in {FILE}", hint=f"known base images: {known}"
             )
         return self.by_name[name]
 
     def find(self, image: str) -> str | None:
-        """Name of the base that `image` means: a name, or a reference with its tag."""
+        """Return the name of a base, given its name or its reference with tag; None if unknown."""
         if image in self.by_name:
             return image
         names = (name for name, base in self.by_name.items() if base.tagged == image)
         return next(names, None)
 
     def by_digest(self, image: str) -> str:
-        """`image` by digest where a base says it; else its tag, or unchanged if it is no base."""
+        """Return a base image by digest, or by tag if it has none; other images are unchanged."""
         name = self.find(image)
         if name is None:
             return image
@@ -90,7 +90,7 @@ class Bases:
 
 
 def read_bases(dockerfiles: Path) -> Bases:
-    """Read bases.yaml of a folder. Raises ConfigurationError."""
+    """Read bases.yaml in a folder. Raises ConfigurationError."""
     import yaml
 
     path = dockerfiles / FILE
@@ -109,14 +109,16 @@ def read_bases(dockerfiles: Path) -> Bases:
         raise ConfigurationError(f"{path} is not valid", why=f"{place}: {first['msg']}") from None
     for name in found:
         if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{path}: {name!r} is no name: a-z, 0-9, '.' and '-'")
+            raise ConfigurationError(
+                f"{path}: {name!r} is not a valid name: use a-z, 0-9, '.' and '-'"
+            )
     return Bases(found)
 
 
 def rewrite(text: str, digests: Mapping[str, str]) -> str:
-    """`text` of bases.yaml with other digests and all else as it was, comments too.
+    """Return the text of bases.yaml with new digests; comments and layout are kept.
 
-    Raises ConfigurationError if a base has no `digest:` line of its own to write to.
+    Raises ConfigurationError if a base has no separate `digest:` line.
     """
     lines = text.splitlines(keepends=True)
     current = ""
@@ -127,6 +129,6 @@ def rewrite(text: str, digests: Mapping[str, str]) -> str:
         elif current in left and (found := re.match(r"(\s+digest:[ \t]*)[^\s#]+(.*\s*)$", line)):
             lines[index] = f"{found[1]}{left.pop(current)}{found[2]}"
     if left:
-        hint = "give it one: `  digest: null`, on a line of its own"
+        hint = "add a separate line: `  digest: null`"
         raise ConfigurationError(f"{FILE} has no digest line for {', '.join(left)}", hint=hint)
     return "".join(lines)

@@ -1,8 +1,8 @@
-"""Builds one image for one platform with buildah and takes it out as an OCI layout.
+"""Build one image for one platform with buildah and export it as an OCI layout.
 
 OUTPUT/layout/                     oci-layout, index.json, blobs
 IMAGE/image.json                   PlatformImage
-IMAGE/sbom-<platform>.cdx.json     what lies in it
+IMAGE/sbom-<platform>.cdx.json     SBOM of the image
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from forge.files import write_durably
 from forge.images.bases import Base
 from forge.images.documents import IMAGE_FILE, PlatformImage, sbom_file
 from forge.images.layout import Content, read_content
-from forge.images.lock import own_lock
+from forge.images.lock import device_lock
 from forge.images.packages import installed
 from forge.images.plan import BUILD_ENVIRONMENT, Build, build_argv, pinned
 from forge.images.platforms import Platform, check_can_run
@@ -37,6 +37,7 @@ from forge.steps import WARNING
 
 __all__ = ["BuildSettings", "Sources", "build"]
 
+DATA_FILES: Final = ()  # for a step's key: a step that packs Forge itself names all of its files
 _BUILD_TIMEOUT_S: Final = 4 * 3600.0
 _TAKEN: Final = {".py", ".j2", ".json", ".yaml"}
 
@@ -54,19 +55,19 @@ class BuildSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a build is made of: its Dockerfile, and the lock; None: Forge itself."""
+    """Sources of a build: the Dockerfile, and the lock file; None: Forge's own lock file."""
 
     dockerfile: Path
     lock: Path | None
 
 
 def build(settings: BuildSettings, sources: Sources, layout: Path, image: Path) -> PlatformImage:
-    """Build, export to `layout` and describe in `image`, two empty folders.
+    """Build an image, export it to `layout` and describe it in `image`, two empty folders.
 
     Raises:
         ConfigurationError: the base has no digest or is for another platform.
-        NoRunnerError: no buildah here, or no way to run programs of that platform.
-        StepFailedError: buildah failed; its output says why.
+        NoRunnerError: buildah is not installed, or this machine cannot run that platform.
+        StepFailedError: buildah failed; see its output.
     """
     pinned(settings.image, settings.base)
     warning = check_can_run(settings.platform)
@@ -82,7 +83,7 @@ def build(settings: BuildSettings, sources: Sources, layout: Path, image: Path) 
 def _build(settings: BuildSettings, sources: Sources, work: Path, layout: Path) -> None:
     context = work / "context"
     context.mkdir()
-    shutil.copyfile(sources.lock or own_lock(), context / "requirements.lock")
+    shutil.copyfile(sources.lock or device_lock(), context / "requirements.lock")
     if sources.lock is None:
         package = Path(forge.__file__).parent
         shutil.copytree(package, context / "forge", ignore=_ignore)
@@ -101,12 +102,12 @@ def _build(settings: BuildSettings, sources: Sources, work: Path, layout: Path) 
     try:
         push = ("buildah", "push", "--format", "oci", made, f"oci:{layout}:{settings.image}")
         call(push, timeout_s=_BUILD_TIMEOUT_S, environment={})
-    finally:  # the layout holds it now; its base stays for the next build
+    finally:  # the layout contains the image; its base is kept for the next build
         call(("buildah", "rmi", "--force", made), timeout_s=QUICK_S, environment={})
 
 
 def _statement(settings: BuildSettings) -> Statement:
-    """What the agent in the image reads about it."""
+    """Return the description that the agent in the image reads."""
     if settings.base.digest is None:
         raise ConfigurationError(f"{settings.base.tagged} has no digest yet")
     return Statement(
@@ -119,7 +120,7 @@ def _statement(settings: BuildSettings) -> Statement:
 
 
 def _ignore(folder: str, names: list[str]) -> set[str]:
-    """All but what `forge.steps.sources` counts in the key; folders are gone through."""
+    """Return the names to ignore: all but folders and the files that count in the step's key."""
     return {
         name
         for name in names
@@ -129,7 +130,7 @@ def _ignore(folder: str, names: list[str]) -> set[str]:
 
 
 def _secrets(work: Path, environment: Mapping[str, str]) -> dict[str, Path]:
-    """This machine's package index and the authorities it trusts, for pip in RUN instructions."""
+    """Return files with this machine's package index and CA certificates, for pip in RUN."""
     settings = {"default-timeout": "180", "retries": "10"}
     for key in ("INDEX_URL", "EXTRA_INDEX_URL"):
         if value := environment.get(f"PIP_{key}") or environment.get(f"UV_{key}"):
@@ -150,9 +151,9 @@ def _secrets(work: Path, environment: Mapping[str, str]) -> dict[str, Path]:
 def _check_platform(settings: BuildSettings, content: Content) -> None:
     if content.platform != settings.platform:
         raise ConfigurationError(
-            f"{settings.image} came out for {content.platform}, not {settings.platform}",
-            why=f"{settings.base.tagged} may have no image for {settings.platform}",
-            hint="correct its platforms in bases.yaml",
+            f"{settings.image} was built for {content.platform}, not {settings.platform}",
+            why=f"{settings.base.tagged} may not have an image for {settings.platform}",
+            hint="correct the platforms of the base in bases.yaml",
         )
 
 

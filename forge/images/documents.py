@@ -1,4 +1,4 @@
-"""`image.json`, as a platform's build and the index of all platforms write it."""
+"""The formats of `image.json`, for one platform and for the index of all platforms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGE_FILE: Final = "image.json"
 INDEX_FILE: Final = "index.json"
 IMAGE_MEDIA_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MEDIA_TYPE: Final = "application/vnd.oci.image.index.v1+json"
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+ImageDigest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class _Document(BaseModel):
@@ -33,12 +33,12 @@ class PlatformImage(_Document):
     """One image for one platform."""
 
     platform: Platform
-    digest: Digest = Field(description="of its OCI manifest")
+    digest: ImageDigest = Field(description="digest of its OCI manifest")
     manifest_bytes: int = Field(ge=1)
-    size: int = Field(ge=1, description="all of its blobs, as they are pulled")
+    size: int = Field(ge=1, description="bytes of all blobs, compressed")
     layers: int = Field(ge=1)
-    base: str = Field(description="what it was built on, by digest")
-    sbom: Digest = Field(description="of sbom-<platform>.cdx.json beside this document")
+    base: str = Field(description="base image by digest")
+    sbom: ImageDigest = Field(description="digest of sbom-<platform>.cdx.json")
 
 
 class ImageDocument(_Document):
@@ -46,11 +46,13 @@ class ImageDocument(_Document):
 
     name: str
     reference: str = Field(description="registry/name@sha256:… of the index")
-    digest: Digest
-    created: str = Field(description="RFC 3339; the epoch, so that equal inputs make equal bytes")
+    digest: ImageDigest
+    created: str = Field(
+        description="RFC 3339; always the epoch, so that equal inputs make equal bytes"
+    )
     platforms: tuple[PlatformImage, ...] = Field(min_length=1)
 
 
 def sbom_file(platform: Platform) -> str:
-    """Name of the SBOM of one platform's image."""
+    """Return the file name of the SBOM of a platform's image."""
     return f"sbom-{platform.replace('/', '-')}.cdx.json"

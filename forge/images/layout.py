@@ -1,8 +1,8 @@
-"""OCI image layouts (image-spec 1.1): a folder of blobs named by digest.
+"""OCI image layouts (image-spec 1.1): folders of blobs named by digest.
 
     oci-layout  index.json  blobs/sha256/<hex>
 
-Everything that is read is held against its digest and size first.
+Digest and size of every blob are verified before it is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _T = TypeVar("_T", bound=BaseModel)
 
 
 class Descriptor(BaseModel):
-    """Names a blob."""
+    """Reference to a blob."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -58,8 +58,8 @@ class Content:
     """The one image of a layout.
 
     Attributes:
-        manifest: its descriptor.
-        platform: of its configuration, `linux/arm64`.
+        manifest: descriptor of the manifest.
+        platform: platform in its configuration, `linux/arm64`.
         layers: files of its layers, lowest first.
         size: bytes of manifest, configuration and layers.
     """
@@ -71,7 +71,7 @@ class Content:
 
 
 def read_content(layout: Path) -> Content:
-    """Read a layout that holds one image, every blob verified. Raises CorruptedError."""
+    """Read a layout with one image and verify every blob. Raises CorruptedError."""
     index = _parse(_Index, (layout / "index.json").read_bytes(), "index.json")
     manifest = index.manifests[0]
     made = _parse(_Manifest, _blob(layout, manifest).read_bytes(), "manifest")
@@ -82,7 +82,7 @@ def read_content(layout: Path) -> Content:
 
 
 def index_bytes(images: Iterable[PlatformImage]) -> bytes:
-    """The OCI index of one image for all its platforms; the same images make the same bytes."""
+    """Return the OCI index of one image for all platforms; equal images make equal bytes."""
     manifests = [
         {
             "mediaType": IMAGE_MEDIA_TYPE,
@@ -98,9 +98,9 @@ def index_bytes(images: Iterable[PlatformImage]) -> bytes:
 
 
 def join(layouts: Iterable[Path], index: bytes, output: Path, *, tag: str) -> str:
-    """One layout with the blobs of all `layouts` and `index` under `tag`; returns its digest.
+    """Join layouts into one, with `index` under `tag`, and return the digest of the index.
 
-    Raises ConfigurationError if the index names an image that no layout holds.
+    Raises ConfigurationError if the index refers to an image that is in no layout.
     """
     blobs = output / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -109,7 +109,9 @@ def join(layouts: Iterable[Path], index: bytes, output: Path, *, tag: str) -> st
             _place(blob, blobs / blob.name)
     for entry in json.loads(index)["manifests"]:
         if not (blobs / str(entry["digest"]).removeprefix("sha256:")).is_file():
-            raise ConfigurationError(f"No layout holds {entry['digest']}, which the index names")
+            raise ConfigurationError(
+                f"The index refers to {entry['digest']}, which is in no layout"
+            )
     digest = canonical.sha256(index)
     write_durably(blobs / digest, index)
     top: dict[str, Any] = {
@@ -124,7 +126,7 @@ def join(layouts: Iterable[Path], index: bytes, output: Path, *, tag: str) -> st
 
 
 def _place(blob: Path, target: Path) -> None:
-    """The same blob at another place, linked where the disk allows it."""
+    """Hard-link a blob to another place, or copy it."""
     if target.exists():
         return
     try:

@@ -1,7 +1,7 @@
-"""What is installed in an image, read from its layers: Python distributions and Debian packages.
+"""List the packages of an image from its layers: Python distributions and Debian packages.
 
-The image is not started: its layers are archives, read lowest first, and a file of a higher layer
-replaces or removes one below it.
+The image is not started. Its layers are archives, read lowest first; a file of a higher layer
+replaces or removes one of a lower layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPAQUE: Final = ".wh..wh..opq"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Package:
-    """One installed package; `kind` is a package URL's type, `deb` or `pypi`."""
+    """One installed package; `kind` is the type in a package URL, `deb` or `pypi`."""
 
     kind: str
     name: str
@@ -36,7 +36,7 @@ class Package:
 
 
 def installed(layers: Sequence[Path]) -> tuple[Package, ...]:
-    """Packages of an image, sorted. Raises CorruptedError if a layer is no archive."""
+    """Return the packages of an image, sorted. Raises CorruptedError if a layer is not valid."""
     files: dict[str, bytes] = {}
     for layer in layers:
         try:

@@ -1,11 +1,11 @@
-"""Which images a project has, and the command that builds one of them for one platform. Pure.
+"""List the images of a project, and make the command that builds one for one platform. Pure.
 
-    dockerfiles/<image>/Dockerfile         its own Dockerfile, or
-    dockerfiles/tool.Dockerfile            the one for every folder that has a lock only
-    dockerfiles/<image>/requirements.lock  what it installs; a folder without one holds Forge itself
+    dockerfiles/<image>/Dockerfile         Dockerfile of the image
+    dockerfiles/tool.Dockerfile            Dockerfile of all folders that have only a lock file
+    dockerfiles/<image>/requirements.lock  packages of the image; without it, Forge itself
 
-A Dockerfile begins with `ARG BASE=<name of bases.yaml>`. A folder whose packages do not exist for
-every platform says so in its requirements.in: `# platforms: linux/amd64`.
+A Dockerfile starts with `ARG BASE=<name in bases.yaml>`. If the packages do not exist for every
+platform, requirements.in lists the platforms: `# platforms: linux/amd64`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 SHARED: Final = "tool.Dockerfile"
-SERVING: Final = "serving-"  # begins the name of the device image on a Triton base
-# Needs no container runtime, no network bridge and no privileges beyond a user namespace.
+SERVING: Final = "serving-"  # prefix of the device image on a Triton base
+# Requires no container runtime, network bridge or privileges other than a user namespace.
 BUILD_ENVIRONMENT: Final[Mapping[str, str]] = {"BUILDAH_ISOLATION": "chroot"}
 _BASE = re.compile(r"^ARG BASE=([a-z0-9][a-z0-9.-]*)$", re.MULTILINE)
 _PLATFORMS = re.compile(r"^# platforms:(.*)$", re.MULTILINE)
@@ -47,11 +47,11 @@ class Image:
     """One image of the project.
 
     Attributes:
-        name: its folder's, or `serving-<base>`.
-        dockerfile: what it is built by.
-        lock: packages it installs; None: Forge itself, from Forge's own lock.
-        base: a name of bases.yaml.
-        platforms: it is built for.
+        name: name of its folder, or `serving-<base>`.
+        dockerfile: path of its Dockerfile.
+        lock: lock file of its packages; None: Forge's own lock file.
+        base: name of its base in bases.yaml.
+        platforms: platforms that it is built for.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One image for one platform, as `buildah build` is told.
+    """One build of `buildah build`: an image for one platform.
 
     Attributes:
         image: name of the image.
-        platform: it is built for.
-        base: what it is built on.
-        version: of what is in it.
-        secrets: file by id, seen by RUN instructions that ask for them and by nothing else.
+        platform: platform of the build.
+        base: base image.
+        version: version of the content.
+        secrets: files by id, visible only to RUN instructions that mount them.
     """
 
     image: str
@@ -81,10 +81,10 @@ class Build:
 
 
 def discover(dockerfiles: Path, bases: Bases) -> tuple[Image, ...]:
-    """Every image of the folder, by name.
+    """Return every image of the folder, sorted by name.
 
-    Raises ConfigurationError: no Dockerfile, one without `ARG BASE=<name>`, an unknown base or
-    platform.
+    Raises ConfigurationError for a missing Dockerfile, one without `ARG BASE=<name>`, and an
+    unknown base or platform.
     """
     folders = sorted(path for path in dockerfiles.iterdir() if path.is_dir())
     found = (_image(folder, bases) for folder in folders)
@@ -92,32 +92,32 @@ def discover(dockerfiles: Path, bases: Bases) -> tuple[Image, ...]:
 
 
 def on_base(image: Image, base: str, platforms: Sequence[Platform]) -> Image:
-    """The serving image: `image` built on a Triton base instead of its own."""
+    """Return the serving image: `image` on a Triton base instead of its own base."""
     return Image(f"{SERVING}{base}", image.dockerfile, image.lock, base, tuple(platforms))
 
 
 def serving(images: Sequence[Image], bases: Bases, profiles: Iterable[Profile]) -> list[Image]:
-    """The device image on each Triton base that a profile names, itself or as `serving-<base>`."""
+    """Return the device image on each Triton base in a profile, named as base or serving image."""
     device = next((image for image in images if image.name == "device"), None)
-    asked: dict[str, set[str]] = {}
+    platforms_by_base: dict[str, set[str]] = {}
     for profile in profiles:
         base = bases.find((profile.serving.image or "").removeprefix(SERVING))
         if profile.serving.server != "container" or base is None:
             continue
         if profile.platform in bases.get(base).platforms:
-            asked.setdefault(base, set()).add(profile.platform)
+            platforms_by_base.setdefault(base, set()).add(profile.platform)
     if device is None:
         return []
     return [
         on_base(device, base, [one for one in PLATFORMS if one in platforms])
-        for base, platforms in sorted(asked.items())
+        for base, platforms in sorted(platforms_by_base.items())
     ]
 
 
 def build_argv(build: Build, *, dockerfile: Path, context: Path, id_file: Path) -> tuple[str, ...]:
-    """The command that builds one platform and writes the image's id to `id_file`.
+    """Return the command that builds one platform and writes the image's id to `id_file`.
 
-    Equal inputs make equal bytes: no time of this machine enters the image.
+    Equal inputs make equal bytes: the image contains no time stamps of this machine.
 
     Raises ConfigurationError for a base without a digest.
     """
@@ -139,12 +139,12 @@ def build_argv(build: Build, *, dockerfile: Path, context: Path, id_file: Path) 
 
 
 def pinned(image: str, base: Base) -> str:
-    """What to build on. Raises ConfigurationError with the command that resolves the digest."""
+    """Return the base by digest. Raises ConfigurationError if it has none."""
     if base.pinned is None:
         raise ConfigurationError(
             f"Image {image!r} is built on {base.tagged}, which has no digest yet",
-            why="a tag may mean other bytes tomorrow",
-            hint="where its registry can be reached: forge images update",
+            why="a tag may point to another image later",
+            hint="on a machine with access to its registry, run: forge images update",
         )
     return base.pinned
 
@@ -156,7 +156,7 @@ def _image(folder: Path, bases: Bases) -> Image | None:
         return None
     dockerfile = own if own.is_file() else folder.parent / SHARED
     if not dockerfile.is_file():
-        hint = f"write {folder.name}/Dockerfile, or {SHARED} for all folders with a lock only"
+        hint = f"add {folder.name}/Dockerfile, or {SHARED} for all folders with only a lock file"
         raise ConfigurationError(f"Image {folder.name!r} has no Dockerfile", hint=hint)
     base = _base(dockerfile)
     offered = bases.get(base).platforms
@@ -167,8 +167,8 @@ def _image(folder: Path, bases: Bases) -> Image | None:
 def _base(dockerfile: Path) -> str:
     found = _BASE.search(dockerfile.read_text(encoding="utf-8"))
     if found is None:
-        hint = "begin it with: ARG BASE=NAME, a name of bases.yaml, and FROM ${BASE}"
-        raise ConfigurationError(f"{dockerfile} names no base", hint=hint)
+        hint = "start it with ARG BASE=NAME, with a name of bases.yaml, and FROM ${BASE}"
+        raise ConfigurationError(f"{dockerfile} has no base image", hint=hint)
     return found[1]
 
 
@@ -177,9 +177,10 @@ def _platforms(folder: Path) -> tuple[Platform, ...]:
     found = _PLATFORMS.search(path.read_text(encoding="utf-8")) if path.is_file() else None
     if found is None:
         return PLATFORMS
-    asked = found[1].replace(",", " ").split()
-    unknown = [name for name in asked if name not in PLATFORMS]
-    if unknown or not asked:
-        why = f"{unknown[0]!r} is none of {', '.join(PLATFORMS)}" if unknown else "it names none"
+    listed = found[1].replace(",", " ").split()
+    unknown = [name for name in listed if name not in PLATFORMS]
+    if unknown or not listed:
+        known = ", ".join(PLATFORMS)
+        why = f"{unknown[0]!r} is not one of {known}" if unknown else "it lists no platform"
         raise ConfigurationError(f"{path}: '# platforms:' is not valid", why=why)
-    return tuple(name for name in PLATFORMS if name in asked)
+    return tuple(name for name in PLATFORMS if name in listed)

@@ -1,4 +1,4 @@
-"""Platforms an image can be built for, and whether this machine can run their programs."""
+"""Platforms of images, and whether this machine can run their programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """What `uname -m` says there, and the name qemu registers for its programs."""
+    """The `uname -m` name of a platform, and the name of its qemu handler in binfmt_misc."""
 
     name: str
     qemu: str
@@ -31,27 +31,27 @@ PLATFORMS: Final[tuple[Platform, ...]] = tuple(_MACHINES)
 
 
 def is_native(target: Platform, machine: str | None = None) -> bool:
-    """Whether this machine's own processor runs `target`."""
+    """Return whether this machine's processor runs `target`."""
     return (machine or platform.machine()) == _MACHINES[target].name
 
 
 def check_can_run(target: Platform, *, machine: str | None = None, binfmt: Path = BINFMT) -> str:
-    """A warning if `target` can only be emulated here, empty if it is native.
+    """Return a warning if `target` is emulated on this machine, or an empty text if it is native.
 
-    Raises NoRunnerError if it can be neither.
+    Raises NoRunnerError if this machine cannot run it.
     """
     if is_native(target, machine):
         return ""
     emulator = _MACHINES[target].qemu
     if not (binfmt / emulator).exists():
         raise NoRunnerError(
-            f"This machine runs no {target} programs",
-            why=f"it is {machine or platform.machine()} and {emulator} is not registered",
-            hint="apt-get install qemu-user-static binfmt-support, or name a runner of that "
+            f"This machine cannot run {target} programs",
+            why=f"it is {machine or platform.machine()}, and {emulator} is not registered",
+            hint="apt-get install qemu-user-static binfmt-support, or use a runner of that "
             f"platform: --runners {target}=LABEL",
         )
     return (
-        f"building {target} under emulation: every RUN of the Dockerfile is translated by qemu and "
-        "takes several times as long (docs/images.md has figures); a runner of that platform "
-        f"builds it natively: --runners {target}=LABEL"
+        f"building {target} with qemu emulation: RUN instructions take several times as long "
+        "(docs/how-to/build-images.md has figures); to build on a native runner, use "
+        f"--runners {target}=LABEL"
     )

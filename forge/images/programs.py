@@ -1,4 +1,4 @@
-"""Calls buildah and skopeo; both read the credentials `podman login` or `docker login` wrote."""
+"""Run buildah and skopeo; both use the credentials of `podman login` or `docker login`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _LAST_LINES: Final = 12
 
 
 def call(argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str]) -> None:
-    """Run a program, its output to standard error.
+    """Run a program with its output on standard error.
 
-    Raises NoRunnerError if it is not installed, StepFailedError if it fails or takes too long.
+    Raises NoRunnerError if it is not installed, StepFailedError if it fails or times out.
     """
     _run(argv, timeout_s, environment, captured=False)
 
 
 def capture(argv: Sequence[str], *, timeout_s: float = QUICK_S) -> bytes:
-    """Run a program and return what it printed. Raises as `call`."""
+    """Run a program and return its output. Raises as `call`."""
     return _run(argv, timeout_s, {}, captured=True)
 
 
@@ -47,12 +47,15 @@ def _run(
         )
     except FileNotFoundError:
         hint = f"apt-get install {argv[0]}"
-        raise NoRunnerError(f"{argv[0]} is not on this machine", hint=hint) from None
+        raise NoRunnerError(f"{argv[0]} is not installed", hint=hint) from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise StepFailedError(f"{argv[0]} {argv[1]} did not end well", why=str(error)) from None
+        raise StepFailedError(f"{argv[0]} {argv[1]} failed", why=str(error)) from None
     if done.returncode:
-        said = (done.stderr or b"").decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+        last_lines = (
+            (done.stderr or b"").decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+        )
         raise StepFailedError(
-            f"{argv[0]} {argv[1]} failed with exit code {done.returncode}", why="\n".join(said)
+            f"{argv[0]} {argv[1]} failed with exit code {done.returncode}",
+            why="\n".join(last_lines),
         )
     return done.stdout or b""

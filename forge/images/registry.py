@@ -1,6 +1,6 @@
-"""A registry, by skopeo: what a tag means now, and pushing an image of several platforms.
+"""Resolve tags and push multi-platform images with skopeo.
 
-A name that begins with `http://` is a registry in plain HTTP, for tests and closed networks.
+A name that starts with `http://` is a registry without TLS, for tests and closed networks.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ _LISTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Where images are pushed: `registry.example/team`, and whether it speaks plain HTTP."""
+    """Registry to push to, `registry.example/team`, and whether it uses plain HTTP."""
 
     name: str
     plain_http: bool
 
     @classmethod
     def parse(cls, text: str) -> Registry:
-        """Of `HOST[:PORT][/PATH]`, plain HTTP if it begins with `http://`.
+        """Parse `HOST[:PORT][/PATH]`, with plain HTTP if it starts with `http://`.
 
         Raises ConfigurationError.
         """
         name = text.removeprefix("http://").rstrip("/")
         if not _NAME.fullmatch(name):
             hint = "for example: registry.example/team"
-            raise ConfigurationError(f"{text!r} names no registry", hint=hint)
+            raise ConfigurationError(f"{text!r} is not a valid registry", hint=hint)
         return cls(name, text.startswith("http://"))
 
     def repository(self, image: str) -> str:
-        """`registry.example/team/device`."""
+        """Return the repository of an image, `registry.example/team/device`."""
         return f"{self.name}/{image}"
 
     def push(self, layout: Path, tag: str, image: str, digest: str) -> str:
-        """Push the index of a layout and everything it names; returns the reference by digest.
+        """Push the index of a layout with its images, and return the reference by digest.
 
-        Safe to repeat: blobs that are there are not sent again.
+        Safe to repeat: existing blobs are not sent again.
 
-        Raises StepFailedError: out of reach, not allowed, or the registry holds something else
-        afterwards.
+        Raises StepFailedError: the registry is unreachable, denied access, or has another digest
+        after the push.
         """
         target = f"docker://{self.repository(image)}:{tag}"
         argv = ["skopeo", "copy", "--all", "--preserve-digests", "--retry-times", "3"]
@@ -65,23 +65,24 @@ class Registry:
         reference = f"{self.repository(image)}@{digest}"
         held = _manifest(reference, plain_http=self.plain_http)
         if f"sha256:{canonical.sha256(held)}" != digest:
-            raise StepFailedError(f"{reference} is not what was pushed")
+            raise StepFailedError(f"{reference} does not have the digest that was pushed")
         return reference
 
 
 def resolve(base: Base) -> str:
-    """The digest that a base's tag has now: of its index, which names all of its platforms.
+    """Return the current digest of the tag of a base: that of its index of all platforms.
 
     Raises:
         ConfigurationError: the image lacks a platform that the base lists.
-        NoRunnerError, StepFailedError: no skopeo, or the registry is out of reach.
+        NoRunnerError: skopeo is not installed.
+        StepFailedError: the registry is unreachable or denied access.
     """
     data = _manifest(base.tagged, plain_http=base.plain_http)
     missing = [name for name in base.platforms if name not in _platforms(base, data)]
     if missing:
         raise ConfigurationError(
             f"{base.tagged} has no image for {', '.join(missing)}",
-            hint="take these platforms out of bases.yaml, or name another base",
+            hint="remove these platforms from bases.yaml, or use another base",
         )
     return f"sha256:{canonical.sha256(data)}"
 
@@ -99,6 +100,6 @@ def _platforms(base: Base, data: bytes) -> set[str]:
             places = [entry["platform"] for entry in manifest["manifests"]]
             return {f"{place['os']}/{place['architecture']}" for place in places}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StepFailedError(f"{base.tagged} is no image", why=repr(error)) from None
-    # One image alone does not say its platform in the manifest; the build checks it.
+        raise StepFailedError(f"{base.tagged} is not a valid image", why=repr(error)) from None
+    # The manifest of a single image does not contain its platform; the build checks it.
     return set(base.platforms) if len(base.platforms) == 1 else set()

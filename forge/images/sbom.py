@@ -1,6 +1,6 @@
-"""CycloneDX 1.6 bill of materials of an image, of what lies in it rather than what was asked for.
+"""CycloneDX 1.6 bill of materials of an image, from its content and not from its lock file.
 
-Deterministic: the same image makes the same bytes.
+Deterministic: equal images make equal bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from forge.extras import needs_extra
 from forge.images.packages import Package
 
 if TYPE_CHECKING:
@@ -21,17 +22,18 @@ _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:forge:sbom:image")
 
 
 def encode(name: str, digest: str, packages: Sequence[Package]) -> bytes:
-    """The document of one platform's image.
+    """Return the SBOM of a platform's image.
 
     Args:
-        name: of the image.
-        digest: `sha256:…` of its manifest.
-        packages: that lie in it.
+        name: name of the image.
+        digest: digest of its manifest, `sha256:…`.
+        packages: packages in the image.
     """
-    from cyclonedx.model import HashAlgorithm, HashType
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output.json import JsonV1Dot6
+    with needs_extra("build", "Writing an SBOM"):
+        from cyclonedx.model import HashAlgorithm, HashType
+        from cyclonedx.model.bom import Bom, BomMetaData
+        from cyclonedx.model.component import Component, ComponentType
+        from cyclonedx.output.json import JsonV1Dot6
 
     image = Component(
         name=name,
@@ -48,7 +50,7 @@ def encode(name: str, digest: str, packages: Sequence[Package]) -> bytes:
         metadata=BomMetaData(component=image),
         components=components,
     )
-    # Without this the same image would not make the same bytes.
+    # A time stamp would make the bytes of equal images differ.
     bom.metadata.timestamp = None  # type: ignore[assignment]  # optional in CycloneDX 1.6
     bom.register_dependency(image, components)
     return JsonV1Dot6(bom).output_as_string(indent=1).encode()

@@ -1,9 +1,9 @@
-"""A profile says what one device SKU is; values cascade and each remembers where it came from.
+"""Profiles describe device SKUs. Values cascade, and each one records its origin.
 
     profiles/defaults.yaml → the files it extends → profiles/NAME.yaml
         → environment FORGE_PROFILE_<SECTION>__<FIELD> → command line --set section.field=value
 
-`defaults.yaml` holds every field that has a default and is the first link of every cascade.
+`defaults.yaml` contains every field with a default and is the first layer of every cascade.
 """
 
 from forge.profiles.files import names
@@ -11,37 +11,43 @@ from forge.profiles.layers import Origin, Source, cascade, parse_override
 from forge.profiles.profile import Profile, json_schema, select
 from forge.profiles.resolved import ResolvedProfile, load
 from forge.profiles.sections import (
-    Engine,
-    Golden,
-    Hardware,
-    Match,
-    Power,
-    Probe,
-    Requires,
+    AccuracySection,
+    EngineSection,
+    GoldenSection,
+    HardwareSection,
+    MatchSection,
+    PowerSection,
+    ProbeSection,
+    RequiresSection,
     RunnerLabels,
-    Serving,
-    Smoke,
-    Thermal,
-    Thresholds,
+    RuntimeSection,
+    ServingSection,
+    SloSection,
+    SmokeSection,
+    ThermalSection,
+    ThresholdsSection,
 )
 
 __all__ = [
-    "Engine",
-    "Golden",
-    "Hardware",
-    "Match",
+    "AccuracySection",
+    "EngineSection",
+    "GoldenSection",
+    "HardwareSection",
+    "MatchSection",
     "Origin",
-    "Power",
-    "Probe",
+    "PowerSection",
+    "ProbeSection",
     "Profile",
-    "Requires",
+    "RequiresSection",
     "ResolvedProfile",
     "RunnerLabels",
-    "Serving",
-    "Smoke",
+    "RuntimeSection",
+    "ServingSection",
+    "SloSection",
+    "SmokeSection",
     "Source",
-    "Thermal",
-    "Thresholds",
+    "ThermalSection",
+    "ThresholdsSection",
     "cascade",
     "json_schema",
     "load",

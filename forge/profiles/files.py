@@ -1,4 +1,4 @@
-"""The files of profiles: which there are, and the chain of those that one profile extends."""
+"""Profile files: list them, and read the chain of files that a profile extends."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ _MAX_YAML_BYTES: Final = 256 * 1024
 
 
 def names(directory: Path) -> list[str]:
-    """Names of the profiles in a folder, sorted; `defaults` is none. Raises ConfigurationError."""
+    """Return the names of the profiles in a folder, sorted, without `defaults`.
+
+    Raises ConfigurationError if the folder does not exist.
+    """
     if not directory.is_dir():
-        message = f"There is no folder of profiles at {directory}"
-        raise ConfigurationError(message, hint="run in a Forge project, or give --project DIR")
+        message = f"No profiles folder at {directory}"
+        raise ConfigurationError(
+            message, hint="run the command in a Forge project, or use --project DIR"
+        )
     files = (path for path in directory.glob("*.yaml") if path.is_file())
     return sorted(path.stem for path in files if path.stem != "defaults")
 
 
 def file_layers(name: str, directory: Path) -> list[Layer]:
-    """A layer for each file from `defaults.yaml` to `NAME.yaml`, lowest first.
+    """Return a layer for each file from `defaults.yaml` to `NAME.yaml`, lowest first.
 
     Raises:
-        ConfigurationError: a file is not there or no YAML mapping, or a profile extends itself.
+        ConfigurationError: a file is missing or not a YAML mapping, or a profile extends itself.
     """
     chain: list[tuple[str, dict[str, Any]]] = []
     current: str | None = name
@@ -58,7 +63,7 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
     if not NAME.fullmatch(name) or not path.is_file():
         known = [*names(directory), "defaults"]
         near = difflib.get_close_matches(str(name), known, n=1)
-        why = f"profiles/{child}.yaml extends it" if child else f"there is no {path}"
+        why = f"profiles/{child}.yaml extends it" if child else f"{path} does not exist"
         hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known)}"
         raise ConfigurationError(f"No profile {name!r}", why=why, hint=hint)
     if path.stat().st_size > _MAX_YAML_BYTES:
@@ -69,5 +74,5 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read", why=str(error)) from None
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} does not hold a YAML mapping")
+        raise ConfigurationError(f"{path} is not a YAML mapping")
     return values

@@ -1,6 +1,6 @@
-"""Layers of the cascade, and how they fold into one value for each field, with its origin.
+"""Layers of the cascade, merged into one value with its origin for each field.
 
-The layers of the environment and of the command line are made here, those of files in `files`.
+The layers of environment and command line are made here, those of files in `files`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENVIRONMENT_PREFIX: Final = "FORGE_PROFILE_"
 
 
 class Source(enum.IntEnum):
-    """Where a value came from; higher wins."""
+    """Kind of origin of a value; a higher one overrides a lower one."""
 
     DEFAULT = 0
     PARENT = 1
@@ -38,7 +38,7 @@ class Source(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Source of one value: its rank and the file, variable or option that gave it."""
+    """Origin of one value: its kind and the file, variable or option."""
 
     source: Source
     where: str
@@ -46,16 +46,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One link of the cascade: a nested mapping and where it was read."""
+    """One layer of the cascade: a nested mapping and its origin."""
 
     origin: Origin
     values: Mapping[str, Any]
 
 
 def cascade(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Origin]]:
-    """Fold layers, lowest first, into one nested dict and the origin of every leaf.
+    """Merge layers, lowest first, into one nested dict and the origin of every leaf.
 
-    Mappings merge key by key; any other value (lists too) replaces what was there.
+    Mappings are merged by key; any other value, lists included, replaces the lower one.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -65,7 +65,7 @@ def cascade(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Origin]]
             for part in path[:-1]:
                 node = node.setdefault(part, {})
                 if not isinstance(node, dict):
-                    message = f"{layer.origin.where}: {'.'.join(path)} has keys below a plain value"
+                    message = f"{layer.origin.where}: {'.'.join(path)} is not a mapping"
                     raise ConfigurationError(message)
             node[path[-1]] = value
             origins[".".join(path)] = layer.origin
@@ -73,7 +73,7 @@ def cascade(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Origin]]
 
 
 def environment_layers(environment: Mapping[str, str]) -> Iterator[Layer]:
-    """One layer for each `FORGE_PROFILE_…`. Raises ConfigurationError: its value is no YAML."""
+    """Yield a layer for each `FORGE_PROFILE_…`. Raises ConfigurationError for invalid YAML."""
     for variable in sorted(environment):
         if not variable.startswith(_ENVIRONMENT_PREFIX):
             continue
@@ -83,14 +83,14 @@ def environment_layers(environment: Mapping[str, str]) -> Iterator[Layer]:
 
 
 def command_line_layers(overrides: Sequence[str]) -> Iterator[Layer]:
-    """One layer for each `section.field=value`. Raises ConfigurationError: it is none."""
+    """Yield a layer for each `section.field=value`. Raises ConfigurationError if not valid."""
     for text in overrides:
         origin = Origin(Source.COMMAND_LINE, f"--set {text}")
         yield Layer(origin, _nest(*parse_override(text)))
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
-    """`engine.precision=fp8` → (("engine", "precision"), "fp8"); the value is YAML."""
+    """Parse `engine.precision=fp8` to (("engine", "precision"), "fp8"); the value is YAML."""
     path, separator, value = text.partition("=")
     if not separator or not path:
         message = f"--set {text!r} is not of the form section.field=value"
@@ -99,7 +99,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of `text`; `where` names it in the ConfigurationError raised for bad YAML."""
+    """Return the YAML value of `text`. Raises ConfigurationError, with `where` in its message."""
     import yaml
 
     from forge import yaml_loader

@@ -1,4 +1,4 @@
-"""One device SKU: its sections together, the fields a step reads of it, its JSON Schema."""
+"""The profile of a device SKU, selection of the fields that a step reads, and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pydantic import Field
 from forge.canonical import Json
 from forge.errors import ConfigurationError
 from forge.profiles.sections import (
-    Engine,
-    Hardware,
-    Power,
-    Requires,
+    AccuracySection,
+    EngineSection,
+    HardwareSection,
+    PowerSection,
+    RequiresSection,
     RunnerLabels,
     Section,
-    Serving,
-    Smoke,
-    Thermal,
+    ServingSection,
+    SmokeSection,
+    ThermalSection,
 )
 
 __all__ = ["NAME", "Profile", "json_schema", "select"]
@@ -28,26 +29,27 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Profile(Section):
-    """One device SKU."""
+    """The profile of one device SKU."""
 
     name: str = Field(pattern=f"^{NAME.pattern}$")
     description: str
-    unverified: tuple[str, ...] = Field(description="what nobody has seen on hardware yet")
+    unverified: tuple[str, ...] = Field(description="facts that are not verified on hardware")
     platform: Literal["linux/amd64", "linux/arm64"]
-    hardware: Hardware
-    power: Power
-    thermal: Thermal
-    engine: Engine
-    serving: Serving
-    requires: Requires
-    smoke: Smoke
+    hardware: HardwareSection
+    power: PowerSection
+    thermal: ThermalSection
+    engine: EngineSection
+    serving: ServingSection
+    requires: RequiresSection
+    accuracy: AccuracySection
+    smoke: SmokeSection
     runner: RunnerLabels
 
 
 def select(profile: Profile, paths: Sequence[str]) -> dict[str, Json]:
-    """The named fields only, nested as in the profile: `["engine.precision"]` → a dict.
+    """Return the fields at `paths` only, nested as in the profile.
 
-    A path may name a whole section. Raises ConfigurationError for a path that is no field.
+    A path may be a field, `engine.precision`, or a section. Raises ConfigurationError for others.
     """
     dumped = profile.model_dump(mode="json")
     result: dict[str, Json] = {}
@@ -56,9 +58,7 @@ def select(profile: Profile, paths: Sequence[str]) -> dict[str, Json]:
         value: Any = dumped
         for part in parts:
             if not isinstance(value, dict) or part not in value:
-                raise ConfigurationError(
-                    f"A step declares to read {path!r}, which is no profile field"
-                )
+                raise ConfigurationError(f"A step reads {path!r}, which is not a profile field")
             value = value[part]
         node: Any = result
         for part in parts[:-1]:
@@ -68,14 +68,14 @@ def select(profile: Profile, paths: Sequence[str]) -> dict[str, Json]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of one profile file: any field may be left to the cascade."""
+    """Return the JSON Schema (2020-12) of one profile file, in which every field is optional."""
     schema = Profile.model_json_schema()
     schema["title"] = "Forge profile"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"].pop("name")
     schema["properties"]["extends"] = {
         "type": "string",
-        "description": "profile whose values come first; default: defaults",
+        "description": "profile to extend; default: defaults",
     }
     for definition in [schema, *schema["$defs"].values()]:
         definition.pop("required", None)

@@ -1,4 +1,4 @@
-"""A profile read through the whole cascade, and what is said when it is not valid."""
+"""Load a profile through the whole cascade, and report errors with their origin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from pydantic import ValidationError
 
 from forge.errors import ConfigurationError
 from forge.profiles.files import file_layers
-from forge.profiles.layers import Origin, cascade, command_line_layers, environment_layers
+from forge.profiles.layers import (
+    Origin,
+    Source,
+    cascade,
+    command_line_layers,
+    environment_layers,
+)
 from forge.profiles.profile import Profile
 
 __all__ = ["ResolvedProfile", "load"]
@@ -21,10 +27,33 @@ __all__ = ["ResolvedProfile", "load"]
 
 @dataclass(frozen=True, slots=True)
 class ResolvedProfile:
-    """A profile and the origin of each of its leaves, keyed by dotted path."""
+    """A profile and where its values come from.
+
+    Attributes:
+        profile: the values.
+        origins: origin of each leaf, by dotted path.
+        layers: every origin of the cascade, lowest first.
+    """
 
     profile: Profile
     origins: Mapping[str, Origin]
+    layers: Sequence[Origin]
+
+    def set_with(self, field: str) -> list[str]:
+        """Return the paths set where `field` is, or where that is overridden; never defaults.
+
+        Files are told apart; the environment is one place, and so is the command line.
+        """
+        least = self._rank(self.origins[field])
+        return [
+            path
+            for path, origin in self.origins.items()
+            if origin.source is not Source.DEFAULT and self._rank(origin) >= least
+        ]
+
+    def _rank(self, origin: Origin) -> tuple[Source, int]:
+        parent = origin.source is Source.PARENT
+        return origin.source, self.layers.index(origin) if parent else 0
 
 
 def load(
@@ -34,16 +63,16 @@ def load(
     environment: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
 ) -> ResolvedProfile:
-    """Read profile `name` from `directory` through the whole cascade.
+    """Load profile `name` from `directory` through the whole cascade.
 
     Args:
         name: file name without `.yaml`.
         directory: the project's `profiles/`.
-        environment: the process environment; only `FORGE_PROFILE_…` is looked at.
-        overrides: `section.field=value` texts of the command line.
+        environment: the process environment; only `FORGE_PROFILE_…` is used.
+        overrides: `section.field=value` options of the command line.
 
     Raises:
-        ConfigurationError: no such profile, bad YAML, unknown key, wrong value, a cycle.
+        ConfigurationError: unknown profile, invalid YAML, unknown key, invalid value, a cycle.
     """
     layers = [
         *file_layers(name, directory),
@@ -54,11 +83,11 @@ def load(
     for path in origins:
         _check_known(path, origins[path])
     try:
-        # As JSON, strict: a list may become a tuple, but "8" is no number.
+        # Strict validation in JSON mode: a list may become a tuple, but "8" is not a number.
         profile = Profile.model_validate_json(json.dumps({**values, "name": name}, default=str))
     except ValidationError as error:
         raise _explain(name, error, origins) from None
-    return ResolvedProfile(profile, origins)
+    return ResolvedProfile(profile, origins, [layer.origin for layer in layers])
 
 
 def _check_known(path: str, origin: Origin) -> None:
@@ -67,9 +96,9 @@ def _check_known(path: str, origin: Origin) -> None:
     for part in path.split("."):
         fields = getattr(model, "model_fields", None)
         if fields is None:
-            return  # below a leaf: pydantic says what is wrong with the value
+            return  # below a leaf: pydantic reports the error
         if part not in fields or part == "name":
-            legal = [name for name in fields if name != "name"]  # that is the file's
+            legal = [name for name in fields if name != "name"]  # the file defines the name
             near = difflib.get_close_matches(part, legal, n=1)
             place = ".".join([*walked, part])
             hint = (
@@ -95,5 +124,5 @@ def _explain(
     return ConfigurationError(
         f"Profile {name!r} is not valid",
         why="; ".join(lines),
-        hint="correct it there; docs/profiles.md says where values come from",
+        hint="correct the value there; see docs/reference/profile.md",
     )

@@ -1,4 +1,4 @@
-"""The sections of a profile: every field with its unit, its limits and what it means."""
+"""The sections of a profile: every field with its unit, limits and meaning."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "Engine",
-    "Golden",
-    "Hardware",
-    "Match",
-    "Power",
-    "Probe",
-    "Requires",
+    "EngineSection",
+    "GoldenSection",
+    "HardwareSection",
+    "MatchSection",
+    "PowerSection",
+    "ProbeSection",
+    "RequiresSection",
     "RunnerLabels",
+    "RuntimeSection",
     "Section",
-    "Serving",
-    "Smoke",
-    "Thermal",
-    "Thresholds",
+    "ServingSection",
+    "SloSection",
+    "SmokeSection",
+    "ThermalSection",
+    "ThresholdsSection",
 ]
 
 
 class Section(BaseModel):
-    """Part of a profile: no unknown keys, no conversions."""
+    """Base of the sections: unknown keys and type conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Match(Section):
-    """Facts that recognise the device; every rule that is given must hold.
+class MatchSection(Section):
+    """Rules that identify the device; every rule that is set must match.
 
-    An empty match recognises nothing: such a profile is only chosen by name or as fallback.
+    An empty section matches no device: such a profile is chosen only by name or as the fallback.
     """
 
     gpu_name: str | None = Field(None, description="glob on nvidia-smi's name")
@@ -40,24 +42,28 @@ class Match(Section):
     device_tree_model: str | None = Field(None, description="glob on /proc/device-tree/model")
     device_tree_compatible: str | None = Field(None, description="one entry of .../compatible")
     tnspec: str | None = Field(None, description="glob on TNSPEC of /etc/nv_boot_control.conf")
-    memory_mib_min: int | None = Field(None, ge=0, description="least MemTotal or GPU memory, MiB")
-    memory_mib_max: int | None = Field(None, ge=0, description="most MemTotal or GPU memory, MiB")
-
-
-class Hardware(Section):
-    """What the device is made of."""
-
-    match: Match
-    gpu_names: tuple[str, ...] = Field(
-        description="names that `match` means, as nvidia-smi prints them: labels hold no pattern"
+    memory_mib_min: int | None = Field(
+        None, ge=0, description="minimum of MemTotal or GPU memory, MiB"
     )
-    memory_mib: int | None = Field(ge=0, description="memory the model can use, as measured, MiB")
+    memory_mib_max: int | None = Field(
+        None, ge=0, description="maximum of MemTotal or GPU memory, MiB"
+    )
+
+
+class HardwareSection(Section):
+    """Hardware of the device."""
+
+    match: MatchSection
+    gpu_names: tuple[str, ...] = Field(
+        description="exact names in nvidia-smi, for Kubernetes labels, which allow no pattern"
+    )
+    memory_mib: int | None = Field(ge=0, description="measured memory available to the model, MiB")
     memory_kind: Literal["discrete", "unified", "host"]
     compute_capability: str | None = Field(description="of the GPU, e.g. '11.0'; null: no GPU")
     nvlink: bool
 
 
-class Power(Section):
+class PowerSection(Section):
     """Power settings applied before serving."""
 
     mode: str | None = Field(description="Jetson: a NAME in /etc/nvpmodel.conf")
@@ -65,75 +71,107 @@ class Power(Section):
     lock_clocks: bool = Field(description="run jetson_clocks, or lock GPU clocks")
 
 
-class Thermal(Section):
-    """Where the governor begins to lower the load."""
+class ThermalSection(Section):
+    """Temperatures at which the governor reduces load."""
 
-    throttle_c: float = Field(gt=0, lt=150, description="throttles here; less load 5 °C below")
-    critical_c: float = Field(gt=0, lt=150, description="only batch_floor from here on, °C")
-    batch_floor: int = Field(ge=1, description="never below this many requests at once")
+    throttle_c: float = Field(
+        gt=0, lt=150, description="throttling temperature; load is reduced from 5 °C below, °C"
+    )
+    critical_c: float = Field(
+        gt=0, lt=150, description="temperature from which only batch_floor requests are served, °C"
+    )
+    batch_floor: int = Field(ge=1, description="minimum number of concurrent requests")
 
 
-class Engine(Section):
-    """How the engine is compiled. Every field here is part of the engine's key."""
+class EngineSection(Section):
+    """Compilation of the engine. Every field is part of the engine's key."""
 
-    builder: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="see docs/builders.md")
-    precision: Literal["as-is", "fp16", "bf16", "fp8", "int8", "int4", "nvfp4"]
+    builder: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,30}$", description="see docs/reference/builders.md"
+    )
+    precision: Literal["as-is", "fp32", "fp16", "bf16", "fp8", "int8", "int4", "nvfp4"]
     max_batch_size: int = Field(ge=1, le=1024, description="sequences decoded together")
     max_input_len: int = Field(ge=1, description="longest prompt, tokens")
-    max_seq_len: int = Field(ge=2, description="prompt and answer together, tokens")
+    max_seq_len: int = Field(ge=2, description="prompt and response together, tokens")
     build_on: Literal["runner", "device"] = Field(description="where the engine is compiled")
     mode: Literal["engine", "llmapi"] = Field(
-        description="tensorrt-llm: a compiled engine, or a checkpoint its LLM API loads"
+        description="tensorrt-llm: a checkpoint for its LLM API, or an engine (1.2.1 only, removed"
+        " upstream)"
     )
 
 
-class Probe(Section):
-    """The slowest that a device keeps, on the best of the golden prompts; null: not checked."""
+class ProbeSection(Section):
+    """Minimum speed of a release on a device, for the fastest golden prompt; null: not checked."""
 
-    ttft_ms_max: float | None = Field(gt=0, description="until the first text, ms")
-    output_tokens_per_s_min: float | None = Field(gt=0, description="from the first text on")
+    ttft_ms_max: float | None = Field(gt=0, description="time to the first text, ms")
+    output_tokens_per_s_min: float | None = Field(
+        gt=0, description="rate after the first text, tokens/s"
+    )
 
 
-class Serving(Section):
-    """How Triton serves the engine."""
+class RuntimeSection(Section):
+    """Parameters of the model's runtime, which it reads when it starts: part of `serving`."""
 
-    model: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="name under Triton")
-    server: Literal["environment", "container"]
-    environment: str | None = Field(description="folder of dockerfiles/ whose lock holds Triton")
-    image: str | None = Field(description="container image that holds Triton")
-    kv_cache_fraction: float = Field(gt=0, le=1, description="of the free memory")
+    kv_cache_fraction: float = Field(gt=0, le=1, description="fraction of the free memory")
     kv_cache_mib: int | None = Field(gt=0, description="fixed size instead of a fraction, MiB")
-    default_max_tokens: int = Field(ge=1, description="when a request names no limit")
-    activation: Literal["swap", "blue-green"] = Field(
-        description="stop the old, start the new; or start it beside, which needs memory for both"
+    max_num_batched_tokens: int | None = Field(
+        ge=1, description="tokens computed in one step; null: the runtime's default"
     )
-    start_timeout_s: float = Field(gt=0, le=7200, description="until the model must be ready, s")
-    probe: Probe
 
 
-class Requires(Section):
-    """What the device must have before it downloads anything."""
+class ServingSection(RuntimeSection):
+    """Serving of the engine by Triton."""
+
+    model: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="name of the model in Triton")
+    server: Literal["environment", "container"]
+    environment: str | None = Field(
+        description="folder of dockerfiles/ whose lock file contains Triton"
+    )
+    image: str | None = Field(description="container image that contains Triton")
+    default_max_tokens: int = Field(ge=1, description="limit for requests without max_tokens")
+    activation: Literal["swap", "blue-green"] = Field(
+        description="swap: stop the old server first; blue-green: needs memory for both servers"
+    )
+    start_timeout_s: float = Field(
+        gt=0, le=7200, description="time limit until the model is ready, s"
+    )
+    probe: ProbeSection
+
+
+class RequiresSection(Section):
+    """Requirements of the device, checked before any download."""
 
     driver_min: str | None = Field(description="NVIDIA driver, e.g. '590.44.01'")
     tensorrt: Literal["exact", "none"] = Field(description="exact: the engine's own version")
     jetpack: tuple[str, ...] = Field(description="JetPack releases it may run on; empty: any")
-    memory_mib: int = Field(ge=0, description="memory the model needs, MiB")
-    free_disk_mib: int = Field(ge=0, description="beyond the bundle's own size, MiB")
+    memory_mib: int = Field(ge=0, description="memory that the model requires, MiB")
+    free_disk_mib: int = Field(ge=0, description="free disk space in addition to the bundle, MiB")
     bundle_mib: int = Field(
-        ge=1, description="the largest bundle expected, MiB; a Kubernetes volume is made for three"
+        ge=1, description="expected maximum size of a bundle, MiB; a Kubernetes volume holds three"
     )
 
 
-class Golden(Section):
-    """A prompt whose answer is known."""
+class GoldenSection(Section):
+    """A prompt with a known response."""
 
     prompt: str = Field(min_length=1, max_length=4096)
-    expect: tuple[str, ...] = Field(min_length=1, description="one of these must be in the answer")
+    expect: tuple[str, ...] = Field(
+        min_length=1, description="texts, one of which the response must contain"
+    )
     max_tokens: int = Field(ge=1, le=1024)
 
 
-class Thresholds(Section):
-    """Limits of the smoke gate at the lowest concurrency; null: not checked."""
+class SloSection(Section):
+    """Service level objective, which goodput counts by; null: that figure has no limit."""
+
+    ttft_ms: float | None = Field(None, gt=0, description="time to the first token, at most, ms")
+    itl_ms: float | None = Field(
+        None, gt=0, description="inter-token latency of a request, at most, ms"
+    )
+
+
+class ThresholdsSection(Section):
+    """Thresholds of the smoke gate at the lowest concurrency; null: not checked."""
 
     ttft_ms_p50: float | None = Field(gt=0)
     inter_token_ms_p50: float | None = Field(gt=0)
@@ -142,19 +180,42 @@ class Thresholds(Section):
     peak_rss_mib: float | None = Field(gt=0)
 
 
-class Smoke(Section):
-    """The benchmark on the target and its gate."""
+class SmokeSection(Section):
+    """The smoke benchmark on the target and its gate."""
 
     prompts: Literal["default"]
-    golden: tuple[Golden, ...] = Field(min_length=1)
-    concurrency: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(min_length=1)
-    requests: int = Field(ge=1, le=10000, description="per concurrency")
+    golden: tuple[GoldenSection, ...] = Field(min_length=1)
+    concurrency: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(
+        min_length=1, description="requests in parallel; engine.max_batch_size is always added"
+    )
+    requests: int = Field(ge=1, le=10000, description="per run")
+    runs: int = Field(5, ge=5, le=100, description="per concurrency; intervals are over runs")
     max_tokens: int = Field(ge=2, le=4096, description="per request")
-    thresholds: Thresholds
-    regression_pct: float = Field(gt=0, description="worse than the last bundle by at most this, %")
+    slo: SloSection = Field(SloSection(ttft_ms=None, itl_ms=None), description="of goodput")
+    thresholds: ThresholdsSection
+    regression_pct: float = Field(
+        gt=0, description="regression from the last bundle that is refused, %"
+    )
+
+
+class AccuracySection(Section):
+    """Limits of the accuracy gate for every section of a receipt; null: those of the precision."""
+
+    kl_mean: float | None = Field(
+        gt=0, description="mean Kullback-Leibler divergence from the checkpoint, nats, at most"
+    )
+    same_top: float | None = Field(
+        gt=0, le=1, description="share of positions with the same most likely token, at least"
+    )
+    perplexity_ratio: float | None = Field(
+        ge=1, description="perplexity by that of the checkpoint, at most"
+    )
+    regression_pct: float = Field(
+        gt=0, description="accepted increase of kl_mean from the last bundle, %"
+    )
 
 
 class RunnerLabels(Section):
-    """Which runner measures, and compiles where the builder needs the device."""
+    """The runner that benchmarks and, if the builder requires the device, compiles."""
 
-    labels: tuple[str, ...] = Field(description="labels of a GitHub runner; all must be offered")
+    labels: tuple[str, ...] = Field(description="required labels of a GitHub runner")

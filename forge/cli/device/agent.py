@@ -14,52 +14,77 @@ from forge.cli.device.options import profile_option, state_option
 from forge.errors import UsageError
 
 if TYPE_CHECKING:
-    from forge.device.events import Tell
+    from forge.device.telemetry.history import EventListener
+    from forge.device.telemetry.logs import LogFormat, LogLevel
 
 __all__ = ["run"]
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Install what the channel offers, probe it, and end.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
+@click.option("--once", is_flag=True, help="Install what the channel offers, probe it, and exit.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the API.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="0: any free one; `forge device status` shows it.",
+    help="Port of the API; 0: any free port, which `forge device status` shows.",
 )
 @click.option(
     "--api-keys-file",
     "keys_file",
     envvar="FORGE_API_KEYS_FILE",
     type=click.Path(path_type=Path),
-    help="Lines of a name and the SHA-256 of a key; needed where others than this machine can ask.",
+    help="File of API keys, a line each: name and SHA-256. Required unless --host is a loopback "
+    "address.",
 )
 @click.option(
     "--without-api-keys",
     "open_to_all",
     is_flag=True,
-    help="Let strangers ask without a key: something in front of the API checks them.",
+    help="Serve requests without an API key; for a proxy in front of the API that checks them.",
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    help="Origin of web pages that may use the API, such as https://app.example.com; repeatable. "
+    "*: any.",
 )
 @click.option(
     "--answer-s",
     type=click.FloatRange(min=1, max=3600),
     default=300.0,
     show_default=True,
-    help="Longest time from a question to the end of its answer.",
+    help="Time limit from a request to the end of its response, seconds.",
 )
 @click.option(
     "--poll-s",
     type=click.FloatRange(min=1),
     default=60.0,
     show_default=True,
-    help="Seconds between two looks at the channel.",
+    help="Seconds between two checks of the channel.",
 )
 @click.option(
     "--events",
-    help="Write every event as a line of JSON to this file; - for stdout. At 16 MiB it becomes "
-    "FILE.1, in the place of the one before.",
+    help="Write each event as a line of JSON to this file; - for stdout. At 16 MiB the file is "
+    "renamed to FILE.1, which replaces the previous one.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    envvar="FORGE_LOG_FORMAT",
+    help="Format of the log on stderr; json: an object a line.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="info",
+    show_default=True,
+    envvar="FORGE_LOG_LEVEL",
+    help="Least level of the messages that are logged.",
 )
 @profile_option
 @state_option
@@ -72,31 +97,39 @@ def run(
     poll_s: float,
     *,
     events: str | None,
+    log_format: LogFormat,
+    log_level: LogLevel,
     profile: str | None,
     state: Path,
     once: bool,
     as_json: bool,
     open_to_all: bool,
+    cors_origins: tuple[str, ...],
 ) -> None:
-    """Be the device's agent: update, prove, serve, go back if it is bad.
+    """Run the device agent: install updates, verify and probe them, serve, roll back on failure.
 
     \b
     forge device run
     forge device run --once          # for cron
     forge device run --events -      # JSON lines on standard output
+    forge device run --log-format json
     """  # noqa: D301
-    from forge.device import commands
-    from forge.device.door import Door
+    from forge.device import commands, daemon
+    from forge.device.gateway.config import GatewayConfig
+    from forge.device.telemetry import logs
 
     if as_json and not once:
-        hint = "events as JSON lines: forge device run --events -"
+        hint = "for events as JSON lines: forge device run --events -"
         raise UsageError("--json prints a result, and only --once ends with one", hint=hint)
+    logs.configure(log_format, log_level)
     with contextlib.ExitStack() as opened:
-        commands.run(
+        daemon.run(
             state,
             once=once,
             profile=profile,
-            door=Door(host, port, keys_file, open_to_all, answer_s),
+            gateway_config=GatewayConfig(
+                host, port, keys_file, open_to_all, answer_s, cors_origins=cors_origins
+            ),
             poll_s=poll_s,
             events=_listener(events, opened) if events else None,
         )
@@ -104,12 +137,12 @@ def run(
         print_json(commands.status(state).model_dump(mode="json"))
 
 
-def _listener(target: str, opened: contextlib.ExitStack) -> Tell:
-    from forge.device.events import EventFile, stream
+def _listener(target: str, opened: contextlib.ExitStack) -> EventListener:
+    from forge.device.telemetry.history import EventFile, stream
 
     if target == "-":
         return stream(sys.stdout.buffer)
     try:
-        return opened.enter_context(contextlib.closing(EventFile(Path(target)))).tell
+        return opened.enter_context(contextlib.closing(EventFile(Path(target)))).write
     except OSError as error:
         raise UsageError(f"{target} cannot be written", why=str(error)) from None

@@ -12,7 +12,7 @@ from forge.cli.device.options import profile_option, state_option
 from forge.errors import ConfigurationError, StepFailedError
 
 if TYPE_CHECKING:
-    from forge.device.power import PowerReport
+    from forge.device.power.plan import PowerReport
     from forge.profiles import Profile
 
 __all__ = ["detect", "power"]
@@ -23,13 +23,13 @@ __all__ = ["detect", "power"]
 @project_option
 @json_option
 def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> None:
-    """Say what this machine is and which of the project's profiles is meant for it.
+    """Show this machine's hardware and the matching profile.
 
     \b
     forge device detect
     """  # noqa: D301
     from forge.device import commands
-    from forge.device.detection import candidates
+    from forge.device.hardware.profile_match import candidates
 
     found = commands.detect(candidates(_profiles(project_dir)), profile=profile)
     if as_json:
@@ -42,7 +42,7 @@ def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> N
 
 
 @click.command()
-@click.option("--apply", is_flag=True, help="Run the commands; needs root.")
+@click.option("--apply", is_flag=True, help="Apply the settings. Requires root.")
 @profile_option
 @state_option
 @project_option
@@ -50,9 +50,11 @@ def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> N
 def power(
     profile: str | None, state: Path, project_dir: Path | None, *, apply: bool, as_json: bool
 ) -> None:
-    """Say which power modes and limits there are, what is in force, and what is wanted.
+    """Show or apply power modes and limits.
 
-    Changes nothing without --apply. A mode that needs a reboot is never applied here.
+    Shows the available modes, the current settings and those of the profile.
+
+    Changes nothing without --apply. A mode that requires a reboot is never applied.
 
     \b
     forge device power
@@ -68,9 +70,9 @@ def power(
         _print_power(found.wanted_by, report)
     if apply and report.problems:
         raise StepFailedError(
-            "Not all of the power settings are in force",
+            "Not all power settings are in effect",
             why="; ".join(report.problems),
-            hint="forge device power shows what is",
+            hint="forge device power shows the current settings",
         )
 
 
@@ -85,13 +87,13 @@ def _print_power(wanted_by: str, report: PowerReport) -> None:
         for gpu in report.gpus
     ]
     rows = [
-        ("mode in force", report.mode or "none"),
+        ("current mode", report.mode or "none"),
         ("modes", ", ".join(report.modes) or "none"),
         ("default mode", report.default_mode or "none"),
         *limits,
-        ("wanted", ", ".join(wanted) or "nothing"),
-        ("wanted by", wanted_by),
-        *(("to be run", command) for command in report.commands),
+        ("configured", ", ".join(wanted) or "nothing"),
+        ("configured by", wanted_by),
+        *(("to run", command) for command in report.commands),
         *(("problem", problem) for problem in report.problems),
     ]
     print_table(("", ""), rows)
@@ -108,5 +110,5 @@ def _profiles(project_dir: Path | None) -> dict[str, Profile]:
     try:
         folder = open_project(project_dir).profiles
     except ConfigurationError:
-        folder = origin("profiles")  # a device has no project; the wheel brings the profiles
+        folder = origin("profiles")  # a device has no project; the wheel contains the profiles
     return {name: profiles.load(name, folder).profile for name in profiles.names(folder)}

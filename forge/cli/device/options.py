@@ -1,4 +1,4 @@
-"""What several commands of `forge device` take."""
+"""Options shared by several commands of `forge device`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ state_option = click.option(
     default="/var/lib/forge",
     envvar="FORGE_STATE",
     show_default=True,
-    help="The device's state folder.",
+    help="State folder of the device.",
 )
 profile_option = click.option(
-    "--profile", envvar="HARDWARE_PROFILE", help="Profile by name instead of by the hardware."
+    "--profile",
+    envvar="HARDWARE_PROFILE",
+    help="Use this profile instead of the one that matches the hardware.",
 )

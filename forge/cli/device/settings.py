@@ -17,7 +17,7 @@ _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 class Rate(click.ParamType[int]):
-    """Bytes a second: a number, with k, M or G for 1000, 1000² or 1000³ times as many."""
+    """Rate in bytes per second: a number, optionally with k, M or G for powers of 1000."""
 
     name = "rate"
 
@@ -26,31 +26,39 @@ class Rate(click.ParamType[int]):
     ) -> int:
         if isinstance(value, int):
             return value
-        from forge.device.slots import LEAST_RATE
+        from forge.device.state.settings import LEAST_RATE
 
         found = re.fullmatch(r"(\d{1,12})([kKMG]?)", str(value))
         rate = int(found[1]) * _UNITS[found[2].lower()] if found else 0
         if rate < LEAST_RATE:
-            self.fail(f"{value!r} is not a rate of 1024 or more, like 500k or 2M", param, ctx)
+            self.fail(
+                f"{value!r} is not a valid rate: use at least 1024, for example 500k or 2M",
+                param,
+                ctx,
+            )
         return rate
 
 
 @click.command()
-@click.option("--store", "store_url", required=True, envvar="FORGE_STORE", help="The store's URL.")
+@click.option("--store", "store_url", required=True, envvar="FORGE_STORE", help="URL of the store.")
 @click.option(
     "--mirror",
     "mirrors",
     multiple=True,
-    help="Another place of the same store, asked where --store fails. May be repeated.",
+    help="Mirror of the store, used when --store fails. Repeatable.",
 )
-@click.option("--limit-rate", type=Rate(), help="The most bytes a second for updates: 500k, 2M.")
+@click.option(
+    "--limit-rate",
+    type=Rate(),
+    help="Download updates at no more than this many bytes per second, e.g. 500k or 2M.",
+)
 @click.option(
     "--root",
     required=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The trusted root.json, brought here by a way you trust.",
+    help="Trusted root.json, copied to this machine over a trusted channel.",
 )
-@click.option("--name", required=True, help="Name of the bundle.")
+@click.option("--name", required=True, help="Bundle name.")
 @click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
 @profile_option
 @state_option
@@ -67,7 +75,7 @@ def provision(
     state: Path,
     as_json: bool,
 ) -> None:
-    """Write down where updates come from and whom to trust. May be repeated.
+    """Configure where updates come from and which root to trust. Safe to repeat.
 
     \b
     forge device provision --store s3://bundles/prod --root root.json --name smollm2
@@ -84,4 +92,4 @@ def provision(
         print_json({"state": str(state), **made.model_dump(mode="json")})
         return
     click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
-    click.echo(f"next: forge device run --state {state}")
+    click.echo(f"Next: forge device run --state {state}")

@@ -13,46 +13,58 @@ __all__ = ["rollback", "verify"]
 
 
 @click.command()
-@click.option("--release", is_flag=True, help="Let what was gone back from be installed again.")
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Is kept.")
+@click.option("--unhold", is_flag=True, help="Allow the held release to be installed again.")
+@click.option("--release", "unhold_alias", is_flag=True, hidden=True)  # its name until 0.1
+@click.option(
+    "--reason",
+    default="rolled back by hand",
+    show_default=True,
+    help="Reason recorded in the history.",
+)
 @state_option
 @json_option
-def rollback(reason: str, state: Path, *, release: bool, as_json: bool) -> None:
-    """Go back to what served before the last update, if it still answers as it should.
+def rollback(reason: str, state: Path, *, unhold: bool, unhold_alias: bool, as_json: bool) -> None:
+    """Roll back to the previous release, if its probe still passes.
 
-    What is gone back from is held: it is not installed again until a newer one comes, or until
-    --release.
+    The release that is rolled back is held: it is not installed again until a newer one is
+    published, or until --unhold.
 
     \b
     forge device rollback --reason "answers are too slow"
-    forge device rollback --release
+    forge device rollback --unhold
     """  # noqa: D301
-    from forge.device import upkeep
+    from forge.device import maintenance
+    from forge.device.telemetry import logs
 
-    lift, back = upkeep.release, upkeep.rollback
-    found = lift(state, say=_say) if release else back(state, reason, say=_say)
+    logs.configure()
+    if unhold or unhold_alias:
+        found = maintenance.unhold(state)
+    else:
+        found = maintenance.rollback(state, reason)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    click.echo(f"{state} has {found.release} in slot {found.slot}")
+    click.echo(f"{state}: {found.release} is active in slot {found.slot}")
     if found.held:
-        click.echo(f"held back: {found.held.release}; forge device rollback --release lifts that")
+        click.echo(f"Held: {found.held.release}. To allow it again: forge device rollback --unhold")
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Fetch what is damaged; no agent may run.")
+@click.option("--repair", is_flag=True, help="Download damaged files again. Stop the agent first.")
 @state_option
 @json_option
 def verify(state: Path, *, repair: bool, as_json: bool) -> None:
-    """Read every byte of both slots and compare it with what was verified when it was fetched.
+    """Check the digests of all files in both slots.
 
     \b
     forge device verify
     forge device verify --repair
     """  # noqa: D301
-    from forge.device import upkeep
+    from forge.device import maintenance
+    from forge.device.telemetry import logs
 
-    found = upkeep.verify(state, repair=repair, say=_say)
+    logs.configure()
+    found = maintenance.verify(state, repair=repair)
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])
         return
@@ -60,13 +72,9 @@ def verify(state: Path, *, repair: bool, as_json: bool) -> None:
         (
             one.slot,
             str(one.release),
-            "repaired" if one.repaired else "whole",
+            "repaired" if one.repaired else "intact",
             "; ".join(one.damages),
         )
         for one in found
     ]
-    print_table(("slot", "release", "is", "was damaged"), rows)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+    print_table(("slot", "release", "state", "damage"), rows)

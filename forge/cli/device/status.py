@@ -11,7 +11,7 @@ from forge.cli.common import json_option, print_json, print_table
 from forge.cli.device.options import state_option
 
 if TYPE_CHECKING:
-    from forge.device.report import DeviceStatus
+    from forge.device.telemetry.status import DeviceStatus
 
 __all__ = ["history", "status"]
 
@@ -20,7 +20,7 @@ __all__ = ["history", "status"]
 @state_option
 @json_option
 def status(state: Path, *, as_json: bool) -> None:
-    """Say what the device serves, what it last looked at, and every rollback with its reason.
+    """Show the active release, update checks and rollbacks.
 
     \b
     forge device status
@@ -33,7 +33,7 @@ def status(state: Path, *, as_json: bool) -> None:
         print_json(found.model_dump(mode="json"))
         return
     agent = found.agent
-    look = agent.look if agent else None
+    check = agent.look if agent else None
     rows = [
         ("follows", f"{found.name} {found.channel} from {found.store_url}"),
         *_places(found),
@@ -41,20 +41,20 @@ def status(state: Path, *, as_json: bool) -> None:
         ("serves", f"{found.release} from slot {found.slot}" if found.release else "nothing yet"),
         ("agent", f"pid {agent.pid}, {agent.url or 'no API'}" if agent else "not running"),
     ]
-    if look:
-        rows.append(("last look", f"{look.at} {look.error or look.offered or ''}"))
-        rows += [("does not fit", refusal) for refusal in look.refusals]
-        rows += [("warning", warning) for warning in look.warnings]
-    rows += [("went back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
+    if check:
+        rows.append(("last check", f"{check.at} {check.error or check.offered or ''}"))
+        rows += [("does not fit", refusal) for refusal in check.refusals]
+        rows += [("warning", warning) for warning in check.warnings]
+    rows += [("rolled back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
     if found.previous:
-        rows.append(("can go back to", str(found.previous)))
+        rows.append(("previous", str(found.previous)))
     if found.held:
-        rows.append(("held back", f"{found.held.release}: {found.held.reason}"))
+        rows.append(("held", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)
 
 
 def _places(found: DeviceStatus) -> list[tuple[str, str]]:
-    """Rows of the store and its mirrors, with what the running agent knows of them."""
+    """Return a row for the store and each mirror, with the failures that the agent counted."""
     if not found.mirrors:
         return []
     seen = dict(enumerate(found.look.places)) if found.look else {}
@@ -71,19 +71,19 @@ def _places(found: DeviceStatus) -> list[tuple[str, str]]:
 @state_option
 @json_option
 def history(state: Path, *, as_json: bool) -> None:
-    """Say what was installed, kept, gone back from and repaired, and why. The newest is last.
+    """Show installations, rollbacks and repairs, newest last.
 
     \b
     forge device history
     forge device history --json
     """  # noqa: D301
-    from forge.device import upkeep
+    from forge.device import maintenance
 
-    found = upkeep.history(state)
+    found = maintenance.history(state)
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])
         return
     rows = [
         (one.at, one.event, str(one.release or ""), one.slot or "", one.reason) for one in found
     ]
-    print_table(("when", "what", "release", "slot", "why"), rows)
+    print_table(("time", "event", "release", "slot", "reason"), rows)

@@ -1,0 +1,1 @@
+"""Commands of the image steps; the key of a step follows the imports of its module."""
