@@ -1,4 +1,4 @@
-"""docs/adding-a-builder.md, followed to the letter in a copy of this repository."""
+"""docs/how-to/add-a-builder.md, followed to the letter in a copy of this repository."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "adding-a-builder.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "add-a-builder.md").read_text(encoding="utf-8")
 FILE = re.compile(r"`([\w./-]+)`[^\n]*:\n\n```\w+\n(.*?)```", re.DOTALL)
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -72,4 +72,4 @@ def test_new_builder_refuses_what_it_does_not_know_at_planning_time(copy: Path) 
     url = f"file:/nowhere#sha256={'0' * 64}&architecture=gpt2"
     done = forge(copy, f"forge plan release --profile llama --model {url}")
     assert done.returncode == 3
-    assert "Builder llama-cpp of profile 'llama' knows no 'gpt2' models" in done.stderr
+    assert "Builder llama-cpp of profile 'llama' does not support 'gpt2' models" in done.stderr

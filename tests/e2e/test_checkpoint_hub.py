@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from forge import checkpoint, environments
+from forge import environments
+from forge.checkpoint.fetch import fetch
 from forge.errors import ConfigurationError
 
 pytestmark = pytest.mark.network
@@ -68,6 +69,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield os.environ | {
             "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
             "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",  # tools that are imported in this process set it
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_XET": "1",
         }
@@ -88,7 +90,7 @@ def test_hub_repository_is_fetched_at_its_commit_and_verified(
     output.mkdir()
     pin = hashlib.sha256(FILES["model.safetensors"]).hexdigest()
     url = f"hf:org/tiny@{COMMIT}?path=*.safetensors#sha256={pin}"
-    assert checkpoint.fetch(url, output, environment=environment, hf_tool=hf) == pin
+    assert fetch(url, output, environment=environment, hf_tool=hf) == pin
     assert [path.name for path in output.iterdir()] == ["model.safetensors"]
 
 
@@ -99,5 +101,5 @@ def test_hub_repository_that_is_not_there_is_refused(
     output.mkdir()
     url = f"hf:org/other@{COMMIT}"
     with pytest.raises(ConfigurationError, match="could not be fetched"):
-        checkpoint.fetch(url, output, environment=environment, hf_tool=hf)
+        fetch(url, output, environment=environment, hf_tool=hf)
     assert list(output.iterdir()) == []

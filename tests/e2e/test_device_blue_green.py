@@ -15,16 +15,16 @@ import httpx
 import pytest
 
 from forge.bundle import Operating
-from forge.device.facts import collect
-from forge.device.hardware import parse
-from forge.device.heat import HeatReport
-from forge.device.upkeep import rollback
+from forge.device.hardware.facts import collect
+from forge.device.hardware.inventory import parse
+from forge.device.maintenance import rollback
+from forge.device.thermal.monitor import ThermalReport
 from forge.errors import FitError
-from forge.profiles import Power, Thermal
-from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+from forge.profiles import PowerSection, ThermalSection
+from tests.support.device_world import Agent, Device, Says, World, triton_processes
 from tests.support.traffic import Traffic
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 
 def says(words: str, **changes: Any) -> Says:
@@ -90,6 +90,7 @@ class Stream(threading.Thread):
                 self.begun.set()
 
 
+@pytest.mark.real_triton
 def test_no_request_fails_through_an_update_and_a_rollback(
     world: World, device: Device, agent: Agent
 ) -> None:
@@ -98,7 +99,7 @@ def test_no_request_fails_through_an_update_and_a_rollback(
         world.publish("1.1.0", SECOND)
         traffic.wait(lambda so_far: "1.1.0" in so_far.versions())
         wait_for_one_triton(device)
-        rollback(device.state, "too slow", say=lambda _text: None)
+        rollback(device.state, "too slow")
         returned = len(traffic.outcomes)
         traffic.wait(lambda so_far: so_far.outcomes[-1].version == "1.0.0")
         traffic.wait(lambda so_far: len(so_far.outcomes) > returned + 20)
@@ -115,7 +116,7 @@ def test_in_a_swap_each_refusal_is_a_503_that_says_why(
     with Traffic.on(agent.url) as traffic:
         world.publish("1.1.0", replace(SECOND, activation="swap"))
         traffic.wait(lambda so_far: "1.1.0" in so_far.versions())
-        rollback(device.state, "too slow", say=lambda _text: None)
+        rollback(device.state, "too slow")
         traffic.wait(lambda so_far: so_far.outcomes[-1].version == "1.0.0")
     check_right(traffic)
     assert traffic.failed
@@ -180,11 +181,11 @@ def test_limits_of_a_bundle_hold_from_the_switch_on_and_not_before(
 ) -> None:
     def most() -> int | None:
         report = httpx.get(f"{agent.url}/v1/hardware", trust_env=False).json()
-        return HeatReport.model_validate(report["heat"]).most
+        return ThermalReport.model_validate(report["heat"]).most
 
     operating = Operating(
-        power=Power(mode=None, limit_w=None, lock_clocks=False),
-        thermal=Thermal(throttle_c=83, critical_c=90, batch_floor=1),
+        power=PowerSection(mode=None, limit_w=None, lock_clocks=False),
+        thermal=ThermalSection(throttle_c=83, critical_c=90, batch_floor=1),
     )
     world.publish("1.1.0", says("Berlin"), operating=operating)
     agent.wait(lambda status: bool(status.bad))
@@ -202,7 +203,9 @@ def test_a_machine_without_room_for_both_refuses_before_any_download(
     assert total is not None
     memory_mib = total * 2 // 3
     world.publish("1.1.0", SECOND, memory_mib=memory_mib)
-    with pytest.raises(FitError, match=rf"blue-green and needs {memory_mib} MiB of memory beside"):
+    with pytest.raises(
+        FitError, match=rf"blue-green and needs {memory_mib} MiB of memory in addition"
+    ):
         device.once()
     assert device.status.release is not None
     assert device.status.release.version == "1.0.0"

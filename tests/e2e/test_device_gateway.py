@@ -16,18 +16,21 @@ import httpx
 import pytest
 
 from forge.bundle import Operating
-from forge.device.admission import QueueRules
-from forge.profiles import Power, Thermal
-from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+from forge.device.gateway.config import QueueRules
+from forge.profiles import PowerSection, ThermalSection
+from tests.support.device_world import Agent, Device, Says, World, triton_processes
+from tests.support.scrape import scrape
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.real_triton]
 
 WORDS = " ".join(f"Paris{number}" for number in range(200))
 PAUSE_S = 0.05
 MOST = 4  # requests that the bundle decodes together
 OPERATING = Operating(
-    power=Power(mode=None, limit_w=None, lock_clocks=False),
-    thermal=Thermal(throttle_c=140, critical_c=149, batch_floor=1),  # hotter than any machine here
+    power=PowerSection(mode=None, limit_w=None, lock_clocks=False),
+    thermal=ThermalSection(
+        throttle_c=140, critical_c=149, batch_floor=1
+    ),  # hotter than any machine here
 )
 
 
@@ -102,21 +105,25 @@ def test_no_more_than_the_bundle_decodes_together_reach_triton(
         assert [next(lines) for lines in held] == ["event: token"] * MOST
         for number in range(queue):
             stack.enter_context(asked(agent, f"waits-{number}"))
-        wait_for(lambda: f"forge_device_requests_waiting {queue}\n" in metrics(agent))
+        wait_for(lambda: metrics(agent)["forge_device_requests_waiting"] == queue)
         body = {"prompt": "France?", "stream": True}
         refused = httpx.post(f"{agent.url}/v1/inference", json=body, trust_env=False)
         assert list(cancelled.glob("waits-*")) == []  # none of them has reached the model
     assert refused.status_code == 429
-    assert refused.json()["error"]["message"].startswith(f"The device may answer {MOST} at once")
+    assert refused.json()["error"]["message"] == (
+        f"The queue is full: {MOST} requests are in progress (limit {MOST}), {queue} wait"
+        f" (limit {queue})"
+    )
     assert int(refused.headers["retry-after"]) >= 1
-    wait_for(lambda: "forge_device_requests_waiting 0\n" in metrics(agent))
-    assert 'forge_device_requests_total{code="429"} 1\n' in metrics(agent)
+    wait_for(lambda: metrics(agent)["forge_device_requests_waiting"] == 0)
+    assert metrics(agent)['forge_device_requests_total{code="429"}'] == 1
 
 
-def metrics(agent: Agent) -> str:
-    return httpx.get(f"{agent.url}/metrics", trust_env=False).text
+def metrics(agent: Agent) -> dict[str, float]:
+    return scrape(httpx.get(f"{agent.url}/metrics", trust_env=False).text)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("mode", ["whole", "stream"])
 def test_a_client_that_goes_away_stops_the_model(agent: Agent, cancelled: Path, mode: str) -> None:
     name = f"request-{mode}"

@@ -17,23 +17,23 @@ from pathlib import Path
 import httpx
 import pytest
 
-from forge.device.admission import QueueRules
-from forge.device.answers import Triton
-from forge.device.gateway import GatewayRules, create_app
-from forge.device.heat import HeatGuard
-from forge.device.journal import Release
-from forge.device.limit import Limit
-from forge.device.live import Live, Serving
-from forge.device.service import http_server
-from forge.device.thermal import read
-from forge.profiles import Thermal
+from forge.device.gateway.app import create_app
+from forge.device.gateway.config import GatewayConfig, QueueRules
+from forge.device.gateway.server import http_server
+from forge.device.gateway.triton_backend import TritonBackend
+from forge.device.shared.concurrency import ConcurrencyLimit
+from forge.device.shared.release import Release
+from forge.device.shared.upstream import ActiveServer, Upstream
+from forge.device.thermal.monitor import ThermalMonitor
+from forge.device.thermal.sensors import read
+from forge.profiles import ThermalSection
 from tests.support.counting_triton import CountingTriton
 
 MOST = 8
 CLIENTS = 16
-NO_QUEUE = GatewayRules(QueueRules(per_place=0))  # so that the reason is told at once
+NO_QUEUE = GatewayConfig(queue=QueueRules(per_place=0))  # so that the reason is told at once
 FASTER = 50.0
-THERMAL = Thermal(throttle_c=83, critical_c=90, batch_floor=2)
+THERMAL = ThermalSection(throttle_c=83, critical_c=90, batch_floor=2)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Device:
     """A gateway whose governor looks at files."""
 
     zone: Path
-    guard: HeatGuard
+    guard: ThermalMonitor
     triton: CountingTriton
     clients: Clients
 
@@ -109,10 +109,10 @@ def wait_for(condition: Callable[[], bool], said: Callable[[], str]) -> None:
 
 
 @contextlib.contextmanager
-def gateway(live: Live, guard: HeatGuard) -> Iterator[str]:
+def gateway(upstream: Upstream, guard: ThermalMonitor) -> Iterator[str]:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    app = create_app(live, Triton(), guard.report, guard.limit, NO_QUEUE)
+    app = create_app(upstream, TritonBackend(), guard.report, guard.limit, NO_QUEUE)
     server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -130,17 +130,17 @@ def device(tmp_path: Path) -> Iterator[Device]:
     zone.mkdir(parents=True)
     (zone / "type").write_text("tj-thermal\n")
     (zone / "temp").write_text("45000\n")
-    guard = HeatGuard(
-        Limit(),
+    guard = ThermalMonitor(
+        ConcurrencyLimit(),
         "jetson",
-        look=lambda: read("jetson", tmp_path),
+        read_sensors=lambda: read("jetson", tmp_path),
         period_s=2.0 / FASTER,
         clock=lambda: time.monotonic() * FASTER,
     )
     guard.govern(THERMAL, MOST)
-    triton, live = CountingTriton(), Live()
-    with triton.running() as behind, guard.running(), gateway(live, guard) as url:
-        live.set(serving(behind))
+    triton, upstream = CountingTriton(), Upstream()
+    with triton.running() as behind, guard.running(), gateway(upstream, guard) as url:
+        upstream.set(serving(behind))
         clients = Clients(url)
         threads = [threading.Thread(target=clients.ask) for _ in range(CLIENTS)]
         for thread in threads:
@@ -153,9 +153,9 @@ def device(tmp_path: Path) -> Iterator[Device]:
                 thread.join()
 
 
-def serving(url: str) -> Serving:
+def serving(url: str) -> ActiveServer:
     release = Release(name="llm", version="1.0.0", profile="jetson", manifest="0" * 64)
-    return Serving(
+    return ActiveServer(
         url=url,
         model="llm",
         slot="a",
@@ -188,4 +188,4 @@ def test_a_lost_sensor_halves_what_reaches_triton(device: Device) -> None:
     device.serves(MOST)
     device.heat(None)
     device.serves(MOST // 2)
-    assert any("no temperature can be read" in reason for reason in device.clients.reasons)
+    assert any("can no longer be read" in reason for reason in device.clients.reasons)

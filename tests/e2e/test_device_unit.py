@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.device_world import World
+from tests.support.device_world import World
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "systemd" / "forge-device.service"
 
@@ -45,6 +45,7 @@ def allowed() -> set[str]:
     return found
 
 
+@pytest.mark.sample
 def test_one_update_makes_no_system_call_that_the_unit_refuses(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.publish("1.0.0")

@@ -12,10 +12,10 @@ import pytest
 
 from forge import device as api
 from forge.errors import FitError, RolledBackError
-from forge.profiles import Probe
-from tests.e2e.device_world import Says, World, triton_processes
+from forge.profiles import ProbeSection
+from tests.support.device_world import Says, World, triton_processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+@pytest.mark.real_triton
 def test_a_device_installs_serves_and_stops_without_a_trace(world: World) -> None:
     world.publish("1.0.0")
     device = world.device()
@@ -53,19 +54,45 @@ def test_once_installs_probes_and_serves_nothing_afterwards(world: World) -> Non
     assert triton_processes(device.state) == []
 
 
-def test_an_update_goes_to_the_other_slot_and_fetches_what_changed(world: World) -> None:
+@pytest.mark.real_triton
+def test_an_update_goes_to_the_other_slot_and_fetches_what_changed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.publish("1.0.0")
     device = world.device()
     device.once()
     second = world.publish("1.1.0", Says(words="It is Paris"))
-    said: list[str] = []
-    api.run(device.state, once=True, say=said.append)
+    with caplog.at_level("INFO", "forge"):
+        api.run(device.state, once=True)
     assert device.home.current() == "b"
-    fetched = next(int(line.split()[6]) for line in said if "bytes fetched" in line)
+    fetched = next(int(line.split()[6]) for line in caplog.messages if "bytes fetched" in line)
     assert fetched < second.tree.size / 10
     assert not list(device.home.tmp.iterdir())
 
 
+@pytest.mark.real_triton
+def test_a_bundle_whose_model_agrees_with_its_receipt_is_installed(world: World) -> None:
+    world.publish("1.0.0", Says(scores=(-1.01, -2.02, -2.97)))
+    device = world.device()
+    device.once()
+    assert device.status.state == "idle"
+    assert device.home.current() == "a"
+
+
+def test_a_bundle_that_says_paris_and_computes_something_else_is_rolled_back(
+    world: World,
+) -> None:
+    world.publish("1.0.0", Says(scores=(-1.0, -2.0, -3.0)))
+    device = world.device()
+    device.once()
+    world.publish("1.1.0", Says(scores=(-4.0, -2.0, -9.0)))
+    with pytest.raises(RolledBackError) as caught:
+        device.once()
+    assert "does not compute what its engine computed when it was built" in str(caught.value)
+    assert device.home.current() == "a"
+
+
+@pytest.mark.real_triton
 def test_a_bundle_that_answers_wrongly_is_rolled_back_and_the_old_one_serves(
     world: World,
 ) -> None:
@@ -92,17 +119,17 @@ def test_a_bundle_that_answers_wrongly_is_rolled_back_and_the_old_one_serves(
     ("floor", "reason"),
     [
         (
-            Probe(ttft_ms_max=None, output_tokens_per_s_min=50),
+            ProbeSection(ttft_ms_max=None, output_tokens_per_s_min=50),
             r"3: [\d.]+ tokens/s, at least 50 tok",
         ),
         (
-            Probe(ttft_ms_max=0.01, output_tokens_per_s_min=None),
+            ProbeSection(ttft_ms_max=0.01, output_tokens_per_s_min=None),
             r"ms to the first .*allowed 0\.01 ms",
         ),
     ],
 )
 def test_a_bundle_that_answers_rightly_but_too_slowly_is_rolled_back(
-    world: World, floor: Probe, reason: str
+    world: World, floor: ProbeSection, reason: str
 ) -> None:
     world.publish("1.0.0")
     device = world.device()
@@ -184,19 +211,20 @@ def test_a_device_whose_publisher_lost_every_key_is_given_a_new_root(tmp_path: P
     assert device.status.previous is not None  # the slots stay
 
 
+@pytest.mark.real_triton
 def test_running_the_agent_loads_nothing_of_the_build_side(world: World) -> None:
     world.publish("1.0.0")
     program = (
         "import sys; from pathlib import Path; from forge import device;"
         "device.run(Path(sys.argv[1]), once=True);"
-        "import forge.device.gateway, uvicorn; print('\\n'.join(sys.modules))"
+        "import forge.device.gateway.app, uvicorn; print('\\n'.join(sys.modules))"
     )
     state = str(world.device().state)
     done = subprocess.run(
         [sys.executable, "-c", program, state], capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert {"forge.trust.client", "forge.store.store", "fastapi"} <= loaded
+    assert {"forge.trust.client", "forge.store.store", "starlette"} <= loaded
     # securesystemslib itself imports boto3, sigstore rich and click, where they are installed.
     build_side = ("builders", "plan", "project", "runners", "release", "store.s3")
     forbidden = {"dagger", "jinja2", *(f"forge.{name}" for name in build_side)}

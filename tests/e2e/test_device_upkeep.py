@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,14 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from forge.device import upkeep
-from forge.device.facts import collect
-from forge.device.hardware import parse
-from forge.device.updater import Updater
+from forge.device import maintenance
+from forge.device.hardware.facts import collect
+from forge.device.hardware.inventory import parse
+from forge.device.state.settings import read_settings
+from forge.device.update.updater import Updater
 from forge.errors import RolledBackError, UsageError
-from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+from tests.support.device_world import Agent, Device, Says, World, triton_processes
+from tests.support.scrape import scrape
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 
 def quiet(_text: str) -> None:
@@ -59,6 +60,7 @@ def kill_server(agent: Agent, device: Device) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.real_triton
 def test_three_crashes_go_back_to_the_other_slot_and_the_release_counts_as_bad(
     device: Device,
 ) -> None:
@@ -70,13 +72,14 @@ def test_three_crashes_go_back_to_the_other_slot_and_the_release_counts_as_bad(
         assert agent.ask() == "Paris of old"
     [verdict] = device.status.bad
     assert verdict.release.version == "1.1.0"
-    assert "its server ended 3 times in a row" in verdict.reason
-    events = [one.event for one in upkeep.history(device.state)]
+    assert "its server exited 3 times in a row" in verdict.reason
+    events = [one.event for one in maintenance.history(device.state)]
     assert events[-5:] == ["crashed", "crashed", "crashed", "going-back", "went-back"]
     device.once()
     assert device.home.current() == "a"  # it is not installed again
 
 
+@pytest.mark.real_triton
 def test_going_back_by_hand_while_the_agent_runs_holds_the_release(
     world: World, device: Device
 ) -> None:
@@ -101,7 +104,7 @@ def test_going_back_by_hand_while_the_agent_runs_holds_the_release(
 
 
 def test_going_back_by_hand_without_an_agent_is_done_at_once(device: Device) -> None:
-    found = upkeep.rollback(device.state, "too slow", say=quiet)
+    found = maintenance.rollback(device.state, "too slow")
     assert (found.slot, device.home.current()) == ("a", "a")
     assert triton_processes(device.state) == []
     device.once()
@@ -114,7 +117,7 @@ def test_going_back_by_hand_without_an_agent_is_done_at_once(device: Device) -> 
 
 def test_going_back_without_a_store_works(world: World, device: Device) -> None:
     (world.folder / "store").rename(world.folder / "elsewhere")
-    assert upkeep.rollback(device.state, "too slow", say=quiet).slot == "a"
+    assert maintenance.rollback(device.state, "too slow").slot == "a"
 
 
 def test_a_device_with_one_release_has_nothing_to_go_back_to(world: World) -> None:
@@ -122,24 +125,24 @@ def test_a_device_with_one_release_has_nothing_to_go_back_to(world: World) -> No
     device = world.device()
     device.once()
     with pytest.raises(UsageError, match="nothing to go back to") as caught:
-        upkeep.rollback(device.state, "why not", say=quiet)
+        maintenance.rollback(device.state, "why not")
     assert caught.value.exit_code == 2
     with pytest.raises(UsageError, match="No release is held back"):
-        upkeep.release(device.state, say=quiet)
+        maintenance.unhold(device.state)
     assert not (device.state / "asked.json").exists()
 
 
 def test_a_slot_that_answers_wrongly_now_is_not_gone_back_to(device: Device) -> None:
-    engine = device.home.tree("a") / "models" / "llm" / "1" / "engine" / "answer.json"
+    engine = device.home.slots.tree("a") / "models" / "llm" / "1" / "engine" / "answer.json"
     engine.chmod(0o644)
     engine.write_text(engine.read_text().replace("Paris of old", "Rome"))
     with pytest.raises(RolledBackError, match="Rome"):
-        upkeep.rollback(device.state, "too slow", say=quiet)
+        maintenance.rollback(device.state, "too slow")
     assert device.home.current() == "b"
     assert device.status.held is None
     # The slot was damaged and is healed, so it may be gone back to now.
     assert device.status.bad == ()
-    assert upkeep.rollback(device.state, "too slow", say=quiet).slot == "a"
+    assert maintenance.rollback(device.state, "too slow").slot == "a"
 
 
 def test_events_are_json_lines_as_they_happen(world: World, tmp_path: Path) -> None:
@@ -168,27 +171,25 @@ def test_metrics_count_what_happens(world: World) -> None:
         httpx.post(f"{agent.url}/v1/inference", json={}, trust_env=False)
         response = httpx.get(f"{agent.url}/metrics", trust_env=False)
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    numbers = dict(
-        line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#")
-    )
-    assert numbers['forge_device_requests_total{code="200"}'] == "2"
-    assert numbers['forge_device_requests_total{code="422"}'] == "1"
-    assert numbers['forge_device_events_total{event="committed"}'] == "1"
-    assert numbers['forge_device_state{state="idle"}'] == "1"
-    assert int(numbers["forge_device_fetched_bytes_total"]) > 0
-    assert numbers["forge_device_ready"] == "1"
+    numbers = scrape(response.text)
+    assert numbers['forge_device_requests_total{code="200"}'] == 2
+    assert numbers['forge_device_requests_total{code="422"}'] == 1
+    assert numbers['forge_device_events_total{event="committed"}'] == 1
+    assert numbers['forge_device_state{state="idle"}'] == 1
+    assert numbers["forge_device_fetched_bytes_total"] > 0
+    assert numbers["forge_device_ready"] == 1
+    assert numbers["forge_device_time_to_first_token_seconds_count"] == 2
+    assert numbers['forge_device_request_seconds_count{outcome="complete"}'] == 2
     info = next(name for name in numbers if name.startswith("forge_device_info"))
     assert 'version="1.0.0"' in info
     assert 'slot="a"' in info
-    for line in response.text.splitlines():
-        assert re.fullmatch(r'# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? [\d.]+', line), line
 
 
 def test_what_is_installed_is_not_asked_for_its_space_again(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provisioned, root = device.home.provisioned()
+    provisioned, root = read_settings(device.home.path)
     updater = Updater(device.home, provisioned, root, parse(collect()))
     monkeypatch.setattr(type(device.home), "free_mib", lambda _home: 1)
-    assert [str(one) for one in updater.look().refusals] != []
-    assert updater.look(device.home.journal().active_release).refusals == ()
+    assert [str(one) for one in updater.check_channel().refusals] != []
+    assert updater.check_channel(device.home.journal().active_release).refusals == ()

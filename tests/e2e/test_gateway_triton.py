@@ -9,24 +9,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import openai
 import pytest
 from openai import OpenAI
 
-from forge.device.admission import Admission, QueueRules
-from forge.device.answers import Triton
-from forge.device.api_keys import ApiKeys
-from forge.device.gateway import GatewayRules, create_app
-from forge.device.limit import Limit
-from forge.device.live import Live
-from forge.serving.server import TritonServer
+from forge.device.gateway.admission import Admission
+from forge.device.gateway.api_keys import ApiKeys, Keys
+from forge.device.gateway.app import create_app
+from forge.device.gateway.config import GatewayConfig, QueueRules
+from forge.device.gateway.triton_backend import TritonBackend
+from forge.device.shared.concurrency import ConcurrencyLimit
+from forge.device.shared.upstream import Upstream
+from forge.serving.triton.server import TritonServer
 from tests.support.gateway import Nothing, listening, serving_at
 from tests.support.plain_model import plain_tree
 from tests.support.serving import running
@@ -41,7 +44,7 @@ class Served:
     """A gateway, and what of it a test may turn."""
 
     url: str
-    limit: Limit
+    limit: ConcurrencyLimit
     admission: Admission
 
     def ask(self, *, stream: bool = False, **wanted: Any) -> httpx.Response:
@@ -60,11 +63,13 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
 
 
 @contextlib.contextmanager
-def gateway(triton: TritonServer, rules: GatewayRules | None = None) -> Iterator[Served]:
-    live, limit = Live(), Limit(PLACES, "the batch of the bundle")
-    app = create_app(live, Triton(), Nothing, limit, rules)
+def gateway(
+    triton: TritonServer, config: GatewayConfig | None = None, keys: Keys | None = None
+) -> Iterator[Served]:
+    upstream, limit = Upstream(), ConcurrencyLimit(PLACES, "the batch of the bundle")
+    app = create_app(upstream, TritonBackend(), Nothing, limit, config, keys)
     with listening(app) as url:
-        live.set(serving_at(triton.url))
+        upstream.set(serving_at(triton.url))
         yield Served(url, limit, app.state.admission)
 
 
@@ -103,6 +108,7 @@ def test_a_model_that_fails_before_its_first_token_is_the_devices_fault(
     assert caught.value.status_code == 502
 
 
+@pytest.mark.sample
 def test_what_the_model_refuses_is_the_askers_fault(served: Served) -> None:
     response = served.ask(words=0, error="Refused: The prompt has 99 tokens")
     assert response.status_code == 422
@@ -139,6 +145,7 @@ def test_an_error_event_inside_a_stream_of_triton_is_passed_on(served: Served) -
                 list(create())
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("places", [1, 3])
 def test_never_more_reach_triton_than_the_governor_allows(served: Served, places: int) -> None:
     """The model itself says how many are in it, with four times as many asking."""
@@ -165,7 +172,7 @@ def test_a_limit_that_falls_lets_nobody_in_until_enough_have_left(served: Served
 
 
 def test_an_answer_beyond_its_time_is_ended_and_the_model_stops(triton: TritonServer) -> None:
-    with gateway(triton, GatewayRules(limit_s=0.5)) as served:
+    with gateway(triton, GatewayConfig(limit_s=0.5)) as served:
         began = time.monotonic()
         assert served.ask(words=10_000, pause_s=0.01).status_code == 504
         streamed = served.ask(words=10_000, pause_s=0.01, stream=True)
@@ -176,7 +183,7 @@ def test_an_answer_beyond_its_time_is_ended_and_the_model_stops(triton: TritonSe
 
 
 def test_a_full_queue_says_429_and_when_to_come_back(triton: TritonServer) -> None:
-    rules = GatewayRules(QueueRules(per_place=1))
+    rules = GatewayConfig(queue=QueueRules(per_place=1))
     with gateway(triton, rules) as served, ThreadPoolExecutor(2) as pool:
         served.limit.set(1, "hot")
         held = [pool.submit(served.ask, words=100, pause_s=0.02) for _ in range(2)]
@@ -198,8 +205,8 @@ def test_a_triton_that_is_not_there_is_a_502(tmp_path_factory: pytest.TempPathFa
 
 
 def test_keys_let_openais_client_in_and_keep_others_out(triton: TritonServer) -> None:
-    rules = GatewayRules(keys=ApiKeys((hashlib.sha256(b"sk-device").digest(),)))
-    with gateway(triton, rules) as served, served.openai() as client:
+    keys = ApiKeys((hashlib.sha256(b"sk-device").digest(),))
+    with gateway(triton, keys=keys) as served, served.openai() as client:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
         with client.with_options(api_key="sk-device") as known:
@@ -207,3 +214,49 @@ def test_keys_let_openais_client_in_and_keep_others_out(triton: TritonServer) ->
             chunks = known.chat.completions.create(model="llm", messages=user(words=2), stream=True)
             text = "".join(one.choices[0].delta.content or "" for one in chunks)
             assert len(text.split()) == 2
+
+
+PREFILL_S = 0.5
+
+
+def hang_up(served: Served, **wanted: Any) -> None:
+    """Send a request and close the connection before its first token."""
+    address = urlsplit(served.url)
+    body = json.dumps({"prompt": json.dumps(wanted), "stream": True}).encode()
+    head = f"POST /v1/inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection((str(address.hostname), address.port or 0), 10) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        time.sleep(0.02)
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("clients", [1, 8, 16])
+def test_after_clients_that_hang_up_the_next_waits_for_one_prompt(
+    triton: TritonServer, clients: int
+) -> None:
+    """Triton itself tells a model of a closed connection only with its first response."""
+    with gateway(triton) as served:
+        for _ in range(clients):
+            hang_up(served, prefill_s=PREFILL_S, words=100)
+        began = time.monotonic()
+        assert served.ask(words=1, prefill_s=0).json()["text"].split() <= [str(PLACES)]
+        assert time.monotonic() - began < PREFILL_S + 0.2
+        wait_for(lambda: served.admission.counts.inside == 0)
+        assert served.ask(words=1).json()["text"].split() == ["1"]  # nothing else is in the model
+
+
+def test_readers_that_are_slow_hold_no_place(triton: TritonServer) -> None:
+    """The model says 2,000 words at once; nobody reads them."""
+    with gateway(triton) as served, contextlib.ExitStack() as stack:
+        served.limit.set(2, "as the test says")
+        body = {"prompt": json.dumps({"words": 2000}), "stream": True, "max_tokens": 1024}
+        slow = []
+        for _ in range(2):
+            client = stack.enter_context(httpx.Client(trust_env=False, timeout=60))
+            response = client.stream("POST", f"{served.url}/v1/inference", json=body)
+            slow.append(stack.enter_context(response).iter_bytes(64))
+        firsts = [next(one) for one in slow]
+        wait_for(lambda: served.admission.counts.inside == 0)
+        assert served.ask(words=1).json()["text"].split() == ["1"]
+        for first, rest in zip(firsts, slow, strict=True):
+            assert b"".join((first, *rest)).count(b"event: token") == 2000

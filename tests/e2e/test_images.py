@@ -20,10 +20,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 from forge.canonical import sha256
 from forge.images.documents import IMAGE_FILE, ImageDocument, sbom_file
 from forge.images.platforms import PLATFORMS, Platform
-from forge.release.sbom import parse_lock
+from forge.release.attest.sbom import parse_lock
 from forge.store import open_store
-from tests.e2e.chain.world import ROOT, World
 from tests.support import containers
+from tests.support.project_world import ROOT, World
 
 pytestmark = [
     pytest.mark.images,
@@ -63,9 +63,9 @@ class Pushed:
 
 
 @pytest.fixture(scope="module")
-def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+def pushed(module_folder: Path) -> Iterator[Pushed]:
     containers.skip_without_programs()
-    folder = tmp_path_factory.mktemp("images")
+    folder = module_folder
     with containers.storage(folder), containers.registry(folder) as server:
         base = containers.push_base(server, folder, "base")
         project = folder / "project"
@@ -108,7 +108,7 @@ def test_one_index_names_both_platforms_by_digest(pushed: Pushed) -> None:
 def test_emulation_is_warned_about_with_what_it_costs(pushed: Pushed) -> None:
     warnings = [line for line in pushed.said.splitlines() if ": building linux/" in line]
     assert len(warnings) == 1
-    assert "under emulation" in warnings[0]
+    assert "with qemu emulation" in warnings[0]
     assert "--runners" in warnings[0]
 
 
@@ -169,7 +169,9 @@ def test_sbom_of_each_platform_says_what_lies_in_its_image(pushed: Pushed) -> No
         bom = json.loads(data)
         assert bom["metadata"]["component"]["version"] == image.digest
         names = {component["name"] for component in bom["components"]}
-        locked = {one.name for one in parse_lock((ROOT / "requirements.lock").read_text())}
+        locked = {
+            one.name for one in parse_lock((ROOT / "requirements-device-s3.lock").read_text())
+        }
         assert names >= locked
 
 

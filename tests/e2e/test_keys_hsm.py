@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from forge.errors import UsageError
-from forge.release import keys as key_folder
-from forge.release.remote_keys import enrol
-from tests.unit.release.world import NOW, PASSPHRASE, World
+from forge.release.keys.kms import enrol
+from forge.release.lifecycle import keys as key_folder
+from tests.support.release_world import NOW, PASSPHRASE, World
 
 pkcs11 = pytest.importorskip("pkcs11")
 MODULES = sorted(Path("/usr/lib").glob("**/softhsm/libsofthsm2.so"))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError, UsageError
-from forge.release import keys as key_folder
-from forge.release.keyring import Keyring
-from forge.release.remote_keys import enrol
+from forge.release.keys.keyring import Keyring
+from forge.release.keys.kms import enrol
+from forge.release.lifecycle import keys as key_folder
 from forge.trust.proofs import verify_model_signature, verify_provenance
 from tests.support.kms import Kms, kms, running
-from tests.unit.release.world import NOW, PASSPHRASE, World
+from tests.support.release_world import NOW, PASSPHRASE, World
 
 __all__ = ["kms"]
 
@@ -144,7 +144,7 @@ def test_key_that_cannot_do_it_is_refused(kms: Kms, kind: str, role: str, said: 
 
 @pytest.mark.parametrize(
     ("uri", "said"),
-    [("awskms:alias/nobody-made-it", "Cannot use the key"), ("gopher:key", "no key that Forge")],
+    [("awskms:alias/nobody-made-it", "Cannot use the key"), ("gopher:key", "not a valid key URI")],
 )
 def test_key_that_is_not_there_is_refused(uri: str, said: str) -> None:
     with pytest.raises(ForgeError, match=said):

@@ -72,6 +72,7 @@ def test_the_schemas_do_refuse(version: str) -> None:
         kubernetes_validate.validate(document, version, strict=True)
 
 
+@pytest.mark.sample
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize("overlay", [*OVERLAYS, "site.example"])

@@ -15,14 +15,16 @@ import pytest
 
 from forge import profiles
 from forge.profiles import Profile
-from forge.release import keys
-from forge.serving.spec import write_spec
-from forge.smoke import result as smoke
+from forge.release.lifecycle import keys
+from forge.serving.repository.spec import write_spec
+from forge.smoke.result import Result
 from forge.steps import Link
 from forge.store import open_store
 from forge.trust import proofs
 from forge.trust.client import TrustedStore
 from stages import publish as stage
+from tests.support.loads import outside_of_closure, watched
+from tests.support.smoke_results import measured, result
 from tests.support.spec import a_spec
 
 PASSPHRASE = "correct horse battery staple"
@@ -44,9 +46,10 @@ class Release:
     def keys(self) -> Path:
         return self.folder / "keys"
 
-    def run(self, *arguments: str | Path, passphrase: str = PASSPHRASE) -> Any:
+    def run(self, command: str, *arguments: str | Path, passphrase: str = PASSPHRASE) -> Any:
+        module = f"forge.release.steps.{command}"
         done = subprocess.run(
-            [sys.executable, "-m", "forge.release", *map(str, arguments)],
+            [sys.executable, "-m", module, *map(str, arguments)],
             check=False,
             capture_output=True,
             text=True,
@@ -55,9 +58,11 @@ class Release:
                 **os.environ,
                 "FORGE_PASSPHRASE": passphrase,
                 "FORGE_CACHE": str(self.folder / "c"),
+                **watched(self.folder / "watch"),
             },
         )
         self.errors = done.stderr
+        assert outside_of_closure(self.folder / "watch", module) == set()
         return json.loads(done.stdout) if done.returncode == 0 else done.returncode
 
     def json(self, name: str, value: object) -> Path:
@@ -70,7 +75,8 @@ class Release:
         repository = self.repository(version, engine)
         store = open_store(self.store, cache=self.folder / "cache")
         trees = {"repository": store.put_tree(repository).digest}
-        trees["smoke"] = store.put_tree(self.smoke_result()).digest
+        smoke = self.smoke_result()
+        trees["smoke"] = store.put_tree(smoke).digest
         chain = self.chain(trees)
         sbom, proven = self.empty("sbom"), self.empty("proofs")
         sboms = self.run("sbom", "--repository", repository, "--output", sbom, "--json")
@@ -78,9 +84,11 @@ class Release:
         made = self.run(
             "prove", "--repository", repository, "--sbom", sbom, "--chain", chain, "--keys",
             self.keys, "--settings", self.json("prove", {"profile": "development"}),
-            "--digests", self.json("given", trees), "--output", proven, "--json",
+            "--digests", self.json("given", trees), "--output", proven, "--measured", smoke,
+            "--json",
         )  # fmt: skip
-        assert set(made) == {"sbom.cdx.json", "provenance.dsse.json", "model.sig"}, self.errors
+        files = {"sbom.cdx.json", "provenance.dsse.json", "model.sig", "performance.dsse.json"}
+        assert set(made) == files, self.errors
         trees["proofs"] = store.put_tree(proven).digest
         return self.publish(version, trees, chain, **settings)
 
@@ -186,13 +194,13 @@ def test_release_with_nothing_to_do_loads_no_crypto_and_asks_no_passphrase(
     release.release("1.0.0")
     request, digests = release.folder / "request.json", release.folder / "digests.json"
     program = (
-        "import sys; from forge.release.__main__ import main; code = main(sys.argv[1:]);"
+        "import sys; from forge.release.steps.publish import main; code = main(sys.argv[1:]);"
         "heavy = {'tuf', 'cryptography', 'model_signing', 'securesystemslib', 'boto3'};"
         "print(code, sorted(heavy & set(sys.modules)))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FORGE_PASSPHRASE")}
     done = subprocess.run(
-        [sys.executable, "-c", program, "publish", "--store", release.store, "--keys",
+        [sys.executable, "-c", program, "--store", release.store, "--keys",
          str(release.keys), "--request", str(request), "--digests", str(digests),
          "--chain", str(release.folder / "chain.json")],
         check=True, capture_output=True, text=True, timeout=60, env=environment,
@@ -204,7 +212,7 @@ def test_release_with_nothing_to_do_loads_no_crypto_and_asks_no_passphrase(
 def test_other_bytes_under_a_published_version_end_with_exit_code_9(release: Release) -> None:
     release.release("1.0.0")
     assert release.release("1.0.0", engine=b"changed") == 9
-    assert "demo 1.0.0 for development is published with other content" in release.errors
+    assert "demo 1.0.0 for development is already published with other content" in release.errors
     assert "tree.digest" in release.errors
     assert "new version" in release.errors
     assert "Traceback" not in release.errors
@@ -304,33 +312,5 @@ def _profile() -> Profile:
     return profiles.load("development", ROOT / "profiles").profile
 
 
-def _result() -> smoke.Result:
-    percentiles = smoke.Percentiles(p50=11.0, p90=12.0, p99=13.0)
-    return smoke.Result(
-        created="2026-11-24T04:00:00Z",
-        machine=smoke.Machine(
-            cpu="test", cores=2, memory_mib=4096, gpu=None, driver=None, power_mode=None
-        ),
-        settings=smoke.SmokeSettings(
-            prompts="default", golden=(), concurrency=(1,), requests=1, max_tokens=8
-        ),
-        model="llm",
-        triton="2.60",
-        runtime={},
-        server=smoke.ServerUsage(ready_s=1.0, cpu_s=1.0, peak_rss_mib=500.0),
-        golden=(),
-        measured=(
-            smoke.Concurrency(
-                concurrency=1,
-                requests=4,
-                errors=0,
-                error_rate=0.0,
-                error_examples=(),
-                seconds=1.0,
-                output_tokens=80,
-                output_tokens_per_s=80.0,
-                ttft_ms=percentiles,
-                inter_token_ms=percentiles,
-            ),
-        ),
-    )
+def _result() -> Result:
+    return result(measured(1, ttft_ms=11.0, rate=80.0))

@@ -9,10 +9,10 @@ import pytest
 from forge.errors import StoreError
 from forge.release import publish
 from forge.release.catalog import Catalog
-from forge.release.status import status
+from forge.release.lifecycle.expiry import status
 from forge.store import open_objects
+from tests.support.release_world import World, publish_at_once
 from tests.support.seaweed import ROLES_BUCKET, Seaweed
-from tests.unit.release.world import World, publish_at_once
 
 
 @pytest.fixture

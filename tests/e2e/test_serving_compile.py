@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.serving.spec import ENGINE_FILE
+from forge.serving.repository.spec import ENGINE_FILE
 from tests.support.serving import GGUF_SHA256, checkpoint, compile_gguf, engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -17,6 +17,7 @@ FILES = {
         for part in ("model", "tokenizer", "detokenizer")
         for kind in ("xml", "bin")
     ),
+    "generation_config.json",
     ENGINE_FILE,
 }
 
@@ -25,12 +26,15 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
+@pytest.mark.sample
 def test_compile_writes_a_whole_engine_and_what_it_is_bound_to() -> None:
     assert {path.name for path in engine().iterdir()} == FILES
     facts = json.loads((engine() / ENGINE_FILE).read_text())
     assert facts["builder"] == "openvino"
     assert facts["runtime"]["openvino-genai"].startswith("2026.4.1")
-    assert facts["precision"] == {"asked": "as-is", "found": "Q4_1"}
+    precision = facts["precision"]
+    assert (precision["asked"], precision["checkpoint"]) == ("as-is", "Q4_1")
+    assert (precision["found"], precision["requantised"]) == ("u8", {"Q4_1": "Q8_0"})
     assert facts["model"]["sha256"] == GGUF_SHA256
 
 

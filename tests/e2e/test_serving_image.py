@@ -22,11 +22,10 @@ from forge.errors import FitError
 from forge.images.documents import ImageDocument
 from forge.images.platforms import is_native
 from forge.store import open_store
-from tests.e2e import device_world
-from tests.e2e.chain.world import ROOT
-from tests.e2e.chain.world import World as Project
-from tests.e2e.device_world import Says
-from tests.support import containers
+from tests.support import containers, device_world
+from tests.support.device_world import Says
+from tests.support.project_world import ROOT
+from tests.support.project_world import World as Project
 
 pytestmark = [
     pytest.mark.images,
@@ -76,9 +75,9 @@ class Serving:
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def serving(module_folder: Path) -> Iterator[Serving]:
     containers.skip_without_programs()
-    folder = tmp_path_factory.mktemp("serving")
+    folder = module_folder
     with containers.storage(folder), containers.registry(folder) as server:
         triton = environments.inspect(
             environments.ensure(
@@ -133,7 +132,7 @@ def test_bundle_of_an_image_is_refused_outside_of_it_with_the_command(
 ) -> None:
     serving.world.publish("1.0.0", Says(image=serving.base))
     device = serving.world.device("outside")
-    with pytest.raises(FitError, match="outside of any image") as caught:
+    with pytest.raises(FitError, match="outside a container") as caught:
         device.once()
     assert f"FORGE_IMAGE={serving.base}" in caught.value.hint
     assert device.home.current() is None
@@ -166,7 +165,10 @@ def test_bundle_that_names_the_image_itself_fits_and_one_of_another_does_not(
     serving.world.publish("1.2.0", Says(image=other))
     done = serving.run("$forge device run --once")
     assert done.returncode == FitError.exit_code, done
-    assert f"in the container image {other}, and this agent runs in {serving.image}" in done.stderr
+    assert (
+        f"requires the container image {other}, and this agent runs in {serving.image}"
+        in done.stderr
+    )
     done = serving.run("$forge device status")
     assert "1.1.0" in done.stdout
 

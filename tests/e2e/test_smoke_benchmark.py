@@ -1,6 +1,7 @@
 """The smoke benchmark as its step runs it, and the gate on what it wrote."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,22 +13,29 @@ from typing import Any
 
 import pytest
 
-from forge.serving.spec import read_document, read_spec, write_spec
+from forge.serving.repository.spec import read_document, read_spec, write_spec
 from forge.smoke.result import Result, summary
 from tests.support.compiler import StandIn, wanted
+from tests.support.loads import outside_of_closure, watched
 from tests.support.serving import environment, session_processes, tree
+from tests.support.spawn import Spawn
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
 def smoke(command: str, *argv: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "forge.smoke", command, *map(str, argv)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    module = f"forge.smoke.steps.{command}"
+    with tempfile.TemporaryDirectory() as watch:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *map(str, argv)],
+            env={**os.environ, **watched(Path(watch))},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert outside_of_closure(Path(watch), module) == set()
+    return done
 
 
 def settings(folder: Path, *, expect: str = "Paris") -> Path:
@@ -38,6 +46,8 @@ def settings(folder: Path, *, expect: str = "Paris") -> Path:
             "golden": [golden],
             "concurrency": [1, 3],
             "requests": 3,
+            "runs": 2,
+            "slo": {"ttft_ms": 600_000, "itl_ms": 600_000},
             "max_tokens": 8,
         },
         "serving": {"start_timeout_s": 240},
@@ -60,27 +70,49 @@ def gate_settings(folder: Path, **limits: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("smoke")
+def measured(module_folder: Path) -> Path:
+    folder = module_folder
     argv = ("--repository", tree(folder / "tree"), "--environment", environment("triton-openvino"))
     done = smoke("benchmark", *argv, "--settings", settings(folder), "--output", folder / "result")
     assert done.returncode == 0, done.stderr
     assert "golden prompts answered as expected" in done.stderr
-    assert "3 at once: 3 requests, 0 errors" in done.stderr
+    assert "concurrency 3: 6 requests in 2 runs, 0 errors" in done.stderr
     return folder / "result"
 
 
+@pytest.mark.sample
 def test_benchmark_writes_what_it_measured_on_what(measured: Path) -> None:
     found = read_document(measured / "result.json", Result)
     assert found.triton == "2.51.0"
     assert found.runtime["openvino-genai"].startswith("2026.4.1")
     assert found.machine.cores >= 1
-    assert [item.concurrency for item in found.measured] == [1, 3]
-    assert all(0 < item.output_tokens <= 3 * 8 for item in found.measured)
+    assert [item.concurrency for item in found.levels] == [1, 3, 4]  # and the full batch
+    assert [item.request_count for item in found.levels] == [6, 6, 8]
+    assert all(0 < item.output_tokens <= item.request_count * 8 for item in found.levels)
+    assert [len(item.runs) for item in found.levels] == [2, 2, 2]
+    assert found.lowest.goodput == found.lowest.request_throughput  # nothing is that slow
+    assert found.lowest.processor_time_per_token is not None
+    assert found.side_by_side is None
     assert "Paris" in found.golden[0].got
     assert found.server.cpu_s > 0
     assert summary(found).concurrency == 1
     assert [path.name for path in measured.iterdir()] == ["result.json"]
+
+
+def test_benchmark_asks_the_last_bundle_in_turn_with_this_one(tmp_path: Path) -> None:
+    argv = ("--repository", tree(tmp_path / "tree"), "--last", tree(tmp_path / "last"))
+    done = smoke(
+        *("benchmark", *argv, "--environment", environment("triton-openvino")),
+        *("--settings", settings(tmp_path), "--output", tmp_path / "result"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = read_document(tmp_path / "result" / "result.json", Result).side_by_side
+    assert found is not None
+    assert len(found.pairs) >= 16
+    assert f"{len(found.pairs)} pairs of requests" in done.stderr
+    for pair in found.pairs:
+        assert pair.now.processor_ms_per_token
+        assert pair.before.processor_ms_per_token
 
 
 def test_gate_passes_what_was_measured_within_wide_limits(measured: Path, tmp_path: Path) -> None:
@@ -126,13 +158,15 @@ def test_a_model_that_does_not_load_leaves_the_log_its_message_names(tmp_path: P
     assert "openvino_tokenizer.bin" in log.read_text()
 
 
-def test_an_interrupted_benchmark_leaves_neither_folder_nor_process(tmp_path: Path) -> None:
+def test_an_interrupted_benchmark_leaves_neither_folder_nor_process(
+    spawn: Spawn, tmp_path: Path
+) -> None:
     before = set(Path(tempfile.gettempdir()).glob("forge-smoke-*"))
     argv: list[str | Path] = ["--repository", tree(tmp_path / "tree"), "--environment"]
     argv += [environment("triton-openvino"), "--settings", settings(tmp_path)]
     argv += ["--output", tmp_path / "out"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "forge.smoke", "benchmark", *map(str, argv)],
+    process = spawn(
+        [sys.executable, "-m", "forge.smoke.steps.benchmark", *map(str, argv)],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -1,4 +1,4 @@
-"""One suite for every kind of store: what `forge.store.objects.Objects` promises."""
+"""One suite for every kind of store: what `forge.store.backends.protocol.Objects` promises."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ import pytest
 
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, TrustError
 from forge.store import Objects, open_objects
+from forge.store.backends.memory import MemoryObjects
 from tests.support.seaweed import Seaweed
 
 
-@pytest.fixture(params=["directory", "s3", "s3-with-prefix"])
+@pytest.fixture(params=["memory", "directory", "s3", "s3-with-prefix"])
 def objects(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Objects:
     # The packs that an S3 store is about to send lie there: others' are not to be swept.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if request.param == "memory":
+        return MemoryObjects()
     if request.param == "directory":
         return open_objects(str(tmp_path / "store"))
     server: Seaweed = request.getfixturevalue("seaweedfs")

@@ -21,8 +21,10 @@ from forge.errors import (
     UsageError,
 )
 from forge.store import Store, open_store
-from forge.store.chunklist import decode
-from forge.store.layout import files_name, pack_name, tree_name
+from forge.store.formats.chunk_list import decode
+from forge.store.formats.names import files_name, pack_name, tree_name
+from forge.store.maintenance.check import check_store, forget_result
+from forge.store.maintenance.garbage import collect_garbage
 from tests.support.seaweed import Seaweed
 from tests.support.stores import action, fill, noise, packs, snapshot
 
@@ -134,7 +136,7 @@ def test_read_file_reads_one_file(store: Store, tmp_path: Path) -> None:
     assert store.read_file(digest, "engine/config.json", max_bytes=100) == b'{"layers": 2}'
     assert store.read_file(digest, "empty", max_bytes=0) == b""
     assert store.read_file(digest, "tokenizer.txt", max_bytes=40_000) == noise(40_000, 1)
-    with pytest.raises(NotInStoreError, match="no nothing"):
+    with pytest.raises(NotInStoreError, match="No file nothing"):
         store.read_file(digest, "nothing", max_bytes=10)
     with pytest.raises(UsageError, match="more than 10"):
         store.read_file(digest, "tokenizer.txt", max_bytes=10)
@@ -217,7 +219,7 @@ def test_two_threads_may_put_the_same_folder(store: Store, tmp_path: Path) -> No
     with ThreadPoolExecutor(4) as pool:
         digests = {one.digest for one in pool.map(store.put_tree, [folder] * 4)}
     assert len(digests) == 1
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_cache_that_is_ahead_of_the_store_does_no_harm(store: Store, tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_cache_that_is_ahead_of_the_store_does_no_harm(store: Store, tmp_path: P
         for entry in list(store.objects.entries(kind)):
             store.objects.delete(entry.name)
     assert store.put(folder).new_bytes == store.tree(digest).size
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
 
@@ -284,9 +286,9 @@ def test_garbage_collection_keeps_what_is_named_and_deletes_the_rest(
     store.put_action(action(kept, key="a" * 64))
     store.put_action(action(dead, key="b" * 64))
     later = time.time() + 2 * DAY_S
-    dry = store.collect_garbage(keep_trees=[kept.digest], grace_s=DAY_S, now=later, dry_run=True)
+    dry = collect_garbage(store, keep_trees=[kept.digest], grace_s=DAY_S, now=later, dry_run=True)
     assert store.has_tree(dead.digest)
-    report = store.collect_garbage(keep_trees=[kept.digest], grace_s=DAY_S, now=later)
+    report = collect_garbage(store, keep_trees=[kept.digest], grace_s=DAY_S, now=later)
     assert report.as_json()["deleted"] == dry.as_json()["deleted"]
     assert report.deleted["trees"].objects == 1
     assert report.deleted["actions"].objects == 1
@@ -294,7 +296,7 @@ def test_garbage_collection_keeps_what_is_named_and_deletes_the_rest(
     assert not store.has_tree(dead.digest)
     assert store.action("a" * 64) is not None
     assert store.action("b" * 64) is None
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(kept.digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "kept")
 
@@ -308,12 +310,12 @@ def test_garbage_collection_keeps_named_results_and_what_they_made(
     store.put_action(action(made, key="a" * 64))
     store.put_action(action(dead, key="b" * 64))
     later = time.time() + 2 * DAY_S
-    store.collect_garbage(keep_trees=[], keep_actions=["a" * 64], grace_s=DAY_S, now=later)
+    collect_garbage(store, keep_trees=[], keep_actions=["a" * 64], grace_s=DAY_S, now=later)
     assert store.action("a" * 64) is not None
     assert store.action("b" * 64) is None
     assert store.has_tree(made.digest)
     assert not store.has_tree(dead.digest)
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(made.digest, tmp_path / "out")
 
 
@@ -323,9 +325,9 @@ def test_stray_object_is_named_and_left_alone(store: Store, tmp_path: Path, stra
     dead = store.put_tree(fill(tmp_path / "dead", seed=2))
     store.objects.write(stray, b"somebody's note")
     later = time.time() + 2 * DAY_S
-    report = store.collect_garbage(keep_trees=[kept.digest], grace_s=DAY_S, now=later)
+    report = collect_garbage(store, keep_trees=[kept.digest], grace_s=DAY_S, now=later)
     assert report.foreign == (stray,)
-    found = store.verify(repair=True)
+    found = check_store(store, repair=True)
     assert [one.name for one in found.problems] == [stray]
     assert found.remaining == found.problems
     assert "move it out of the store" in found.problems[0].reason
@@ -348,7 +350,7 @@ def test_forgotten_result_takes_its_damage_along(store: Store, tmp_path: Path) -
     with pytest.raises(CorruptedError) as caught:
         store.unpack(made.digest, tmp_path / "out")
     assert caught.value.exit_code == 9
-    deleted = store.forget("a" * 64)
+    deleted = forget_result(store, "a" * 64)
     assert pack in deleted
     assert f"actions/{'a' * 64}.json" in deleted
     assert store.action("a" * 64) is None
@@ -358,30 +360,30 @@ def test_forgotten_result_takes_its_damage_along(store: Store, tmp_path: Path) -
     assert snapshot(tmp_path / "out") == snapshot(folder)
     assert store.action("b" * 64) is not None
     store.unpack(sound.digest, tmp_path / "out other")
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_forgetting_a_sound_result_keeps_its_tree(store: Store, tmp_path: Path) -> None:
     made = store.put_tree(fill(tmp_path / "in"))
     store.put_action(action(made, key="a" * 64))
-    assert store.forget("a" * 64) == (f"actions/{'a' * 64}.json",)
-    assert store.forget("a" * 64) == ()
+    assert forget_result(store, "a" * 64) == (f"actions/{'a' * 64}.json",)
+    assert forget_result(store, "a" * 64) == ()
     assert store.has_tree(made.digest)
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_garbage_collection_deletes_nothing_young(store: Store, tmp_path: Path) -> None:
     reference = store.put_tree(fill(tmp_path / "in"))
     store.put_action(action(reference))
-    report = store.collect_garbage(keep_trees=[], grace_s=DAY_S, now=time.time())
+    report = collect_garbage(store, keep_trees=[], grace_s=DAY_S, now=time.time())
     assert sum(one.objects for one in report.deleted.values()) == 0
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_put_after_collection_stores_again(store: Store, other: Store, tmp_path: Path) -> None:
     folder = fill(tmp_path / "in")
     digest = store.put_tree(folder).digest
-    other.collect_garbage(keep_trees=[], grace_s=0, now=time.time() + 10)
+    collect_garbage(other, keep_trees=[], grace_s=0, now=time.time() + 10)
     assert not store.has_tree(digest)
     assert list(packs(store)) == []
     assert store.put(folder).new_bytes == store.tree(digest).size
@@ -396,7 +398,7 @@ def test_collection_and_writers_keep_each_other_out(
     with store.writing("build-1"):
         store.put_tree(folder)
         with pytest.raises(ConflictError, match="build-1"):
-            other.collect_garbage(keep_trees=[], grace_s=0, now=time.time() + 10)
+            collect_garbage(other, keep_trees=[], grace_s=0, now=time.time() + 10)
         with other.writing("build-2"):  # writers do not mind each other
             other.put_tree(folder)
     with other.lease("gc", owner="collector"):
@@ -404,12 +406,12 @@ def test_collection_and_writers_keep_each_other_out(
             store.put_tree(folder)
         with pytest.raises(ConflictError, match="collector"), store.writing("build-3"):
             pass
-    other.collect_garbage(keep_trees=[], grace_s=0, now=time.time() + 10)
+    collect_garbage(other, keep_trees=[], grace_s=0, now=time.time() + 10)
 
 
 def test_verify_finds_nothing_wrong_in_a_sound_store(store: Store, tmp_path: Path) -> None:
     store.put_action(action(store.put_tree(fill(tmp_path / "in"))))
-    report = store.verify()
+    report = check_store(store)
     assert report.ok
     assert report.objects == 4 + 2 + 1 + 1 - 1  # packs, lists, tree, action; one pack for both
 
@@ -451,7 +453,7 @@ def test_damaged_action_is_a_miss_and_replaced(
     store.objects.write(f"actions/{result.key}.json", result.encode()[:-20])
     assert store.action(result.key) is None
     assert "damaged" in caplog.text
-    assert [one.name for one in store.verify().problems] == [f"actions/{result.key}.json"]
+    assert [one.name for one in check_store(store).problems] == [f"actions/{result.key}.json"]
     store.put_action(result)
     assert store.action(result.key) == result
 
@@ -490,13 +492,13 @@ def test_damaged_chunk_is_never_served_and_healed_by_repair_and_put(
     assert pack in str(caught.value)
     assert "forge store verify --repair" in str(caught.value)
     assert not (tmp_path / "out").exists()
-    report = store.verify(repair=True)
+    report = check_store(store, repair=True)
     assert pack in {one.name for one in report.problems}
     assert pack in report.deleted
     assert not store.has_tree(digest)  # so that the plan builds it again
-    assert store.verify().ok
+    assert check_store(store).ok
     store.put_tree(folder)
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
 
@@ -513,10 +515,10 @@ def test_repair_takes_lost_files_from_a_folder(store: Store, tmp_path: Path) -> 
     folder = fill(tmp_path / "in")
     digest = store.put_tree(folder).digest
     _damage(store, next(packs(store)), 1_000_000)
-    report = store.verify(repair=True, repair_from=[folder])
+    report = check_store(store, repair=True, repair_from=[folder])
     assert not report.ok
-    assert report.healed > 0
-    assert store.verify().ok
+    assert report.restored > 0
+    assert check_store(store).ok
     assert store.has_tree(digest)
     store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
@@ -534,7 +536,7 @@ def test_any_lost_object_is_found_refused_and_healed(
     assert caught.value.exit_code == 9
     assert not (tmp_path / "out").exists()
     store.put_tree(folder)
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(digest, tmp_path / "out")
 
 
@@ -547,10 +549,10 @@ def test_damaged_small_file_is_never_served(store: Store, tmp_path: Path) -> Non
         store.unpack(digest, tmp_path / "out")
     assert caught.value.exit_code == 9
     assert not (tmp_path / "out").exists()
-    report = store.verify(repair=True)
+    report = check_store(store, repair=True)
     assert smallest in report.deleted
     assert report.remaining == ()
-    assert store.verify().ok
+    assert check_store(store).ok
     store.put_tree(folder)
     store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
@@ -567,7 +569,7 @@ def test_damaged_chunk_list_is_refused_and_healed(store: Store, tmp_path: Path) 
     assert "forge store verify --repair" in str(caught.value)
     assert not (tmp_path / "out").exists()
     store.put_tree(folder)
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(digest, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(folder)
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge.canonical import digest
-from forge.release.manifests import Planned
-from forge.release.publish import publish
-from forge.store import Objects, Store, Stored
-from forge.trust.client import TrustedStore
+from forge.store import Stored
+from tests.support.bundle_pull import pull, release
+from tests.support.release_world import World, Wrapped
 from tests.support.stores import fill, snapshot
-from tests.unit.release.world import World, Wrapped, manifest
 
 MIB = 1024 * 1024
 MOST = 20_000  # bytes: the goal of the project's first issue
@@ -31,27 +28,6 @@ class Counted(Wrapped):
     def read_range(self, name: str, start: int, length: int) -> bytes:
         self.read_bytes += length
         return super().read_range(name, start, length)
-
-
-def release(world: World, version: str, bundle: Path, proofs: Path) -> None:
-    made = manifest(version, "development").model_copy(
-        update={"tree": world.store.put_tree(bundle), "proofs": world.store.put_tree(proofs)}
-    )
-    planned = Planned(made, digest([made.identity()]))
-    publish(world.store, world.ring(), [planned], "canary", now=world.now, check=lambda *_: None)
-
-
-def pull(world: World, objects: Objects, device: Path, slot: str, *seeds: str) -> None:
-    """What a device does: refresh, channel, manifest, proofs, tree."""
-    root = (world.keys / "metadata" / "1.root.json").read_bytes()
-    trusted = TrustedStore(objects, device / "tuf", root, now=world.now)
-    trusted.refresh()
-    channel = trusted.channel("demo", "canary")
-    found = trusted.manifest("demo", channel.version, "development")
-    store = Store(objects, cache=device / "cache")
-    for reference, name in ((found.proofs, "proofs"), (found.tree, "tree")):
-        folders = [device / seed / name for seed in seeds]
-        store.unpack(reference.digest, device / slot / name, seeds=folders)
 
 
 def test_version_with_unchanged_bytes_moves_less_than_20_kb(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +51,10 @@ def test_wheel_holds_nothing_of_the_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".forge/"))]
-    assert "forge/template/requirements.lock" in names  # images of Forge itself
+    # What images of Forge itself install.
+    assert {f"forge/template/requirements{kind}.lock" for kind in ("", "-device-s3")} <= set(names)
+    assert "forge/py.typed" in names
+    assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 
 def test_wheel_writes_the_project_that_a_checkout_writes(project: Path, tmp_path: Path) -> None:
@@ -98,6 +103,90 @@ def test_install_script_says_which_variable_a_new_project_lacks(project: Path) -
     assert done.returncode == 3
     assert "::error::Set the repository variable FORGE_PACKAGE" in done.stdout
     assert not (project / ".venv").exists()
+
+
+@pytest.fixture(scope="module")
+def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that holds Forge from the wheel and what a device needs, nothing more."""
+    folder = tmp_path_factory.mktemp("device") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    pip = [str(find_uv_bin()), "pip"]
+    install = [*pip, "install", "--quiet", "--python", str(folder), "--no-deps"]
+    lock = str(ROOT / "requirements-device.lock")
+    for what in (["--require-hashes", "-r", lock], [str(wheel)]):
+        subprocess.run([*install, "--link-mode", "copy", *what], check=True)
+    # What the wheel asks for without an extra is what the lock holds.
+    subprocess.run([*pip, "check", "--quiet", "--python", str(folder)], check=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_device_installs_at_most_40_packages_and_120_mb(device: Path) -> None:
+    (site,) = device.glob("lib/python*/site-packages")
+    packages = [package.name for package in distributions(path=[str(site)])]
+    size = sum(path.lstat().st_size for path in device.rglob("*") if path.is_file())
+    assert "forge-release" in packages
+    assert len(packages) <= 40, sorted(packages)
+    assert size <= 120_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "device status --help", "device detect", "store verify --help", "doctor"],
+)
+def test_a_device_installation_runs(device: Path, tmp_path: Path, arguments: str) -> None:
+    shown = run([str(device / "bin/forge"), *arguments.split()], cwd=tmp_path, PYTHONPATH="")
+    assert shown
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_every_module_that_a_device_uses_imports_in_a_device_installation(
+    device: Path, tmp_path: Path
+) -> None:
+    program = """
+import importlib, pkgutil, forge.device, forge.serving, forge.store, forge.trust
+for package in (forge.device, forge.serving, forge.store, forge.trust):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if "templates" in module.name or ".backends.s3" in module.name:
+            continue
+        print(importlib.import_module(module.name).__name__)
+"""
+    shown = run([str(device / "bin/python"), "-c", program], cwd=tmp_path, PYTHONPATH="")
+    assert {"forge.trust.model", "forge.store.backends.web"} <= set(shown.split())
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("argv", "extra", "code"),
+    [
+        ("-m forge bundle list --store s3://bucket/prefix", "s3", 3),
+        ("-m forge store verify --store s3://bucket/prefix", "s3", 3),
+        ("-m forge check --project {project}", "build", 3),
+        ("-m forge doctor", "build", 0),
+        ("-m forge doctor", "dagger", 0),
+        ("-m forge doctor", "s3", 0),
+        ("-m forge.release sbom --repository {repository} --output {state}", "build", 3),
+    ],
+)
+def test_what_needs_an_extra_says_how_to_install_it(
+    device: Path, project: Path, tmp_path: Path, argv: str, extra: str, code: int
+) -> None:
+    (tmp_path / "repository").mkdir()
+    places = {name: str(tmp_path / name) for name in ("repository", "state")}
+    places["project"] = str(project)
+    words = [word.format(**places) for word in argv.split()]
+    done = subprocess.run(
+        [device / "bin/python", *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert f"pip install 'forge-release[{extra}]'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def content(folder: Path) -> dict[str, bytes]:

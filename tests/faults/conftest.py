@@ -8,13 +8,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.device_world import Device, World
 from tests.support import syscalls
+from tests.support.device_world import Device, World, triton_of, use_triton
 from tests.support.seaweed import own_seaweedfs, seaweedfs
 from tests.support.survival import Setup
 from tests.support.walks import make_setups
 
-__all__ = ["device", "faults_out", "installed", "own_seaweedfs", "seaweedfs", "setups", "world"]
+__all__ = [
+    "device",
+    "faults_out",
+    "installed",
+    "own_seaweedfs",
+    "seaweedfs",
+    "setups",
+    "triton",
+    "triton_of_module",
+    "world",
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def triton_of_module(request: pytest.FixtureRequest) -> None:
+    """Choose the server of the bundles that fixtures of a module publish."""
+    use_triton(triton_of(request))
+
+
+@pytest.fixture(autouse=True)
+def triton(request: pytest.FixtureRequest) -> None:
+    """Choose the server of the bundles that this test publishes."""
+    use_triton(triton_of(request))
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import forge.environments
-import forge.serving.server
+import forge.serving.triton.server
 from forge.bundle import ChannelProfile
-from forge.device.room import Room
-from forge.device.slots import Home
+from forge.device.state.slots import Slots
+from forge.device.update.resource_pressure import ResourceSnapshot
 from forge.errors import (
     ConfigurationError,
     LoadFailedError,
@@ -29,11 +29,11 @@ from forge.errors import (
     StoreError,
     TrustError,
 )
-from forge.profiles import Match
-from forge.serving.ports import Ports, choose_ports
-from tests.e2e.device_world import Device, Says, World, answers, refused, triton_processes
+from forge.profiles import MatchSection
+from forge.serving.triton.ports import Ports, choose_ports
+from tests.support.device_world import Device, Says, World, answers, refused, triton_processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 
 def installs(device: Device) -> None:
@@ -88,7 +88,7 @@ def test_a_mirror_with_damaged_keys_of_proofs_blames_no_release(
     keys.chmod(0o644)
     keys.write_bytes(good.replace(b"a", b"b", 1))
     shutil.rmtree(device.home.tuf / "targets")
-    with refused(device, TrustError, "is not what was signed"):
+    with refused(device, TrustError, "does not match its signature"):
         device.once()
     keys.write_bytes(good)
     installs(device)
@@ -102,7 +102,7 @@ def test_ports_that_are_taken_each_time_blame_no_release(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = Ports(taken.getsockname()[1], choose_ports(Ports()).metrics)
-        unlucky.setattr(forge.serving.server, "choose_ports", lambda _wanted: ports)
+        unlucky.setattr(forge.serving.triton.server, "choose_ports", lambda _wanted: ports)
         with refused(device, PortTakenError, "was taken before Triton could listen"):
             device.once()
     installs(device)
@@ -126,17 +126,18 @@ def test_a_fork_that_fails_blames_no_release(
     installs(device)
 
 
+@pytest.mark.real_triton
 def test_a_disk_that_fails_in_the_middle_blames_no_release(
     world: World, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.publish("1.1.0", Says(words="Paris"))
 
-    def fail(_home: Home, _slot: str, *_more: Any) -> None:
+    def fail(_slots: Slots, _slot: str, *_more: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    for method in ("seal", "empty"):
+    for method in ("mark_complete", "set_aside"):
         with monkeypatch.context() as failing:
-            failing.setattr(Home, method, fail)
+            failing.setattr(Slots, method, fail)
             with refused(device, StoreError, "Input/output error"):
                 device.once()
     installs(device)
@@ -175,7 +176,7 @@ def test_a_signed_channel_with_a_path_in_it_is_refused(
     world: World, device: Device, changes: dict[str, Any]
 ) -> None:
     if "profiles" in changes:
-        anyone = ChannelProfile(platform="linux/amd64", match=Match.model_validate({}))
+        anyone = ChannelProfile(platform="linux/amd64", match=MatchSection.model_validate({}))
         changes = {"profiles": dict.fromkeys(changes["profiles"], anyone)}
     world.point(**changes)
     with refused(device, TrustError, r"The channel is not valid: .*\.\."):
@@ -183,6 +184,7 @@ def test_a_signed_channel_with_a_path_in_it_is_refused(
     assert answers(device) == "The capital is Paris"
 
 
+@pytest.mark.real_triton
 def test_a_release_that_is_at_fault_is_refused_for_good(world: World, device: Device) -> None:
     world.publish("1.1.0", Says(fails=True))
     with refused(device, RolledBackError, "the engine does not load"):
@@ -197,7 +199,7 @@ def test_a_model_that_does_not_load_for_lack_of_memory_blames_no_release(
 ) -> None:
     world.publish("1.1.0", Says(fails=True))
     with monkeypatch.context() as short:
-        short.setattr(Room, "lack", lambda _room: "3 MiB of memory are available")
+        short.setattr(ResourceSnapshot, "lack", lambda _room: "3 MiB of memory are available")
         with refused(device, LoadFailedError, "the engine does not load"):
             device.once()
     assert blamed(device) == []

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from forge.device.journal import State
-from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+from forge.device.state_machine.journal import UpdateState
+from tests.support.device_world import Agent, Device, Says, World, triton_processes
 from tests.support.traffic import Traffic
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.network]
 
 # The agent itself, serving, with one line more: it kills itself when its journal enters a state
 # on the way to another version.
@@ -24,10 +24,10 @@ BOMB = """
 import os, signal, sys
 from pathlib import Path
 from forge import device
-from forge.device.door import Door
-from forge.device.slots import Home
+from forge.device.gateway.config import GatewayConfig
+from forge.device.state.directory import StateDirectory
 state, when, folder = sys.argv[1:]
-write = Home.write_journal
+write = StateDirectory.write_journal
 def bomb(home, journal):
     wanted = journal.state == state
     if when == "before" and wanted:
@@ -35,14 +35,14 @@ def bomb(home, journal):
     write(home, journal)
     if when == "after" and wanted:
         os.kill(os.getpid(), signal.SIGKILL)
-Home.write_journal = bomb
-device.run(Path(folder), door=Door(port=0), poll_s=1)
+StateDirectory.write_journal = bomb
+device.run(Path(folder), gateway_config=GatewayConfig(port=0), poll_s=1)
 """
 FIRST = Says(words="Paris first", activation="blue-green")
 SECOND = replace(FIRST, words="Paris second", load_s=1.0)
 
 
-def kill_at(device: Device, state: State, when: str) -> None:
+def kill_at(device: Device, state: UpdateState, when: str) -> None:
     argv = [sys.executable, "-c", BOMB, state, when, str(device.state)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -78,7 +78,7 @@ def device(tmp_path: Path) -> Device:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("state", ["fetching", "staged", "activating", "probing", "committed"])
 def test_after_a_kill_the_old_slot_serves_until_the_new_one_is_committed(
-    device: Device, state: State, when: str
+    device: Device, state: UpdateState, when: str
 ) -> None:
     kill_at(device, state, when)
     with device.running() as agent:
@@ -101,7 +101,7 @@ def test_a_bundle_that_kills_the_agent_each_time_is_given_up_and_the_old_one_ser
         agent.wait_ready("1.0.0")
         agent.wait(lambda status: bool(status.bad))
         assert agent.ask() == FIRST.words
-    assert "the agent ended 3 times while it tried this bundle" in device.status.bad[0].reason
+    assert "the agent exited 3 times while it activated this bundle" in device.status.bad[0].reason
 
 
 def test_a_killed_rollback_by_hand_goes_on_while_the_newer_one_serves(device: Device) -> None:

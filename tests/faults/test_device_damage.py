@@ -10,24 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from forge.device import upkeep
-from forge.device.journal import SlotName
+from forge.device import maintenance
+from forge.device.shared.release import SlotName
 from forge.errors import CorruptedError, StoreError, UsageError
-from tests.e2e.device_world import Agent, Device, Says, World
+from tests.support.device_world import Agent, Device, Says, World
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 ENGINE = "models/llm/1/engine"
 CHUNK_AND_ITS_LIST = 300_000  # a chunk of at most 256 KiB, the list of chunks, the tree
 
 
-def quiet(_text: str) -> None:
-    """Say nothing."""
-
-
 def flip(device: Device, name: str, slot: SlotName = "a") -> str:
     """Flip one bit of a file of the engine; returns the digest it had."""
-    path = device.home.tree(slot) / ENGINE / name
+    path = device.home.slots.tree(slot) / ENGINE / name
     data = bytearray(path.read_bytes())
     before = hashlib.sha256(data).hexdigest()
     data[len(data) // 2] ^= 4
@@ -37,7 +33,7 @@ def flip(device: Device, name: str, slot: SlotName = "a") -> str:
 
 
 def digest(device: Device, name: str, slot: SlotName = "a") -> str:
-    return hashlib.sha256((device.home.tree(slot) / ENGINE / name).read_bytes()).hexdigest()
+    return hashlib.sha256((device.home.slots.tree(slot) / ENGINE / name).read_bytes()).hexdigest()
 
 
 def forge(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,8 +41,9 @@ def forge(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.real_triton
 def test_a_flipped_bit_that_keeps_the_model_from_loading_heals_by_itself(device: Device) -> None:
-    engine = device.home.tree("a") / ENGINE / "answer.json"
+    engine = device.home.slots.tree("a") / ENGINE / "answer.json"
     good = engine.read_bytes()
     engine.chmod(0o644)
     engine.write_bytes(b"[" + good[1:])  # no JSON any more
@@ -55,13 +52,13 @@ def test_a_flipped_bit_that_keeps_the_model_from_loading_heals_by_itself(device:
         assert agent.ask() == "The capital is Paris"
         assert "slot a is damaged: models/llm/1/engine/answer.json" in agent.log.read_text()
     assert engine.read_bytes() == good
-    repaired = [one for one in upkeep.history(device.state) if one.event == "repaired"]
+    repaired = [one for one in maintenance.history(device.state) if one.event == "repaired"]
     assert [one.slot for one in repaired] == ["a"]
     assert device.status.rollbacks == ()
 
 
 def test_a_file_that_was_cut_short_is_seen_before_the_start(device: Device) -> None:
-    path = device.home.tree("a") / ENGINE / "weights.bin"
+    path = device.home.slots.tree("a") / ENGINE / "weights.bin"
     whole = path.read_bytes()
     path.chmod(0o644)
     path.write_bytes(whole[:-1000])
@@ -78,15 +75,15 @@ def test_verify_finds_a_bit_and_repair_fetches_its_chunk_only(world: World, devi
     assert device.home.current() == "b"
     good = flip(device, "weights.bin", "b")
     with pytest.raises(CorruptedError, match=r"slot b: .*weights.bin has other bytes") as caught:
-        upkeep.verify(device.state, repair=False, say=quiet)
+        maintenance.verify(device.state, repair=False)
     assert caught.value.exit_code == 9
     assert "forge device verify --repair" in caught.value.hint
     shown = forge("verify", "--state", str(device.state))
     assert (shown.returncode, shown.stdout) == (9, "")
-    found = upkeep.verify(device.state, repair=True, say=quiet)
+    found = maintenance.verify(device.state, repair=True)
     assert [(one.slot, one.repaired) for one in found] == [("a", False), ("b", True)]
     assert digest(device, "weights.bin", "b") == good
-    [repaired] = [one for one in upkeep.history(device.state) if one.event == "repaired"]
+    [repaired] = [one for one in maintenance.history(device.state) if one.event == "repaired"]
     assert repaired.fetched_bytes < CHUNK_AND_ITS_LIST
     assert repaired.reused_bytes > 5_500_000
     assert forge("verify", "--state", str(device.state), "--json").returncode == 0
@@ -94,15 +91,15 @@ def test_verify_finds_a_bit_and_repair_fetches_its_chunk_only(world: World, devi
 
 
 def test_repair_heals_lost_documents_and_drops_what_does_not_belong(device: Device) -> None:
-    slot = device.home.slot("a")
+    slot = device.home.slots.folder("a")
     good = {name: (slot / name).read_bytes() for name in ("tree.json", "manifest.json")}
     for name, whole in good.items():
         (slot / name).write_bytes(b"{}")
-        upkeep.verify(device.state, repair=True, say=quiet)
+        maintenance.verify(device.state, repair=True)
         assert (slot / name).read_bytes() == whole
-    stranger = device.home.tree("a") / "models" / "llm" / "1" / "sitecustomize.py"
+    stranger = device.home.slots.tree("a") / "models" / "llm" / "1" / "sitecustomize.py"
     stranger.write_text("import os")
-    upkeep.verify(device.state, repair=True, say=quiet)
+    maintenance.verify(device.state, repair=True)
     assert not stranger.exists()
 
 
@@ -110,11 +107,11 @@ def test_repair_without_the_store_changes_nothing(world: World, device: Device) 
     flip(device, "weights.bin")
     damaged = digest(device, "weights.bin")
     (world.folder / "store").rename(world.folder / "elsewhere")
-    with pytest.raises(StoreError, match="There is no store at"):
-        upkeep.verify(device.state, repair=True, say=quiet)
+    with pytest.raises(StoreError, match="No store at"):
+        maintenance.verify(device.state, repair=True)
     assert digest(device, "weights.bin") == damaged
     (world.folder / "elsewhere").rename(world.folder / "store")
-    upkeep.verify(device.state, repair=True, say=quiet)
+    maintenance.verify(device.state, repair=True)
     assert digest(device, "weights.bin") != damaged
 
 
@@ -123,11 +120,11 @@ def test_repair_is_refused_while_an_agent_runs(device: Device) -> None:
     with device.running(poll_s=600) as agent:
         agent.wait_ready("1.0.0")
         with pytest.raises(UsageError, match="Another agent runs this device"):
-            upkeep.verify(device.state, repair=True, say=quiet)
+            maintenance.verify(device.state, repair=True)
 
 
 def break_model(device: Device, slot: SlotName) -> None:
-    path = device.home.tree(slot) / ENGINE / "answer.json"
+    path = device.home.slots.tree(slot) / ENGINE / "answer.json"
     path.chmod(0o644)
     path.write_bytes(b"[" + path.read_bytes()[1:])
 

@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError
-from tests.e2e.device_world import Device
 from tests.support import syscalls
 from tests.support.campaign import Campaign, sample
+from tests.support.device_world import Device
 from tests.support.disks import Disk, make_ext4, mounted
 from tests.support.survival import Setup, check_journal, check_no_server, check_slot, version
 from tests.support.walks import NEW, UPDATE, prepared
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.network]
 
 _TRACEBACK = "Traceback (most recent call last)"
 
@@ -99,11 +99,11 @@ def turn_read_only(disk: Disk) -> syscalls.Verdict:
 ILLNESSES = [
     Illness(
         "disk-full", "a disk that is full from there on", tmpfs, fill,
-        frozenset({0, 8, 9}), ("No space left on device", "too full", "free "),
+        frozenset({0, 8, 9}), ("No space left on device", "Not enough space", "free "),
     ),
     Illness(
         "no-inodes", "a disk without inodes from there on", few_inodes, fill_names,
-        frozenset({0, 9}), ("No space left on device", "too full"),
+        frozenset({0, 9}), ("No space left on device", "Not enough inodes"),
     ),
     Illness(
         "read-only", "a disk that turns read-only", ext4, turn_read_only,

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from forge import device as api
-from forge.device.door import Door
-from forge.device.handover import Handover
-from forge.device.live import Live
-from forge.device.servers import SlotServers
+from forge.device.agent.cutover import Cutover
+from forge.device.agent.slot_servers import SlotServers
+from forge.device.gateway.config import GatewayConfig
+from forge.device.shared.upstream import Upstream
 from forge.errors import (
     ConfigurationError,
     CorruptedError,
@@ -28,16 +28,17 @@ from forge.errors import (
     TrustError,
     UsageError,
 )
-from tests.e2e.device_world import Device, Says, World, answers, refused, triton_processes
+from tests.support.device_world import Device, Says, World, answers, refused, triton_processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 
+@pytest.mark.real_triton
 def test_a_store_that_is_gone_is_said_and_the_device_serves_on(
     world: World, device: Device
 ) -> None:
     (world.folder / "store").rename(world.folder / "elsewhere")
-    with refused(device, StoreError, f"There is no store at {world.store_url}"):
+    with refused(device, StoreError, f"No store at {world.store_url}"):
         device.once()
     assert answers(device) == "The capital is Paris"
     (world.folder / "elsewhere").rename(world.folder / "store")
@@ -46,6 +47,7 @@ def test_a_store_that_is_gone_is_said_and_the_device_serves_on(
     assert device.home.current() == "b"
 
 
+@pytest.mark.real_triton
 def test_a_damaged_pack_is_never_served_and_another_version_installs(
     world: World, device: Device
 ) -> None:
@@ -99,7 +101,7 @@ def test_proofs_of_another_bundle_are_refused_and_the_release_is_remembered(
 ) -> None:
     other = world.publish("1.1.0", Says(words="Paris one"), channel="other")
     world.publish("1.2.0", Says(words="Paris two"), proofs=other.proofs)
-    with refused(device, RolledBackError, "provenance of this bundle cannot be believed"):
+    with refused(device, RolledBackError, "provenance of this bundle could not be verified"):
         device.once()
     [verdict] = device.status.bad
     assert verdict.release.version == "1.2.0"
@@ -108,7 +110,7 @@ def test_proofs_of_another_bundle_are_refused_and_the_release_is_remembered(
 
 def test_an_engine_that_is_not_what_was_signed_is_refused(world: World, device: Device) -> None:
     world.publish("1.1.0", Says(words="Paris"), tamper="model.sig")
-    with refused(device, RolledBackError, "engine's model signature cannot be believed"):
+    with refused(device, RolledBackError, "engine's model signature could not be verified"):
         device.once()
 
 
@@ -117,8 +119,8 @@ def test_a_bundle_without_proofs_is_refused(world: World, device: Device) -> Non
     with refused(device, RolledBackError, "provenance"):
         device.once()
     # Proofs come first: nothing of the bundle itself was downloaded.
-    assert not device.home.tree("b").exists()
-    assert list(device.home.slot("b").glob(".tree*")) == []
+    assert not device.home.slots.tree("b").exists()
+    assert list(device.home.slots.folder("b").glob(".tree*")) == []
 
 
 def test_a_channel_that_is_not_published_is_named(world: World, device: Device) -> None:
@@ -134,12 +136,12 @@ def test_an_unknown_profile_is_refused_with_the_one_meant(device: Device) -> Non
 
 def test_a_disk_without_room_is_a_refusal_with_the_amount(world: World, device: Device) -> None:
     world.publish("1.1.0", Says(words="Paris"), free_disk_mib=10**9)
-    with refused(device, FitError, r"free \d+ MiB or move the state folder"):
+    with refused(device, FitError, r"free \d+ MiB or move the state directory"):
         device.once()
 
 
 def test_a_root_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no TUF root metadata"):
+    with pytest.raises(ConfigurationError, match=r"not TUF root metadata"):
         api.provision(tmp_path, "/store", b"{}", "llm", "stable")
     assert list(tmp_path.iterdir()) == []
 
@@ -160,17 +162,17 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(device: Device) -> 
         taken.listen()
         port = taken.getsockname()[1]
         with refused(device, UsageError, f"cannot listen on 127.0.0.1:{port}"):
-            api.run(device.state, door=Door(port=port))
+            api.run(device.state, gateway_config=GatewayConfig(port=port))
 
 
 FULL = """
 import os, sys
 from pathlib import Path
 from forge import device
-from forge.device.slots import Home
+from forge.device.state.directory import StateDirectory
 from forge.errors import ForgeError
 state = Path(sys.argv[1])
-write = Home.write_journal
+write = StateDirectory.write_journal
 def fill(home, journal):
     write(home, journal)
     if journal.state == sys.argv[2]:
@@ -180,9 +182,9 @@ def fill(home, journal):
                     file.write(bytes(4096))
             except OSError:
                 pass
-Home.write_journal = fill
+StateDirectory.write_journal = fill
 try:
-    device.run(state, once=True, say=print)
+    device.run(state, once=True)
 except ForgeError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -192,6 +194,7 @@ except ForgeError as error:
 OWN_MOUNTS = ("unshare", "--map-root-user", "--mount")
 
 
+@pytest.mark.real_triton
 @pytest.mark.skipif(
     subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode != 0,
     reason="this kernel lets nobody but root mount a small disk for the test",
@@ -234,20 +237,20 @@ def test_a_server_too_busy_to_answer_at_the_switch_gets_the_requests_all_the_sam
 ) -> None:
     release = device.home.journal().active_release
     assert release is not None
-    servers, live = SlotServers(device.home, {}, print), Live()
-    handover = Handover(live, servers, print)
+    servers, upstream = SlotServers(device.home, {}), Upstream()
+    cutover = Cutover(upstream, servers)
     servers.start("a")
     stopped = triton_processes(device.state)
     try:
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         begin = time.monotonic()
-        handover.give("a", release)
+        cutover.activate("a", release)
         assert time.monotonic() - begin < 1
-        serving, _ = live.get()
+        serving, _ = upstream.get()
         assert serving is not None
         assert serving.triton.startswith("2.")
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-        handover.stop("the test is over")
+        cutover.stop("the test is over")

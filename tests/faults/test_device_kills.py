@@ -11,34 +11,34 @@ from pathlib import Path
 
 import pytest
 
-from forge.device.journal import State
+from forge.device.state_machine.journal import UpdateState
 from forge.errors import RolledBackError
-from tests.e2e.device_world import Device, Says, World, triton_processes
+from tests.support.device_world import Device, Says, World, triton_processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.network]
 
 # The agent itself, with one line more: it kills itself when its journal enters a state.
 BOMB = """
 import os, signal, sys
 from pathlib import Path
 from forge import device
-from forge.device.slots import Home
+from forge.device.state.directory import StateDirectory
 state, when, folder = sys.argv[1:]
-write = Home.write_journal
+write = StateDirectory.write_journal
 def bomb(home, journal):
     if when == "before" and journal.state == state:
         os.kill(os.getpid(), signal.SIGKILL)
     write(home, journal)
     if when == "after" and journal.state == state:
         os.kill(os.getpid(), signal.SIGKILL)
-Home.write_journal = bomb
+StateDirectory.write_journal = bomb
 device.run(Path(folder), once=True)
 """
-GOOD: tuple[State, ...] = ("fetching", "staged", "activating", "probing", "committed", "idle")
+GOOD: tuple[UpdateState, ...] = ("fetching", "staged", "activating", "probing", "committed", "idle")
 MOMENTS = ("before", "after")
 
 
-def kill_at(device: Device, state: State, when: str) -> None:
+def kill_at(device: Device, state: UpdateState, when: str) -> None:
     argv = [sys.executable, "-c", BOMB, state, when, str(device.state)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -54,7 +54,7 @@ def check_nothing_is_left(device: Device) -> None:
 def check_a_valid_slot(device: Device, version: str) -> None:
     slot = device.home.current()
     assert slot is not None
-    manifest = device.home.manifest(slot)
+    manifest = device.home.slots.manifest(slot)
     assert manifest is not None
     assert manifest.version == version
 
@@ -92,7 +92,7 @@ def copy_of(installed: World, folder: Path) -> tuple[World, Device]:
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize("state", GOOD)
 def test_a_killed_update_leaves_a_valid_slot_and_gets_through_afterwards(
-    installed: World, tmp_path: Path, state: State, when: str
+    installed: World, tmp_path: Path, state: UpdateState, when: str
 ) -> None:
     world, device = copy_of(installed, tmp_path)
     world.publish("1.1.0", Says(words="Paris it is"))
@@ -110,7 +110,7 @@ def test_a_killed_update_leaves_a_valid_slot_and_gets_through_afterwards(
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize("state", ["rolling-back", "idle"])
 def test_a_killed_rollback_ends_with_the_old_slot(
-    installed: World, tmp_path: Path, state: State, when: str
+    installed: World, tmp_path: Path, state: UpdateState, when: str
 ) -> None:
     world, device = copy_of(installed, tmp_path)
     world.publish("1.1.0", Says(words="Rome"))
@@ -132,7 +132,7 @@ def test_a_killed_rollback_ends_with_the_old_slot(
 
 
 @pytest.mark.parametrize("state", ["fetching", "activating", "committed"])
-def test_a_killed_first_install_gets_through_afterwards(tmp_path: Path, state: State) -> None:
+def test_a_killed_first_install_gets_through_afterwards(tmp_path: Path, state: UpdateState) -> None:
     world = World(tmp_path)
     world.publish("1.0.0")
     device = world.device()
@@ -154,7 +154,7 @@ def test_a_bundle_that_kills_the_agent_each_time_is_given_up(
     device.once()
     check_a_valid_slot(device, "1.0.0")
     [verdict] = device.status.rollbacks
-    assert "the agent ended 3 times while it tried this bundle" in verdict.reason
+    assert "the agent exited 3 times while it activated this bundle" in verdict.reason
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.2, 2.4])

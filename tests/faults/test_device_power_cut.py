@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError
-from tests.e2e.device_world import Device
 from tests.support import syscalls
 from tests.support.campaign import Campaign, sample
+from tests.support.device_world import Device
 from tests.support.disks import make_ext4, mounted
 from tests.support.survival import Setup, check_no_server, listing
 from tests.support.walks import WALKS, Walk, prepared, survives
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.network]
 
 _MIB = 48
 # Nothing but fsync makes anything durable: no commit by itself, and none for a rename.

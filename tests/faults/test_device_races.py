@@ -12,20 +12,22 @@ import pytest
 
 from forge.bundle import Manifest
 from forge.store import open_store
-from tests.e2e.device_world import Device, Says, World
+from forge.store.maintenance.garbage import collect_garbage
 from tests.support import syscalls
 from tests.support.campaign import Campaign, sample
+from tests.support.device_world import Device, Says, World
+from tests.support.spawn import Spawn
 from tests.support.survival import check_journal, check_slot, forge_device, version
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 
-def test_two_updaters_at_once_install_once(world: World, device: Device) -> None:
+@pytest.mark.real_triton
+def test_two_updaters_at_once_install_once(spawn: Spawn, world: World, device: Device) -> None:
     world.publish("1.1.0", Says(words="Paris again"))
     argv = forge_device("run", "--once", state=device.state)
     both = [
-        subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL)
-        for _ in range(2)
+        spawn(argv, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL) for _ in range(2)
     ]
     said = [one.communicate(timeout=120)[1] for one in both]
     statuses = sorted(one.returncode for one in both)
@@ -66,7 +68,7 @@ def collect(installed: World, folder: Path, number: int) -> None:
             kept = world.publish("1.2.0", Says(words="Paris to stay"))
             store = open_store(world.store_url, environment={})
             trees = [kept.tree.digest, kept.proofs.digest]
-            store.collect_garbage(keep_trees=trees, grace_s=0, now=time.time() + 120)
+            collect_garbage(store, keep_trees=trees, grace_s=0, now=time.time() + 120)
             assert not store.has_tree(pulled.tree.digest)
         return "go on"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from forge.device.upkeep import history
+from forge.device.maintenance import history
 from forge.errors import FitError
-from tests.e2e.device_world import Device, Says, World
+from tests.support.device_world import Device, Says, World
 from tests.support.disks import mounted
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 MIB = 2**20
 BUNDLE = 24 * MIB
@@ -28,13 +28,13 @@ BOMB = """
 import os, signal, sys
 from pathlib import Path
 from forge import device
-from forge.store.pull import Pull
-count = Pull._count
+from forge.store.download.downloader import Downloader
+count = Downloader._count
 def bomb(pull, **numbers):
     count(pull, **numbers)
     if pull._size > 2**20 and pull._done > 0.9 * pull._size:
         os.kill(os.getpid(), signal.SIGKILL)
-Pull._count = bomb
+Downloader._count = bomb
 device.run(Path(sys.argv[1]), once=True)
 """
 
@@ -95,6 +95,7 @@ def test_files_of_the_active_slot_need_no_room(tight: tuple[World, Device]) -> N
     assert serving(device) == version
 
 
+@pytest.mark.real_triton
 def test_the_refusal_says_how_much_is_missing_and_that_much_is_enough(
     tight: tuple[World, Device],
 ) -> None:

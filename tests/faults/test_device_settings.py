@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.device_world import Device, Says, World
+from tests.support.device_world import Device, Says, World
 from tests.support.survival import forge_device
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 Damage = Callable[[Path], object]
 PROVISION = "forge device provision --store URL --root root.json --name"
@@ -67,6 +67,7 @@ def says(device: Device) -> str:
             process.terminate()
 
 
+@pytest.mark.real_triton
 @pytest.mark.parametrize("damage", SETTINGS)
 def test_a_device_without_its_settings_serves_on_and_says_how_to_be_set_up(
     world: World, device: Device, damage: str

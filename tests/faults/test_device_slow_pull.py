@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import forge.device
-from forge.device import upkeep
-from forge.device.journal import SlotName
-from forge.device.space import reclaimable
-from tests.e2e.device_world import Agent, Device, Says, World, triton_processes
+from forge.device import maintenance
+from forge.device.shared.release import SlotName
+from forge.device.state.settings import read_settings
+from forge.device.update.disk_space import reclaimable
+from tests.support.device_world import Agent, Device, Says, World, triton_processes
 from tests.support.webserver import make_authority, web_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.network]
 
 RATE = 16 * 1024  # bytes a second; what 1.1.0 adds takes about a minute
 NEW = Says(words="Paris of now", ballast=1_300_000)
@@ -73,13 +74,14 @@ def test_a_signal_ends_an_agent_whose_pull_waits_within_seconds(world: World, sl
 
 def came(device: Device, slot: SlotName) -> int:
     """Bytes of a fetch that is not complete."""
-    return reclaimable(device.home.slot(slot).glob(".tree.*"))
+    return reclaimable(device.home.slots.folder(slot).glob(".tree.*"))
 
 
+@pytest.mark.real_triton
 def test_a_rollback_ends_a_slow_pull_goes_back_at_once_and_loses_no_byte(
     world: World, slow: Device
 ) -> None:
-    url = slow.home.provisioned()[0].store_url
+    url = read_settings(slow.home.path)[0].store_url
     slow.follow(world)
     world.publish("1.1.0", Says(words="Paris of now"))
     slow.once()
@@ -89,7 +91,7 @@ def test_a_rollback_ends_a_slow_pull_goes_back_at_once_and_loses_no_byte(
         agent.wait_ready("1.1.0")
         agent.wait(lambda status: status.state == "fetching" and came(slow, "a") > MET)
         begin = time.monotonic()
-        found = upkeep.rollback(slow.state, "too slow", say=lambda _text: None)
+        found = maintenance.rollback(slow.state, "too slow")
         assert time.monotonic() - begin < 30
         assert found.release is not None
         assert (found.slot, found.release.version) == ("a", "1.0.0")
@@ -98,7 +100,7 @@ def test_a_rollback_ends_a_slow_pull_goes_back_at_once_and_loses_no_byte(
     assert came(slow, "a") + came(slow, "b") > MET  # whether it was moved already, or not
     slow.follow(world)
     slow.once()
-    fetched = [one for one in upkeep.history(slow.state) if one.event == "fetched"][-1]
+    fetched = [one for one in maintenance.history(slow.state) if one.event == "fetched"][-1]
     assert fetched.release is not None
     assert fetched.release.version == "1.2.0"
     assert fetched.fetched_bytes < 900_000  # of the million that is new

@@ -1,6 +1,6 @@
 """SIGKILL of the real agent instead of its n-th system call that changes files.
 
-Bounded on each push (FORGE_FAULTS_SEED chooses the points), every single one by `make test-faults`.
+Bounded on each push (FORGE_FAULTS_SEED chooses the points), every single one by `make test-all`.
 After each kill the current slot is checked byte by byte, the agent is run again, the new bundle has
 to be installed and no file may be left that an undisturbed update does not leave. At some of the
 points the agent also has to serve straight away, without a store in reach.
@@ -20,7 +20,7 @@ from tests.support.campaign import Campaign, sample
 from tests.support.survival import Setup, check_no_server, listing
 from tests.support.walks import WALKS, Walk, prepared, survives
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.network]
 
 
 def undisturbed(walk: Walk, setups: dict[str, Setup], folder: Path) -> tuple[int, set[str]]:

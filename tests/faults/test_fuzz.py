@@ -22,23 +22,28 @@ import pytest
 from forge import canonical, profiles
 from forge.bundle import Channel, parse_channel, parse_manifest
 from forge.device import commands
-from forge.device.events import Happened, History
-from forge.device.journal import Journal, Release, Verdict
-from forge.device.lock import hold
-from forge.device.report import read_agent
-from forge.device.slots import Home, Provisioned
+from forge.device.shared.release import Release
+from forge.device.state.directory import StateDirectory
+from forge.device.state.lock import hold
+from forge.device.state.settings import DeviceSettings, read_settings, write_settings
+from forge.device.state_machine.journal import FailedRelease, Journal
+from forge.device.telemetry.history import DeviceEvent, History
+from forge.device.telemetry.status import read_agent
 from forge.errors import ForgeError
-from forge.release.index import read_index
-from forge.serving.spec import read_spec, write_spec
-from forge.store import actions, chunklist, leases, trees
-from forge.store.leases import LeaseRecord
+from forge.release.repository.unverified_index import read_index
+from forge.serving.repository.spec import read_spec, write_spec
+from forge.store.formats import action as actions
+from forge.store.formats import chunk_list
+from forge.store.formats import tree as trees
+from forge.store.locks import leases
+from forge.store.locks.leases import LeaseRecord
 from forge.trust import model, provenance
 from forge.trust.proof_keys import parse_proof_keys
 from tests.support.campaign import Campaign, sample, seed
 from tests.support.mutate import mutated
+from tests.support.release_world import World, manifest
 from tests.support.spec import a_spec
 from tests.support.stores import action, fill
-from tests.unit.release.world import World, manifest
 
 _SLOW_S = 5.0
 _HANG_S = 30
@@ -94,13 +99,13 @@ def chunk_lists(folder: Path) -> Target:
         for one in world.objects.entries("files/")
     ]
     return Target(
-        tuple(good), lambda data: chunklist.decode(data, size=None, name="x"), frozenset({9})
+        tuple(good), lambda data: chunk_list.decode(data, size=None, name="x"), frozenset({9})
     )
 
 
 def journals(folder: Path) -> Target:
-    home = Home(folder)
-    verdict = Verdict(release=a_release(), reason="no", at="2026-11-24T00:00:00Z")
+    home = StateDirectory(folder)
+    verdict = FailedRelease(release=a_release(), reason="no", at="2026-11-24T00:00:00Z")
     journal = Journal(active="a", slots={"a": a_release()}, bad=(verdict,), held=verdict)
     home.write_journal(journal)
     path = folder / "state.json"
@@ -116,13 +121,13 @@ def journals(folder: Path) -> Target:
 
 
 def settings(folder: Path) -> Target:
-    home = Home(folder)
-    home.provision(Provisioned(store_url="/s", name="llm", channel="stable"), b"{}")
+    home = StateDirectory(folder)
+    write_settings(home.path, DeviceSettings(store_url="/s", name="llm", channel="stable"), b"{}")
     path = folder / "device.json"
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        home.provisioned()
+        read_settings(home.path)
 
     return Target((path.read_bytes(),), read, frozenset({3}))
 
@@ -140,19 +145,19 @@ def roots(folder: Path) -> Target:
 def histories(folder: Path) -> Target:
     history = History(folder)
     for kind in ("started", "committed"):
-        history.append(Happened(at="2026-11-24T00:00:00Z", event=kind, release=a_release()))
+        history.append(DeviceEvent(at="2026-11-24T00:00:00Z", event=kind, release=a_release()))
     path = folder / "history.jsonl"
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        history.append(Happened(at="2026-11-24T00:00:00Z", event="started"))
+        history.append(DeviceEvent(at="2026-11-24T00:00:00Z", event="started"))
         assert history.read()[-1].event == "started"
 
     return Target((path.read_bytes(),), read, frozenset())
 
 
 def reports(folder: Path) -> Target:
-    home = Home(folder)
+    home = StateDirectory(folder)
 
     def read(data: bytes) -> None:
         (folder / "agent.json").write_bytes(data)
@@ -165,10 +170,10 @@ def reports(folder: Path) -> Target:
 def locks(folder: Path) -> Target:
     def read(data: bytes) -> None:
         (folder / "lock").write_bytes(data)
-        Home(folder).holder()
-        with Home(folder).locked():
+        StateDirectory(folder).holder()
+        with StateDirectory(folder).locked():
             (folder / "lock").write_bytes(data)
-            Home(folder).holder()
+            StateDirectory(folder).holder()
 
     return Target((b"12345",), read, frozenset())
 

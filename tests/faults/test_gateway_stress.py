@@ -17,12 +17,17 @@ from typing import Literal, TypeAlias
 import pytest
 
 from forge.bundle import Operating
-from forge.device.upkeep import rollback
-from forge.profiles import Power, Thermal
-from tests.e2e.device_world import Agent, Device, Says, World
+from forge.device.maintenance import rollback
+from forge.profiles import PowerSection, ThermalSection
+from tests.support.device_world import Agent, Device, Says, World
 from tests.support.sessions import Sessions
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [
+    pytest.mark.kills,
+    pytest.mark.slow,
+    pytest.mark.network,
+    pytest.mark.real_triton,
+]
 
 SESSIONS = 200
 SECONDS = float(os.environ.get("FORGE_STRESS_S", "30"))
@@ -31,8 +36,10 @@ MOST_RSS_MIB = 256
 MOST_GROWTH_MIB = 16  # from the end of the first update and rollback to the end
 REST_S = 3.0
 COOL = Operating(
-    power=Power(mode=None, limit_w=None, lock_clocks=False),
-    thermal=Thermal(throttle_c=140, critical_c=149, batch_floor=1),  # hotter than any machine here
+    power=PowerSection(mode=None, limit_w=None, lock_clocks=False),
+    thermal=ThermalSection(
+        throttle_c=140, critical_c=149, batch_floor=1
+    ),  # hotter than any machine here
 )
 FIRST = "1.0.0"
 Activation: TypeAlias = Literal["swap", "blue-green"]
@@ -74,7 +81,7 @@ class Siege:
         await asyncio.to_thread(self.world.publish, version, says_it, operating=self.operating)
         await self.sessions.wait_for(version)
         await asyncio.sleep(REST_S)
-        await asyncio.to_thread(rollback, self.device.state, "too slow", say=lambda _text: None)
+        await asyncio.to_thread(rollback, self.device.state, "too slow")
         await self.sessions.wait_for(FIRST)
         await asyncio.sleep(REST_S)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from forge.errors import TrustError
-from forge.release.prove import _sign_model
+from forge.release.attest.attest import _sign_model
 from forge.store import open_store
 from forge.trust.model import verify_model_signature
-from tests.unit.release.world import World
+from tests.support.release_world import World
 
 GIB = 1024**3
 SIZE = 4 * GIB + 4097
@@ -52,11 +52,11 @@ def test_one_bit_past_2_and_4_gib_breaks_the_signature(tmp_path: Path) -> None:
     verify_model_signature(signature, tmp_path / "engine", keys)
     for position in (2 * GIB, 2 * GIB + 8, 4 * GIB, 4 * GIB + 4096, SIZE - 1):
         before = put(large, position, b"\x01")
-        with pytest.raises(TrustError, match="cannot be believed"):
+        with pytest.raises(TrustError, match="could not be verified"):
             verify_model_signature(signature, tmp_path / "engine", keys)
         put(large, position, before)
     os.truncate(large, SIZE - 4 * GIB)  # its size modulo 2³²
-    with pytest.raises(TrustError, match="cannot be believed"):
+    with pytest.raises(TrustError, match="could not be verified"):
         verify_model_signature(signature, tmp_path / "engine", keys)
 
 

@@ -11,16 +11,18 @@ from forge.bundle import Manifest
 from forge.canonical import digest
 from forge.errors import ConflictError, NotInStoreError, TrustError, UsageError
 from forge.files import write_durably
-from forge.release import keyring, private_keys, publish, repository
+from forge.release import publish
 from forge.release.catalog import Catalog, live_trees
-from forge.release.keyring import Keyring
-from forge.release.manifests import Planned
+from forge.release.keys import key_files, keyring
+from forge.release.keys.keyring import Keyring
+from forge.release.lifecycle.expiry import status
+from forge.release.manifest import PlannedManifest
 from forge.release.publish import VersionTakenError
-from forge.release.state import load_state
-from forge.release.status import status
-from forge.store import leases
+from forge.release.repository import update
+from forge.release.repository.state import load_state
+from forge.store.locks import leases
 from forge.trust.proofs import verify_model_signature, verify_provenance
-from tests.unit.release.world import NOW, World, Wrapped, manifest, publish_at_once
+from tests.support.release_world import NOW, World, Wrapped, manifest, publish_at_once
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +140,7 @@ def killed_before_each_key_write(
             write_durably(path, data, mode)
 
         with monkeypatch.context() as patch:
-            for module in (keyring, private_keys):
+            for module in (keyring, key_files):
                 patch.setattr(module, "write_durably", write)
             try:
                 act()
@@ -198,11 +200,11 @@ def test_machine_that_missed_a_revocation_publishes_nothing_devices_would_refuse
     with pytest.raises(TrustError, match=r"Devices would refuse demo 1.1.0") as caught:
         other.release("1.1.0")
     assert caught.value.exit_code == 7
-    assert "no trusted model key signed it" in caught.value.why
+    assert "it is not signed by a trusted model key" in caught.value.why
     assert "forge keys refresh" in caught.value.hint
     assert {entry.name for entry in world.objects.entries("tuf/")} == before
     other.refresh()  # takes over the newest list of keys
-    with pytest.raises(UsageError, match="no model key that devices believe"):
+    with pytest.raises(UsageError, match="no model key that devices trust"):
         other.release("1.1.0")
     assert on_canary(world) == "1.0.0"
     for name in ("keys.json", "model-2.pem"):
@@ -216,12 +218,12 @@ def test_proofs_of_another_bundle_are_refused_before_anything_is_signed(tmp_path
     made = world.release("1.0.0")
     forged = manifest("1.1.0", "development").model_copy(update={"proofs": made.proofs})
     world.planned("1.1.0")
-    planned = [Planned(forged, digest([forged.identity()]))]
+    planned = [PlannedManifest(forged, digest([forged.identity()]))]
     before = {entry.name for entry in world.objects.entries("tuf/")}
     with pytest.raises(TrustError, match=r"Devices would refuse demo 1.1.0") as caught:
         publish.publish(world.store, world.ring(), planned, "canary", now=world.now)
     assert caught.value.exit_code == 7
-    assert "it is about tree" in caught.value.why
+    assert "it is for tree" in caught.value.why
     assert {entry.name for entry in world.objects.entries("tuf/")} == before
     assert on_canary(world) == "1.0.0"
 
@@ -303,7 +305,7 @@ def test_publisher_who_is_always_late_is_told_to_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("forge.release.repository.time.sleep", pauses.append)
+    monkeypatch.setattr("forge.release.repository.update.time.sleep", pauses.append)
     world = World(tmp_path)
     world.publish("1.0.0")
     honest = world.objects
@@ -314,7 +316,7 @@ def test_publisher_who_is_always_late_is_told_to_run_again(
             honest.write(name, stored.data + b"\n")  # the same metadata with another ETag
 
     world.objects = Wrapped(honest, meet)
-    with pytest.raises(ConflictError, match="were faster 8 times") as caught:
+    with pytest.raises(ConflictError, match="wrote first 8 times") as caught:
         world.publish("1.1.0")
     assert caught.value.exit_code == 9
     assert "run it again" in caught.value.hint
@@ -349,7 +351,7 @@ def test_same_release_published_by_two_at_once_is_published_once(tmp_path: Path)
 def test_version_published_with_other_content_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.publish("1.0.0", "development", "other")
-    with pytest.raises(VersionTakenError, match="is published with other content") as caught:
+    with pytest.raises(VersionTakenError, match="already published with other content") as caught:
         world.publish("1.0.0", "development", tree="changed")
     assert caught.value.exit_code == 9
     assert "1.0.0 for development" in caught.value.what
@@ -427,7 +429,7 @@ def test_publisher_signs_nothing_on_top_of_forged_metadata(tmp_path: Path) -> No
     with world.tampered() as tuf:
         path = tuf / "metadata/1.bundles.json"
         path.write_bytes(path.read_bytes().replace(b"1.0.0/development", b"1.0.0/evil-device"))
-        with pytest.raises(TrustError, match="mixed or altered"):
+        with pytest.raises(TrustError, match="inconsistent or altered"):
             world.publish("1.1.0")
     world.publish("1.1.0")
     assert on_canary(world) == "1.1.0"
@@ -438,7 +440,7 @@ def test_publisher_with_other_keys_is_refused(tmp_path: Path) -> None:
     world.publish("1.0.0")
     other = World(tmp_path / "other", expiry=world.ring().file.expiry_days)
     other.objects = world.objects
-    with pytest.raises(TrustError, match="was made with other keys") as caught:
+    with pytest.raises(TrustError, match="was signed with other keys") as caught:
         other.publish("1.1.0")
     assert caught.value.exit_code == 7
     assert on_canary(world) == "1.0.0"
@@ -461,7 +463,7 @@ def test_wrong_passphrase_is_named_and_nothing_is_written(tmp_path: Path) -> Non
     world.publish("1.0.0")
     ring = Keyring(world.keys, lambda: "wrong")
     with pytest.raises(UsageError, match="Cannot open the key") as caught:
-        repository.update(world.objects, ring, lambda _: None, now=world.now, always=True)
+        update.update(world.objects, ring, lambda _: None, now=world.now, always=True)
     assert "FORGE_PASSPHRASE_FILE" in caught.value.hint
     assert on_canary(world) == "1.0.0"
 
@@ -500,7 +502,7 @@ def test_promotion_to_a_version_whose_trees_are_gone_is_refused(tmp_path: Path) 
     world.publish("1.1.0")
     gone = manifest("1.0.0", "development").tree.digest
     world.objects.delete(f"trees/{gone}.json")
-    with pytest.raises(NotInStoreError, match=r"demo 1.0.0 for development is not all there"):
+    with pytest.raises(NotInStoreError, match=r"demo 1.0.0 for development is incomplete"):
         world.promote("1.0.0", "stable")
     assert Catalog(world.objects).channels("demo") == {"canary": "1.1.0"}
 
@@ -510,7 +512,7 @@ def test_publishing_while_garbage_is_collected_is_refused(tmp_path: Path) -> Non
     world.publish("1.0.0")
     with (
         leases.hold(world.objects, "gc", owner="collector"),
-        pytest.raises(ConflictError, match="Garbage is being collected"),
+        pytest.raises(ConflictError, match="Garbage collection is running"),
     ):
         world.publish("1.1.0")
     assert on_canary(world) == "1.0.0"

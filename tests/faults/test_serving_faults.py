@@ -1,6 +1,7 @@
 """What goes wrong round Triton and the compiler: a clear message, and nothing left behind."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-import forge.serving.server
+import forge.serving.triton.server
 from forge.errors import ForgeError, LoadFailedError, PortTakenError, StepFailedError
-from forge.serving.client import Ask, Timeouts, answer, stream
-from forge.serving.events import Finished, Token
-from forge.serving.ports import Ports, choose_ports
-from forge.serving.server import TritonServer, started
-from forge.serving.spec import read_spec
+from forge.serving.repository.spec import read_spec
+from forge.serving.triton.client import answer, stream
+from forge.serving.triton.ports import Ports, choose_ports
+from forge.serving.triton.request import GenerateRequest, HttpTimeouts
+from forge.serving.triton.server import TritonServer, started
+from forge.serving.triton.stream import Finished, Token
 from tests.support.serving import (
     COMPILER,
     READY_S,
@@ -31,6 +33,7 @@ from tests.support.serving import (
     tree,
     triton,
 )
+from tests.support.spawn import Spawn
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -59,7 +62,7 @@ def test_a_taken_port_is_named_with_who_holds_it(tmp_path: Path, use: str) -> No
         listening.listen()
         port = listening.getsockname()[1]
         ports = Ports(**{use: port})
-        with pytest.raises(StepFailedError, match=f"Port {port} for Triton's {use} is taken") as e:
+        with pytest.raises(StepFailedError, match=f"Port {port} for Triton's {use} is in use") as e:
             TritonServer.start(made, read_spec(made), triton(), work=tmp_path / "w", ports=ports)
         assert f"(pid {os.getpid()})" in e.value.why
         assert str(port) in e.value.hint
@@ -96,7 +99,7 @@ def test_a_port_taken_between_its_choice_and_tritons_bind_is_exchanged(
             chosen.append(ports)
             return ports
 
-        monkeypatch.setattr(forge.serving.server, "choose_ports", choose)
+        monkeypatch.setattr(forge.serving.triton.server, "choose_ports", choose)
         server, _ = started(
             lambda: TritonServer.start(made, read_spec(made), triton(), work=tmp_path / "w"),
             READY_S,
@@ -118,7 +121,7 @@ def test_a_port_that_is_taken_every_time_is_said_and_is_no_fault_of_the_model(
         tries.append(ports)
         return ports
 
-    monkeypatch.setattr(forge.serving.server, "choose_ports", choose)
+    monkeypatch.setattr(forge.serving.triton.server, "choose_ports", choose)
     with holding(ports.http), pytest.raises(PortTakenError, match=str(ports.http)) as caught:
         started(
             lambda: TritonServer.start(made, read_spec(made), triton(), work=tmp_path / "w"),
@@ -143,11 +146,12 @@ def test_a_fork_that_fails_is_no_fault_of_the_model(
     assert not isinstance(caught.value, LoadFailedError)
 
 
+@pytest.mark.sample
 def test_an_engine_that_does_not_load_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a machine that is busy Triton needs its time to say it.
-    monkeypatch.setattr(forge.serving.server, "_STUB_FAILED_S", READY_S)
+    monkeypatch.setattr(forge.serving.triton.server, "_STUB_FAILED_S", READY_S)
     made, version = broken(tmp_path)
     model = version / "engine" / "openvino_model.xml"
     half = model.read_bytes()[: model.stat().st_size // 2]
@@ -156,7 +160,32 @@ def test_an_engine_that_does_not_load_says_why(
     error = fails_to_start(made, tmp_path / "work")
     assert "before it was ready" in error.what
     assert error.why.startswith("failed to load 'llm'")
-    assert "Start-end tags mismatch" in error.why
+    assert (
+        "core.cpp" in error.why
+    )  # OpenVINO refused it; its parser's own words depend on where the file ends
+
+
+@pytest.mark.sample
+def test_triton_takes_the_mode_of_its_stub_away_and_no_environment_changes(tmp_path: Path) -> None:
+    """Triton runs the stub first, and sets its mode to 0100 where that does not end with 1.
+
+    Seen with a kill in that moment; here the libpython of the stub is missing.
+    """
+    folder = tree(tmp_path / "tree")
+    installed = dataclasses.replace(triton(), python="3.8")
+    stubs = triton().site_packages / "pytriton" / "tritonserver" / "python_backend_stubs"
+    stub = stubs / "3.8" / "triton_python_backend_stub"
+    used = tmp_path / "work" / "backends" / "python" / stub.name
+    server = TritonServer.start(folder, read_spec(folder), installed, work=tmp_path / "work")
+    try:
+        until = time.monotonic() + READY_S
+        while used.stat().st_mode & 0o777 != 0o100 and time.monotonic() < until:
+            time.sleep(0.1)
+    finally:
+        server.stop()
+    assert used.stat().st_mode & 0o777 == 0o100
+    assert stub.stat().st_mode & 0o777 == 0o555
+    assert stub.stat().st_nlink == 1
 
 
 def test_a_model_that_raises_says_what(tmp_path: Path) -> None:
@@ -196,12 +225,13 @@ def test_a_model_that_is_not_ready_in_time_is_given_up(tmp_path: Path) -> None:
     assert session_processes(server.pid) == []
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("victim", ["tritonserver", "triton_python_b"])
 def test_a_kill_during_a_stream_is_an_error_and_not_a_short_answer(
     tmp_path: Path, victim: str
 ) -> None:
     with running(tree(tmp_path / "tree"), tmp_path / "work") as server:
-        events = stream(Ask(server.url, "llm", "Tell a very long story.", 900))
+        events = stream(server.url, "llm", GenerateRequest("Tell a very long story.", 900))
         assert isinstance(next(events), Token)
         os.kill(_process(server.pid, victim), signal.SIGKILL)
         with pytest.raises(StepFailedError) as caught:
@@ -224,6 +254,7 @@ def _process(session: int, name: str) -> int:
 # What a fault does to the real model: `n` is the number of the call that fails.
 SEQUENCE_FAULT = """
 import itertools
+import model_io
 _calls = itertools.count()
 _decode = TritonPythonModel._new_text
 def _failing(self, sequence, *, last):
@@ -235,7 +266,7 @@ prompts = {}
 _sequence = TritonPythonModel._sequence
 def _remembering(self, request, sender):
     made = _sequence(self, request, sender)
-    prompts[id(made)] = batching.scalar(request, "text_input").decode()
+    prompts[id(made)] = model_io.scalar(request, "text_input").decode()
     return made
 TritonPythonModel._sequence = _remembering
 """
@@ -268,10 +299,10 @@ def faulty(folder: Path, *faults: str) -> Path:
 
 def test_an_answer_that_cannot_be_decoded_is_the_only_one_that_fails(tmp_path: Path) -> None:
     with running(faulty(tmp_path, SEQUENCE_FAULT), tmp_path / "work") as server:
-        other = stream(Ask(server.url, "llm", "Count to a hundred in words.", 60))
+        other = stream(server.url, "llm", GenerateRequest("Count to a hundred in words.", 60))
         next(other)  # it is in the engine while the next one fails
         with pytest.raises(ForgeError, match="this one cannot be decoded"):
-            list(stream(Ask(server.url, "llm", "Tell a story.", 60)))
+            list(stream(server.url, "llm", GenerateRequest("Tell a story.", 60)))
         assert isinstance(list(other)[-1], Finished)
         assert "Paris" in _text(server, "What is the capital of France?")
 
@@ -279,9 +310,9 @@ def test_an_answer_that_cannot_be_decoded_is_the_only_one_that_fails(tmp_path: P
 def test_a_client_that_cannot_be_told_of_its_failure_ends_nobody_else(tmp_path: Path) -> None:
     made = faulty(tmp_path, SEQUENCE_FAULT, TELLING_FAULT)
     with running(made, tmp_path / "work") as server:
-        quick = Timeouts(first=3.0, gap=3.0)
+        quick = HttpTimeouts(first=3.0, gap=3.0)
         with pytest.raises(StepFailedError):
-            list(stream(Ask(server.url, "llm", "Tell a story.", 60, timeouts=quick)))
+            list(stream(server.url, "llm", GenerateRequest("Tell a story.", 60), timeouts=quick))
         assert "Paris" in _text(server, "What is the capital of France?")
         assert server.alive
 
@@ -290,7 +321,7 @@ def test_an_engine_that_always_fails_ends_the_model_and_is_seen(tmp_path: Path) 
     with running(faulty(tmp_path, ENGINE_FAULT), tmp_path / "work") as server:
         for _ in range(3):
             with pytest.raises(ForgeError, match="the engine is broken"):
-                list(stream(Ask(server.url, "llm", "Tell a story.", 60)))
+                list(stream(server.url, "llm", GenerateRequest("Tell a story.", 60)))
         deadline = time.monotonic() + 30
         while server.alive and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -298,18 +329,19 @@ def test_an_engine_that_always_fails_ends_the_model_and_is_seen(tmp_path: Path) 
 
 
 def _text(server: TritonServer, prompt: str) -> str:
-    text, _ = answer(Ask(server.url, "llm", prompt, 32))
+    text, _ = answer(server.url, "llm", GenerateRequest(prompt, 32))
     return text
 
 
-def test_nothing_is_left_when_the_starter_is_killed(tmp_path: Path) -> None:
+@pytest.mark.sample
+def test_nothing_is_left_when_the_starter_is_killed(spawn: Spawn, tmp_path: Path) -> None:
     made = tree(tmp_path / "tree")
     program = f"""
 import time
 from pathlib import Path
 from forge import environments
-from forge.serving.server import TritonServer
-from forge.serving.spec import read_spec
+from forge.serving.triton.server import TritonServer
+from forge.serving.repository.spec import read_spec
 tree = Path({str(made)!r})
 installed = environments.inspect(Path({str(environment("triton-openvino"))!r}))
 server = TritonServer.start(tree, read_spec(tree), installed, work=Path({str(tmp_path / "w")!r}))
@@ -317,7 +349,7 @@ server.wait_ready({READY_S})
 print(server.pid, flush=True)
 time.sleep(300)
 """
-    starter = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    starter = spawn([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert starter.stdout is not None
     session = int(starter.stdout.readline())
     assert len(session_processes(session)) == 3
@@ -335,6 +367,7 @@ def compile_settings(folder: Path, precision: str = "as-is") -> Path:
     return path
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("part", [0.999, 0.5, 0.01, 0.0])
 def test_a_truncated_checkpoint_ends_the_compiler_with_3(tmp_path: Path, part: float) -> None:
     (source,) = checkpoint().glob("*.gguf")
@@ -345,7 +378,7 @@ def test_a_truncated_checkpoint_ends_the_compiler_with_3(tmp_path: Path, part: f
     done = compile_gguf(tmp_path / "in", compile_settings(tmp_path), tmp_path / "out")
     assert done.returncode == 3
     assert "is truncated" in done.stderr
-    assert "fetch the checkpoint again" in done.stderr
+    assert "download the checkpoint again" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

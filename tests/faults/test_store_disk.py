@@ -16,6 +16,7 @@ import pytest
 
 from forge.errors import CorruptedError, NotInStoreError, StoreError
 from forge.store import open_store
+from forge.store.maintenance.check import check_store
 from tests.support import syscalls
 from tests.support.stores import action, fill, snapshot
 
@@ -68,7 +69,7 @@ def test_read_only_store_is_read_and_refuses_writes(mount: Mount, tmp_path: Path
     assert snapshot(tmp_path / "out") == snapshot(folder)
     assert store.action("0" * 64) is None
     assert len(store.recent_actions()) == 1
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_full_store_keeps_what_it_has_and_goes_on_with_more_space(
@@ -82,14 +83,14 @@ def test_full_store_keeps_what_it_has_and_goes_on_with_more_space(
         store.put_tree(new)
     assert caught.value.exit_code == 9
     assert "forge store gc" in str(caught.value)
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(old.digest, tmp_path / "out-old")
     assert snapshot(tmp_path / "out-old") == snapshot(tmp_path / "old")
     mount("store", "size=64m")
     digest = store.put_tree(new).digest
     store.unpack(digest, tmp_path / "out-new")
     assert snapshot(tmp_path / "out-new") == snapshot(new)
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_store_that_goes_away_in_the_middle_is_not_made_anew(tmp_path: Path) -> None:
@@ -102,23 +103,23 @@ def test_store_that_goes_away_in_the_middle_is_not_made_anew(tmp_path: Path) -> 
         if root.exists():
             root.rename(elsewhere)
 
-    with pytest.raises(StoreError, match="is gone") as caught:
+    with pytest.raises(StoreError, match="has disappeared") as caught:
         store.put(new, progress=unplug)
     assert caught.value.exit_code == 9
-    assert "mount or restore it" in str(caught.value)
+    assert "mount or restore the folder" in str(caught.value)
     assert not root.exists()
-    with pytest.raises(StoreError, match="is gone"):
+    with pytest.raises(StoreError, match="has disappeared"):
         store.has_tree(old.digest)
     elsewhere.rename(root)
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(old.digest, tmp_path / "out")
     assert store.put_tree(new).size > 0
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_store_that_was_never_there_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "none"))
-    with pytest.raises(NotInStoreError, match="There is no store at") as caught:
+    with pytest.raises(NotInStoreError, match="No store at") as caught:
         store.tree("0" * 64)
     assert "--store" in str(caught.value)
     assert not (tmp_path / "none").exists()
@@ -130,9 +131,9 @@ def test_full_disk_of_the_device_leaves_nothing_half_made(mount: Mount, tmp_path
     large = store.put_tree(fill(tmp_path / "large", large=20 * MIB, seed=2))
     disk = mount("disk", "size=16m")
     store.unpack(small.digest, disk / "a")
-    with pytest.raises(StoreError, match="too full") as caught:
+    with pytest.raises(StoreError, match="Not enough space") as caught:
         store.unpack(large.digest, disk / "b")
-    assert "25 MiB are needed, 4 of them to spare, and 14 MiB are free" in str(caught.value)
+    assert "requires 25 MiB with a reserve of 4 MiB, 14 MiB are free" in str(caught.value)
     assert "11 MiB are missing" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["a"]
     assert snapshot(disk / "a") == snapshot(tmp_path / "small")
@@ -171,8 +172,8 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
 
     with pytest.raises(StoreError, match="No space left") as caught:
         store.unpack(large.digest, disk / "b", progress=eat)
-    assert "free some space" in str(caught.value)
-    assert "it takes up to 25 MiB and 12 MiB are free now, 13 MiB too few" in str(caught.value)
+    assert "free some disk space" in str(caught.value)
+    assert "requires up to 25 MiB, 12 MiB are free, 13 MiB are missing" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["eaten"]
     (disk / "eaten").unlink()
     store.unpack(large.digest, disk / "b")
@@ -221,8 +222,8 @@ def test_quota_that_ends_meanwhile_is_as_a_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     said = _within_a_quota(disk, url, cache, digest, disk / "b")
-    assert "it takes up to 25 MiB" in said
-    assert "free some space" in said
+    assert "requires up to 25 MiB" in said
+    assert "free some disk space" in said
     assert list(disk.iterdir()) == []
     store.unpack(digest, disk / "b")
     assert snapshot(disk / "b") == snapshot(tmp_path / "in")
@@ -234,12 +235,12 @@ def test_store_whose_quota_ends_keeps_what_it_has(tmp_path: Path) -> None:
     old = store.put_tree(fill(tmp_path / "old", seed=1)).digest
     new = fill(tmp_path / "new", seed=2)
     said = _within_a_quota(url, url, cache, "", new)
-    assert "free some of the quota there, for a store with 'forge store gc'" in said
-    assert store.verify().ok
+    assert "free some of the disk quota; for a store, run 'forge store gc'" in said
+    assert check_store(store).ok
     store.unpack(old, tmp_path / "out")
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "old")
     store.put_tree(new)
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
 def test_index_that_is_damaged_or_cannot_be_written_does_no_harm(
@@ -290,7 +291,7 @@ def test_disk_that_fills_up_while_a_seed_is_copied_leaves_nothing_half_made(
         store.unpack(digest, disk / "b", seeds=[tmp_path / "seed"], progress=eat)
     assert caught.value.exit_code == 9
     assert not isinstance(caught.value, CorruptedError)
-    assert "free some space" in str(caught.value)
+    assert "free some disk space" in str(caught.value)
     assert [path.name for path in disk.iterdir()] == ["eaten"]
     (disk / "eaten").unlink()
     store.unpack(digest, disk / "b", seeds=[tmp_path / "seed"])
@@ -410,8 +411,8 @@ def test_run_whose_store_goes_away_does_not_make_another(tmp_path: Path) -> None
     _forge(project, "run", "hello", *at)
     unplug = f"mv {root} {tmp_path}/elsewhere"
     done = _forge(project, "run", "hello", "--then", unplug, *at, fails=9)
-    assert f"The store {root} is gone" in done.stderr
-    assert "mount or restore it" in done.stderr
+    assert f"The store {root} has disappeared" in done.stderr
+    assert "mount or restore the folder" in done.stderr
     assert not root.exists()
     (tmp_path / "elsewhere").rename(root)
     _hits(project, *at)

@@ -17,6 +17,8 @@ import pytest
 
 from forge.errors import ConflictError
 from forge.store import Store, open_store
+from forge.store.maintenance.check import check_store
+from forge.store.maintenance.garbage import collect_garbage
 from tests.support.seaweed import Seaweed
 from tests.support.stores import action, fill, noise, snapshot
 
@@ -32,6 +34,7 @@ def _put_and_die(folder: Path, url: str, cache: Path, *when: str, **environment:
     return done.returncode
 
 
+@pytest.mark.sample
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_put_killed_at_any_change_leaves_a_sound_store(tmp_path: Path, moment: str) -> None:
@@ -50,10 +53,10 @@ def test_put_killed_at_any_change_leaves_a_sound_store(tmp_path: Path, moment: s
 
 
 def _still_good(store: Store, before: str, new: Path) -> None:
-    assert store.verify().ok
+    assert check_store(store).ok
     assert store.has_tree(before)
     digest = store.put_tree(new).digest
-    assert store.verify().ok
+    assert check_store(store).ok
     out = new.parent / "out"
     store.unpack(digest, out)
     assert snapshot(out) == snapshot(new)
@@ -87,19 +90,20 @@ def test_what_a_killed_put_left_is_collected(tmp_path: Path) -> None:
     half.write_bytes(b"half")
     os.utime(half, (time.time() - 7200,) * 2)
     later = time.time() + 120  # the dead writer's mark has expired
-    with pytest.raises(ConflictError, match="writes to") as caught:
-        store.collect_garbage(keep_trees=[kept.digest], grace_s=0, now=later)
+    with pytest.raises(ConflictError, match="is writing to") as caught:
+        collect_garbage(store, keep_trees=[kept.digest], grace_s=0, now=later)
     assert "run the command again" in str(caught.value)
     for entry in list(store.objects.entries("leases/")):
         store.objects.delete(entry.name)
-    report = store.collect_garbage(keep_trees=[kept.digest], grace_s=0, now=later)
+    report = collect_garbage(store, keep_trees=[kept.digest], grace_s=0, now=later)
     assert report.left_overs >= 1
     assert not half.exists()
     after = {entry.name for kind in ("packs/", "files/") for entry in store.objects.entries(kind)}
     assert after == before
-    assert store.verify().ok
+    assert check_store(store).ok
 
 
+@pytest.mark.sample
 @pytest.mark.slow
 def test_unpack_killed_at_any_moment_is_finished_by_the_next(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"), cache=tmp_path / "cache")
@@ -175,14 +179,14 @@ def test_collector_and_writers_racing_lose_nothing(tmp_path: Path) -> None:  # n
         store = open_store(url, cache=tmp_path / "cache-gc")
         while not stop.is_set():
             with contextlib.suppress(ConflictError):
-                store.collect_garbage(keep_trees=named(), grace_s=0, now=time.time() + 5)
+                collect_garbage(store, keep_trees=named(), grace_s=0, now=time.time() + 5)
             time.sleep(0.005)
 
     (tmp_path / "store").mkdir()
     # One without a race, so that the test does not hang on whether a gap between writers is met.
     first = open_store(url, cache=tmp_path / "cache-first")
     lost = first.put_tree(fill(tmp_path / "lost")).digest
-    first.collect_garbage(keep_trees=named(), grace_s=0, now=time.time() + 5)
+    collect_garbage(first, keep_trees=named(), grace_s=0, now=time.time() + 5)
     assert not first.has_tree(lost)
     collector = threading.Thread(target=collect)
     collector.start()
@@ -195,7 +199,7 @@ def test_collector_and_writers_racing_lose_nothing(tmp_path: Path) -> None:  # n
     collector.join()
     store = open_store(url, cache=tmp_path / "cache-end")
     assert len(kept) == 8
-    assert store.verify().ok
+    assert check_store(store).ok
     for number, digest in enumerate(sorted(kept)):
         store.unpack(digest, tmp_path / f"out-{number}")
 
@@ -221,13 +225,13 @@ def test_collector_killed_half_way_leaves_a_sound_store(tmp_path: Path) -> None:
     store.objects.delete = die  # type: ignore[method-assign]  # the kill
     for limit in range(1, 20):  # noqa: B007  read by `die`
         try:
-            store.collect_garbage(keep_trees=[kept.digest], grace_s=0, now=time.time() + 5)
+            collect_garbage(store, keep_trees=[kept.digest], grace_s=0, now=time.time() + 5)
         except Killed:
-            assert store.verify().ok
+            assert check_store(store).ok
             continue
         break
     kinds = [name.split("/")[0] for name in order]
     assert kinds == sorted(kinds, key=["actions", "trees", "files", "packs"].index)
     assert len(order) >= 5
-    assert store.verify().ok
+    assert check_store(store).ok
     store.unpack(kept.digest, tmp_path / "out")

@@ -16,11 +16,12 @@ import pytest
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from forge.errors import ForgeError, NotInStoreError, StoreError, TrustError
-from forge.release import keys
-from forge.release.keyring import Expiry, Keyring
+from forge.release.keys.keyring import Keyring
+from forge.release.keys.model import Expiry
+from forge.release.lifecycle import keys
 from forge.trust import layout
 from forge.trust.client import TrustedStore
-from tests.unit.release.world import NOW, PASSPHRASE, World, manifest
+from tests.support.release_world import NOW, PASSPHRASE, World, manifest
 
 EXIT_CODES = {TrustError: 7, StoreError: 9, NotInStoreError: 9}
 LONG = Expiry(root=900, targets=900, bundles=900, channels=900, snapshot=900, timestamp=900)
@@ -130,7 +131,7 @@ def test_rolled_back_timestamp_is_refused(world: World, tmp_path: Path) -> None:
         world,
         lambda tuf: shutil.copy(old, tuf / "metadata/timestamp.json"),
         TrustError,
-        "older than what was seen before",
+        "older than the metadata seen before",
     )
 
 
@@ -139,7 +140,9 @@ def test_rolled_back_snapshot_is_refused_though_the_timestamp_is_new(world: Worl
         snapshot = Metadata[Snapshot].from_file(str(tuf / "metadata/1.snapshot.json")).signed
         republish(world, tuf, snapshot=snapshot)
 
-    refused(world, attack, TrustError, "older than what was seen before", online_key_stolen=True)
+    refused(
+        world, attack, TrustError, "older than the metadata seen before", online_key_stolen=True
+    )
 
 
 def test_rolled_back_bundles_are_refused_though_snapshot_and_timestamp_are_new(
@@ -152,7 +155,9 @@ def test_rolled_back_bundles_are_refused_though_snapshot_and_timestamp_are_new(
         new.meta["bundles.json"] = old.meta["bundles.json"]
         republish(world, tuf, snapshot=new)
 
-    refused(world, attack, TrustError, "older than what was seen before", online_key_stolen=True)
+    refused(
+        world, attack, TrustError, "older than the metadata seen before", online_key_stolen=True
+    )
 
 
 @pytest.mark.parametrize("role", ["snapshot", "targets", "bundles", "channels"])
@@ -212,10 +217,10 @@ def test_mixed_metadata_is_refused(world: World, role: str) -> None:
     world.publish("1.2.0")
     with world.tampered() as tuf:
         shutil.copy(tuf / f"metadata/1.{role}.json", newest(tuf, role))
-        with pytest.raises(TrustError, match="mixed or altered") as caught:
+        with pytest.raises(TrustError, match="inconsistent or altered") as caught:
             read_all(client)
         assert caught.value.exit_code == 7
-        assert "nothing was changed here" in caught.value.hint
+        assert "nothing was changed" in caught.value.hint
     assert read_all(client) == "1.2.0"
 
 
@@ -276,7 +281,7 @@ def test_endless_timestamp_is_cut_off(world: World) -> None:
         with (tuf / "metadata/timestamp.json").open("ab") as file:
             file.truncate(1 << 34)  # sparse: 16 GiB
 
-    refused(world, attack, TrustError, "sends more bytes than this metadata may have")
+    refused(world, attack, TrustError, "sent more bytes than this metadata may have")
 
 
 def test_altered_target_is_refused(world: World) -> None:
@@ -284,7 +289,7 @@ def test_altered_target_is_refused(world: World) -> None:
     with world.tampered() as tuf:
         for path in (tuf / "targets/bundles/demo/1.1.0").iterdir():
             edit(path, lambda doc: doc.update(profile="evil"))
-        with pytest.raises(TrustError, match="is not what was signed") as caught:
+        with pytest.raises(TrustError, match="does not match its signature") as caught:
             read_all(world.client())
         assert caught.value.exit_code == 7
     assert read_all(world.client()) == "1.1.0"
@@ -339,8 +344,8 @@ def test_promotion_key_cannot_publish_a_bundle(world: World) -> None:
     [
         ({"tree": {"digest": "../../../etc/passwd", "size": 1, "files": 1}}, "tree.digest"),
         ({"tree": {"digest": "a" * 64, "size": -1, "files": 1}}, "tree.size"),
-        ({"profile": "other"}, "holds another document"),
-        ({"version": "1.0.0"}, "holds another document"),
+        ({"profile": "other"}, "contains another document"),
+        ({"version": "1.0.0"}, "contains another document"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -371,7 +376,7 @@ def test_manifest_path_with_dots_is_out_of_reach(world: World, path: str) -> Non
     client = world.client()
     client.refresh()
     name, version, profile = "demo", "1.1.0", path
-    with pytest.raises(ForgeError, match="is not a name") as caught:
+    with pytest.raises(ForgeError, match="is not a valid name") as caught:
         client.manifest(name, version, profile)
     assert caught.value.exit_code == 2
     assert read_all(client) == "1.1.0"
@@ -405,7 +410,7 @@ def test_empty_store_is_named(tmp_path: Path) -> None:
 
 def test_state_folder_that_cannot_be_written_is_named(world: World, tmp_path: Path) -> None:
     (tmp_path / "device").write_text("a file where the folder should be")
-    with pytest.raises(StoreError, match="Cannot keep trusted metadata") as caught:
+    with pytest.raises(StoreError, match="Could not write trusted metadata") as caught:
         world.client().refresh()
     assert caught.value.exit_code == 9
     (tmp_path / "device").unlink()

@@ -8,8 +8,8 @@ import pytest
 from tuf.api.metadata import Metadata, Timestamp
 
 from forge.errors import TrustError, UsageError
-from forge.release.status import status
-from tests.unit.release.world import NOW, World
+from forge.release.lifecycle.expiry import status
+from tests.support.release_world import NOW, World
 
 ROLES = ["online", "targets", "bundles", "channels", "model"]
 
@@ -72,7 +72,7 @@ def test_lost_root_key_is_replaced_with_the_two_others(world: World) -> None:
 
 
 def test_root_rotation_without_a_name_says_which_there_are(world: World) -> None:
-    with pytest.raises(UsageError, match="no root key in use") as caught:
+    with pytest.raises(UsageError, match="is not a root key in use") as caught:
         world.rotate("root")
     assert "root-1, root-2, root-3" in caught.value.hint
     assert not (world.keys / "root-4.pem").exists()
@@ -151,7 +151,7 @@ def test_machine_with_an_older_copy_of_the_keys_adopts_the_new_root(
     world.rotate("root", replace="root-2")
     with pytest.raises(UsageError, match="cannot sign for the role channels") as caught:
         copy.promote("1.0.0", "stable")
-    assert "take the newest folder" in caught.value.hint
+    assert "use the newest copy of the folder" in caught.value.hint
     assert copy.rotate("channels") == "channels-2"
     assert copy.rotate("bundles") == "bundles-2"
     copy.publish("1.1.0")

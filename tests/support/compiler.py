@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge.serving.spec import CompileOnDevice
+from forge.serving.repository.spec import CompileOnDevice
 
 NAME = "engine-compiler"
 _PROGRAM = """#!{python}

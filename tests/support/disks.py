@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 __all__ = ["Disk", "make_ext4", "mounted"]
+
+_FREE_S: Final = 600.0  # a container of another test may serve for minutes
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,24 @@ def mounted(path: Path, image: Path | None, *options: str) -> Iterator[Disk]:
             time.sleep(0.1)
         else:
             _run("umount", "-l", str(path))
+        if image is not None:
+            _wait_until_free(image)
+
+
+def _wait_until_free(image: Path) -> None:
+    """Wait until no mount namespace has the image mounted any more.
+
+    A container that another test starts takes a copy of all mounts. While it runs, the file system
+    lives on, and whoever mounts the image again gets that one, read-only if it was.
+    """
+    deadline = time.monotonic() + _FREE_S
+    while True:
+        argv = ["losetup", "--associated", str(image)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+        if not done.stdout.strip():
+            return
+        assert time.monotonic() < deadline, f"still mounted somewhere: {done.stdout}"
+        time.sleep(0.1)
 
 
 def _run(*argv: str) -> None:

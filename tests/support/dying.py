@@ -42,8 +42,8 @@ class Dying:
     def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
         yield self.read_range(name, start, length)
 
-    def doubt(self, name: str) -> bool:
-        return self._inner.doubt(name)
+    def report_bad_copy(self, name: str) -> bool:
+        return self._inner.report_bad_copy(name)
 
     def size(self, name: str) -> int | None:
         return self._inner.size(name)

@@ -24,9 +24,9 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError
-from forge.runners.dagger import DaggerRunner
-from forge.runners.dagger_session import find_cli, probe
-from forge.runners.dagger_settings import DaggerSettings, load
+from forge.runners.dagger.runner import DaggerRunner
+from forge.runners.dagger.session import find_cli, probe
+from forge.runners.dagger.settings import DaggerSettings, load
 from forge.runners.local import LocalRunner, host_platform
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from forge.device.answers import Triton
-from forge.device.journal import Release
-from forge.device.limit import Limit
-from forge.device.live import Live, Serving
-from forge.device.service import http_server, listen
+from forge.device.gateway.connection_limits import ConnectionLimits
+from forge.device.gateway.server import http_server, listen
+from forge.device.gateway.triton_backend import TritonBackend
+from forge.device.shared.concurrency import ConcurrencyLimit
+from forge.device.shared.release import Release
+from forge.device.shared.upstream import ActiveServer, Upstream
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 __all__ = ["GatewayProcess", "listening", "serving_at"]
 
@@ -35,9 +36,9 @@ class Nothing(BaseModel):
     """Stands where the hardware report goes."""
 
 
-def serving_at(url: str, version: str = "1.0.0", max_seq_len: int = 1024) -> Serving:
+def serving_at(url: str, version: str = "1.0.0", max_seq_len: int = 1024) -> ActiveServer:
     """A slot behind a Triton that runs there."""
-    return Serving(
+    return ActiveServer(
         url=url,
         model="llm",
         slot="a",
@@ -50,10 +51,10 @@ def serving_at(url: str, version: str = "1.0.0", max_seq_len: int = 1024) -> Ser
 
 
 @contextlib.contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(app: ASGIApp, bounds: ConnectionLimits | None = None) -> Iterator[str]:
     """Serve an application from a thread; gives the URL."""
     with listen("127.0.0.1", 0) as bound:
-        server = http_server(app)
+        server = http_server(app, bounds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:
@@ -107,11 +108,11 @@ class GatewayProcess:
 
 def main(behind: str, places: str) -> None:
     """Serve until the input ends."""
-    from forge.device.gateway import create_app
+    from forge.device.gateway.app import create_app
 
-    live, limit = Live(), Limit(int(places), "as the test says")
-    live.set(serving_at(behind))
-    app = create_app(live, Triton(), Nothing, limit)
+    upstream, limit = Upstream(), ConcurrencyLimit(int(places), "as the test says")
+    upstream.set(serving_at(behind))
+    app = create_app(upstream, TritonBackend(), Nothing, limit)
     with listening(app) as url:
         print(url, flush=True)  # noqa: T201 - how the parent learns of it
         for line in sys.stdin:
@@ -120,16 +121,16 @@ def main(behind: str, places: str) -> None:
                 limit.set(int(words[0]), "as the test says")
                 said = "done"
             else:
-                said = _swap(live, *words)
+                said = _swap(upstream, *words)
             print(said, flush=True)  # noqa: T201
 
 
-def _swap(live: Live, url: str, version: str) -> str:
+def _swap(upstream: Upstream, url: str, version: str) -> str:
     """As the agent does it: nobody enters, those inside end, a pause, the other slot."""
-    live.clear("another version is being activated")
-    left = live.drain(_DRAIN_S)
+    upstream.clear("another version is being activated")
+    left = upstream.drain(_DRAIN_S)
     time.sleep(0.5)
-    live.set(serving_at(url, version))
+    upstream.set(serving_at(url, version))
     return f"{left} left"
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.support import caches
+
 LOCAL_KMS = "github.com/nsmithuk/local-kms@v0.0.0-20260228092603-2a5e92d09ab6"
 START_S = 20.0
 
@@ -57,14 +59,13 @@ class Kms:
 
 def program() -> Path:
     """local-kms, built where that was not done yet; skips where it cannot be."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forge-tests"
-    built = folder / "local-kms"
+    built = caches.DOWNLOADS / "local-kms"
     if built.is_file():
         return built
     go = shutil.which("go")
     if go is None:
         pytest.skip("no Go here, which builds local-kms, the KMS server of these tests")
-    environment = {**os.environ, "GOBIN": str(folder)}
+    environment = {**os.environ, "GOBIN": str(caches.DOWNLOADS)}
     command = [go, "install", LOCAL_KMS]
     done = subprocess.run(
         command, env=environment, check=False, capture_output=True, text=True, timeout=300

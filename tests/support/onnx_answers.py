@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime  # type: ignore[import-not-found]
+import onnxruntime
 
 sys.path.insert(0, sys.argv[1])
 sys.path.insert(1, f"{sys.argv[1]}/../shared")
 
 import text  # type: ignore[import-not-found]
-from generation import Generator  # type: ignore[import-not-found]
+import turns  # type: ignore[import-not-found]
+from generation import Generator, Sampling  # type: ignore[import-not-found]
 
 PAST = "past_key_values."
 
@@ -41,6 +42,10 @@ class OnnxRuntime:
 
     def run(self, slot: int, tokens: list[int], past: int) -> np.ndarray:
         """As gpu.Engine.run."""
+        return np.asarray(self.run_all(slot, tokens, past)[-1])
+
+    def run_all(self, slot: int, tokens: list[int], past: int) -> np.ndarray:
+        """As gpu.Engine.run_all."""
         assert slot == 0
         self.cache = self.cache if past else self.empty
         assert all(value.shape[2] == past for value in self.cache.values())
@@ -53,22 +58,23 @@ class OnnxRuntime:
         values = dict(zip(self.outputs, self.session.run(None, feed | self.cache), strict=True))
         logits = values.pop("logits")
         self.cache = {name.replace("present.", PAST): value for name, value in values.items()}
-        return np.asarray(logits[0, -1])
+        return np.asarray(logits[0])
 
 
 def main() -> None:
     """Generate one answer."""
     folder = Path(sys.argv[2])
-    generator = Generator(OnnxRuntime(folder / "model.onnx"), text.load(folder))
-    prompt, length = generator.encode([{"role": "user", "content": sys.argv[3]}])
-    handle = generator.add(prompt, int(sys.argv[4]), 0.0)
+    words = text.load(folder)
+    generator = Generator(OnnxRuntime(folder / "model.onnx"), words)
+    prompt = words.encode(turns.read(sys.argv[3]))
+    handle = generator.add(prompt, int(sys.argv[4]), Sampling())
     tokens: list[int] = []
     while generator.busy():
         generator.step()
-        tokens += handle.new_tokens()
+        tokens += [one.token for one in handle.new_tokens()]
     answer = {
-        "text": generator.decode(tokens),
-        "input_tokens": length,
+        "text": words.decode(tokens),
+        "input_tokens": len(prompt),
         "output_tokens": len(tokens),
         "finish_reason": handle.finish_reason,
     }

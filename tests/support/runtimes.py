@@ -6,11 +6,17 @@ have them (tensorrt-edgellm 0.11.0, TensorRT-LLM 1.2.1), and answer with words i
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-_WORDS = """
+_SAID = ("The ", "capital ", "is ", "Paris", ".")
+_WORDS = (
+    f"""
 import json, time
-WORDS = ["The ", "capital ", "is ", "Paris", "."]
+WORDS = {_SAID}
+"""
+    """
 
 def words(prompt, limit):
     if "long" in prompt:
@@ -24,6 +30,7 @@ def note(log, **facts):
     with open(log, "a") as file:
         file.write(json.dumps(facts) + "\\n")
 """
+)
 
 _EDGE = {
     "words.py": _WORDS,
@@ -105,9 +112,9 @@ def prepare_model(model, cache_dir="", options=None):
 
 _TRTLLM = {
     "words.py": _WORDS,
-    "jinja2.py": "class TemplateError(Exception): pass\n",  # transformers brings the real one
     "tensorrt_llm/__init__.py": """
-import jinja2
+import tokenizers
+import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 from words import note, words
@@ -116,7 +123,28 @@ from words import note, words
 class SamplingParams:
     max_tokens: int = 32
     temperature: float | None = None
+    top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool = False
+    return_context_logits: bool = False
+
+__version__ = "1.2.1"
+
+class Logits:  # of token t at place p: the token after it in a circle of 16 is the likeliest
+    def __init__(self, tokens):
+        self.rows = np.zeros((len(tokens), 300), np.float16)
+        for place, token in enumerate(tokens):
+            self.rows[place, (token + 1) % 16] = 3.0
+    def float(self):
+        return self
+    def cpu(self):
+        return self.rows.astype(np.float32)
 
 @dataclass
 class Completion:
@@ -135,7 +163,7 @@ class Result:
         self.limit, self.said = params.max_tokens, []
     def __iter__(self):
         for word in self.words:
-            self.said.append(len(self.said))
+            self.said.append(self.llm.tokenizer.token_to_id(word.replace(" ", "\u0120")))
             yield Output([Completion(word, list(self.said), None)])
         self.finished = True
         reason = "length" if len(self.said) == self.limit else "stop"
@@ -143,28 +171,27 @@ class Result:
     def abort(self):
         note(self.llm.log, event="aborted")
 
-class Tokenizer:
-    chat_template = "yes"
-    def apply_chat_template(self, turns, tokenize, add_generation_prompt):
-        if turns[0]["role"] == "assistant":
-            raise jinja2.TemplateError("roles must alternate")
-        said = " ".join(f"<{one['role']}> {one['content']}" for one in turns)
-        return f"{said} <assistant>"
-    def encode(self, text, add_special_tokens=True):
-        self.text = text
-        return text.split()
+@dataclass
+class Scored:
+    context_logits: Logits
+    def result(self):
+        return self
 
 class LLM:
     kind = "checkpoint"
     def __init__(self, model, tokenizer, kv_cache_config, **options):
         self.log = Path(model) / "log.jsonl"
-        self.tokenizer = Tokenizer()
+        path = Path(tokenizer) / "tokenizer.json"
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
         note(self.log, event="loaded", kind=self.kind, tokenizer=tokenizer, options=options,
              fraction=kv_cache_config.free_gpu_memory_fraction)
     def generate_async(self, inputs, sampling_params, streaming):
         note(self.log, event="asked", top_k=sampling_params.top_k)
-        note(self.log, event="prompt", prompt=" ".join(inputs))
-        return Result(self, " ".join(inputs), sampling_params)
+        if sampling_params.return_context_logits:
+            return Scored(Logits(inputs))
+        prompt = self.tokenizer.decode(inputs, skip_special_tokens=False)
+        note(self.log, event="prompt", prompt=prompt)
+        return Result(self, prompt, sampling_params)
     def shutdown(self):
         note(self.log, event="unloaded")
 """,
@@ -182,6 +209,33 @@ class LLM(tensorrt_llm.LLM):
     kind = "engine"
 """,
 }
+
+_CHAT = """{% for message in messages %}
+{% if loop.first and message.role == 'assistant' %}{{ raise_exception('roles must alternate') }}
+{%- endif %}
+<{{ message.role }}> {{ message.content }} {% endfor %}<assistant>"""
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of bytes with a chat template, as a Hugging Face folder has them."""
+    signs = {chr(code): code for code in range(256)}  # in ASCII, ByteLevel's letters are the bytes
+    signs |= {"\u0120": 256, "\u010a": 257}  # its letters for the blank and the line's end
+    words = [*_SAID, *(f"{number} " for number in range(1000))]  # what the stand-ins answer
+    signs |= {word.replace(" ", "\u0120"): 300 + n for n, word in enumerate(words)}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+             "use_regex": False}  # fmt: skip
+    tokenizer: dict[str, Any] = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": level,
+        "post_processor": None,
+        "decoder": level,
+        "model": {"type": "BPE", "vocab": signs, "merges": []},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "chat_template.jinja").write_text(_CHAT)
+
 
 PACKAGES = {"edge-llm": _EDGE, "tensorrt-llm": _TRTLLM}
 

@@ -24,7 +24,9 @@ ACCESS_KEY = "forge-test"
 SECRET_KEY = "forge-test-secret"
 START_S = 60.0
 START_TRIES = 3
-# What docs/ci.md lets each role of the workflows do, in a bucket of their own below `forge/`.
+_SOCKETS = Path("/tmp")  # noqa: S108  whatever TMPDIR says
+# What docs/how-to/github-actions.md lets each role of the workflows do, in a bucket of their own
+# below `forge/`.
 ROLES_BUCKET = "forge-roles"
 _READ = (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}")
 _BUILT = ("packs", "files", "trees", "actions", "leases")
@@ -110,6 +112,14 @@ class Seaweed:
             self.process.kill()
             self.process.wait()
             self.process = None
+            self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        """Remove what it has left in /tmp: weed of another user could not take such a port."""
+        for port in {self.port, *self.ports}:
+            for left in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                with contextlib.suppress(OSError):  # another user's, of an earlier run
+                    left.unlink()
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_S

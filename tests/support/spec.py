@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forge.serving.spec import Spec
+from forge.serving.repository.spec import Spec
 
 
 def a_spec(**changes: Any) -> Spec:

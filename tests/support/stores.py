@@ -10,8 +10,8 @@ from pathlib import Path
 
 from forge.bundle import TreeReference
 from forge.store import ActionResult, Store, open_store
-from forge.store.leases import Clock
-from forge.store.location import open_objects
+from forge.store.backends.open import open_objects
+from forge.store.locks.leases import Clock
 
 KEY = hashlib.sha256(b"key").hexdigest()
 

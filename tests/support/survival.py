@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 
 from forge import device
-from forge.device import health
-from forge.device.journal import Journal, Release, SlotName
-from forge.device.slots import Home
+from forge.device.shared.release import Release, SlotName
+from forge.device.state import integrity
+from forge.device.state.directory import StateDirectory
+from forge.device.state_machine.journal import Journal
 from forge.errors import RolledBackError
-from tests.e2e.device_world import Agent, Device, World, triton_processes
+from tests.support.device_world import Agent, Device, World, triton_processes
 
 __all__ = [
     "Setup", "check_journal", "check_no_server", "check_slot", "forge_device", "listing",
@@ -78,7 +79,7 @@ def check_journal(one: Device, *, whole: bool = True) -> Journal:
     journal = Journal.model_validate_json(path.read_bytes())
     if journal.active is not None and whole:
         assert journal.active_release is not None
-        damages = health.by_digest(one.home, journal.active, journal.active_release)
+        damages = integrity.by_digest(one.home, journal.active, journal.active_release)
         assert damages == (), f"the journal's active slot: {damages[0]}"
     return journal
 
@@ -89,17 +90,17 @@ def check_slot(one: Device, allowed: frozenset[str | None]) -> None:
     if slot is None:
         assert None in allowed, "no slot is current"
         return
-    manifest = one.home.manifest(slot)
+    manifest = one.home.slots.manifest(slot)
     assert manifest is not None, f"slot {slot} has no manifest"
     assert manifest.version in allowed, f"slot {slot} has {manifest.version}"
-    damages = health.by_digest(one.home, slot, Release.of(manifest))
+    damages = integrity.by_digest(one.home, slot, Release.of(manifest))
     assert damages == (), f"the current slot: {damages[0]}"
 
 
 def version(one: Device) -> str | None:
     """Version of the current slot."""
     slot: SlotName | None = one.home.current()
-    manifest = one.home.manifest(slot) if slot else None
+    manifest = one.home.slots.manifest(slot) if slot else None
     return manifest.version if manifest else None
 
 
@@ -146,7 +147,7 @@ def _answer(agent: Agent) -> str | None:
 
 def listing(state: Path) -> set[str]:
     """Every file below a state folder, without its own random or content-derived names."""
-    home = Home(state)
+    home = StateDirectory(state)
     found = set()
     for path in sorted(state.rglob("*")):
         name = path.relative_to(home.path).as_posix()

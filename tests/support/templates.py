@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "forge" / "serving" / "templates"
+TEMPLATES = Path(__file__).resolve().parents[2] / "forge" / "serving" / "repository" / "templates"
 FINAL = 1
 
 
@@ -101,10 +101,11 @@ def triton() -> types.ModuleType:
 
 
 def load(folder: str, name: str) -> Any:
-    """One module of a template, anew; what it imports of shared/ stays imported."""
+    """One module of a template, anew; what it imports of its folder and shared/ stays imported."""
     before = sys.modules.get("triton_python_backend_utils")
     sys.modules["triton_python_backend_utils"] = triton()
-    sys.path.insert(0, str(TEMPLATES / "shared"))
+    beside = [str(TEMPLATES / "shared"), str(TEMPLATES / folder)]
+    sys.path[:0] = beside
     try:
         path = TEMPLATES / folder / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"template_{name}", path)
@@ -114,7 +115,8 @@ def load(folder: str, name: str) -> Any:
         sys.modules[spec.name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(TEMPLATES / "shared"))
+        for one in beside:
+            sys.path.remove(one)
         del sys.modules["triton_python_backend_utils"]
         if before is not None:
             sys.modules["triton_python_backend_utils"] = before

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge.device import health, upkeep
+from forge.device import maintenance
+from forge.device.state import integrity
+from forge.device.state.settings import read_settings
 from forge.errors import ForgeError
-from tests.e2e.device_world import Device, Says, World
+from tests.support.device_world import Device, Says, World
 from tests.support.survival import (
     Setup,
     check_journal,
@@ -101,7 +103,7 @@ def refuses(_setup: Setup, one: Device) -> None:
 def goes_back(_setup: Setup, one: Device) -> None:
     assert retried(one) == ""
     if version(one) == NEW:  # killed before it was written down what was asked
-        upkeep.rollback(one.state, "by hand", say=lambda _text: None)
+        maintenance.rollback(one.state, "by hand")
     assert version(one) == OLD
     assert one.status.held is not None
 
@@ -115,7 +117,7 @@ def provision(one: Device) -> list[str]:
 
 def provisions(setup: Setup, one: Device) -> None:
     try:
-        one.home.provisioned()
+        read_settings(one.home.path)
     except ForgeError as error:
         assert "is not set up" in error.what  # noqa: PT017 - one of two ends
     setup.follow(one, "stable")
@@ -127,7 +129,7 @@ def with_root(setup: Setup, one: Device) -> None:
 
 
 def damage(one: Device) -> None:
-    path = one.home.tree("b") / ENGINE / "weights.bin"
+    path = one.home.slots.tree("b") / ENGINE / "weights.bin"
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.chmod(0o644)
@@ -135,9 +137,9 @@ def damage(one: Device) -> None:
 
 
 def repairs(_setup: Setup, one: Device) -> None:
-    upkeep.verify(one.state, repair=True, say=lambda _text: None)
+    maintenance.verify(one.state, repair=True)
     release = one.home.journal().slots["b"]
-    assert health.by_digest(one.home, "b", release) == ()
+    assert integrity.by_digest(one.home, "b", release) == ()
     assert version(one) == NEW
 
 

@@ -1,4 +1,4 @@
-"""docs/adding-a-sku.md: the commands that need neither a board nor a download are run."""
+"""docs/how-to/add-a-sku.md: the commands that need neither a board nor a download are run."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 from forge.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "adding-a-sku.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "add-a-sku.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ forge (.+)$", PAGE, re.MULTILINE)
 HARMLESS = ("plan ", "profile ", "device detect")
 RUN_HERE = [command for command in COMMANDS if command.startswith(HARMLESS)]

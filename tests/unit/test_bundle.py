@@ -135,11 +135,11 @@ def test_versions_are_ordered_as_semantic_versioning_says() -> None:
 
 @pytest.mark.parametrize("version", ["1", "1.0", "v1.0.0", "1.0.0/..", "01.0.0", "1.0.0-", ""])
 def test_version_is_refused_when_it_is_none(version: str) -> None:
-    with pytest.raises(UsageError, match="is not a version"):
+    with pytest.raises(UsageError, match="is not a valid version"):
         check_version(version)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "A", "-a", "a" * 64, "a/b"])
 def test_name_is_refused_when_it_could_leave_its_folder(name: str) -> None:
-    with pytest.raises(UsageError, match="is not a name"):
+    with pytest.raises(UsageError, match="is not a valid name"):
         check_name(name, "Bundle name")

@@ -57,7 +57,7 @@ def test_no_profiles_is_wrong(project: Project, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "detail"),
     [
-        (None, "there is no requirements.lock"),
+        (None, "requirements.in has no requirements.lock"),
         ("a==1 \\\n    --hash=sha256:00\nb==2\n", "b==2 has no hash"),
     ],
 )

@@ -40,13 +40,13 @@ def test_an_image_is_what_it_says_and_what_it_was_started_as(file: Path) -> None
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 2}', "\x00"])
 def test_a_damaged_statement_is_refused(file: Path, content: str) -> None:
     file.write_text(content)
-    with pytest.raises(ConfigurationError, match="does not say which image"):
+    with pytest.raises(ConfigurationError, match="is not valid"):
         running_image({}, file)
 
 
 @pytest.mark.parametrize("reference", ["a b", "a@sha256:12", "a\nb", "@"])
 def test_a_reference_that_is_none_is_refused(file: Path, reference: str) -> None:
-    with pytest.raises(ConfigurationError, match="no image's reference"):
+    with pytest.raises(ConfigurationError, match="not a valid image reference"):
         running_image({"FORGE_IMAGE": reference}, file)
 
 

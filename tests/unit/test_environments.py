@@ -2,15 +2,26 @@
 
 import base64
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from forge.environments import Watch, ensure, environment_path, inspect, libpython_folder
+from forge.environments import (
+    Watch,
+    ensure,
+    environment_path,
+    inspect,
+    libpython_folder,
+    remove,
+)
 from forge.errors import ConfigurationError, StepFailedError
+from tests.support.spawn import Spawn
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -20,7 +31,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place uv may look for packages."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_FIND_LINKS", folder.as_uri())  # a list, split at spaces
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
     return folder
@@ -93,15 +104,14 @@ def test_environment_path_follows_lock_and_python(lock: Path, tmp_path: Path) ->
     assert path() != before
 
 
-def test_two_processes_make_it_once(lock: Path, tmp_path: Path) -> None:
+def test_two_processes_make_it_once(spawn: Spawn, lock: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from forge.environments import ensure;"
         "print(ensure('tools', Path(sys.argv[1]), python=sys.argv[2], cache=Path(sys.argv[3])))"
     )
     argv = [sys.executable, "-c", program, str(lock), PYTHON, str(tmp_path / "cache")]
     processes = [
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
+        spawn(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
     results = [process.communicate(timeout=120) for process in processes]
     assert len({printed for printed, _ in results}) == 1
@@ -136,6 +146,7 @@ environments.ensure("tools", Path({str(lock)!r}), python={PYTHON!r}, cache=cache
 
 def test_an_environment_whose_python_is_gone_is_made_again(lock: Path, tmp_path: Path) -> None:
     root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    (root / "bin").chmod(0o755)
     (root / "bin/python").unlink()
     (root / "bin/python").symlink_to("/nowhere/python")
     ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
@@ -146,7 +157,9 @@ def test_ensure_refuses_a_package_with_another_hash(
     lock: Path, wheels: Path, tmp_path: Path
 ) -> None:
     make_wheel(wheels, 8)
-    with pytest.raises(ConfigurationError, match="does not have the hash its lock names") as caught:
+    with pytest.raises(
+        ConfigurationError, match="does not have the hash in its lock file"
+    ) as caught:
         ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
     assert caught.value.exit_code == 3
     assert "tiny" in caught.value.why
@@ -176,14 +189,14 @@ def test_ensure_says_that_a_python_version_is_missing(
 
 
 def test_ensure_says_that_the_lock_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="lock of environment 'tools'") as caught:
+    with pytest.raises(ConfigurationError, match="lock file of environment 'tools'") as caught:
         ensure("tools", tmp_path / "none.lock", python=PYTHON, cache=tmp_path / "cache")
     assert "dockerfiles/tools/requirements.lock" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["../up", "", "A", "a/b"])
 def test_ensure_refuses_a_name_that_is_none(lock: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(ConfigurationError, match="is not a valid environment name"):
         ensure(name, lock, python=PYTHON, cache=tmp_path / "cache")
 
 
@@ -192,6 +205,145 @@ def test_ensure_says_that_the_cache_cannot_be_written(lock: Path, tmp_path: Path
     with pytest.raises(StepFailedError, match="cannot be written") as caught:
         ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
     assert caught.value.exit_code == 5
+
+
+def files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mode, path.read_bytes()) for path in files(folder)}
+
+
+def installed(root: Path) -> Path:
+    (found,) = root.glob("lib/python*/site-packages/tiny.py")
+    return found
+
+
+def test_a_changed_file_of_one_environment_changes_no_other_and_not_the_cache(
+    lock: Path, tmp_path: Path
+) -> None:
+    """Seen: Triton set the mode of a file that nine environments and uv's cache shared."""
+    one = ensure("tools", lock, python=PYTHON, cache=tmp_path / "one")
+    other = ensure("tools", lock, python=PYTHON, cache=tmp_path / "other")
+    before = contents(other) | contents(tmp_path / "uv-cache")
+    assert any("tiny.py" in name and "uv-cache" in name for name in before)
+    for path in files(one):
+        path.chmod(0o644)
+        path.write_bytes(b"changed")
+        path.chmod(0o100)
+    assert contents(other) | contents(tmp_path / "uv-cache") == before
+    assert {path.stat().st_nlink for path in files(other)} == {1}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_an_environment_is_read_only_and_every_user_can_run_it(
+    lock: Path, tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in [root, *root.rglob("*")]
+             if not path.is_symlink()}  # fmt: skip
+    assert {modes[path] for path in modes if path.is_dir()} == {0o555}
+    assert {modes[path] for path in modes if path.is_file()} == {0o444, 0o555}
+    assert modes[root / "bin/tiny"] == 0o555
+
+
+@pytest.mark.parametrize("mode", [0o100, 0o644, 0o000])
+def test_a_damaged_mode_is_found_said_and_mended_without_a_package(
+    lock: Path, wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    shutil.rmtree(wheels)
+    shutil.rmtree(tmp_path / "uv-cache")
+    (root / "bin/tiny").chmod(mode)
+    capsys.readouterr()
+    assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache") == root
+    assert (root / "bin/tiny").stat().st_mode & 0o777 == 0o555
+    assert f"mode of {root.name}/bin/tiny was changed" in capsys.readouterr().err
+    assert output_of(root / "bin/tiny") == "7"
+
+
+def overwrite(file: Path) -> None:
+    file.chmod(0o644)
+    file.write_text("VALUE = 8\n")
+
+
+def add(file: Path) -> None:
+    file.parent.chmod(0o755)
+    (file.parent / "numpy.py").touch()
+
+
+def drop(file: Path) -> None:
+    file.parent.chmod(0o755)
+    file.unlink()
+
+
+def cut_the_listing(file: Path) -> None:
+    listing = file.parents[3] / ".sealed"
+    listing.chmod(0o644)
+    os.truncate(listing, 500)
+
+
+CHANGES = {
+    overwrite: "size of lib/python",
+    add: "numpy.py was added",
+    drop: "tiny.py is missing",
+    cut_the_listing: "its listing cannot be used",
+}
+
+
+@pytest.mark.parametrize(("change", "why"), CHANGES.items())
+def test_a_changed_environment_is_made_again_and_it_is_said_why(
+    lock: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None],
+    why: str,
+) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    change(installed(root))
+    assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache") == root
+    said = capsys.readouterr().err
+    assert "environment tools is made again: " in said
+    assert why in said
+    assert output_of(root / "bin/tiny") == "7"
+    assert not list(root.rglob("numpy.py"))
+    assert [path.name for path in root.parent.iterdir() if path.is_dir()] == [root.name]
+
+
+def test_a_changed_environment_that_cannot_be_made_again_is_kept(
+    lock: Path, wheels: Path, tmp_path: Path
+) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    overwrite(installed(root))
+    shutil.rmtree(wheels)
+    shutil.rmtree(tmp_path / "uv-cache")
+    with pytest.raises((ConfigurationError, StepFailedError)):
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", offline=True)
+    assert root.is_dir()
+
+
+def test_what_python_caches_as_root_is_no_change(
+    lock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    folder = installed(root).parent / "__pycache__"
+    folder.chmod(0o755)
+    (folder / "tiny.cpython-399.pyc").touch()
+    folder.chmod(0o555)
+    capsys.readouterr()
+    ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_environment_can_be_removed(lock: Path, tmp_path: Path) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    remove(root)
+    assert not root.exists()
 
 
 def test_libpython_folder_names_the_package_to_install(tmp_path: Path) -> None:
@@ -207,7 +359,7 @@ def test_libpython_folder_names_the_package_to_install(tmp_path: Path) -> None:
 
 
 def test_inspect_refuses_a_folder_that_is_no_environment(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no working Python"):
+    with pytest.raises(ConfigurationError, match="not a working Python"):
         inspect(tmp_path)
 
 
@@ -226,6 +378,6 @@ def test_ensure_can_be_ended_and_leaves_nothing_then(lock: Path, tmp_path: Path)
         raise Ended
 
     with pytest.raises(Ended):
-        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", watch=Watch(go_on=end))
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", watch=Watch(check=end))
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache").is_dir()

@@ -15,6 +15,7 @@ from stages import image, model_repository, smoke
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = f"sha256:{'a' * 64}"
 ENGINE = Artifact(Step(id="engine", argv=("true",), outputs=("engine",)), "engine")
+PROBE = Step(id="accuracy-gate@x", argv=("true",), outputs=("probe",))["probe"]
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_native_runner_is_a_label_and_not_part_of_the_key() -> None:
 @pytest.mark.usefixtures("dockerfiles")
 @pytest.mark.parametrize("text", ["linux/arm64", "arm64=x", "linux/arm64="])
 def test_bad_native_runner_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not PLATFORM=LABEL"):
+    with pytest.raises(ConfigurationError, match="is not a valid runner"):
         images("development", runners=text)
 
 
@@ -129,7 +130,7 @@ def test_profile_may_name_the_image_that_this_project_builds_on_a_base() -> None
     served_in = image.served_in([named, other], "registry.example/team")
     # One image for both, so one step.
     assert served_in["other"].step is served_in["development"].step
-    rendered = model_repository.render(named, ENGINE, served_in["development"])
+    rendered = model_repository.render(named, ENGINE, PROBE, served_in["development"])
     assert rendered.step.inputs["image"].step.id == "index@serving-triton-26.07-trtllm"
     assert rendered.step.planned_only == ""
     plain = profiles.load("development", ROOT / "profiles").profile
@@ -148,14 +149,14 @@ def test_profile_that_names_an_image_nobody_builds_for_it_is_refused(name: str) 
 @pytest.mark.parametrize("name", ["rtx-pro-4000", "jetson-agx-thor"])
 def test_what_is_served_in_an_image_without_a_digest_is_planned_and_says_why(name: str) -> None:
     profile = profiles.load(name, ROOT / "profiles").profile
-    assert "has no digest yet" in model_repository.render(profile, ENGINE).step.planned_only
+    assert "has no digest yet" in model_repository.render(profile, ENGINE, PROBE).step.planned_only
     assert smoke.benchmark(profile, ENGINE).step.planned_only
 
 
 @pytest.mark.usefixtures("dockerfiles")
 def test_a_model_repository_names_its_image_by_digest() -> None:
     profile = profiles.load("rtx-pro-4000", ROOT / "profiles").profile
-    step = model_repository.render(profile, ENGINE).step
+    step = model_repository.render(profile, ENGINE, PROBE).step
     serving = step.settings["serving"]
     assert isinstance(serving, dict)
     assert serving["image"] == f"nvcr.io/nvidia/tritonserver@{DIGEST}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from forge.matrix import Cell, Matrix, cut
-from forge.plan import Plan, Planned, Status
+from forge.plan import Plan, PlannedStep, Status
 from forge.steps import Artifact, Step
 
 GPU = ("self-hosted", "gpu-sm120")
@@ -18,10 +18,10 @@ def a_step(step_id: str, *before: Step, **more: object) -> Step:
     return Step(**(values | more))  # type: ignore[arg-type]  # the test's own keywords
 
 
-def rows(*ends: Step, hits: Sequence[str] = (), skipped: Sequence[str] = ()) -> list[Planned]:
+def rows(*ends: Step, hits: Sequence[str] = (), skipped: Sequence[str] = ()) -> list[PlannedStep]:
     status = dict.fromkeys(hits, Status.HIT) | dict.fromkeys(skipped, Status.SKIPPED)
     plan = Plan.of("release", [Artifact(step, "out") for step in ends])
-    return [Planned(step, status.get(step.id, Status.WAITS), "") for step in plan.steps]
+    return [PlannedStep(step, status.get(step.id, Status.WAITS), "") for step in plan.steps]
 
 
 def shown(made: Matrix) -> list[dict[str, tuple[str, ...]]]:
@@ -137,7 +137,7 @@ def test_signing_and_all_after_it_is_left_to_the_job_with_the_keys() -> None:
     ("more", "reason"),
     [
         ({"planned_only": "nobody can"}, "nobody can"),
-        ({"platform": "linux/riscv64"}, "no hosted runner is linux/riscv64"),
+        ({"platform": "linux/riscv64"}, "no hosted runner has platform linux/riscv64"),
     ],
 )
 def test_step_no_runner_can_run_stops_what_needs_it_and_nothing_else(

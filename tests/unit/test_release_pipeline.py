@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = profiles.names(ROOT / "profiles")
 
 
-def release(tmp_path: Path, *names: str, overrides: tuple[str, ...] = ()) -> Plan:
+def release(tmp_path: Path, *names: str, overrides: tuple[str, ...] = (), **options: str) -> Plan:
     loaded = [profiles.load(name, ROOT / "profiles", overrides=overrides).profile for name in names]
     catalog = Catalog(open_store(str(tmp_path / "store"), cache=tmp_path).objects)
     given = {"profiles": loaded, "catalog": catalog, "keys": tmp_path / "keys"}
-    return Project(ROOT).load("release").plan(given, {})
+    return Project(ROOT).load("release").plan(given, options)
 
 
 def keys(plan: Plan) -> dict[str, str]:
@@ -37,7 +37,8 @@ def changed(tmp_path: Path, override: str) -> set[str]:
 
 EFFECT_OF = {
     "serving.kv_cache_fraction=0.5": {"repository@development"},
-    "engine.max_batch_size=7": {"repository@development"},
+    "engine.max_batch_size=7": {"repository@development", "accuracy@development"},
+    "accuracy.kl_mean=0.5": {"accuracy-gate@development"},
     "smoke.requests=9": {"smoke@development"},
     "smoke.thresholds.ttft_ms_p50=1": {"gate@development"},
     "smoke.regression_pct=1": {"gate@development"},
@@ -64,7 +65,17 @@ def test_every_shipped_profile_plans_the_whole_chain(tmp_path: Path, name: str) 
     stages = [step.id.split("@")[0] for step in plan.steps]
     assert stages[0] == "checkpoint"
     assert stages[-1] == "publish"
-    assert {"engine", "repository", "smoke", "gate", "sbom", "proofs"} < set(stages)
+    needed = {
+        "engine",
+        "text",
+        "accuracy",
+        "accuracy-gate",
+        "repository",
+        "smoke",
+        "gate",
+        "proofs",
+    }
+    assert needed < set(stages)
 
 
 @pytest.mark.parametrize("shared", ["checkpoint", "huggingface", "onnx"])
@@ -76,6 +87,28 @@ def test_forms_of_the_weights_are_one_step_for_all_profiles(tmp_path: Path, shar
 def test_form_of_the_weights_that_nobody_takes_is_not_made(tmp_path: Path) -> None:
     steps = {step.id for step in release(tmp_path, "development").steps}
     assert steps.isdisjoint({"huggingface", "onnx"})
+
+
+def test_signature_waits_for_the_comparison_of_text_and_for_the_gate(tmp_path: Path) -> None:
+    waits = release(tmp_path, "development").step("proofs@development").inputs
+    assert {one.step.id for one in waits.values()} >= {"text@development", "gate@development"}
+
+
+def test_text_is_compared_with_stored_answers_or_with_transformers(tmp_path: Path) -> None:
+    stored = release(tmp_path, "development").step("text")
+    assert (stored.environments, stored.inputs) == ((), {})
+    other = f"file:/nowhere/x.gguf#sha256={'0' * 64}"
+    made = release(tmp_path, "development", model=other).step("text")
+    assert [one.name for one in made.environments] == ["transformers"]
+    assert made.inputs["checkpoint"].step.id == "huggingface"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_engine_is_asked_with_the_code_that_serves_it(tmp_path: Path, name: str) -> None:
+    step = release(tmp_path, name).step(f"text@{name}")
+    assert step.inputs["engine"].step.id == f"engine@{name}"
+    served = {source.path.name for source in step.sources}
+    assert {"text.py", "chat_template.py", "turns.py", "text_answers.py"} <= served
 
 
 def test_compiling_ahead_of_time_needs_no_gpu_and_measuring_does(tmp_path: Path) -> None:

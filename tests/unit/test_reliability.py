@@ -1,10 +1,13 @@
-"""docs/reliability.md: all 31 rows, and every test that it names exists."""
+"""docs/explanation/reliability.md: all 31 rows, and every test that it names exists."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
 
@@ -13,6 +16,23 @@ def test_every_test_named_in_the_table_exists() -> None:
     missing = [f"{file}::{name}" for file, name in named if not _has(file, name)]
     assert len(named) > 31
     assert missing == []
+
+
+ONLY_NIGHTLY = {"24"}  # files of 4 GiB
+
+
+def test_every_row_has_a_test_that_make_test_or_make_test_heavy_runs() -> None:
+    argv = [sys.executable, "-m", "tests.support.groups"]
+    done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    groups: dict[str, list[str]] = json.loads(done.stdout)
+    late = set()
+    for row in re.findall(r"^\| .*", PAGE, re.MULTILINE):
+        named = [f"{file}::{name}" for file, name in NAMED.findall(row)]
+        assert all("all" in groups.get(name, ()) for name in named), row
+        if named and not any({"test", "heavy"} & set(groups[name]) for name in named):
+            late.add(row.split("|")[1].strip())
+    assert late == ONLY_NIGHTLY
 
 
 def test_every_row_is_there_once_and_says_something() -> None:

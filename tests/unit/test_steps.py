@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ConfigurationError
-from forge.steps import Artifact, Environment, SourceFile, Step, key_of, substitute, walk
+from forge.steps import (
+    Artifact,
+    Environment,
+    SourceFile,
+    Step,
+    key_of,
+    source,
+    substitute,
+    tool,
+    walk,
+)
 
 DIGEST = "a" * 64
 
@@ -79,12 +89,12 @@ def test_key_stays_when_the_result_cannot_change(change: dict[str, object]) -> N
 
 
 def test_step_is_refused_when_its_command_names_an_undeclared_input() -> None:
-    with pytest.raises(ConfigurationError, match=r"\$\{inputs.other\} names nothing"):
+    with pytest.raises(ConfigurationError, match=r"\$\{inputs.other\} is not declared"):
         a_step(argv=("compile", "${inputs.other}"))
 
 
 def test_step_is_refused_when_its_command_wants_a_referenced_input_unpacked() -> None:
-    with pytest.raises(ConfigurationError, match=r"\$\{inputs.weights\} names nothing"):
+    with pytest.raises(ConfigurationError, match=r"\$\{inputs.weights\} is not declared"):
         a_step(references=frozenset({"weights"}))
 
 
@@ -118,3 +128,33 @@ def test_walk_gives_makers_before_users_and_each_once() -> None:
 def test_walk_refuses_two_different_steps_with_one_id() -> None:
     with pytest.raises(ConfigurationError, match="Two different steps have the id 'engine@thor'"):
         walk([a_step()["engine"], a_step()["engine"]])
+
+
+def test_script_of_a_builder_counts_by_what_runs_and_data_by_its_bytes(tmp_path: Path) -> None:
+    script, data = tmp_path / "compile.py", tmp_path / "samples.jsonl"
+    script.write_text("x = 1\n")
+    data.write_text("{}\n")
+    before = source(script), source(data)
+    script.write_text('"""Compile."""\nx = 1  # one\n')
+    data.write_text("{} \n")
+    assert source(script) == before[0]
+    assert source(data) != before[1]
+    script.write_text("x = 2\n")
+    assert source(script) != before[0]
+
+
+def test_script_that_is_not_python_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "compile.py").write_text("def broken(:")
+    with pytest.raises(ConfigurationError, match="is not valid Python"):
+        source(tmp_path / "compile.py")
+
+
+def test_tool_counts_with_the_modules_of_its_folder_that_it_imports(tmp_path: Path) -> None:
+    (tmp_path / "compile.py").write_text("def main():\n    import reader\n    import json\n")
+    (tmp_path / "reader.py").write_text("from formats import TYPES\n")
+    (tmp_path / "formats.py").write_text("TYPES = 1\n")
+    (tmp_path / "other.py").write_text("import reader\n")
+    before = tool(tmp_path / "compile.py")
+    assert [one.name for one in before] == ["compile", "reader", "formats"]
+    (tmp_path / "formats.py").write_text("TYPES = 2\n")
+    assert tool(tmp_path / "compile.py") != before

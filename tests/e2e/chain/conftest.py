@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.chain.world import World, copy_project
+from tests.support.project_world import World, copy_project
 
 
 @pytest.fixture(scope="session")

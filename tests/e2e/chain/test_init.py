@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.chain.world import RELEASE, ROOT, World
+from tests.support.project_world import RELEASE, ROOT, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 

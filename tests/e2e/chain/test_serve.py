@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.chain.world import ROOT, World
+from tests.support.project_world import ROOT, World
+from tests.support.spawn import spawning
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 READY_S = 240
@@ -40,12 +41,13 @@ def provision(world: World, state: Path, channel: str) -> None:
 def running(state: Path) -> Iterator[str]:
     """A running agent; yields the URL of its API once it serves."""
     argv = [sys.executable, "-m", "forge", "device", "run", "--state", str(state), "--port", "0"]
-    agent = subprocess.Popen([*argv, "--poll-s", "5"], cwd=state, stderr=subprocess.PIPE)
-    try:
-        yield _wait(agent, state)
-    finally:
-        agent.send_signal(signal.SIGTERM)
-        agent.communicate(timeout=60)
+    with spawning() as spawn:
+        agent = spawn([*argv, "--poll-s", "5"], cwd=state, stderr=subprocess.PIPE)
+        try:
+            yield _wait(agent, state)
+        finally:
+            agent.send_signal(signal.SIGTERM)
+            agent.communicate(timeout=60)
 
 
 def _wait(agent: subprocess.Popen[bytes], state: Path) -> str:
@@ -60,6 +62,7 @@ def _wait(agent: subprocess.Popen[bytes], state: Path) -> str:
     pytest.fail("the device was not ready in time")
 
 
+@pytest.mark.sample
 def test_device_pulls_the_bundle_and_answers_a_streamed_question(state: Path) -> None:
     with running(state) as url:
         body = {"prompt": "What is the capital of France?", "max_tokens": 32, "stream": True}

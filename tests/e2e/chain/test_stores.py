@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from forge.store import open_store
-from forge.store.chunklist import decode
-from forge.store.layout import files_name, pack_name
-from tests.e2e.chain.world import RELEASE, ROOT, World
+from forge.store.formats.chunk_list import decode
+from forge.store.formats.names import files_name, pack_name
+from tests.support.project_world import RELEASE, ROOT, World
 from tests.support.seaweed import Seaweed
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +12,22 @@ from typing import Any
 import pytest
 
 from forge.bundle import parse_manifest
-from forge.release.keys import init
-from tests.e2e.chain.world import World
+from forge.release.lifecycle.keys import init
 from tests.support.kms import Kms, kms
+from tests.support.project_world import World
 from tests.support.seaweed import ROLES, ROLES_BUCKET, Seaweed
 from tests.support.workflow import Machine, Result, load, run_job
 
 __all__ = ["kms"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1200)]
-PROFILES = "development,tesla-p40"
+# A profile whose cell requires a labelled runner, and whose model is the same as development's.
+LABELLED = """
+    extends: development
+    description: a labelled machine, on its CPU
+    runner: {labels: [self-hosted, linux, x64, gpu-sm61]}
+"""
+PROFILES = "development,labelled"
 NO_CELL: Mapping[str, str] = {}
 MATRIX = re.compile(r"\$\{\{ fromJSON\(needs\.plan\.outputs\.matrix\)\.rounds\[(\d)\] \}\}")
 
@@ -57,7 +64,9 @@ class Run:
 
     def machine(self) -> Machine:
         number = sum(1 for _ in self.folder.iterdir())
-        return Machine(self.folder / f"machine-{number}", self.roles)
+        machine = Machine(self.folder / f"machine-{number}", self.roles)
+        add_profile(machine.clone)
+        return machine
 
     def job(self, name: str, cell: Mapping[str, str] = NO_CELL, fails: int = 0) -> Result:
         result = run_job(self.workflow, name, self.machine(), self.known(cell))
@@ -80,13 +89,17 @@ class Run:
         return [{key: row[key] for key in ("id", "name", "labels")} for row in rows]
 
 
+def add_profile(project: Path) -> None:
+    (project / "profiles" / "labelled.yaml").write_text(textwrap.dedent(LABELLED))
+
+
 def kms_of(kms: Kms, role: str) -> dict[str, str]:
     """The build role cannot reach the KMS."""
     return {} if role == "build" else {"AWS_ENDPOINT_URL_KMS": kms.endpoint}
 
 
 def public_keys(kms: Kms, folder: Path) -> Path:
-    """The folder that docs/ci.md puts into the repository: nothing in it is secret."""
+    """The folder that docs/how-to/github-actions.md puts into the repository: nothing secret."""
     made, public = folder / "offline", folder / "keys"
     uris = {role: kms.make(role) for role in ("bundles", "model", "channels", "online")}
     with pytest.MonkeyPatch.context() as patch:
@@ -129,6 +142,7 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
 ) -> None:
     machines = tmp_path / "machines"
     machines.mkdir()
+    add_profile(world.project)
     run = Run(seaweedfs, kms, machines)
     assert list(run.workflow["jobs"]) == ["plan", "build", "device", "publish"]
     planned = run.job("plan")
@@ -141,10 +155,10 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
     assert killed.exit_code == -9
     for other in others:
         run.job("build", other)
-    assert run.job("device", device).statuses()["smoke@tesla-p40"] == "run"
+    assert run.job("device", device).statuses()["smoke@labelled"] == "run"
     refused = run.job("publish", fails=4)
     assert "gate@development" in refused.log
-    assert "tesla-p40" not in refused.log.partition("still to do")[2]
+    assert "labelled" not in refused.log.partition("remaining:")[2]
 
     again = run.job("build", cell).statuses()
     assert {step for step, status in again.items() if status == "run"} <= {
@@ -156,17 +170,17 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
     published = run.job("publish")
     statuses = published.statuses()
     ran = {step for step, status in statuses.items() if status in {"run", "always"}}
-    assert ran == {"proofs@development", "proofs@tesla-p40", "publish"}
+    assert ran == {"proofs@development", "proofs@labelled", "publish"}
 
     at = ("--store", run.store)
     found = {one["profile"]: one for one in _json(world, run, "bundle", "show", "1.0.0", *at)}
     (undisturbed,) = world.json("bundle", "show", "1.0.0")
     assert identity(found["development"]) == identity(undisturbed)
     assert len(identity(undisturbed)[1]) == 4
-    repository = ("--profile", "tesla-p40", "--only", "repository@tesla-p40")
+    repository = ("--profile", "labelled", "--only", "repository@labelled")
     rows = {row["step"]: row for row in world.json("run", "release", *repository)}
-    here = rows["repository@tesla-p40"]["outputs"]["repository"]
-    assert found["tesla-p40"]["tree"] == here
+    here = rows["repository@labelled"]["outputs"]["repository"]
+    assert found["labelled"]["tree"] == here
 
     assert run.job("publish").statuses()["proofs@development"] == "hit"
     _promote(run)
@@ -175,7 +189,7 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
 
     refreshed = run_job(load("refresh.yml"), "refresh", run.machine(), run.values)
     assert refreshed.exit_code == 0, refreshed.log
-    assert "nothing is due" in refreshed.log
+    assert "No metadata is due" in refreshed.log
     assert "timestamp" in refreshed.log
 
 

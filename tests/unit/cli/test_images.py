@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forge.cli import main
-from forge.images import __main__ as command
+from forge.images.steps import build as command
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -47,7 +47,7 @@ def test_build_on_a_base_without_a_digest_exits_with_3(
     base = {"reference": "registry.example/x:1", "digest": None, "platforms": ["linux/amd64"]}
     settings = {"image": "x", "platform": "linux/amd64", "base": base, "version": "1"}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    words = ["build", "--settings", str(tmp_path / "settings.json")]
+    words = ["--settings", str(tmp_path / "settings.json")]
     words += ["--dockerfile", "/none", "--layout", str(tmp_path), "--image", str(tmp_path)]
     assert command.main(words) == 3
     assert "forge images update" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_a_signal_that_was_swallowed_comes_again(name: str) -> None:
     )
     assert done.stdout == "swallowed\n"  # it was not raised where it came
     assert done.returncode == 130
-    assert done.stderr == "Stopped. Nothing is half done; the same command goes on from here.\n"
+    assert done.stderr == "Interrupted. Run the same command again to resume.\n"
 
 
 def test_other_mistakes_in_destructors_are_shown_as_python_shows_them() -> None:

@@ -6,17 +6,17 @@ import pytest
 
 from forge.cli.signing import signing_environment
 from forge.errors import UsageError
-from forge.plan import Planned, Status
-from forge.release.keyring import Keyring
+from forge.plan import PlannedStep, Status
+from forge.release.keys.keyring import Keyring
 from forge.steps import Step
-from tests.unit.release.world import World
+from tests.support.release_world import World
 
 PASSPHRASE = "words"
 
 
-def row(status: Status, *, effect: bool = False, secrets: tuple[str, ...] = ()) -> Planned:
+def row(status: Status, *, effect: bool = False, secrets: tuple[str, ...] = ()) -> PlannedStep:
     step = Step(id="proofs@x", argv=("sign",), effect=effect, secrets=secrets)
-    return Planned(step, status, "")
+    return PlannedStep(step, status, "")
 
 
 SIGNS = ("FORGE_PASSPHRASE",)
@@ -27,7 +27,7 @@ def keys(tmp_path: Path) -> Path:
     return World(tmp_path).keys
 
 
-def never() -> list[Planned]:
+def never() -> list[PlannedStep]:
     raise AssertionError("the plan was resolved though nothing is missing")
 
 
@@ -50,7 +50,7 @@ def test_stored_steps_need_no_keys(tmp_path: Path, status: Status) -> None:
 
 
 def test_missing_keys_are_an_error_with_the_command_that_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no signing keys") as caught:
+    with pytest.raises(UsageError, match="No signing keys") as caught:
         signing_environment({}, tmp_path, lambda: [row(Status.WAITS, secrets=SIGNS)])
     assert f"forge keys init --keys {tmp_path}" in caught.value.hint
 

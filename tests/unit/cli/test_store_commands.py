@@ -14,8 +14,8 @@ import pytest
 from forge.bundle import Manifest
 from forge.cli import main
 from forge.release import catalog
+from tests.support.release_world import PASSPHRASE, World
 from tests.support.stores import snapshot
-from tests.unit.release.world import PASSPHRASE, World
 
 Said = pytest.CaptureFixture[str]
 
@@ -59,7 +59,7 @@ def test_named_store_that_is_not_there_is_an_error_and_is_not_made(
 ) -> None:
     assert main([*command, "--store", str(tmp_path / "nope")]) == 9
     said = capsys.readouterr().err
-    assert f"There is no store at {tmp_path / 'nope'}" in said
+    assert f"No store at {tmp_path / 'nope'}" in said
     assert "--store" in said
     assert not (tmp_path / "nope").exists()
     _good(capsys)
@@ -74,7 +74,7 @@ def test_default_store_of_a_new_project_is_empty_and_has_nothing_to_verify(
     assert main(["bundle", "list", *at]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert main(["store", "gc", *at]) == 9
-    assert "There is no store at" in capsys.readouterr().err
+    assert "No store at" in capsys.readouterr().err
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -120,7 +120,7 @@ def test_damaged_release_metadata_is_found_without_any_key(
     assert path.relative_to(world.folder / "store").as_posix() in said
     assert "restore it from a copy of the store" in said
     assert main(["store", "verify", "--repair"]) == 9  # it cannot be made again
-    assert "1 still wrong" in capsys.readouterr().out
+    assert "1 still damaged" in capsys.readouterr().out
     path.write_bytes(data)
     _good(capsys)
 
@@ -132,11 +132,11 @@ def test_repair_that_deletes_a_published_tree_names_the_bundle(world: World, cap
     sound = pack.read_bytes()
     pack.write_bytes(b"x" * len(sound))
     assert main(["store", "verify"]) == 9
-    assert "next: forge store verify --repair" in capsys.readouterr().out
+    assert "Next: forge store verify --repair" in capsys.readouterr().out
     assert main(["store", "verify", "--repair"]) == 0
     said = capsys.readouterr().out
     assert "demo 1.0.0 for development can no longer be installed" in said
-    assert "0 still wrong" not in said
+    assert "0 still damaged" not in said
     assert not world.store.has_tree(tree)
     (work,) = world.folder.glob("release-1.0.0-*")
     assert world.store.put_tree(work / "tree").digest == tree
@@ -159,10 +159,10 @@ def test_stray_file_is_a_problem_for_verify_and_none_for_gc(world: World, capsys
     note = world.folder / "store/trees/note.json~"
     note.write_text("remember")
     assert main(["store", "verify"]) == 9
-    assert "trees/note.json~: Forge did not write it" in capsys.readouterr().out
+    assert "trees/note.json~: not written by Forge" in capsys.readouterr().out
     assert main(["store", "verify", "--repair"]) == 9
     assert main(["store", "gc", "--grace-hours", "0"]) == 0
-    assert "left alone, Forge did not write it: trees/note.json~" in capsys.readouterr().out
+    assert "Kept, not written by Forge: trees/note.json~" in capsys.readouterr().out
     assert note.read_text() == "remember"
     note.unlink()
     _good(capsys)
@@ -192,7 +192,7 @@ def test_keys_in_the_default_store_are_refused(
     monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
     for place in ("artifacts/keys", str(world.folder / "store/deep/keys")):
         assert main(["keys", "init", "--keys", place]) == 2
-        assert "Keys must not lie in the store" in capsys.readouterr().err
+        assert "Keys must not be inside the store" in capsys.readouterr().err
     assert not (world.folder / "store/keys").exists()
     assert main(["keys", "init", "--keys", "beside/keys", "--json"]) == 0
     assert (world.folder / "beside/keys/root.json").is_file()
@@ -211,7 +211,7 @@ def test_prompt_at_the_end_of_input_says_how_to_give_a_passphrase(tmp_path: Path
 def test_keys_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     done = _init(tmp_path, "--keys", "/proc/nokeys/x", FORGE_PASSPHRASE=PASSPHRASE)
     assert done.returncode == 9
-    assert "The keys folder /proc/nokeys/x cannot be made" in done.stderr
+    assert "The keys folder /proc/nokeys/x cannot be created" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from forge.deploy.overlay import Overlay, overlay
-from forge.images.bases import read_bases
-from forge.profiles import load
-
-ROOT = Path(__file__).resolve().parents[3]
-BASES = read_bases(ROOT / "dockerfiles")
-
-
-def of(name: str, *overrides: str) -> Overlay:
-    return overlay(load(name, ROOT / "profiles", overrides=overrides).profile, BASES)
+from tests.support.overlays import of
 
 
 @pytest.mark.parametrize(

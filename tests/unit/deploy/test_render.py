@@ -12,7 +12,7 @@ import yaml
 from forge.cli import main
 from forge.deploy.render import BASE, OVERLAYS, render
 from forge.profiles import names
-from tests.unit.deploy.test_overlay import of
+from tests.support.overlays import of
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"

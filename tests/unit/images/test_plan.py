@@ -54,8 +54,8 @@ def test_unknown_platform_in_a_folder_is_refused(dockerfiles: Path, text: str) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("FROM debian:12\n", "names no base"),
-        ("ARG BASE\nFROM ${BASE}\n", "names no base"),
+        ("FROM debian:12\n", "has no base image"),
+        ("ARG BASE\nFROM ${BASE}\n", "has no base image"),
         ("ARG BASE=debian\nFROM ${BASE}\n", "No base image 'debian'"),
     ],
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ("release", "--profile", "development")
 
 
@@ -53,7 +53,7 @@ def copy_project(folder: Path) -> World:
 
     Tool environments are this checkout's own, so they are installed once.
     """
-    for name in ("pipelines", "stages", "profiles", "dockerfiles"):
+    for name in ("pipelines", "stages", "profiles", "dockerfiles", "references"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     environments = ROOT / ".forge" / "environments"
     environments.mkdir(parents=True, exist_ok=True)

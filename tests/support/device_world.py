@@ -1,7 +1,9 @@
 """A publisher with real keys and a real store, and devices of it: what device tests share.
 
-The bundles hold a small model of our own under the real Triton: it starts in a second or two and
-says what a test wants it to say. The real language model is in test_device_llm.py.
+The bundles hold a small model of our own that answers what a test wants. Most tests ask about the
+agent, so its server is tests/support/fake_tritonserver.py, which starts in a tenth of a second; a
+test with the mark `real_triton`, and every test where FORGE_TEST_TRITON is `real` (nightly), has
+the real Triton. tests/e2e/test_fake_triton.py compares the two.
 """
 
 from __future__ import annotations
@@ -35,30 +37,37 @@ from forge.bundle import (
     TreeReference,
     channel_path,
 )
-from forge.device.report import DeviceStatus
-from forge.device.slots import Home
+from forge.device.state.directory import StateDirectory
+from forge.device.telemetry.status import DeviceStatus
 from forge.errors import ForgeError
-from forge.profiles import Golden, Match, Probe
-from forge.release import keys, repository
-from forge.release.check import check_proofs
-from forge.release.edit import Edit
-from forge.release.keyring import Keyring
-from forge.release.manifests import Planned
-from forge.release.prove import prove
+from forge.profiles import GoldenSection, MatchSection, ProbeSection
+from forge.release.attest.attest import prove
+from forge.release.attest.verify import check_proofs
+from forge.release.keys.keyring import Keyring
+from forge.release.lifecycle import keys
+from forge.release.manifest import PlannedManifest
 from forge.release.publish import ProofCheck, publish
-from forge.serving.render import config_pbtxt
-from forge.serving.spec import CompileOnDevice, write_spec
+from forge.release.repository import update
+from forge.release.repository.edit import Edit
+from forge.serving.repository.accuracy_probe import ACCURACY_FILE, AccuracyProbe
+from forge.serving.repository.render import config_pbtxt
+from forge.serving.repository.spec import CompileOnDevice, write_spec
 from forge.steps import Link
 from forge.store import Tree, TreeEntry, open_store
-from forge.store.layout import tree_name
+from forge.store.formats.names import tree_name
+from tests.support import caches
+from tests.support.fake_triton import fake_lock
 from tests.support.spec import a_spec
 
 PROJECT = Path(__file__).parents[2]
 LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
+TritonKind = Literal["fake", "real"]
+_kind: list[TritonKind] = ["real" if os.environ.get("FORGE_TEST_TRITON") == "real" else "fake"]
 NOT_SAID = {"ballast", "ballast_from", "compiled", "activation", "image", "floor"}
 PASSPHRASE = "correct horse battery staple"
-FRANCE = Golden(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
-WIDE = Probe(ttft_ms_max=30_000, output_tokens_per_s_min=1)
+FRANCE = GoldenSection(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
+PROBE = AccuracyProbe(tokens=(5, 6, 7, 8), logprobs=(-1.0, -2.0, -3.0))
+WIDE = ProbeSection(ttft_ms_max=30_000, output_tokens_per_s_min=1)
 
 # One word at a time; what it says is in engine/answer.json, so that the engine differs.
 MODEL = """
@@ -75,36 +84,50 @@ class TritonPythonModel:
         time.sleep(self.answer["load_s"])
         if self.answer["fails"]:
             raise RuntimeError("the engine does not load")
+        self.cancelled = set()
 
     def execute(self, requests):
         for request in requests:
             sender = request.get_response_sender()
-            prompt = triton.get_input_tensor_by_name(request, "text_input").as_numpy()
-            name = prompt.reshape(-1)[0].decode().replace("?", "").replace(" ", "-")[-40:]
-            threading.Thread(target=self.say, args=(sender, name)).start()
+            asked = given(request, "text_input")
+            if given(request, "input_format") == "cancel":
+                self.cancelled.add(asked)
+                self.end(sender, 0, "cancelled")
+                continue
+            name = asked.replace("?", "").replace(" ", "-")[-40:]
+            scores = self.answer["scores"] if asked.startswith("[") else None
+            words = [json.dumps(scores)] if scores else self.answer["words"].split(" ")
+            identity = given(request, "request_id")
+            threading.Thread(target=self.say, args=(sender, name, words, identity)).start()
 
-    def say(self, sender, request_id):
-        words = self.answer["words"].split(" ")
+    def say(self, sender, name, words, identity):
         said = 0
         if self.answer["log"]:
-            (Path(self.answer["log"]) / f"{request_id}.begun").touch()
+            (Path(self.answer["log"]) / f"{name}.begun").touch()
         for word in words:
-            if sender.is_cancelled():
+            if sender.is_cancelled() or identity in self.cancelled:
                 break
             said += 1
             sender.send(triton.InferenceResponse([text("text_output", word + " ")]))
             time.sleep(self.answer["pause_s"])
-        outputs = [
-            text("text_output", ""), number("output_tokens", said), number("input_tokens", 1),
-            text("finish_reason", "stop" if said == len(words) else "cancelled"),
-        ]
         if self.answer["log"] and said < len(words):
             # A file of its own for each request that was cancelled, whole when it has its name.
-            done = Path(self.answer["log"]) / f"{request_id}.tmp"
+            done = Path(self.answer["log"]) / f"{name}.tmp"
             done.write_text(str(said))
             done.rename(done.with_suffix(""))
+        self.end(sender, said, "stop" if said == len(words) else "cancelled")
+
+    def end(self, sender, said, reason):
+        outputs = [
+            text("text_output", ""), number("output_tokens", said), number("input_tokens", 1),
+            text("finish_reason", reason),
+        ]
         final = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         sender.send(triton.InferenceResponse(outputs), flags=final)
+
+def given(request, name):
+    tensor = triton.get_input_tensor_by_name(request, name)
+    return "" if tensor is None else tensor.as_numpy().reshape(-1)[0].decode()
 
 def text(name, value):
     return triton.Tensor(name, np.array([value.encode()], dtype=np.object_))
@@ -112,6 +135,22 @@ def text(name, value):
 def number(name, value):
     return triton.Tensor(name, np.array([value], dtype=np.int32))
 """
+
+
+def use_triton(kind: TritonKind) -> None:
+    """Publish bundles that are served by this server from now on."""
+    _kind[0] = kind
+
+
+def triton_of(request: pytest.FixtureRequest) -> TritonKind:
+    """Return the server of a test or module."""
+    marked = request.node.get_closest_marker("real_triton") is not None
+    return "real" if marked or os.environ.get("FORGE_TEST_TRITON") == "real" else "fake"
+
+
+def serving_lock() -> Path:
+    """Return the lock of the environment that serves bundles published now."""
+    return LOCK if _kind[0] == "real" else fake_lock(environments().parent / "fake-triton")
 
 
 @dataclass(frozen=True)
@@ -128,7 +167,8 @@ class Says:
     activation: Literal["swap", "blue-green"] = "swap"
     image: str = ""  # container image it is served in, instead of an environment
     compiled: CompileOnDevice | None = None  # the device makes answer.json from source/answer.json
-    floor: Probe = WIDE
+    floor: ProbeSection = WIDE
+    scores: tuple[float, ...] = ()  # of its probe's tokens; without them the bundle has no probe
 
 
 @dataclass
@@ -180,12 +220,12 @@ class World:
         """
         work = self.folder / f"work-{version}"
         says = says or Says()
-        tree = _tree(work / "tree", says)
+        tree = bundle_tree(work / "tree", says)
         manifest = self._store(version, tree, work, tamper, escape)
         serving = _serving(says.image).model_copy(update={"activation": says.activation})
         changes = {"fit": _fit(fit), "operating": operating, "serving": serving}
         manifest = manifest.model_copy(update={**changes, **({"proofs": proofs} if proofs else {})})
-        planned = Planned(manifest, canonical.digest([manifest.identity()]))
+        planned = PlannedManifest(manifest, canonical.digest([manifest.identity()]))
         store = open_store(self.store_url, environment={})
         # A careful publisher refuses what a device is to refuse here.
         check: ProofCheck = (lambda *_: None) if tamper or proofs else check_proofs
@@ -213,7 +253,7 @@ class World:
             edit.put("channels", channel_path("llm", "stable"), data, {})
 
         objects = open_store(self.store_url, environment={}).objects
-        repository.update(objects, self.ring(), change, now=self.clock())
+        update.update(objects, self.ring(), change, now=self.clock())
 
     def _store(self, version: str, tree: Path, work: Path, tamper: str, escape: str) -> Manifest:
         store = open_store(self.store_url, environment={})
@@ -241,7 +281,7 @@ class World:
             sbom=work / "sbom",
             digests={"repository": stored.digest},
             links=[link],
-            ring=self.ring(),
+            keyring=self.ring(),
             output=work / "proofs",
             profile="development",
         )
@@ -340,8 +380,8 @@ class Device:
     state: Path
 
     @property
-    def home(self) -> Home:
-        return Home(self.state)
+    def home(self) -> StateDirectory:
+        return StateDirectory(self.state)
 
     def follow(self, world: World) -> None:
         """Be provisioned for this world, whatever it was before."""
@@ -353,7 +393,7 @@ class Device:
 
     def once(self) -> None:
         """One look, in this process."""
-        device.run(self.state, once=True, say=lambda _text: None)
+        device.run(self.state, once=True)
 
     @contextmanager
     def running(self, *, poll_s: float = 1.0) -> Iterator[Agent]:
@@ -368,8 +408,11 @@ class Device:
             agent.wait(lambda status: status.agent is not None, 30)
             yield agent
         finally:
-            if process.poll() is None:
-                agent.stop()
+            try:
+                if process.poll() is None:
+                    agent.stop()
+            finally:
+                agent.kill()  # nothing happens if it has ended
 
 
 @contextmanager
@@ -394,10 +437,8 @@ def answers(device: Device) -> str:
 @lru_cache(maxsize=1)
 def environments() -> Path:
     """Where virtual environments are kept between test runs."""
-    cache = Path(os.environ.get("FORGE_CACHE") or Path.home() / ".cache" / "forge")
-    folder = cache / "environments"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    caches.ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+    return caches.ENVIRONMENTS
 
 
 def triton_processes(state: Path) -> list[int]:
@@ -407,12 +448,11 @@ def triton_processes(state: Path) -> list[int]:
         if entry.name.isdecimal():
             try:
                 words = (entry / "cmdline").read_bytes()
+                folder = (entry / "cwd").readlink()
             except OSError:
                 continue
-            if (
-                f"--model-repository={state.resolve()}".encode() in words
-                and b"supervisor" not in words
-            ):
+            server = b"\0--model-repository=" in words and b"supervisor" not in words
+            if server and folder.is_relative_to(state.resolve()):
                 found.append(int(entry.name))
     return found
 
@@ -421,12 +461,15 @@ def _serving(image: str) -> ServingSettings:
     return ServingSettings(
         activation="swap",
         start_timeout_s=60,
-        environments={} if image else {"triton-openvino": canonical.sha256(LOCK.read_bytes())},
+        environments={}
+        if image
+        else {"triton-openvino": canonical.sha256(serving_lock().read_bytes())},
         images={"server": image} if image else {},
     )
 
 
-def _tree(folder: Path, says: Says) -> Path:
+def bundle_tree(folder: Path, says: Says) -> Path:
+    """Write the rendered tree of a bundle."""
     contained = {"server": "container", "environment": None, "lock": None, "image": says.image}
     spec = a_spec(
         runtime={"openvino-genai": "2026.4.1.0"},
@@ -450,9 +493,11 @@ def _tree(folder: Path, says: Says) -> Path:
     blocks = [bytes.fromhex(canonical.digest(number)) for number in numbers]
     (engine / "weights.bin").write_bytes(b"".join(blocks))
     (engine.parent / "model.py").write_text(MODEL)
-    (engine.parent.parent / "config.pbtxt").write_text(config_pbtxt(spec, None))
+    (engine.parent.parent / "config.pbtxt").write_text(config_pbtxt(spec))
     (folder / "runtime").mkdir()
-    shutil.copyfile(LOCK, folder / "runtime" / "requirements.lock")
+    shutil.copyfile(serving_lock(), folder / "runtime" / "requirements.lock")
+    if says.scores:
+        (folder / ACCURACY_FILE).write_text(PROBE.model_dump_json())
     write_spec(folder, spec)
     return folder
 
@@ -460,7 +505,7 @@ def _tree(folder: Path, says: Says) -> Path:
 def _fit(changes: Mapping[str, Any]) -> Fit:
     plain: dict[str, Any] = {
         "platform": "linux/amd64",
-        "match": Match.model_validate({}),
+        "match": MatchSection.model_validate({}),
         "compute_capability": None,
         "memory_mib": 64,
         "free_disk_mib": 16,
