@@ -1,54 +1,74 @@
-# The two commands that matter: `make demo` and `make test`.
+# The main commands: `make demo` and `make test`.
 PYTHON ?= $$(command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-annotate
 
-HEAVY := builders or images or dagger
+# Most tests wait for servers and not for a processor, so there are more workers than processors.
+WORKERS ?= $$(( $$(nproc) + 2 ))
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-heavy test-faults test-quick lint locks schema clean help
+.PHONY: demo test test-quick coverage test-heavy test-all test-odd lint locks schema docs-reference clean help
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/.forge ## The whole chain on this machine: compile, measure, sign, publish, pull, serve, ask
+demo: .venv/.forge ## Run the whole chain on this machine: compile, benchmark, sign, publish, install, serve
 	@$(BIN)/python scripts/demo.py
 
-test: .venv/.dev lint ## Lint, types, import rules, schema, and every test but the exhaustive ones
+test: .venv/.dev lint ## Run lint, the quick tests, and one real test of each slow class; 15 minutes
+	@$(PYTEST) -n $(WORKERS) --group test
+	@echo 'Not included: make test-heavy (builders, images, Dagger, kills), make test-all (all tests)'
+
+test-quick: .venv/.dev ## Run the tests that install nothing and take seconds
+	@$(PYTEST) -n $(WORKERS) --group quick
+
+coverage: .venv/.dev ## Statement coverage of the unit tests; fails if it falls (pyproject.toml)
+	@$(PYTEST) -n $(WORKERS) --group quick --cov --cov-report=term:skip-covered tests/unit
+
+test-heavy: .venv/.dev ## Run the tests of NVIDIA's builders, images, Dagger, a sample of kills; 30 minutes
 	@scripts/system-packages test-heavy
-	@$(BIN)/python scripts/test.py -m 'not exhaustive'
-	@echo 'Not run here, every kill and not some of them: make test-faults'
+	@$(PYTEST) -n 2 --group heavy
 
-test-heavy: .venv/.dev ## Only the groups with gigabytes of tools: NVIDIA's builders, images, Dagger
+test-all: .venv/.dev lint ## Run all tests and kills (hours); a part: FORGE_FAULTS_POINTS=30
 	@scripts/system-packages test-heavy
-	@$(BIN)/python -m pytest -m '$(HEAVY)'
+	@FORGE_TEST_HYPOTHESIS=nightly FORGE_TEST_TRITON=real $(PYTEST) -n $(WORKERS) --group all
 
-test-faults: .venv/.dev ## Every kill, power cut and ill disk; hours, or a part: FORGE_FAULTS_POINTS=30
-	@$(BIN)/python -m pytest -m exhaustive -s
+test-odd: .venv/.dev ## Run the unit tests under nohup, umask 077, without HOME, …: scripts/test-odd
+	@scripts/test-odd
 
-test-quick: .venv/.dev ## The tests that take seconds
-	@$(BIN)/python -m pytest -m 'not slow and not network and not exhaustive and not ($(HEAVY))' tests
-
-lint: .venv/.dev ## ruff, mypy --strict, import-linter, codespell, schema
+lint: .venv/.dev ## Run ruff, mypy --strict, import-linter, codespell, deptry, words, schema
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
 	@said=$$(PYTHONPATH=. $(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }
 	@$(BIN)/codespell
+	@$(BIN)/python scripts/check_words.py
+	@said=$$($(BIN)/deptry . 2>&1) || { echo "$$said"; exit 1; }
 	@$(BIN)/forge profile schema | diff -u artifacts/schema/profile.schema.json - \
-		|| { echo 'The schema is not what the code says; run: make schema'; exit 1; }
+		|| { echo 'The schema is outdated; run: make schema'; exit 1; }
 
-schema: .venv/.dev ## Write artifacts/schema/ anew from the code
+schema: .venv/.dev ## Generate artifacts/schema/ from the code
 	@$(BIN)/forge profile schema --write
 
-locks: .venv/.dev ## Pin every requirements file anew
-	$(LOCK) pyproject.toml --group build -o requirements.lock
-	$(LOCK) pyproject.toml --extra dagger --group build --group dev -o requirements-dev.lock
-	@for in in dockerfiles/*/requirements.in benchmarks/requirements.in; do \
-		echo "$$in"; $(LOCK) $$in -o $${in%.in}.lock; done
+docs-reference: .venv/.dev ## Generate the pages and diagrams of docs/ from the code
+	@for page in command_reference python_reference diagrams; do \
+		PYTHONPATH=.:scripts $(BIN)/python scripts/$$page.py || exit 1; done
 
-clean: ## Delete what was built here: environment, store, caches (not your keys elsewhere)
+locks: .venv/.dev ## Update every lock file
+	$(LOCK) pyproject.toml --extra build --extra s3 --group build -o requirements.lock
+	$(LOCK) pyproject.toml -c requirements.lock -o requirements-device.lock
+	$(LOCK) pyproject.toml --extra s3 -c requirements.lock -o requirements-device-s3.lock
+	$(LOCK) pyproject.toml --all-extras --group build --group dev -o requirements-dev.lock
+	@for in in dockerfiles/*/requirements.in benchmarks/requirements.in benchmarks/aiperf/requirements.in \
+		tests/clients/*/*.in; do \
+		echo "$$in"; excludes=$$(dirname $$in)/excludes.txt; \
+		$(LOCK) $$([ ! -e $$excludes ] || echo --excludes $$excludes) $$in -o $${in%.in}.lock; done
+	@cd tests/clients/node && npm update --package-lock-only --ignore-scripts
+
+clean: ## Delete environment, store and caches (not keys in other folders)
+	@[ ! -d .forge ] || chmod -R u+w .forge  # tool environments are read-only
 	rm -rf .venv .forge .mypy_cache .ruff_cache .pytest_cache
 	find artifacts -mindepth 1 -maxdepth 1 ! -name README.md ! -name schema -exec rm -rf {} +
 
@@ -61,9 +81,9 @@ clean: ## Delete what was built here: environment, store, caches (not your keys 
 	@touch $@
 
 .venv/.forge: .venv/.base requirements.lock pyproject.toml
-	@echo 'Installing what Forge itself needs into .venv (requirements.lock, every file checked by its hash):'
-	@echo '  tuf, securesystemslib, model-signing  to sign and to believe; boto3  S3 stores;'
-	@echo '  fastapi, uvicorn, httpx  the API in front of Triton; uv  tool environments; about 200 MB, a minute'
+	@echo 'Installing the dependencies of Forge into .venv (requirements.lock, with hashes):'
+	@echo '  tuf, securesystemslib, model-signing  signing and verification; boto3  S3 stores;'
+	@echo '  starlette, uvicorn, httpx  the API in front of Triton; uv  tool environments; about 200 MB, a minute'
 	@$(PIP_INSTALL) -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -24,7 +24,7 @@ from pathlib import Path
 from machine import describe
 
 from forge.store import Store, open_store
-from forge.store.chunks import FileCutter
+from forge.store.formats.chunker import FileCutter
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEED_BYTES = 512 << 20

@@ -65,17 +65,17 @@ def _demo(clone: Path, home: Path) -> Run:
 
 def _page(bare: Run, warm: Run) -> str:
     lines = [
-        "# `make demo`, bare and again",
+        "# `make demo`, first run and repeated",
         "",
         f"{describe()}. One run each, in a clone with empty caches.",
         "",
-        "| link | bare, s | again, s |",
+        "| link | first run, s | repeated, s |",
         "|---|---:|---:|",
         *(f"| {link} | {bare.links[link]} | {warm.links.get(link, '—')} |" for link in bare.links),
         f"| **everything, installation too** | {bare.total_s:.0f} | {warm.total_s:.0f} |",
         "",
-        "`stored`: the store had the result. What is not in a link is installing packages, tool",
-        "environments and Triton, the plan, and starting processes.",
+        "`stored`: the store had the result. Not part of a link: installing packages, tool",
+        "environments and Triton, planning, and starting processes.",
         "",
         "Command: `.venv/bin/python benchmarks/demo.py`",
         "",

@@ -3,7 +3,7 @@
     forge run release --profile rtx-pro-4000-aot --only engine@rtx-pro-4000-aot
     PYTHONPATH=. .venv/bin/python benchmarks/engines.py [--write docs/results/engines.md]
 
-The ONNX is the one that run made. Three engines are compiled from it anew: for sm_120, for sm_120
+The ONNX is the one that run made. Three engines are compiled from it: for sm_120, for sm_120
 again, and for sm_89; the second and the third are put into a store that holds the first.
 """
 
@@ -107,7 +107,7 @@ def _page(
         "# Engines of TensorRT for RTX",
         "",
         f"{describe()}, no GPU. SmolLM2-135M-Instruct, fp16, ONNX of {onnx / 1e6:.0f} MB.",
-        f"Load average when it began: {load:.1f}; the seconds grow with it, the bytes do not.",
+        f"Load average at the start: {load:.1f}; the seconds depend on it, the bytes do not.",
         "",
         "| compiled for | seconds | peak RSS MiB |",
         "|---|---:|---:|",

@@ -1,6 +1,6 @@
 """The table of docs/results/faults.md from what the fault tests wrote.
 
-FORGE_FAULTS_OUT=FOLDER make test-faults
+FORGE_FAULTS_OUT=FOLDER make test-all
 python benchmarks/faults.py FOLDER
 """
 
@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     print("|---|---|---|---|---|---|")
     for one in places:
         print(_line(one))
-    print("\n| damaged document | inputs | refused clearly or read rightly |")
+    print("\n| damaged document | inputs | refused clearly or read correctly |")
     print("|---|---|---|")
     documents = [one for one in found if one["unit"] != _PLACES]
     for one in documents:

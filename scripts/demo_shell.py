@@ -1,4 +1,4 @@
-"""How the demo runs commands, and the table it ends with."""
+"""Run the demo's commands, and print its summary table."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Table:
 
 
 def title(text: str) -> None:
-    """Begin a part."""
+    """Print the heading of a section."""
     click.echo(click.style(f"\n── {text} ", bold=True) + "─" * max(0, 72 - len(text)))
 
 
 def say(text: str) -> None:
-    """Explain what comes."""
+    """Print a text."""
     click.echo(text)
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The second half of the demo: an update, and a bad one, while applications ask without a pause."""
+"""The second half of the demo: an update and a faulty one, while a client sends requests."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from demo_shell import CHANNEL, NAME, PROFILE, QUESTION, ROOT, WORK, Table, forg
 
 from forge.bundle import Manifest
 from forge.cli.common import bytes_text
-from forge.device import commands, upkeep
-from forge.device.report import DeviceStatus
+from forge.device import commands, maintenance
+from forge.device.telemetry.status import DeviceStatus
 from forge.release.catalog import Catalog
 from forge.store import open_objects
 
@@ -86,21 +86,21 @@ def run(
 ) -> bool:
     """Release, update, release badly, go back. Returns whether every question was answered."""
     _release_second(environment, table, versions.second)
-    title("Update: the device changes to it while an application asks without a pause")
+    title("Update the device while a client sends requests without a pause")
     show(f'while true; do curl {url}/v1/inference --json \'{{"prompt": "{QUESTION}"}}\'; done &')
     applications = Applications(url)
     with applications.asking():
         _update(environment, table, state, versions.second)
         _release_bad(environment, table, versions.bad)
         _refuse(environment, table, state, versions)
-    title("Applications")
+    title("Requests during the updates")
     _tell(applications, table)
     return not applications.failed and not applications.wrong
 
 
 def fetched_bytes(state: Path, version: str) -> int:
     """What the device read from the store for a version, as its history says."""
-    found = upkeep.history(state)
+    found = maintenance.history(state)
     return next(
         one.fetched_bytes
         for one in reversed(found)
@@ -109,7 +109,7 @@ def fetched_bytes(state: Path, version: str) -> int:
 
 
 def _release_second(environment: dict[str, str], table: Table, version: str) -> None:
-    title("A second version: longer answers by default, nothing else")
+    title("Release a second version with longer answers by default")
     pipeline = ["release", "--profile", PROFILE, "--version", version, "--set", CHANGE]
     _run_pipeline(environment, table, f"release {version}", pipeline)
 
@@ -121,17 +121,18 @@ def _update(environment: dict[str, str], table: Table, state: Path, version: str
     seconds = time.monotonic() - began
     sizes = _sizes(state, version)
     proofs = bytes_text(_manifest(version).proofs.size)
-    say(f"{NAME} {version} serves from slot {status.slot}: {sizes} fetched, and {proofs} of proofs")
+    say(f"{NAME} {version} serves from slot {status.slot}")
+    say(f"Fetched {sizes}, and {proofs} of proofs")
     came = f"slot {status.slot}, {NAME} {version}"
     table.add("update", f"{NAME} {version} on {CHANNEL}", came, seconds, sizes)
 
 
 def _release_bad(environment: dict[str, str], table: Table, version: str) -> None:
-    title("A third version: somebody loosens the gate")
+    title("Release a third version that answers wrongly")
     say(
-        "The gate of `forge run release` would stop a model that answers wrongly. So this is\n"
-        "another pipeline, scripts/careless.py: it prunes the model, and where it measures it any\n"
-        "answer will do. Whoever wrote it has the keys, so every proof and signature is right."
+        "The quality gate of `forge run release` rejects a model that answers wrongly. So\n"
+        "this is another pipeline, scripts/careless.py: it damages the model and accepts\n"
+        "any answer. Its author has the signing keys, so all signatures are valid."
     )
     _make_careless_project()
     pipeline = ["careless", "--project", str(CARELESS), "--store", str(ROOT / "artifacts")]
@@ -141,7 +142,7 @@ def _release_bad(environment: dict[str, str], table: Table, version: str) -> Non
 
 
 def _refuse(environment: dict[str, str], table: Table, state: Path, versions: Versions) -> None:
-    title("The device proves it, probes it, and goes back by itself")
+    title("The device checks the update and rolls back automatically")
     began = time.monotonic()
     forge(environment, "promote", versions.bad, CHANNEL, "--name", NAME)
     status = _wait(
@@ -153,26 +154,24 @@ def _refuse(environment: dict[str, str], table: Table, state: Path, versions: Ve
     seconds = time.monotonic() - began
     forge(environment, "device", "status", "--state", str(state))
     reason = " ".join(status.bad[-1].reason.split())
-    say(f"{NAME} {versions.bad} was refused by the device: {reason}")
-    came = f"refused; slot {status.slot} serves on with {versions.second}"
+    say(f"The device rejected {NAME} {versions.bad}: {reason}")
+    came = f"rejected; slot {status.slot} still serves {versions.second}"
     sizes = _sizes(state, versions.bad)
     table.add("bad update", f"{NAME} {versions.bad} on {CHANNEL}", came, seconds, sizes)
-    say("The channel goes back too, so that no other device tries it:")
+    say("Point the channel back to the good version, for all other devices:")
     forge(environment, "promote", versions.second, CHANNEL, "--name", NAME, "--force")
 
 
 def _tell(applications: Applications, table: Table) -> None:
     answered, failed = applications.answered.total(), len(applications.failed)
     by_version = ", ".join(f"{count} by {one}" for one, count in applications.answered.items())
-    say(
-        f"{answered + failed} questions during both updates: {answered} answered ({by_version}),"
-        f" {applications.wrong} of them wrongly, {failed} failed; the longest took"
-        f" {applications.longest_s:.1f} s"
-    )
+    say(f"{answered + failed} requests: {answered} answered, {failed} failed")
+    say(f"Answered by version: {by_version}; {applications.wrong} answered wrongly")
+    say(f"Longest response time: {applications.longest_s:.1f} s")
     for reason in applications.failed[:3]:
-        say(f"failed: {reason}")
+        say(f"Failed: {reason}")
     came = f"{answered} answers, {failed} failed"
-    table.add("API meanwhile", f"{answered + failed} questions", came, "—", 0)
+    table.add("requests", f"{answered + failed} requests", came, "—", 0)
 
 
 def _make_careless_project() -> None:
@@ -193,8 +192,9 @@ def _run_pipeline(
     names: dict[str, list[str]] = {"hit": [], "ran": []}
     for step in steps:
         names["hit" if step["status"] == "hit" else "ran"].append(step["step"])
-    say(f"stored: {', '.join(names['hit']) or 'nothing'}; ran: {', '.join(names['ran'])}")
-    table.add(link, f"{len(names['hit'])} stored links", f"{len(names['ran'])} run", seconds, 0)
+    cached, ran = (", ".join(names[kind]) or "none" for kind in ("hit", "ran"))
+    say(f"Cached: {cached}\nRan: {ran}")  # at once: the device writes to the same terminal
+    table.add(link, f"{len(names['hit'])} cached steps", f"{len(names['ran'])} run", seconds, 0)
 
 
 def _sizes(state: Path, version: str) -> str:
@@ -213,7 +213,7 @@ def _is(status: DeviceStatus, version: str) -> bool:
 
 
 def _wait(state: Path, condition: Callable[[DeviceStatus], bool]) -> DeviceStatus:
-    """Until the device is as wanted. Raises CalledProcessError when its agent ends before that."""
+    """Wait for a state of the device. Raises CalledProcessError if its agent exits first."""
     until = time.monotonic() + TIMEOUT_S
     while time.monotonic() < until:
         status = commands.status(state)
@@ -222,5 +222,5 @@ def _wait(state: Path, condition: Callable[[DeviceStatus], bool]) -> DeviceStatu
         if status.agent is None:
             break
         time.sleep(0.2)
-    say("The device did not get there; its log is above")
+    say("The device did not reach the expected state; its log is above")
     raise subprocess.CalledProcessError(10, "forge device run")

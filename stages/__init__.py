@@ -1,6 +1,6 @@
-"""The stages that pipelines compose: each function plans steps and returns their artifacts.
+"""The stages of pipelines: each function plans steps and returns their artifacts.
 
-Edit them freely: they are this project's own. Nothing runs while a plan is made.
+They are part of the project and can be edited. No step runs while a plan is made.
 """
 
 from pathlib import Path
@@ -8,8 +8,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 DOCKERFILES = PROJECT / "dockerfiles"
 
-# What a step that uses an S3 store or a KMS may see of the environment: all that boto3 looks at, so
-# that the step has the rights of whoever started the run.
+# Environment variables for steps that use an S3 store or a KMS: all that boto3 reads, so that the
+# step has the permissions of the user who started the run.
 AWS_SECRETS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",

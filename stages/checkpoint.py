@@ -1,26 +1,34 @@
-"""Model weights, fetched once for all SKUs, in the forms that builders take."""
+"""Model weights, downloaded once for all SKUs, in the formats that builders use."""
 
 from pathlib import Path
 
+import forge.accuracy
 import forge.builders
-import forge.checkpoint
 from forge.builders import Weights
+from forge.checkpoint import url as checkpoint_url
+from forge.checkpoint.facts import known_facts
 from forge.errors import ConfigurationError
-from forge.steps import Artifact, Step, locked, source
-from stages import DOCKERFILES, STORE_SECRETS
+from forge.steps import Artifact, Step, locked, source, tool
+from stages import DOCKERFILES, PROJECT, STORE_SECRETS
 
 TOOLS = Path(forge.builders.__path__[0]) / "tools"
+TEXT = Path(forge.accuracy.__path__[0]) / "data" / "text.json"
+REFERENCES = PROJECT / "references"
 
 
 def fetch(url: str) -> Weights:
-    """The checkpoint that `url` names, verified against the digest in it."""
-    parsed = forge.checkpoint.parse(url)
+    """Download the checkpoint at `url` and verify it against the digest in the URL.
+
+    What its URL or, for a `file:` checkpoint, its headers state is known while the plan is made.
+    """
+    parsed = checkpoint_url.parse(url)
     if parsed.sha256 is None:
         raise ConfigurationError(
             f"Checkpoint {url!r} is not pinned",
-            why="without a digest nobody can say what was released",
-            hint=f"forge checkpoint pin '{url}' fetches it and prints the URL with its digest",
+            why="a release must be reproducible, which requires a digest",
+            hint=f"to get the URL with its digest, run: forge checkpoint pin '{url}'",
         )
+    facts = known_facts(parsed, url)
     argv = ("${python}", "-m", "forge.checkpoint", url, "${outputs.checkpoint}")
     hf = (locked(DOCKERFILES / "huggingface"),) if parsed.scheme == "hf" else ()
     step = Step(
@@ -28,14 +36,16 @@ def fetch(url: str) -> Weights:
         argv=(*argv, "${tools.huggingface}/bin/hf") if hf else argv,
         outputs=("checkpoint",),
         environments=hf,
-        # The digest says what comes out, whatever code fetches it: no source is in the key.
+        # The digest defines the output, independent of the code: no source is part of the key.
         sources=(),
         secrets=(*STORE_SECRETS, "HF_TOKEN"),
     )
     original = step["checkpoint"]
-    huggingface = _as_huggingface(original, parsed.architecture)
+    huggingface = _as_huggingface(original, facts.architecture)
     onnx = _as_onnx(huggingface)
-    return Weights(original, huggingface, parsed.architecture, onnx, parsed.gguf)
+    reference = _reference(huggingface, parsed.sha256)
+    gguf = None if facts.form is None else facts.form == "gguf"
+    return Weights(original, huggingface, facts.architecture, onnx, reference, gguf, facts)
 
 
 def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:
@@ -50,7 +60,7 @@ def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:
         outputs=("checkpoint",),
         env={"HF_HUB_OFFLINE": "1"},
         environments=(locked(DOCKERFILES / "transformers"),),
-        sources=(source(TOOLS / "to_huggingface.py"),),
+        sources=tool(TOOLS / "to_huggingface.py"),
     )
     return step["checkpoint"]
 
@@ -59,7 +69,7 @@ def _as_onnx(huggingface: Artifact) -> Artifact:
     step = Step(
         id="onnx",
         argv=(
-            "${tools.onnx}/bin/python",
+            "${tools.optimum}/bin/python",
             "${source.to_onnx}",
             "--checkpoint",
             "${inputs.checkpoint}",
@@ -72,7 +82,37 @@ def _as_onnx(huggingface: Artifact) -> Artifact:
         outputs=("onnx",),
         settings={"precision": "fp16"},
         env={"HF_HUB_OFFLINE": "1"},
-        environments=(locked(DOCKERFILES / "onnx"),),
-        sources=(source(TOOLS / "to_onnx.py"),),
+        environments=(locked(DOCKERFILES / "optimum"),),
+        sources=tool(TOOLS / "to_onnx.py"),
     )
     return step["onnx"]
+
+
+def _reference(huggingface: Artifact, sha256: str) -> Artifact:
+    """Plan the reference that engines are compared with, or take the one that the project has."""
+    known = REFERENCES / f"{sha256}.npz"
+    if known.is_file():
+        script = source(TOOLS / "reference_copy.py")
+        argv = ("${python}", "${source.reference_copy}", f"${{source.{known.stem}}}")
+        step = Step(
+            id="reference",
+            argv=(*argv, "${outputs.reference}"),
+            outputs=("reference",),
+            sources=(script, source(known)),
+        )
+        return step["reference"]
+    step = Step(
+        id="reference",
+        argv=(
+            *("${tools.transformers}/bin/python", "${source.reference}"),
+            *("--checkpoint", "${inputs.checkpoint}"),
+            *("--text", "${source.text}"),
+            *("--output", "${outputs.reference}"),
+        ),
+        inputs={"checkpoint": huggingface},
+        outputs=("reference",),
+        env={"HF_HUB_OFFLINE": "1"},
+        environments=(locked(DOCKERFILES / "transformers"),),
+        sources=(*tool(TOOLS / "reference.py"), source(TEXT)),
+    )
+    return step["reference"]

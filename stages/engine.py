@@ -1,4 +1,4 @@
-"""The engine of one SKU, by the builder its profile names."""
+"""The engine of one SKU, compiled by the builder of its profile."""
 
 from forge.builders import Weights, builder_of, check
 from forge.profiles import Profile
@@ -9,5 +9,5 @@ from stages import DOCKERFILES, image
 def compile(profile: Profile, weights: Weights) -> Artifact:  # noqa: A001
     """Compile the model for one SKU."""
     builder = builder_of(profile)
-    check(profile, builder, weights.architecture)
+    check(profile, builder, weights.architecture, weights.facts)
     return builder.compile(image.pinned(profile), weights, DOCKERFILES)

@@ -1,15 +1,15 @@
-"""Container images: one step for each platform, one index for all of them, one push."""
+"""Container images: one step per platform, one index of all platforms, one push."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import forge
-import forge.images
+from forge.closure import sources_of
 from forge.errors import ConfigurationError
+from forge.extras import versions
 from forge.images.bases import Bases, read_bases
-from forge.images.lock import own_lock
+from forge.images.lock import device_lock
 from forge.images.plan import SERVING, Image, discover, serving
 from forge.images.platforms import PLATFORMS
 from forge.images.registry import Registry
@@ -17,14 +17,13 @@ from forge.profiles import Profile
 from forge.steps import Artifact, SourceFile, Step, locked, source, sources
 from stages import DOCKERFILES
 
-SOURCES = Path(forge.images.__path__[0])
-# Which storage buildah uses and where the registry's credentials are; never in a key.
+# Storage of buildah and credentials of the registry; never part of a key.
 CONTAINER_SECRETS = ("CONTAINERS_STORAGE_CONF", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE")
 
 
 @dataclass(frozen=True)
 class Built:
-    """One image on all its platforms: a layout for each, and the index that names them."""
+    """One image on all its platforms: a layout for each, and the index of them."""
 
     name: str
     layouts: Sequence[Artifact]
@@ -32,27 +31,27 @@ class Built:
 
 
 def wanted(profiles: Iterable[Profile]) -> list[Image]:
-    """Every image of dockerfiles/, and the device image on each Triton base a profile names."""
+    """Return every image of dockerfiles/, and the serving images that the profiles name."""
     bases = read_bases(DOCKERFILES)
     images = discover(DOCKERFILES, bases)
     return [*images, *serving(images, bases, profiles)]
 
 
 def of_profile(profile: Profile) -> Image | None:
-    """The serving image that a profile names as `serving-<base>`; None: it names another one."""
+    """Return the serving image that a profile names as `serving-<base>`, or None."""
     name = profile.serving.image
     if profile.serving.server != "container" or name is None or not name.startswith(SERVING):
         return None
     found = next((image for image in wanted([profile]) if image.name == name), None)
     if found is None:
-        hint = "serving.image is serving-NAME of a base in bases.yaml for that platform"
+        hint = "set serving.image to serving-NAME, with a base of bases.yaml for that platform"
         message = f"Profile {profile.name!r} is served in {name}, which no pipeline builds"
         raise ConfigurationError(message, hint=hint)
     return found
 
 
 def served_in(profiles: Sequence[Profile], registry: str) -> dict[str, Artifact]:
-    """Index of the image that each profile is served in, for those that name one of ours."""
+    """Return the index of the serving image by profile, for images of this project."""
     ours = {profile.name: found for profile in profiles if (found := of_profile(profile))}
     names = {found.name for found in ours.values()}
     built = {one.name: build(one, registry, {}) for one in wanted(profiles) if one.name in names}
@@ -60,12 +59,12 @@ def served_in(profiles: Sequence[Profile], registry: str) -> dict[str, Artifact]
 
 
 def build(image: Image, registry: str, runners: Mapping[str, str]) -> Built:
-    """Build `image` on each of its platforms and name all of them by one index.
+    """Plan the builds of an image for its platforms, and their index.
 
     Args:
         image: one of `wanted`.
-        registry: where it will be pushed; part of its reference only.
-        runners: label of a native runner by platform; the rest is built where the pipeline runs.
+        registry: registry to push to; only part of the reference.
+        runners: label of a native runner by platform; others are built where the pipeline runs.
     """
     bases = read_bases(DOCKERFILES)
     steps = [_platform(image, platform, bases, runners) for platform in image.platforms]
@@ -73,7 +72,7 @@ def build(image: Image, registry: str, runners: Mapping[str, str]) -> Built:
     index = Step(
         id=f"index@{image.name}",
         argv=(
-            "${python}", "-m", "forge.images", "index",
+            "${python}", "-m", "forge.images.steps.index",
             "--settings", "${settings}",
             "--images", *(f"${{inputs.{name}}}" for name in names),
             "--output", "${outputs.index}",
@@ -84,24 +83,25 @@ def build(image: Image, registry: str, runners: Mapping[str, str]) -> Built:
             "image": image.name,
             "repository": Registry.parse(registry).repository(image.name),
         },
-        sources=sources(SOURCES),
+        sources=sources_of("forge.images.steps.index"),
     )  # fmt: skip
     return Built(image.name, [step["layout"] for step in steps], index["index"])
 
 
 def push(built: Built, registry: str, tag: str) -> Step:
-    """Send the index and all it names; what the registry has already is not sent again."""
+    """Plan the push of an index and its images; existing blobs are not sent again."""
     inputs = {f"layout{number}": layout for number, layout in enumerate(built.layouts)}
     return Step(
         id=f"push@{built.name}",
         argv=(
-            "${python}", "-m", "forge.images", "push",
+            "${python}", "-m", "forge.images.steps.push",
             "--settings", "${settings}",
             "--index", "${inputs.index}",
             "--layouts", *(f"${{inputs.{name}}}" for name in inputs),
         ),
         inputs={**inputs, "index": built.index},
         settings={"registry": registry, "tag": tag},
+        sources=sources_of("forge.images.steps.push"),
         programs=("skopeo",),
         secrets=CONTAINER_SECRETS,
         effect=True,
@@ -109,14 +109,14 @@ def push(built: Built, registry: str, tag: str) -> Step:
 
 
 def by_digest(image: str | None) -> str | None:
-    """`serving.image` of a profile by digest, where bases.yaml knows it."""
+    """Return `serving.image` of a profile by digest, if bases.yaml has it."""
     if image is None or not (DOCKERFILES / "bases.yaml").is_file():
         return image
     return read_bases(DOCKERFILES).by_digest(image)
 
 
 def pinned(profile: Profile) -> Profile:
-    """The profile with `serving.image` by digest: of the base, where it names one of ours."""
+    """Return the profile with `serving.image` by digest: that of the base for own images."""
     name = profile.serving.image
     if name is None:
         return profile
@@ -127,34 +127,34 @@ def pinned(profile: Profile) -> Profile:
 
 
 def unresolved(image: str | None) -> str:
-    """Why nothing can be served in `image` yet; empty: it is known by digest."""
+    """Return why nothing can be served in `image` yet; empty if it has a digest."""
     known = by_digest(image)
     return "" if known is not None and "@" in known else _unresolved(f"image {known}")
 
 
 def parse_runners(text: str) -> dict[str, str]:
-    """`linux/arm64=ubuntu-24.04-arm,…` → label by platform. Raises ConfigurationError."""
+    """Parse `linux/arm64=ubuntu-24.04-arm,…` to labels by platform. Raises ConfigurationError."""
     found: dict[str, str] = {}
     for word in filter(None, text.split(",")):
         platform, _, label = word.partition("=")
         if platform not in PLATFORMS or not label:
-            hint = "for example: --runners linux/arm64=ubuntu-24.04-arm"
-            raise ConfigurationError(f"{word!r} is not PLATFORM=LABEL", hint=hint)
+            hint = "use PLATFORM=LABEL, for example --runners linux/arm64=ubuntu-24.04-arm"
+            raise ConfigurationError(f"{word!r} is not a valid runner", hint=hint)
         found[platform] = label
     return found
 
 
 def _platform(image: Image, platform: str, bases: Bases, runners: Mapping[str, str]) -> Step:
     base = bases.get(image.base)
-    made_of, lock_words = _made_of(image)
+    packed, lock_words = _packed(image)
     lock = (locked(image.lock.parent),) if image.lock else ()
     label = runners.get(platform)
-    # The platform is a setting and no condition on the runner: emulated or native, the image is
-    # the same, and so is its key.
+    # The platform is a setting and not a requirement of the runner: emulated and native builds
+    # make the same image, so they have the same key.
     return Step(
         id=f"image@{image.name}-{platform.partition('/')[2]}",
         argv=(
-            "${python}", "-m", "forge.images", "build",
+            "${python}", "-m", "forge.images.steps.build",
             "--settings", "${settings}",
             "--dockerfile", "${source." + image.dockerfile.stem + "}",
             *lock_words,
@@ -166,12 +166,16 @@ def _platform(image: Image, platform: str, bases: Bases, runners: Mapping[str, s
             "image": image.name,
             "platform": platform,
             "base": base.model_dump(mode="json"),
-            # Of a tool's image its lock, so that a new Forge does not rebuild it.
+            # For tool images the lock file, so that a new version of Forge does not rebuild them.
             "version": lock[0].lock_sha256[:12] if lock else forge.__version__,
         },
         locks=lock,
-        sources=(source(image.dockerfile), *made_of),
-        libraries={"cyclonedx-python-lib": version("cyclonedx-python-lib")},
+        sources=(
+            source(image.dockerfile),
+            *sources_of("forge.images.steps.build"),
+            *packed,
+        ),
+        libraries=versions("build", "cyclonedx-python-lib"),
         labels=(label,) if label else (),
         programs=("buildah",),
         secrets=CONTAINER_SECRETS,
@@ -179,12 +183,12 @@ def _platform(image: Image, platform: str, bases: Bases, runners: Mapping[str, s
     )  # fmt: skip
 
 
-def _made_of(image: Image) -> tuple[tuple[SourceFile, ...], tuple[str, ...]]:
-    """Sources beside the Dockerfile, and the words that name the lock."""
+def _packed(image: Image) -> tuple[tuple[SourceFile, ...], tuple[str, ...]]:
+    """Return the sources that enter the image, and the arguments for its lock file."""
     if image.lock is not None:
-        return sources(SOURCES), ("--lock", "${lock." + image.lock.parent.name + "}")
-    return (*sources(Path(forge.__path__[0])), source(own_lock())), ()
+        return (), ("--lock", "${lock." + image.lock.parent.name + "}")
+    return (*sources(Path(forge.__path__[0])), source(device_lock())), ()
 
 
 def _unresolved(what: str) -> str:
-    return f"its {what} has no digest yet; where its registry is in reach: forge images update"
+    return f"its {what} has no digest yet: run forge images update"

@@ -1,13 +1,12 @@
 """The Triton model repository of one SKU: configuration, Python model, engine, serving lock."""
 
 from importlib.metadata import version
-from pathlib import Path
 
-import forge.serving
 from forge.canonical import Json
+from forge.closure import sources_of
 from forge.errors import ConfigurationError
 from forge.profiles import Profile, select
-from forge.steps import Artifact, Step, locked, sources
+from forge.steps import Artifact, Step, locked
 from stages import DOCKERFILES, image
 
 READS = (
@@ -20,24 +19,28 @@ READS = (
 )
 
 
-def render(profile: Profile, engine: Artifact, served_in: Artifact | None = None) -> Artifact:
-    """Everything Triton needs to serve `engine` as the profile says.
+def render(
+    profile: Profile, engine: Artifact, probe: Artifact, served_in: Artifact | None = None
+) -> Artifact:
+    """Plan the model repository with which Triton serves `engine` for a profile.
 
     Args:
         profile: the device SKU.
-        engine: what is served.
-        served_in: index of the serving image, where this project builds the one it names.
+        engine: the engine.
+        probe: the positions that devices repeat, from the accuracy gate.
+        served_in: index of the serving image, if this project builds it.
     """
     name = profile.serving.environment
     if profile.serving.server == "environment" and name is None:
         hint = f"set serving.environment in profiles/{profile.name}.yaml"
-        raise ConfigurationError(f"Profile {profile.name!r} names no environment", hint=hint)
+        raise ConfigurationError(f"Profile {profile.name!r} has no environment", hint=hint)
     lock = (locked(DOCKERFILES / name),) if name else ()
-    argv = ["${python}", "-m", "forge.serving", "render", "--engine", "${inputs.engine}"]
+    argv = ["${python}", "-m", "forge.serving.steps.render", "--engine", "${inputs.engine}"]
     argv += ["--settings", "${settings}", "--output", "${outputs.repository}"]
     if lock:
         argv += ["--lock", "${lock." + lock[0].name + "}"]
-    inputs = {"engine": engine}
+    argv += ["--accuracy", "${inputs.probe}"]
+    inputs = {"engine": engine, "probe": probe}
     if served_in is not None:
         inputs["image"] = served_in
         argv += ["--image", "${inputs.image}"]
@@ -48,7 +51,7 @@ def render(profile: Profile, engine: Artifact, served_in: Artifact | None = None
         outputs=("repository",),
         settings=_settings(profile),
         locks=lock,
-        sources=sources(Path(forge.serving.__path__[0])),
+        sources=sources_of("forge.serving.steps.render", builder=profile.engine.builder),
         libraries={"jinja2": version("jinja2")},
         planned_only="" if name or served_in else image.unresolved(profile.serving.image),
     )
@@ -56,8 +59,8 @@ def render(profile: Profile, engine: Artifact, served_in: Artifact | None = None
 
 
 def _settings(profile: Profile) -> dict[str, Json]:
-    """What is rendered; the image by digest where bases.yaml has one, as the manifest names it."""
+    """Return the settings, with the image by digest if bases.yaml has one, as in the manifest."""
     fields = select(profile, READS)
     serving = fields["serving"]
-    assert isinstance(serving, dict)  # noqa: S101  READS names it
+    assert isinstance(serving, dict)  # noqa: S101  listed in READS
     return {**fields, "serving": {**serving, "image": image.by_digest(profile.serving.image)}}

@@ -1,65 +1,101 @@
-"""What a device and an auditor need to believe a bundle: SBOM, provenance, model signature."""
+"""The proofs that devices and auditors verify: SBOM, provenance, model signature."""
 
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import forge.release
 from forge.canonical import Json, digest
+from forge.closure import sources_of
+from forge.extras import versions
 from forge.profiles import Profile
-from forge.release.keyring import Keyring
-from forge.steps import Artifact, Step, sources
+from forge.release.keys.keyring import Keyring
+from forge.steps import Artifact, Step
 from stages import KEY_SECRETS
-
-SOURCES = Path(forge.release.__path__[0])
 
 
 def sbom(profile: Profile, repository: Artifact) -> Artifact:
-    """CycloneDX document of what the repository holds and serves with."""
+    """Plan the CycloneDX SBOM of a model repository and its serving environment."""
     step = Step(
         id=f"sbom@{profile.name}",
         argv=(
-            "${python}", "-m", "forge.release", "sbom",
+            "${python}", "-m", "forge.release.steps.sbom",
             "--repository", "${inputs.repository}",
             "--output", "${outputs.sbom}",
         ),
         inputs={"repository": repository},
         outputs=("sbom",),
-        sources=sources(SOURCES),
-        libraries={"cyclonedx-python-lib": version("cyclonedx-python-lib")},
+        sources=sources_of("forge.release.steps.sbom"),
+        libraries=versions("build", "cyclonedx-python-lib"),
     )  # fmt: skip
     return step["sbom"]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a bundle, and signed with it.
+
+    Attributes:
+        result: of the smoke benchmark.
+        receipt: of the engine's accuracy.
+    """
+
+    result: Artifact
+    receipt: Artifact
+
+
 def sign(
-    profile: Profile, repository: Artifact, sbom: Artifact, verdict: Artifact, keys: Path
+    profile: Profile,
+    repository: Artifact,
+    sbom: Artifact,
+    verdicts: Sequence[Artifact],
+    measured: Measured,
+    keys: Path,
 ) -> Artifact:
-    """SBOM, signed provenance and signed model; needs the gate's verdict, so it comes after it."""
+    """Plan the signed provenance, model signature and measurements, after all gates.
+
+    Args:
+        profile: the device SKU.
+        repository: its model repository.
+        sbom: from `sbom`.
+        verdicts: outputs of the steps that must have passed.
+        measured: what is signed with the repository.
+        keys: folder of the signing keys.
+    """
+    passed = {f"{one.step.id.partition('@')[0]}-verdict": one for one in verdicts}
     step = Step(
         id=f"proofs@{profile.name}",
         argv=(
-            "${python}", "-m", "forge.release", "prove",
+            "${python}", "-m", "forge.release.steps.prove",
             "--repository", "${inputs.repository}",
             "--sbom", "${inputs.sbom}",
+            "--measured", "${inputs.result}",
+            "--accuracy", "${inputs.receipt}",
             "--digests", "${digests}",
             "--chain", "${chain}",
             "--settings", "${settings}",
             "--keys", "${keys}",
             "--output", "${outputs.proofs}",
         ),
-        inputs={"repository": repository, "sbom": sbom, "verdict": verdict},
-        references=frozenset({"verdict"}),
+        inputs={
+            "repository": repository,
+            "sbom": sbom,
+            **passed,
+            "result": measured.result,
+            "receipt": measured.receipt,
+        },
+        references=frozenset(passed),
         outputs=("proofs",),
         settings={"profile": profile.name, "signers": _signers(keys)},
-        sources=sources(SOURCES),
-        libraries={name: version(name) for name in ("model-signing", "securesystemslib")},
+        sources=sources_of("forge.release.steps.prove"),
+        libraries=versions("build", "model-signing", "securesystemslib"),
         secrets=KEY_SECRETS,
     )  # fmt: skip
     return step["proofs"]
 
 
 def _signers(keys: Path) -> list[Json]:
-    """Ids of the keys that devices believe, so that a rotated or revoked key is proved anew."""
+    """Return the ids of the trusted keys, so that a key rotation makes new proofs."""
     if not (keys / "keys.json").is_file():
-        return []  # planning needs no keys; signing says how to make them
-    believed = Keyring(keys, passphrase=str).proof_keys()
-    return [*(key.keyid for key in believed.build), *(digest(pem) for pem in believed.model)]
+        return []  # planning does not require keys; signing reports missing ones
+    trusted = Keyring(keys, passphrase=str).proof_keys()
+    return [*(key.keyid for key in trusted.build), *(digest(pem) for pem in trusted.model)]

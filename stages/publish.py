@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from forge.bundle import check_name, check_version
 from forge.canonical import Json
+from forge.closure import sources_of
 from forge.plan import Plan
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step
@@ -25,7 +26,7 @@ READS = (
 
 @dataclass(frozen=True)
 class Part:
-    """What one SKU contributes to a bundle."""
+    """The parts of a bundle for one SKU."""
 
     profile: Profile
     repository: Artifact
@@ -34,7 +35,7 @@ class Part:
 
 
 def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan:
-    """The plan that ends with `version` of bundle `name` on `channel`."""
+    """Return the plan that publishes `version` of bundle `name` on `channel`."""
     inputs: dict[str, Artifact] = {}
     requests: list[Json] = []
     for part in parts:
@@ -45,7 +46,7 @@ def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan
     step = Step(
         id="publish",
         argv=(
-            "${python}", "-m", "forge.release", "publish",
+            "${python}", "-m", "forge.release.steps.publish",
             "--store", "${store}",
             "--keys", "${keys}",
             "--request", "${settings}",
@@ -60,6 +61,7 @@ def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan
             "channel": check_name(channel, "Channel"),
             "parts": requests,
         },
+        sources=sources_of("forge.release.steps.publish"),
         secrets=tuple(dict.fromkeys((*KEY_SECRETS, *STORE_SECRETS))),
         effect=True,
     )  # fmt: skip
