@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
+from forge.device.gateway.model_description import ModelDescription
 from forge.device.shared.upstream import ActiveServer
 from forge.errors import StepFailedError
 from forge.serving.triton.request import GenerateRequest
@@ -58,6 +59,9 @@ class Backend(Protocol):
 
     async def inputs(self, serving: ActiveServer, /) -> frozenset[str]:
         """Return the names of the model's inputs. Raises StepFailedError."""
+
+    async def describe(self, serving: ActiveServer, /) -> ModelDescription:
+        """Return what else the model can do. Raises StepFailedError."""
 
     async def check(self, serving: ActiveServer, request: GenerateRequest, /) -> None:
         """Raise UsageError or UnsupportedParameterError for what the model cannot do."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from forge.device.gateway.backend import OnEnd
 from forge.device.gateway.cancellation import Cancellations
 from forge.device.gateway.errors import UnsupportedParameterError
+from forge.device.gateway.model_description import ModelDescription, describe
 from forge.device.gateway.triton_answer import TritonAnswer
 from forge.device.shared.upstream import ActiveServer
 from forge.errors import StepFailedError, UsageError
@@ -48,6 +49,7 @@ class TritonBackend:
         self._most_unread = most_unread
         self._inputs_of: tuple[str, str] = "", ""
         self._inputs: frozenset[str] = frozenset()
+        self._described: tuple[tuple[str, str], ModelDescription] | None = None
 
     async def start(
         self, serving: ActiveServer, request: GenerateRequest, on_end: OnEnd
@@ -64,6 +66,15 @@ class TritonBackend:
     async def inputs(self, serving: ActiveServer) -> frozenset[str]:
         """Return the names of the model's inputs. Raises StepFailedError."""
         return await self._inputs_at(serving)
+
+    async def describe(self, serving: ActiveServer) -> ModelDescription:
+        """Return what the model can do, asked once for each server. Raises StepFailedError."""
+        place = serving.url, serving.release.manifest
+        if self._described is None or self._described[0] != place:
+            known = FORMAT_INPUT in await self._inputs_at(serving)
+            found = await describe(self._pool, serving) if known else ModelDescription()
+            self._described = place, found
+        return self._described[1]
 
     async def check(self, serving: ActiveServer, request: GenerateRequest) -> None:
         """Raise UsageError or UnsupportedParameterError if the model lacks an input for it."""

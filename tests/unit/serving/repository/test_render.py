@@ -13,7 +13,7 @@ from tests.support.compiler import wanted
 from tests.support.serving import profile_fields
 from tests.support.serving import render_settings as settings
 
-TEXT = {"text.py", "chat_template.py", "plain_text.py"}
+TEXT = {"text.py", "chat_template.py", "plain_text.py", "tool_prompt.py"}
 FACTS = EngineFacts(builder="openvino", runtime={"openvino-genai": "2026.4.1.0"})
 
 
@@ -84,6 +84,7 @@ def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) 
         "models/llm/1/sampling.py",
         "models/llm/1/scorer.py",
         "models/llm/1/text.py",
+        "models/llm/1/tool_prompt.py",
         "models/llm/1/turns.py",
         "models/llm/1/engine/engine.json",
         "models/llm/1/engine/openvino_model.bin",
@@ -175,9 +176,9 @@ def test_streaming_models_bring_the_shared_queue_and_take_every_limit(
     render(engine, settings(serving__kv_cache_fraction=0.35, engine__max_seq_len=777), lock, output)
     model = output / "models" / "llm"
     found = {path.name for path in (model / "1").iterdir()}
-    shared = {"model_io.py", "pieces.py", "sampling.py", "streaming.py", "turns.py"}
+    shared = {"model_io.py", "pieces.py", "sampling.py", "streaming.py", "tool_prompt.py"}
     own_text = set() if builder == "edge-llm" else TEXT  # its runtime makes tokens of messages
-    assert found == {"engine", "model.py"} | shared | own_text
+    assert found == {"engine", "model.py", "turns.py"} | shared | own_text
     text = (model / "config.pbtxt").read_text()
     assert 'key: "kv_cache_fraction", value: { string_value: "0.35" }' in text
     assert 'key: "kv_cache_mib", value: { string_value: "null" }' in text

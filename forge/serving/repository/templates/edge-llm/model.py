@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parent))
 from collections.abc import Iterator
 from typing import Any
 
+import tool_prompt
 import turns
 from sampling import Sampling
 from streaming import Limits, Piece, RequestError, StreamingModel, Wanted
@@ -59,9 +60,8 @@ class TritonPythonModel(StreamingModel):
 
         if not isinstance(wanted.said, turns.Conversation):
             raise RequestError("This model's runtime takes messages only, no text without template")
-        if wanted.said.tools:
-            raise RequestError("This model's runtime applies its own template, without tools")
-        messages = wanted.said.messages
+        # The runtime applies the template, and takes no tools for it.
+        messages = tool_prompt.as_text(wanted.said).messages
         params = SamplingParams(
             **options(wanted.sampling),
             # The prompt's length is known only to the runtime, which ends at its own capacity.

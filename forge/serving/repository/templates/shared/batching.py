@@ -200,6 +200,8 @@ class Model:
         if isinstance(said, turns.Cancel):
             self._cancel(said.request_id)
             finish(sender, "", 0, 0, "cancelled")
+        elif isinstance(said, turns.Describe):
+            finish(sender, json.dumps({"tool_calls": words.tool_calls}), 0, 0, "described")
         elif isinstance(said, turns.Tokenize):
             tokens = words.tokenize(said)
             finish(sender, json.dumps(tokens), 0, len(tokens), "tokenized")

@@ -20,6 +20,7 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.sandbox
+import tool_prompt
 
 FILE = "chat_template.jinja"
 FOLDER = "additional_chat_templates"  # one file for each further template
@@ -68,6 +69,12 @@ class ChatTemplate:
             except jinja2.TemplateError as error:
                 message = f"The chat template {name!r} is not valid: {error}"
                 raise ValueError(message) from None
+
+    @property
+    def tool_calls(self) -> str | None:
+        """The format of calls of tools that the template writes; None if none known here."""
+        found = self.sources.get(TOOL_USE) or self.sources.get(DEFAULT, "")
+        return tool_prompt.format_of(found)
 
     def render(
         self,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tool_prompt
 import turns
 from model_io import MAX_WAITING, Limits, Wanted, fail, finish, read, send_text
 from pieces import StopTexts
@@ -61,6 +62,8 @@ class StreamingModel:
 
     scores = False
     """Whether the runtime can score tokens; `load` may set it."""
+    tool_calls = tool_prompt.HERMES
+    """The format of its calls of tools; `load` may set it."""
 
     def direct(self, said: turns.Tokenize | turns.Detokenize) -> tuple[str, int]:  # noqa: ARG002
         """Return the text of tokens, or JSON of the tokens of a text, and their number.
@@ -119,6 +122,8 @@ class StreamingModel:
         if isinstance(said, turns.Cancel):
             self._cancel(said.request_id)
             finish(sender, "", 0, 0, "cancelled")
+        elif isinstance(said, turns.Describe):
+            finish(sender, json.dumps({"tool_calls": self.tool_calls}), 0, 0, "described")
         elif isinstance(said, turns.Tokenize | turns.Detokenize):
             text, tokens = self.direct(said)
             reason = "tokenized" if isinstance(said, turns.Tokenize) else "detokenized"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import plain_text
+import tool_prompt
 import turns
 from chat_template import (
     DEFAULT,
@@ -99,6 +100,11 @@ class Words:
         """Tokens of one byte, of which a run is decoded as a whole."""
         return self.tokenizer.single_bytes
 
+    @property
+    def tool_calls(self) -> str | None:
+        """The format in which the model writes calls of tools; None without a chat template."""
+        return None if self.chat is None else self.chat.tool_calls or tool_prompt.HERMES
+
     def encode(self, said: turns.Prompt) -> list[int]:
         """Return the tokens of a conversation, chat template applied, or of text as it is.
 
@@ -109,6 +115,8 @@ class Words:
             return self._known(said.tokens)
         if isinstance(said, str) or self.chat is None:
             return self.encode_text(turns.without_template(said))
+        if self.chat.tool_calls is None:
+            said = tool_prompt.as_text(said)
         marks = plain_text.Marks(self.tokenizer.special_texts)
         try:
             prompt = self.chat.render(

@@ -9,6 +9,7 @@
     score       the same; the answer has the likeliest token in each place too
     tokenize    JSON: {"text", "add_special_tokens"} or {"messages", "add_generation_prompt", …}
     detokenize  JSON: token ids; the answer is their text
+    describe    anything; the answer is JSON of what the model can do: {"tool_calls": format of calls}
     cancel      the request_id of another request
 
 Only a message and a conversation get the chat template. This file is copied beside the model.py of
@@ -82,6 +83,11 @@ class Detokenize:
 
 
 @dataclass(frozen=True)
+class Describe:
+    """What the model can do."""
+
+
+@dataclass(frozen=True)
 class Cancel:
     """The end of another request."""
 
@@ -89,7 +95,7 @@ class Cancel:
 
 
 Prompt = Conversation | str | Ids
-Said = Prompt | Scored | Tokenize | Detokenize | Cancel
+Said = Prompt | Scored | Tokenize | Detokenize | Describe | Cancel
 
 
 def read(text: str, input_format: str = "user") -> Said:
@@ -195,5 +201,6 @@ FORMATS: dict[str, Callable[[str], Said]] = {
     "score": lambda text: Scored(_tokens(text, LEAST_SCORED), top=True),
     "tokenize": _tokenize,
     "detokenize": lambda text: Detokenize(_tokens(text)),
+    "describe": lambda _text: Describe(),
     "cancel": Cancel,
 }

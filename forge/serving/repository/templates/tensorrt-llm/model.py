@@ -60,6 +60,7 @@ class TritonPythonModel(StreamingModel):
                 "max_seq_len": limits.max_seq_len,
             }
         self.words = text.load(tokenizer)
+        self.tool_calls = self.words.tool_calls
         self.scores = mode == "llmapi"  # an engine would have to be compiled for it
         self.llm = LLM(tokenizer=str(tokenizer), **options)
 

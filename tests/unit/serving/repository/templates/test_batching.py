@@ -45,6 +45,7 @@ class Spelling:
 class Words:
     """Tokens are bytes, so characters are cut."""
 
+    tool_calls = "hermes"
     special: frozenset[int] = frozenset()
     single_bytes: frozenset[int] = frozenset()
 
@@ -295,6 +296,7 @@ def test_token_ids_are_continued_as_they_are(model: Any) -> None:
         ("tokenize", {"text": "ab", "add_special_tokens": False}, [97, 98], "tokenized"),
         ("tokenize", {"messages": [{"role": "user", "content": "a"}]}, [97], "tokenized"),
         ("detokenize", [97, 98], "ab", "detokenized"),
+        ("describe", {}, {"tool_calls": "hermes"}, "described"),
     ],
 )
 def test_tokens_and_text_are_converted_without_the_engine(

@@ -92,13 +92,29 @@ def test_control_tokens_of_a_caller_are_text_and_those_of_the_template_are_not()
 
 
 def test_control_tokens_in_tools_and_calls_are_text_too() -> None:
-    template = "<s>{{ tools | tojson }}{{ messages[0].tool_calls | tojson }}"
+    template = "<s>{{ tools | tojson }}{{ messages[0].tool_calls | tojson }}{# [TOOL_CALLS] #}"
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a<s>": "<s>"}}}
     messages = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     tools = [{"type": "function", "function": {"description": "<s>"}}]
     tokens = words(template).encode(text.turns.Conversation(messages, tools))
     assert said(tokens).count("[<s>]") == 3
     assert said(tokens).count("<s>") == 4
+
+
+def test_tools_are_text_for_a_template_that_has_no_known_format_of_calls() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "<s>"}}]
+    messages = [{"role": "user", "content": "a"}]
+    for template in (CHAT, CHAT + "{{ tools }}"):
+        model = words(template)
+        assert model.tool_calls == "hermes"
+        prompt = said(model.encode(text.turns.Conversation(messages, tools)))
+        assert '"description": "[<s>]"' in prompt
+        assert "user: a" in prompt
+
+
+def test_a_model_without_a_chat_template_has_no_format_of_calls() -> None:
+    assert text.Words(Letters(), None).tool_calls is None
+    assert words("{{ tools }}[TOOL_CALLS]").tool_calls == "mistral"
 
 
 def test_token_ids_are_the_prompt_as_they_are() -> None:
