@@ -21,6 +21,7 @@ from forge.device.gateway.backend import OnEnd
 from forge.device.gateway.config import GatewayConfig, QueueRules
 from forge.device.gateway.connection_limits import ConnectionLimits
 from forge.device.gateway.errors import UnsupportedParameterError
+from forge.device.gateway.model_description import ModelDescription
 from forge.device.gateway.server import http_server, listen
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.release import Release
@@ -66,6 +67,7 @@ class Script:
     cancelled: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
     unsupported: str = ""
+    tool_calls: str | None = "hermes"
 
     async def inputs(self, _serving: ActiveServer) -> frozenset[str]:
         known = {"text_input", "max_tokens", "input_format", *INPUT_TYPES}
@@ -145,6 +147,9 @@ class ScriptedBackend:
 
     async def inputs(self, serving: ActiveServer) -> frozenset[str]:
         return await self.script.inputs(serving)
+
+    async def describe(self, _serving: ActiveServer) -> ModelDescription:
+        return ModelDescription(tool_calls=self.script.tool_calls)
 
     async def check(self, serving: ActiveServer, request: GenerateRequest) -> None:
         await self.script.check(serving, request)

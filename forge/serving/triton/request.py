@@ -12,7 +12,16 @@ __all__ = ["FORMAT_INPUT", "GenerateRequest", "HttpTimeouts", "InputFormat"]
 FORMAT_INPUT: Final = "input_format"
 # What text_input is: templates/shared/turns.py has the list
 InputFormat: TypeAlias = Literal[
-    "user", "messages", "raw", "ids", "tokens", "score", "tokenize", "detokenize", "describe", "cancel"
+    "user",
+    "messages",
+    "raw",
+    "ids",
+    "tokens",
+    "score",
+    "tokenize",
+    "detokenize",
+    "describe",
+    "cancel",
 ]
 
 

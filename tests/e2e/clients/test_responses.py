@@ -45,7 +45,6 @@ def test_an_answer_has_the_schema(device: Device) -> None:
     assert is_person(device.answers_to(PROGRAMS["openai-python"])("responses_parsed"))
 
 
-@pytest.mark.skip(reason="the gateway refuses tools: calls are not wired into the routes yet")
 def test_the_agents_call_a_tool(device: Device) -> None:
     said = device.answers_to(PROGRAMS["openai-agents"])("responses_tool")
     assert len(said["called"]) == 1

@@ -11,9 +11,6 @@ from tests.support.client_checks import PROGRAMS, is_person
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.network]
 
-_WITH_TOOLS = pytest.mark.skip(
-    reason="this mode asks by a tool, and the gateway refuses tools (docs/reference/api.md)"
-)
 _OBJECTS = [
     ("openai-python", "json_schema"),
     ("openai-python", "parsed"),
@@ -23,16 +20,16 @@ _OBJECTS = [
     ("vercel-ai", "stream_object"),
     ("vercel-ai", "output_object"),
     ("langchain", "json_schema"),
-    pytest.param("langchain", "function_calling", marks=_WITH_TOOLS),
-    pytest.param("llama-index", "structured", marks=_WITH_TOOLS),
+    ("langchain", "function_calling"),
+    ("llama-index", "structured"),
     ("llama-index", "structured_native"),
     ("litellm", "json_schema"),
     ("litellm", "json_schema_as_vllm"),
-    pytest.param("instructor", "tools", marks=_WITH_TOOLS),
-    pytest.param("instructor", "tools_strict", marks=_WITH_TOOLS),
+    ("instructor", "tools"),
+    ("instructor", "tools_strict"),
     ("instructor", "json_schema"),
     ("pydantic-ai", "native_output"),
-    pytest.param("pydantic-ai", "tool_output", marks=_WITH_TOOLS),
+    ("pydantic-ai", "tool_output"),
     ("haystack", "json_schema"),
     ("openai-agents", "json_schema"),
     ("llm", "json_schema"),

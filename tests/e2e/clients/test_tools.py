@@ -7,14 +7,7 @@ import pytest
 from tests.e2e.clients.conftest import Device
 from tests.support.client_checks import PROGRAMS, is_call
 
-# Not done yet, see docs/reference/api.md.
-_REASON = "the gateway refuses tools: their calls are not wired into the routes yet"
-pytestmark = [
-    pytest.mark.clients,
-    pytest.mark.slow,
-    pytest.mark.network,
-    pytest.mark.skip(reason=_REASON),
-]
+pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.network]
 
 _CALLS = [
     ("openai-python", "tool"), ("openai-python", "tool_required"),

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from forge.canonical import Json
 from forge.device.gateway.backend import Backend
 from forge.device.gateway.errors import openai_error
+from forge.device.gateway.openai.tool_calls import FORMATS
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.errors import ForgeError
 from forge.serving.sampling import Sampling
@@ -20,6 +21,7 @@ from forge.serving.sampling import Sampling
 __all__ = ["model_routes", "unknown_model"]
 
 _ALWAYS: Final = ("max_tokens", "n", "stop", "stream")
+_TOOLS: Final = ("parallel_tool_calls", "tool_choice", "tools")
 # The API's names of what Sampling names in another way
 _NAMES: Final = {
     "top_logprobs": ("logprobs", "top_logprobs"),
@@ -70,8 +72,10 @@ async def _supported(serving: ActiveServer, backend: Backend) -> Json:
     """Return the parameters that the model obeys; None if its server does not tell."""
     try:
         inputs = await backend.inputs(serving)
+        described = await backend.describe(serving)
     except ForgeError:
         return None
     obeyed = [one for one in Sampling.model_fields if one in inputs]
     names = {name for one in obeyed for name in _NAMES.get(one, (one,))}
-    return [*sorted({*_ALWAYS, *names})]
+    tools = _TOOLS if described.tool_calls in FORMATS else ()
+    return [*sorted({*_ALWAYS, *names, *tools})]

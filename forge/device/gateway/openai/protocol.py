@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -23,6 +24,7 @@ from forge.device.gateway.openai.messages import (
     ToolChoice,
 )
 from forge.device.gateway.openai.structured import GUIDED, form_of
+from forge.device.gateway.openai.tooling import Tooling
 from forge.serving.sampling import Sampling, StructuredOutputs
 from forge.serving.triton.request import GenerateRequest, InputFormat
 
@@ -201,16 +203,6 @@ class ChatRequest(OpenAIRequest):
             raise PydanticCustomError("top_logprobs", text, {"param": "top_logprobs"})
         return self
 
-    @model_validator(mode="after")
-    def _tools(self) -> ChatRequest:
-        """Refuse tools: no module makes calls of the answer yet."""
-        if self.offered:
-            raise parameters.unsupported("tools")
-        if self.tool_choice not in (None, "none", "auto"):
-            text = "must not be set unless tools are"
-            raise PydanticCustomError("tool_choice", text, {"param": "tool_choice"})
-        return self
-
     @property
     def limit(self) -> int | None:
         """Return the newer name's value where both are given."""
@@ -231,10 +223,30 @@ class ChatRequest(OpenAIRequest):
             return (Prompt(first.text, "user"),)
         return (Prompt(messages_text(self.messages, self.offered), "messages"),)
 
+    def form(self) -> StructuredOutputs | None:
+        """Return the form of the answer, of a call where the model must or may make one."""
+        return self.tooling.form
+
+    def spelled(self, name: str) -> str:
+        """Return `tool_choice` where only a forced call has a form."""
+        if name == "structured_outputs" and self.tooling.forced:
+            return "tool_choice"
+        return super().spelled(name)
+
     @property
     def offered(self) -> tuple[ChatTool, ...]:
         """Return the tools that the model may call."""
-        return () if self.tool_choice == "none" else self.tools
+        return self.tooling.tools
+
+    @cached_property
+    def tooling(self) -> Tooling:
+        """What the tools ask of the model. Raises PydanticCustomError."""
+        return Tooling.of(
+            self.tools,
+            self.tool_choice,
+            parallel=self.parallel_tool_calls,
+            answer=super().form(),
+        )
 
 
 def messages_text(messages: tuple[Message, ...], tools: tuple[ChatTool, ...] = ()) -> str:

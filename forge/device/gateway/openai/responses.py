@@ -15,12 +15,10 @@ from starlette.types import ASGIApp
 from forge.device.gateway.errors import openai_error
 from forge.device.gateway.generation import GenerationService
 from forge.device.gateway.openai import parameters
+from forge.device.gateway.openai.answers.chat import call_parser
 from forge.device.gateway.openai.answers.choices import asked_of, collect
-from forge.device.gateway.openai.answers.response_events import (
-    Answered,
-    ResponseEncoder,
-    ResponseWriter,
-)
+from forge.device.gateway.openai.answers.response_documents import ResponseWriter, items_of
+from forge.device.gateway.openai.answers.response_events import ResponseEncoder
 from forge.device.gateway.openai.messages import (
     MAX_CHARACTERS,
     Listed,
@@ -219,14 +217,16 @@ async def answer_response(service: GenerationService, request: ResponsesRequest)
     except ValidationError as error:
         return _refused(problem(error))
     (asked,) = await asked_of(service, chat.generate_requests(), "max_output_tokens")
+    parser = await call_parser(service, chat.tooling)
     if not request.stream:
         said = await collect(service, asked)
         writer = ResponseWriter(_given(request), said.serving, logprobs=chat.wants_logprobs)
-        answered = Answered(said.text, list(said.logprobs), said.choice)
-        return JSONResponse(writer.complete(answered))
+        items = items_of(writer, said.text, said.logprobs, parser)
+        return JSONResponse(writer.complete(said.choice, items))
     generation = await service.start(asked.request)
     writer = ResponseWriter(_given(request), generation.serving, logprobs=chat.wants_logprobs)
-    return EventStream(generation, ResponseEncoder(service.metrics, writer, asked))
+    encoder = ResponseEncoder(service.metrics, writer, asked, parser)
+    return EventStream(generation, encoder)
 
 
 def _refused(found: RequestProblem) -> JSONResponse:

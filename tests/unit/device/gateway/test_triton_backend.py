@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -18,23 +17,8 @@ from forge.device.shared.upstream import Upstream
 from forge.errors import StepFailedError, UsageError
 from forge.serving.sampling import Sampling
 from forge.serving.triton.request import GenerateRequest
+from tests.support.async_server import at
 from tests.support.gateway import Nothing, listening, serving_at
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def at(handler: Handler, work: Callable[[str], Awaitable[None]]) -> None:
-    handled: list[asyncio.Event] = []
-
-    async def tracked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handled.append(done := asyncio.Event())
-        await handler(reader, writer)
-        done.set()
-
-    async with asyncio.timeout(30), await asyncio.start_server(tracked, "127.0.0.1", 0) as server:
-        await work(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        for done in handled:
-            await done.wait()
 
 
 def test_silent_triton_is_given_up_at_the_gateways_deadline() -> None:

@@ -45,6 +45,12 @@ class ChunkShape(Protocol):
     def text(self, text: str, /) -> dict[str, Json]:
         """Return the content of a chunk with this text, "" in the last one."""
 
+    def parts(self, index: int, text: str, /, *, last: bool) -> list[dict[str, Json]] | None:
+        """Return the contents of a choice's next chunks; None: one with the text as it is."""
+
+    def finish_reason(self, index: int, reason: str, /) -> str:
+        """Return the reason in a choice's last chunk."""
+
     def logprobs(self, index: int, tokens: Sequence[TokenLogprob], /) -> Json:
         """Return the logarithms of a choice's next tokens."""
 
@@ -97,13 +103,18 @@ class ChunkEncoder:
         if choice.finish_reason:
             return b""
         text = choice.feed(batch)
+        last = bool(choice.finish_reason)
+        parts = self._shape.parts(index, text, last=last)
         if self._logprobs:
-            data = self._with_logprobs(index, text, batch)
+            data = self._with_logprobs(index, parts, text, batch)
+        elif parts is not None:
+            data = b"".join(self._chunk(index, one) for one in parts)
         else:
             data = self._frames[index].chunk(text) if text else b""
-        if choice.finish_reason:
+        if last:
             self._open -= 1
-            data += self._chunk(index, self._shape.text(""), choice.finish_reason)
+            reason = self._shape.finish_reason(index, choice.finish_reason)
+            data += self._chunk(index, self._shape.text(""), reason)
         return data
 
     def end(self) -> bytes:
@@ -118,12 +129,22 @@ class ChunkEncoder:
         self._metrics.add("forge_device_stream_errors_total")
         return data_line({**openai_body(error)})
 
-    def _with_logprobs(self, index: int, text: str, batch: Sequence[StreamEvent]) -> bytes:
+    def _with_logprobs(
+        self,
+        index: int,
+        parts: list[dict[str, Json]] | None,
+        text: str,
+        batch: Sequence[StreamEvent],
+    ) -> bytes:
         tokens = logprobs_of(batch)
-        if not text and not tokens:
+        if parts is None:
+            parts = [self._shape.text(text)] if text else []
+        if not parts and not tokens:
             return b""
+        first, *others = parts or [self._shape.text("")]
         logprobs = self._shape.logprobs(index, tokens)
-        return self._chunk(index, {**self._shape.text(text), "logprobs": logprobs})
+        data = self._chunk(index, {**first, "logprobs": logprobs})
+        return data + b"".join(self._chunk(index, one) for one in others)
 
     def _chunk(self, index: int, content: dict[str, Json], reason: str | None = None) -> bytes:
         choice = {"index": index, "logprobs": None, **content, "finish_reason": reason}

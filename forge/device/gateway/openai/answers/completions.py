@@ -151,6 +151,13 @@ class CompletionChunks:
         """Return the next piece of the text."""
         return {"text": text}
 
+    def parts(self, _index: int, _text: str, /, *, last: bool) -> None:
+        """Return None: all is text."""
+
+    def finish_reason(self, _index: int, reason: str, /) -> str:
+        """Return the model's own reason."""
+        return reason
+
     def logprobs(self, index: int, tokens: Sequence[TokenLogprob], /) -> Json:
         """Return the logarithms of the tokens of a chunk."""
         return self._lists[index].of(tokens)

@@ -9,7 +9,7 @@
     score       the same; the answer has the likeliest token in each place too
     tokenize    JSON: {"text", "add_special_tokens"} or {"messages", "add_generation_prompt", …}
     detokenize  JSON: token ids; the answer is their text
-    describe    anything; the answer is JSON of what the model can do: {"tool_calls": format of calls}
+    describe    {}; the answer is what the model can do: {"tool_calls": the format of its calls}
     cancel      the request_id of another request
 
 Only a message and a conversation get the chat template. This file is copied beside the model.py of

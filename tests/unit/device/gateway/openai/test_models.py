@@ -35,8 +35,17 @@ def test_a_model_has_its_length_and_what_its_inputs_allow() -> None:
     assert "min_p" not in card["supported_parameters"]
 
 
+def test_a_model_that_makes_calls_has_tools_among_its_parameters() -> None:
+    found = []
+    for tool_calls in ("hermes", "a format of a later version", None):
+        with running(Script(tool_calls=tool_calls)) as gateway:
+            card = gateway.client.get("/v1/models/llm").json()
+        found.append({"tools", "tool_choice"} <= {*card["supported_parameters"]})
+    assert found == [True, False, False]
+
+
 def test_a_model_of_an_earlier_bundle_can_do_what_it_could() -> None:
-    with running(Older()) as gateway:
+    with running(Older(tool_calls=None)) as gateway:
         card = gateway.client.get("/v1/models/llm").json()
     assert card["supported_parameters"] == [
         "max_tokens",

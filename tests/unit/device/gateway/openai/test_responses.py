@@ -188,3 +188,92 @@ def test_what_asks_for_nothing_is_taken() -> None:
     }
     with served(Script()) as (client, _):
         assert ask(client, **neutral).output_text == "Paris"
+
+
+TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+CALL_EVENTS = [
+    "response.created",
+    "response.in_progress",
+    "response.output_item.added",
+    "response.content_part.added",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+    "response.output_item.added",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.output_item.done",
+    "response.completed",
+]
+
+
+@pytest.mark.parametrize("lead", ["Hm. ", ""])
+def test_calls_are_items_of_their_own_whole_and_streamed(lead: str) -> None:
+    text = lead + '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+    with served(Script(pieces=(text,))) as (client, _):
+        made = ask(client, tools=[TOOL])
+        events = list(ask(client, tools=[TOOL], stream=True))
+        joined: Any = client.responses.stream(model="llm", input="a", tools=[TOOL])  # type: ignore[list-item]
+        with joined as stream:
+            final = stream.get_final_response()
+    checked(made)
+    *words, call = made.output
+    assert [one.content[0].text for one in words] == ([lead] if lead else [])
+    assert (call.type, call.name, call.arguments) == (
+        "function_call",
+        "weather",
+        '{"city": "Oslo"}',
+    )
+    assert call.call_id.startswith("call_")
+    kinds = CALL_EVENTS if lead else [*CALL_EVENTS[:2], *CALL_EVENTS[8:]]
+    assert [event.type for event in events] == kinds
+    for event in events:
+        type(event).model_validate_json(event.to_json(), strict=True)
+    last = events[-1].response.output
+    assert [one.type for one in last] == [one.type for one in made.output]
+    assert last[-1].arguments == final.output[-1].arguments == call.arguments
+    assert {event.output_index for event in events if hasattr(event, "output_index")} == {
+        *range(len(last))
+    }
+
+
+def test_tools_that_are_not_called_leave_a_message() -> None:
+    script = Script()
+    with served(script) as (client, _):
+        made = ask(client, tools=[TOOL], tool_choice="auto")
+        events = list(ask(client, tools=[TOOL], stream=True))
+    checked(made)
+    assert made.output_text == events[-1].response.output_text == "Paris"
+    assert [type(event) for event in events] == EVENTS
+    [asked] = json.loads(script.questions[0].text)["tools"]
+    function = {name: value for name, value in TOOL.items() if name != "type"}
+    assert asked == {"type": "function", "function": function}
+
+
+def test_a_forced_function_is_called() -> None:
+    script = Script(pieces=('[{"name": "weather", "arguments": {}}]',))
+    with served(script) as (client, _):
+        made = ask(client, tools=[TOOL], tool_choice={"type": "function", "name": "weather"})
+    checked(made)
+    [call] = made.output
+    assert (call.name, call.arguments, call.status) == ("weather", "{}", "completed")
+    assert script.questions[0].sampling.structured_outputs is not None
+
+
+def test_a_call_that_is_cut_is_incomplete() -> None:
+    script = Script(pieces=('<tool_call>{"name": "weather", "arguments": {"a',), reason="length")
+    with served(script) as (client, _):
+        made = ask(client, tools=[TOOL])
+        last = list(ask(client, tools=[TOOL], stream=True))[-1]
+    checked(made)
+    assert (made.status, made.output[0].status) == ("incomplete", "incomplete")
+    assert last.response.output[0].status == "incomplete"
+
+
+def test_an_answer_without_a_word_is_an_empty_message() -> None:
+    with served(Script(pieces=())) as (client, _):
+        made = ask(client, tools=[TOOL])
+        events = list(ask(client, tools=[TOOL], stream=True))
+    assert made.output_text == events[-1].response.output_text == ""
+    assert len(made.output) == len(events[-1].response.output) == 1

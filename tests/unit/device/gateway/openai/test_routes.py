@@ -20,6 +20,7 @@ from forge.serving.sampling import Sampling
 from forge.serving.triton.request import GenerateRequest
 from tests.support.gateway_app import Gateway, Script, running, served, wait_for
 
+FUNCTION: Any = {"type": "function", "function": {"name": "f"}}
 USER: Any = {"role": "user", "content": "What is the capital of France?"}
 KEY = "sk-device"
 
@@ -145,10 +146,21 @@ def test_the_model_is_listed_while_it_serves() -> None:
         ({"n": 0}, "n", "invalid_value"),
         ({"top_p": 0}, "top_p", "invalid_value"),
         ({"top_p": 1.5}, "top_p", "invalid_value"),
+        ({"tools": [FUNCTION, {"type": "function"}]}, "tools[1].function", "missing_required_parameter"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0]", "unsupported_value"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "tools",
-            "unsupported_parameter",
+            {
+                "tools": [FUNCTION],
+                "tool_choice": {"type": "function", "function": {"name": "g"}},
+            },
+            "tool_choice",
+            "invalid_value",
+        ),
+        (
+            {"tools": [FUNCTION], "extra_body": {"guided_regex": "a"}},
+            "structured_outputs",
+            "invalid_value",
         ),
         ({"extra_body": {"colour": 1}}, "colour", "unknown_parameter"),
         ({"messages": []}, "messages", "invalid_value"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from forge.device.gateway.openai.messages import ChatTool
 from forge.device.gateway.openai.tool_calls import (
+    FORCED,
+    FORMATS,
     CallParser,
     ContentDelta,
     ToolCallDelta,
-    Tooling,
-    format_of,
 )
 
 NAMES = frozenset({"weather", "clock"})
@@ -21,10 +21,12 @@ ARGUMENTS = {"city": 'Zürich "}{', "days": [1, {"n": 2}]}
 CALL = json.dumps({"name": "weather", "arguments": ARGUMENTS}, ensure_ascii=False)
 LLAMA = CALL.replace('"arguments"', '"parameters"')
 LATE = json.dumps({"arguments": ARGUMENTS, "name": "weather"})
+UNKNOWN = json.dumps({"name": "rm", "arguments": {}})
 ONE = [("weather", ARGUMENTS)]
 ANSWERS = [
     ("hermes", f"Hm. <tool_call>\n{CALL}\n</tool_call>", "Hm. ", ONE),
-    ("hermes", f"<tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>", "\n", ONE * 2),
+    ("hermes", f"\n<tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>\n", "", ONE * 2),
+    ("hermes", f"<tool_call>{CALL}</tool_call>\nDone. ", "Done. ", ONE),
     ("hermes", f"<tool_call>{LATE}</tool_call>", "", ONE),
     ("hermes", "a < b <tool> {}", "a < b <tool> {}", []),
     ("llama", LLAMA, "", ONE),
@@ -40,7 +42,19 @@ ANSWERS = [
     ),
     ("llama", "So {x}.", "So {x}.", []),
     ("mistral", f"[TOOL_CALLS][{CALL}, {CALL}]", "", ONE * 2),
+    ("mistral", f"Hm. [TOOL_CALLS] [{CALL}]", "Hm. ", ONE),
+    ("mistral", f"[TOOL_CALLS][{UNKNOWN}, {CALL}]", f"[TOOL_CALLS][{UNKNOWN}, {CALL}]", []),
+    ("mistral", "[1] says so, [2] not.", "[1] says so, [2] not.", []),
+    ("hermes", f"{CALL}</tool_call>", "", ONE),  # the mark is a special token, left out
+    ("mistral", f"[{CALL}, {CALL}]", "", ONE * 2),  # likewise
+    ("hermes", "{x} and {y", "{x} and {y", []),
+    ("hermes", '{"name": "nobody"} is it', '{"name": "nobody"} is it', []),
+    ("hermes", '{"name": "weather", "argu', '{"name": "weather", "argu', []),
+    ("hermes", "  \n", "  \n", []),
     ("forced", f"[{CALL}]", "", ONE),
+    ("forced", f"[{CALL}, {CALL}]", "", ONE * 2),
+    ("forced", '[{"a": 1}, {"b": [2]}]', '[{"a": 1}, {"b": [2]}]', []),
+    ("forced", CALL, CALL, []),  # the form of the answer is an object
 ]
 
 
@@ -77,23 +91,23 @@ def test_one_call_only_unless_parallel() -> None:
     assert read(CallParser("mistral", NAMES, parallel=False), text, 4) == ("", ONE)
 
 
-def test_a_forced_call_keeps_the_references_of_its_schema() -> None:
-    parameters = {"$defs": {"C": {"type": "string"}}, "properties": {"c": {"$ref": "#/$defs/C"}}}
-    tool = ChatTool.model_validate(
-        {"type": "function", "function": {"name": "weather", "parameters": parameters}}
-    )
-    form = Tooling.of([tool], "required", parallel=False, parser_name="hermes").structured_outputs
-    assert form is not None
-    assert isinstance(form.json_schema, dict)
-    target = form.json_schema["items"]["anyOf"][0]["properties"]["arguments"]
-    place = target["properties"]["c"]["$ref"]
-    value: Any = form.json_schema
-    for key in place.removeprefix("#/").split("/"):
-        value = value[int(key)] if isinstance(value, list) else value[key]
-    assert value == {"type": "string"}
-    assert form.json_schema["maxItems"] == 1
+def test_arguments_that_break_off_are_given_as_far_as_they_came() -> None:
+    parser = CallParser("hermes", NAMES, parallel=True)
+    found = parser.feed('<tool_call>{"name": "clock", "arguments": {"a": "b')
+    found += parser.finish()
+    assert "".join(one.arguments for one in found if isinstance(one, ToolCallDelta)) == '{"a": "b'
+    assert parser.called
 
 
-def test_a_template_without_tools_has_no_format() -> None:
-    assert format_of("{{ messages }}") is None
-    assert format_of("{% if tools %}<tool_call>") == "hermes"
+@pytest.mark.parametrize("style", [*FORMATS, FORCED])
+def test_text_and_objects_that_are_no_calls_do_not_wait_for_their_end(style: str) -> None:
+    for text in ("Paris is", '{"city": "Par', "{x"):
+        found = CallParser(style, NAMES, parallel=True).feed(text)
+        assert "".join(one.text for one in found if isinstance(one, ContentDelta)) == text
+
+
+@given(text=st.text('<tool_cal>/{}[]"name: weather,\\ ', max_size=40), cut=st.integers(1, 9))
+def test_text_without_a_call_is_content_to_the_letter(text: str, cut: int) -> None:
+    for style in (*FORMATS, FORCED):
+        parser = CallParser(style, frozenset({"none of these"}), parallel=True)
+        assert read(parser, text, cut) == (text, [])
