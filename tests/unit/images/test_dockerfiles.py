@@ -81,3 +81,16 @@ def test_health_command_of_the_label_is_the_healthcheck(path: Path) -> None:
 def test_image_is_described_by_labels(path: Path) -> None:
     for label in ("title", "description"):
         assert f"org.opencontainers.image.{label}=" in path.read_text()
+
+
+REPORTERS = {"openvino-telemetry", "posthog", "scarf", "sentry-sdk", "analytics-python", "mixpanel"}
+
+
+@pytest.mark.parametrize("lock", sorted(FOLDER.glob("*/requirements.lock")), ids=name)
+def test_lock_has_no_package_that_reports_to_a_third_party(lock: Path) -> None:
+    packages = set(re.findall(r"^([a-z0-9-]+)==", lock.read_text(), re.MULTILINE))
+    assert packages
+    assert not packages & REPORTERS
+    excludes = lock.with_name("excludes.txt")
+    if excludes.is_file():
+        assert not packages & set(excludes.read_text().splitlines())

@@ -146,7 +146,11 @@ def test_the_model_is_listed_while_it_serves() -> None:
         ({"n": 0}, "n", "invalid_value"),
         ({"top_p": 0}, "top_p", "invalid_value"),
         ({"top_p": 1.5}, "top_p", "invalid_value"),
-        ({"tools": [FUNCTION, {"type": "function"}]}, "tools[1].function", "missing_required_parameter"),
+        (
+            {"tools": [FUNCTION, {"type": "function"}]},
+            "tools[1].function",
+            "missing_required_parameter",
+        ),
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0]", "unsupported_value"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         (
