@@ -13,13 +13,7 @@ from tests.e2e.clients.test_lm_eval import tokenizer
 from tests.support import caches
 from tests.support.clients import CLIENTS, environment, settings
 
-# Not solved: guidellm ran into its time limit and AIPerf did not get past its configuration here.
-pytestmark = [
-    pytest.mark.clients,
-    pytest.mark.slow,
-    pytest.mark.network,
-    pytest.mark.skip(reason="guidellm and AIPerf do not complete against a device yet"),
-]
+pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.network]
 
 __all__ = ["tokenizer"]
 PROMPTS = ("What is the capital of France?", "Tell me about the sea.", "Count to ten.", "Hello!")
