@@ -214,6 +214,37 @@ def parse_channel(data: bytes) -> Channel:
     return found
 
 
+class _ChannelEntry(BaseModel):
+    """What is signed about a channel beside its document, which earlier versions also read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    manifests: dict[str, Digest] | None = None
+
+
+def parse_manifest_digests(custom: object, path: str) -> dict[str, Digest] | None:
+    """Return the SHA-256 of each profile's manifest, as signed with a channel.
+
+    Args:
+        custom: the field `custom` of the channel's entry in TUF's metadata.
+        path: of the channel.
+
+    Returns:
+        The digests by profile; None for a channel of a version of Forge that named none.
+
+    Raises:
+        TrustError: they are not digests.
+    """
+    try:
+        return _ChannelEntry.model_validate(custom or {}).manifests
+    except ValidationError as error:
+        why = str(error.errors()[0]["msg"])
+        hint = "the publisher must promote a version again"
+        raise TrustError(
+            f"{path} is signed with digests that are not valid", why=why, hint=hint
+        ) from None
+
+
 def _parse(model: type[_T], data: bytes, what: str) -> _T:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise TrustError(f"The {what} is larger than {MAX_DOCUMENT_BYTES} bytes")

@@ -261,11 +261,17 @@ def _point(objects: Objects, edit: Edit, name: str, channel: str, version: str) 
         for manifest in _manifests(objects, edit, name, version)
     }
     document = Channel(name=name, channel=channel, version=version, profiles=profiles)
+    digests: dict[str, Json] = {
+        profile: edit.targets["bundles"][manifest_path(name, version, profile)].hashes["sha256"]
+        for profile in sorted(profiles)
+    }
     path = channel_path(name, channel)
     known = edit.targets["channels"].get(path)
     data = document.encode()
-    if known is None or known.hashes.get("sha256") != canonical.sha256(data):
-        edit.put("channels", path, data, {"version": version})
+    custom: dict[str, Json] = {"version": version, "manifests": digests}
+    same = known is not None and known.hashes.get("sha256") == canonical.sha256(data)
+    if not same or known is None or known.custom != custom:
+        edit.put("channels", path, data, custom)
 
 
 def _manifests(objects: Objects, edit: Edit, name: str, version: str) -> Iterator[Manifest]:

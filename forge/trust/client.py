@@ -3,7 +3,7 @@
     trusted = TrustedStore(objects, state_dir, root_bytes)
     trusted.refresh()
     channel = trusted.channel("demo", "stable")
-    manifest = trusted.manifest("demo", channel.version, "development")
+    manifest = trusted.channel_manifest(channel, "development")
 
 Only one process at a time may use a state folder; the device's agent holds a lock for it.
 """
@@ -28,6 +28,7 @@ from forge.bundle import (
     manifest_path,
     parse_channel,
     parse_manifest,
+    parse_manifest_digests,
 )
 from forge.canonical import sha256
 from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError, UsageError
@@ -152,6 +153,29 @@ class TrustedStore:
             raise _misplaced(path, f"{found.name}/{found.channel}")
         return found
 
+    def channel_manifest(self, channel: Channel, profile: str) -> Manifest:
+        """Return the manifest that a channel offers to one profile.
+
+        The promotion key signs its digest with the channel, so the build key alone cannot put other
+        content on a channel. A channel of a version of Forge before that names no digests.
+
+        Raises as `manifest`, and TrustError if it is not the one that the channel names.
+        """
+        path = channel_path(channel.name, channel.channel)
+        named = parse_manifest_digests(self._signed(path).unrecognized_fields.get("custom"), path)
+        found = self.manifest(channel.name, channel.version, profile)
+        if named is None:
+            return found
+        signed = self._signed(manifest_path(channel.name, channel.version, profile))
+        if named.get(profile) != signed.hashes["sha256"]:
+            raise TrustError(
+                f"{channel.name} {channel.version} for {profile} is not what channel "
+                f"{channel.channel} names",
+                why="the channel names another manifest, and only the build key signed this one",
+                hint="do not use this bundle; tell its publisher that the build key may be stolen",
+            )
+        return found
+
     def manifest(self, name: str, version: str, profile: str) -> Manifest:
         """Return the manifest of one profile. Raises NotInStoreError, TrustError, StoreError."""
         path = manifest_path(
@@ -184,19 +208,24 @@ class TrustedStore:
         return updater
 
     def _target(self, path: str, max_bytes: int) -> bytes:
+        info = self._signed(path)
+        if info.length > max_bytes:
+            raise TrustError(f"{path} is larger than {max_bytes} bytes")
+        with tuf_errors(self._objects.url), _disk_errors(self._dir):
+            return self._cached(path, info.hashes["sha256"], info.length)
+
+    def _signed(self, path: str) -> TargetFile:
+        """Return what is signed about a target, with its SHA-256."""
         if self._updater is None:
             raise UsageError("call TrustedStore.refresh() before reading")
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
             info = self._info(self._updater, path)
-            if info is None:
-                hint = "to list published bundles, run: forge bundle list"
-                raise NotInStoreError(f"{path} is not published in {self._objects.url}", hint=hint)
-            if info.length > max_bytes:
-                raise TrustError(f"{path} is larger than {max_bytes} bytes")
-            digest = info.hashes.get("sha256")
-            if digest is None:
-                raise TrustError(f"{path} is signed without a SHA-256")
-            return self._cached(path, digest, info.length)
+        if info is None:
+            hint = "to list published bundles, run: forge bundle list"
+            raise NotInStoreError(f"{path} is not published in {self._objects.url}", hint=hint)
+        if "sha256" not in info.hashes:
+            raise TrustError(f"{path} is signed without a SHA-256")
+        return info
 
     def _info(self, updater: Updater, path: str) -> TargetFile | None:
         """Return the signed length and digest of a target, trying other mirrors on bad metadata."""

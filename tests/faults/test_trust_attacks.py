@@ -40,7 +40,7 @@ def read_all(client: TrustedStore) -> str:
     """All a device reads; returns the version on canary."""
     client.refresh()
     channel = client.channel("demo", "canary")
-    client.manifest("demo", channel.version, "development")
+    client.channel_manifest(channel, "development")
     client.proof_keys()
     return channel.version
 
@@ -320,6 +320,53 @@ def test_build_key_cannot_move_a_channel(world: World) -> None:
         client = world.client()
         assert read_all(client) == "1.1.0"
         assert client.manifest("demo", "9.9.9", "development") == evil
+
+
+def test_build_key_cannot_change_what_a_channel_offers(world: World) -> None:
+    def attack(tuf: Path) -> None:
+        bundles = delegated(tuf, "bundles")
+        path = "bundles/demo/1.1.0/development.json"
+        data = manifest("1.1.0", "development", tree="e" * 64).encode()
+        target = TargetFile.from_data(path, data, ["sha256"])
+        target.unrecognized_fields = bundles.targets[path].unrecognized_fields
+        bundles.targets[path] = target
+        name = tuf.parent / layout.target_name(path, target.hashes["sha256"])
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(data)
+        republish(world, tuf, bundles=bundles)
+
+    refused(world, attack, TrustError, "is not what channel canary names", online_key_stolen=True)
+
+
+def test_channel_of_an_earlier_version_without_digests_is_read_and_gets_them(world: World) -> None:
+    def before(tuf: Path) -> None:
+        channels = delegated(tuf, "channels")
+        for target in channels.targets.values():
+            del target.unrecognized_fields["custom"]["manifests"]
+        republish(world, tuf, channels=channels)
+
+    def custom(tuf: Path) -> Any:
+        channels = Metadata[Targets].from_file(str(newest(tuf, "channels"))).signed
+        return channels.targets["channels/demo/canary.json"].unrecognized_fields["custom"]
+
+    with world.tampered() as tuf:
+        before(tuf)
+        assert "manifests" not in custom(tuf)
+        assert read_all(world.client()) == "1.1.0"
+        world.promote("1.1.0", "canary")
+        assert set(custom(tuf)["manifests"]) == {"development"}
+        assert read_all(world.client()) == "1.1.0"
+
+
+@pytest.mark.parametrize("digests", [{}, {"development": "f" * 64}, {"development": "x"}, [1]])
+def test_channel_that_names_no_or_another_digest_is_refused(world: World, digests: object) -> None:
+    def attack(tuf: Path) -> None:
+        channels = delegated(tuf, "channels")
+        for target in channels.targets.values():
+            target.unrecognized_fields["custom"]["manifests"] = digests
+        republish(world, tuf, channels=channels)
+
+    refused(world, attack, TrustError, "canary", online_key_stolen=True)
 
 
 def test_promotion_key_cannot_publish_a_bundle(world: World) -> None:

@@ -10,6 +10,7 @@ tuf/                       trusted metadata
 environments/              virtual environments made from the slots' locks
 tmp/                       emptied at every start
 history.jsonl              what happened, the newest last
+seen.json                  what each version contained (forge.device.state.seen_versions)
 asked.json                 an operator's request to the running agent
 lock                       held by the one agent; its process id
 """

@@ -21,6 +21,7 @@ from forge.device.hardware.inventory import Hardware
 from forge.device.hardware.profile_match import Detection
 from forge.device.shared.release import Release, SlotName, other
 from forge.device.state.directory import StateDirectory
+from forge.device.state.seen_versions import SeenVersions
 from forge.device.state.settings import DeviceSettings
 from forge.device.update import disk_space
 from forge.device.update.resource_pressure import LEAST_FREE_MIB
@@ -108,7 +109,8 @@ class Updater:
         channel = trusted.channel(device.name, device.channel)
         profile = self._profile or device.profile
         found = profile_match.match(self._hardware, profile_match.candidates(channel), profile)
-        manifest = trusted.manifest(channel.name, channel.version, found.profile)
+        manifest = trusted.channel_manifest(channel, found.profile)
+        SeenVersions(self._home.path).check(manifest)
         release = Release.of(manifest)
         free_mib, size = None, 0
         if release != installed:

@@ -118,10 +118,13 @@ def test_channel_moves_to_a_newer_version_only(
     assert set(versions(world)[0]) == {published, next_}
 
 
-def test_channel_names_its_version_in_signed_fields(world: World) -> None:
+def test_channel_names_its_version_and_manifests_in_signed_fields(world: World) -> None:
     world.publish("1.0.0")
-    entry = Catalog(world.objects).index.channels["channels/demo/canary.json"]
-    assert entry.custom == {"version": "1.0.0"}
+    index = Catalog(world.objects).index
+    entry = index.channels["channels/demo/canary.json"]
+    digests = {name: one.sha256 for name, one in index.published("demo", "1.0.0").items()}
+    assert digests
+    assert entry.custom == {"version": "1.0.0", "manifests": digests}
 
 
 def test_proofs_of_new_manifests_are_checked_and_of_published_ones_not(world: World) -> None:
