@@ -215,7 +215,7 @@ def parse_channel(data: bytes) -> Channel:
 
 
 class _ChannelEntry(BaseModel):
-    """What is signed about a channel beside its document, which earlier versions also read."""
+    """What is signed about a channel in addition to its document, which earlier versions read."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
