@@ -57,6 +57,25 @@ def test_a_flipped_bit_that_keeps_the_model_from_loading_heals_by_itself(device:
     assert device.status.rollbacks == ()
 
 
+@pytest.mark.real_triton
+def test_code_that_was_changed_never_runs_and_is_repaired(device: Device, tmp_path: Path) -> None:
+    model, mark = device.home.slots.tree("a") / "models/llm/1/model.py", tmp_path / "it ran"
+    good = model.read_text()
+    changed = f"open({str(mark)!r}, 'w')\n"
+    changed += good[len(changed) :]  # of the same size, as no cheap check would see
+    model.chmod(0o644)
+    model.write_text(changed)
+    with device.running(poll_s=600) as agent:
+        agent.wait_ready("1.0.0")
+        assert agent.ask() == "The capital is Paris"
+        assert "models/llm/1/model.py has other bytes" in agent.log.read_text()
+    assert model.read_text() == good
+    assert not mark.exists()
+    [repaired] = [one for one in maintenance.history(device.state) if one.event == "repaired"]
+    assert repaired.slot == "a"
+    assert device.status.rollbacks == ()
+
+
 def test_a_file_that_was_cut_short_is_seen_before_the_start(device: Device) -> None:
     path = device.home.slots.tree("a") / ENGINE / "weights.bin"
     whole = path.read_bytes()

@@ -35,9 +35,9 @@ class Repair:
     notify: EventListener
     now: Callable[[], str]
 
-    def check_sizes(self, slot: SlotName, release: Release) -> None:
-        """Check the size of each file, before each start. Raises BundleError, OSError."""
-        if damages := integrity.by_size(self.home, slot, release):
+    def check_before_start(self, slot: SlotName, release: Release) -> None:
+        """Check a slot's code and configuration, and all sizes. Raises BundleError, OSError."""
+        if damages := integrity.before_start(self.home, slot, release):
             raise BundleError(f"Slot {slot} is damaged", why=str(damages[0]))
 
     def check_and_repair(self, slot: SlotName, release: Release) -> SlotCondition:

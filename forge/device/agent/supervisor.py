@@ -72,7 +72,7 @@ class Supervisor:
             if release is None:
                 raise ConfigurationError(f"The journal does not say what slot {slot} holds")
             if not self._servers.alive(slot):
-                self._repair.check_sizes(slot, release)
+                self._repair.check_before_start(slot, release)
             self._cutover.activate(slot, release)
         except (ForgeError, OSError) as caught:
             error = as_forge_error(self._home.path, caught)

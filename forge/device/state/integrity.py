@@ -15,7 +15,10 @@ from forge.errors import CorruptedError, TrustError
 from forge.files import sha256_file
 from forge.store.formats.tree import Tree, TreeEntry, parse
 
-__all__ = ["Damage", "by_digest", "by_size", "kept_tree"]
+__all__ = ["CODE_BYTES", "Damage", "before_start", "by_digest", "kept_tree"]
+
+CODE_BYTES: Final = 32 * 1024 * 1024
+"""Files up to this size are read before each start: code, configurations, tokenizers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +35,23 @@ class Damage:
 _UNKNOWN: Final = Damage("tree.json", "is lost, so what belongs in the slot is not known here")
 
 
-def by_size(home: StateDirectory, slot: SlotName, release: Release) -> tuple[Damage, ...]:
-    """Return files that are missing, too many or of another size, by stat only. Raises OSError.
+def before_start(home: StateDirectory, slot: SlotName, release: Release) -> tuple[Damage, ...]:
+    """Return files that are missing, too many or changed; of large ones only the size is known.
 
-    Where the tree's document is lost, only their number and sum are known, from the manifest.
+    Where the tree's document is lost, only their number and sum are known, from the manifest. What
+    runs, or configures what runs, is small: a changed model.py would run with the device's rights.
+    Changed weights answer wrongly, which the probe and `by_digest` find.
     """
-    found = _check(home, slot, release, lambda _entry, _path: "")
+
+    def content(entry: TreeEntry, path: Path) -> str:
+        return _other_bytes(entry, path) if entry.size <= CODE_BYTES else ""
+
+    found = _check(home, slot, release, content)
     return _totals(home, slot) if found == (_UNKNOWN,) else found
 
 
 def by_digest(home: StateDirectory, slot: SlotName, release: Release) -> tuple[Damage, ...]:
-    """Return the same, and files with other content: every byte is read. Raises OSError."""
+    """Return the same for all files: every byte is read. Raises OSError."""
     return _check(home, slot, release, _other_bytes)
 
 

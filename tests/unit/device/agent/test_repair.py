@@ -74,7 +74,7 @@ def device(tmp_path: Path) -> Device:
 
 
 def test_a_whole_slot_is_intact_and_nothing_is_fetched(device: Device) -> None:
-    device.repair.check_sizes("a", device.release)
+    device.repair.check_before_start("a", device.release)
     assert device.repair.check_and_repair("a", device.release) == "intact"
     assert (device.store.repaired, device.events) == ([], [])
 
@@ -82,14 +82,15 @@ def test_a_whole_slot_is_intact_and_nothing_is_fetched(device: Device) -> None:
 def test_a_file_of_another_size_is_found_before_a_start(device: Device) -> None:
     device.weights.write_bytes(DATA[:-1])
     with pytest.raises(BundleError, match="Slot a is damaged") as caught:
-        device.repair.check_sizes("a", device.release)
+        device.repair.check_before_start("a", device.release)
     assert "weights.bin" in caught.value.why
     assert device.store.repaired == []  # a start does not wait for a store
 
 
 def test_other_bytes_of_the_same_size_are_found_by_reading_and_repaired(device: Device) -> None:
     device.weights.write_bytes(b"x" + DATA[1:])
-    device.repair.check_sizes("a", device.release)
+    with pytest.raises(BundleError, match="Slot a is damaged"):
+        device.repair.check_before_start("a", device.release)
     assert device.repair.check_and_repair("a", device.release) == "repaired"
     assert device.store.repaired == [("a", device.release)]
     assert device.repair.check_and_repair("a", device.release) == "intact"
@@ -126,7 +127,7 @@ def test_a_slot_that_holds_another_release_is_damaged_and_not_intact(device: Dev
     """Its own files are right, but they are not those of the release that is to serve."""
     other = Release.of(manifest("1.1.0"))
     with pytest.raises(BundleError):
-        device.repair.check_sizes("a", other)
+        device.repair.check_before_start("a", other)
     device.store.error = StoreError("the store is gone")
     assert device.repair.check_and_repair("a", other) == "damaged"
 

@@ -1,4 +1,4 @@
-"""Damage of a slot: what the cheap check sees and what only reading every byte does."""
+"""Damage of a slot: what is seen before a start, and what only reading every byte shows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from forge import canonical
 from forge.bundle import Manifest
 from forge.device.shared.release import Release
+from forge.device.state import integrity
 from forge.device.state.directory import StateDirectory
-from forge.device.state.integrity import by_digest, by_size
+from forge.device.state.integrity import before_start, by_digest
 from forge.store.formats.tree import Tree, TreeEntry
 from tests.support.manifests import manifest
 
@@ -43,18 +44,29 @@ def release(home: StateDirectory) -> Release:
 
 
 def test_a_whole_slot_has_no_damage(home: StateDirectory) -> None:
-    assert by_size(home, "a", release(home)) == ()
+    assert before_start(home, "a", release(home)) == ()
     assert by_digest(home, "a", release(home)) == ()
 
 
-def test_a_flipped_bit_is_seen_by_reading_and_only_by_reading(home: StateDirectory) -> None:
+def test_a_flipped_bit_of_a_large_file_is_seen_by_reading_all(
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity, "CODE_BYTES", 99_999)
     path = home.slots.tree("a") / "weights.bin"
     data = bytearray(path.read_bytes())
     data[70_000] ^= 1
     path.write_bytes(data)
-    assert by_size(home, "a", release(home)) == ()
+    assert before_start(home, "a", release(home)) == ()
     assert [str(one) for one in by_digest(home, "a", release(home))] == [
         "weights.bin has other bytes"
+    ]
+
+
+def test_code_of_the_same_size_is_seen_before_a_start(home: StateDirectory) -> None:
+    path = home.slots.tree("a") / "models/llm/1/model.py"
+    path.write_bytes(b"evil()#")
+    assert [str(one) for one in before_start(home, "a", release(home))] == [
+        "models/llm/1/model.py has other bytes"
     ]
 
 
@@ -66,7 +78,7 @@ def test_what_is_missing_short_too_much_or_no_file_is_seen_by_both(home: StateDi
     (tree / "runtime/lock").symlink_to("/dev/null")
     (tree / "models/llm/1/sitecustomize.py").write_text("import os")
     (tree / "elsewhere").symlink_to("/")
-    for check in (by_size, by_digest):
+    for check in (before_start, by_digest):
         assert [str(one) for one in check(home, "a", release(home))] == [
             "elsewhere does not belong here",
             "models/llm/1/model.py is missing",
@@ -91,6 +103,6 @@ def test_a_slot_of_an_older_forge_that_kept_no_tree_is_served_by_its_totals(
     home: StateDirectory,
 ) -> None:
     (home.slots.folder("a") / "tree.json").unlink()
-    assert by_size(home, "a", release(home)) == ()
+    assert before_start(home, "a", release(home)) == ()
     (home.slots.tree("a") / "weights.bin").write_bytes(bytes(99_999))
-    assert [one.path for one in by_size(home, "a", release(home))] == ["tree.json", "tree/"]
+    assert [one.path for one in before_start(home, "a", release(home))] == ["tree.json", "tree/"]
