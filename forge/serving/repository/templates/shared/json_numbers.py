@@ -144,9 +144,15 @@ def _natural(low: int, high: int) -> str | None:
     """Return the integers from low to high, which are not negative."""
     parts = []
     while low <= high:
-        last = min(high, 10 ** len(str(low)) - 1)
-        parts.append(_between(str(low), str(last)))
-        low = last + 1
+        digits = len(str(low))
+        if low in (1, 10 ** (digits - 1)) and high >= 10**digits - 1:  # every number of a length
+            most = len(str(high + 1)) - 1
+            parts.append(_join("[1-9]", _digits(digits - 1, most - 1)))
+            low = 10**most
+        else:
+            last = min(high, 10**digits - 1)
+            parts.append(_between(str(low), str(last)))
+            low = last + 1
     return " | ".join(parts) or None
 
 
