@@ -1,7 +1,8 @@
 # ruff: noqa: INP001 - Triton's stub imports this file from the folder of model.py
 """The form of an answer, as OpenVINO GenAI takes it: XGrammar compiles it there.
 
-A form that XGrammar cannot compile raises inside of the pipeline's step, which then serves no
+A JSON schema is given as the grammar that json_grammar.py makes of it, not to XGrammar's own
+converter, which allows white space without end and ignores keywords. A form that XGrammar cannot compile raises inside of the pipeline's step, which then serves no
 request any more (openvino-genai 2026.4.1). So each form is compiled in a pipeline of its own first:
 a graph without weights, whose logits are zeros, with the engine's tokenizer. It takes 0.3 s to
 make, and a form some milliseconds.
@@ -10,7 +11,6 @@ make, and a form some milliseconds.
 from __future__ import annotations
 
 import json
-import math
 import re
 import tempfile
 import threading
@@ -19,14 +19,12 @@ from typing import Any
 
 import numpy as np
 import openvino_genai as genai
+from json_grammar import any_object, grammar_of
+from repetitions import check_repetitions
 from turns import RequestError
 
 MAX_BYTES = 64 * 1024  # of a form's JSON
-# XGrammar takes 5 s for a text of at most 100,000 characters and 0.2 s for one of 4,096.
-MAX_COUNT = 4096
 MAX_DEPTH = 32
-COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-REPEATED = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 MAX_KNOWN = 64  # forms that are known to compile
 SOURCE = re.compile(r"^\[[\d:]+\] \S+:\d+: (?:Check failed: \(.*?\) is false: )?")
 
@@ -43,29 +41,38 @@ class Forms:
         self.engine = engine
         self.tokenizer = tokenizer
         self.pipeline: Any = None
-        self.known: dict[str, None] = {}
+        self.known: dict[str, dict[str, str]] = {}
         self.lock = threading.Lock()
 
     def check(self, form: dict[str, Any] | None) -> None:
         """Raise RequestError for a form that cannot be compiled, with the reason."""
-        if form is None:
-            return
-        text = json.dumps(form)
-        with self.lock:
-            if text in self.known:
-                return
-            limit(form, text)
-            self._compile(form)
-            self.known[text] = None
-            if len(self.known) > MAX_KNOWN:
-                self.known.pop(next(iter(self.known)))
+        if form is not None:
+            self._compiled(form)
 
-    def _compile(self, form: dict[str, Any]) -> None:
+    def configuration(self, form: dict[str, Any]) -> Any:
+        """Return the configuration of a request. Raises RequestError as `check`."""
+        return genai.StructuredOutputConfig(**self._compiled(form))
+
+    def _compiled(self, form: dict[str, Any]) -> dict[str, str]:
+        """Return a form as XGrammar takes it; the latest ones are kept."""
+        text = json.dumps(form)
+        known = self.known.get(text)
+        if known is None:
+            with self.lock:
+                limit(form, text)
+                known = translated(form)
+                self._compile(known)
+                self.known[text] = known
+                if len(self.known) > MAX_KNOWN:
+                    self.known.pop(next(iter(self.known)))
+        return known
+
+    def _compile(self, known: dict[str, str]) -> None:
         if self.pipeline is None:
             self.pipeline = probe(self.engine, len(self.tokenizer.get_vocab()))
         config = genai.GenerationConfig()
         config.max_new_tokens = 1
-        config.structured_output_config = configuration(form)
+        config.structured_output_config = genai.StructuredOutputConfig(**known)
         try:
             self.pipeline.generate(tensor([1]), config)
         except RuntimeError as error:
@@ -74,20 +81,20 @@ class Forms:
             raise RequestError(message) from None
 
 
-def configuration(form: dict[str, Any]) -> Any:
-    """Return the configuration of a request."""
+def translated(form: dict[str, Any]) -> dict[str, str]:
+    """Return a form as the fields of StructuredOutputConfig. Raises RequestError."""
     ((kind, value),) = form.items()
     if kind == "json":
-        return genai.StructuredOutputConfig(json_schema=json.dumps(value))
+        return {"grammar": grammar_of(value)}
     if kind == "json_object":
-        return genai.StructuredOutputConfig(json_schema='{"type": "object"}')
+        return {"grammar": any_object()}
     if kind == "regex":
-        return genai.StructuredOutputConfig(regex=value)
+        return {"regex": value}
     if kind == "choice":
         # Without escapes: XGrammar reads an escaped surrogate pair as two characters.
         texts = " | ".join(json.dumps(one, ensure_ascii=False) for one in value)
-        return genai.StructuredOutputConfig(grammar=f"root ::= {texts}")
-    return genai.StructuredOutputConfig(grammar=value)
+        return {"grammar": f"root ::= {texts}"}
+    return {"grammar": value}
 
 
 def limit(form: dict[str, Any], text: str) -> None:
@@ -100,27 +107,12 @@ def limit(form: dict[str, Any], text: str) -> None:
         if depth > MAX_DEPTH:
             raise RequestError(f"structured_outputs is nested deeper than {MAX_DEPTH}")
         if isinstance(value, dict):
-            check_counts(value)
             waiting += [(one, depth + 1) for one in value.values()]
         elif isinstance(value, list | tuple):
             waiting += [(one, depth + 1) for one in value]
-        elif isinstance(value, str):
-            check_repetitions(value)
-
-
-def check_counts(schema: dict[str, Any]) -> None:
-    """Raise RequestError for a length that takes long to compile."""
-    for name in COUNTS:
-        count = schema.get(name)
-        if isinstance(count, int | float) and count > MAX_COUNT:
-            raise RequestError(f"structured_outputs: {name} is at most {MAX_COUNT}")
-
-
-def check_repetitions(text: str) -> None:
-    """Raise RequestError for a regular expression whose repetitions multiply."""
-    counts = [int(one) for found in REPEATED.findall(text) for one in found if one]
-    if math.prod(max(one, 1) for one in counts) > MAX_COUNT:
-        raise RequestError(f"structured_outputs: repetitions are at most {MAX_COUNT}")
+    for kind in ("regex", "grammar"):
+        if kind in form:
+            check_repetitions(kind, form[kind])
 
 
 def probe(engine: Path, vocabulary: int) -> Any:

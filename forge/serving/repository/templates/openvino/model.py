@@ -20,7 +20,7 @@ import batching
 import openvino_genai as genai
 import text
 from choice import Chosen
-from forms import Forms, configuration, tensor
+from forms import Forms, tensor
 from model_io import Limits
 from runtime_tokenizer import RuntimeTokenizer
 from sampling import Sampling
@@ -95,7 +95,8 @@ class Generator:
         if sampling.top_logprobs is not None:
             config.logprobs = 1
         if sampling.structured_outputs is not None:
-            config.structured_output_config = configuration(sampling.structured_outputs)
+            form = sampling.structured_outputs
+            config.structured_output_config = self.forms.configuration(form)
         self.next_id += 1
         handle = self.pipeline.add_request(self.next_id, tensor(prompt), config)
         return Handle(handle, alternatives=sampling.top_logprobs or 0)

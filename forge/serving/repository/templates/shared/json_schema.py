@@ -1,0 +1,502 @@
+# ruff: noqa: INP001 - Triton's stub imports this file from the folder of model.py
+"""A JSON Schema as alternatives without references: each keyword obeyed, or refused by name. Pure.
+
+Draft 2020-12, with draft-07's `definitions`, `items` as a list and `additionalItems`, and
+OpenAPI's `nullable`. `expand` resolves $ref, allOf, anyOf and oneOf of one place, and joins the
+keywords that hold there; the places inside of it are expanded when they are needed, so a schema may
+contain itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from json_numbers import MAX_DIGITS, Interval
+from json_patterns import Node, parse
+from json_strings import FORMATS
+from turns import RequestError
+
+MAX_ALTERNATIVES = 64  # of one place
+MAX_STEPS = 50_000  # of all places
+RECURSION = 5  # how often a schema that contains itself is entered
+
+TYPES = {
+    "null": {"null"}, "boolean": {"boolean"}, "string": {"string"}, "array": {"array"},
+    "object": {"object"}, "integer": {"integer"}, "number": {"integer", "fraction"},
+}  # fmt: skip
+ALL_TYPES = frozenset().union(*TYPES.values())
+NUMBERS = frozenset({"integer", "fraction"})
+# Formats of OpenAPI that say how a number is stored.
+STORED: dict[str, tuple[str, str] | None] = {
+    "float": None, "double": None,
+    "int32": (str(-(2**31)), str(2**31 - 1)), "int64": (str(-(2**63)), str(2**63 - 1)),
+}  # fmt: skip
+ANNOTATIONS = frozenset({
+    "$schema", "$comment", "$defs", "definitions", "$anchor", "$vocabulary", "title", "description",
+    "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "contentEncoding",
+    "contentMediaType", "contentSchema", "discriminator", "externalDocs", "xml",
+})  # fmt: skip
+REFUSED = frozenset({
+    "not", "if", "then", "else", "contains", "minContains", "maxContains", "patternProperties",
+    "propertyNames", "dependentRequired", "dependentSchemas", "dependencies",
+    "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
+    "$recursiveAnchor",
+})  # fmt: skip
+
+# Without an entry, these demand nothing.
+_EMPTY = ("patternProperties", "propertyNames", "dependentRequired", "dependentSchemas",
+          "dependencies")  # fmt: skip
+
+
+def refuse(pointer: str, reason: str) -> RequestError:
+    """Return the error for a schema that cannot be obeyed."""
+    return RequestError(f"structured_outputs: the JSON schema cannot be obeyed at {pointer}:"
+                        f" {reason}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A schema, where it is, and which one led to it at the same place of the answer."""
+
+    schema: Any
+    pointer: str
+    origin: Place | None = None
+
+    def at(self, *names: str | int) -> Place:
+        """Return a schema inside of this one."""
+        schema, pointer = self.schema, self.pointer
+        for name in names:
+            schema = schema[name]
+            pointer += "/" + str(name).replace("~", "~0").replace("/", "~1")
+        return Place(schema, pointer)
+
+
+Places = tuple[Place, ...]  # schemas that all hold; of none: anything
+
+
+@dataclass
+class Facts:
+    """What holds for one alternative of a place.
+
+    Attributes:
+        pointer: where it is.
+        depth: how often a schema that contains itself was entered.
+        places: the schemas that were joined.
+        rivals: branches of oneOf that an answer must not satisfy.
+        types: the types that may be answered; None if no schema says any.
+        typed: the types of the other keywords.
+        values: of `enum` and `const`; None if there are none.
+    """
+
+    pointer: str
+    depth: int
+    places: Places = ()
+    rivals: Places = ()
+    types: frozenset[str] | None = None
+    typed: frozenset[str] = frozenset()
+    values: list[Any] | None = None
+    interval: Interval = Interval()  # noqa: RUF009 - it is frozen
+    steps: tuple[Decimal, ...] = ()
+    least_length: int = 0
+    most_length: int | None = None
+    patterns: dict[str, Node] = field(default_factory=dict)
+    least_items: int = 0
+    most_items: int | None = None
+    unique: bool = False
+    first_items: list[Places] = field(default_factory=list)
+    items: Places = ()
+    says_items: bool = False
+    properties: dict[str, Places] = field(default_factory=dict)
+    required: dict[str, None] = field(default_factory=dict)
+    others: Places = ()
+    says_others: bool = False
+    least_properties: int = 0
+    most_properties: int | None = None
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """The types that are answered: those of the keywords where `type` says none."""
+        return self.types if self.types is not None else self.typed or ALL_TYPES
+
+    def allowed(self) -> frozenset[str]:
+        """Return the types that the schemas allow."""
+        return ALL_TYPES if self.types is None else self.types
+
+    def item(self, index: int) -> Places:
+        """Return what holds for an item of an array."""
+        known = index < len(self.first_items)
+        return self.first_items[index] if known else self.items
+
+    def property(self, name: str) -> Places:
+        """Return what holds for the value of a property."""
+        return self.properties.get(name, self.others)
+
+
+class Schema:
+    """One JSON Schema.
+
+    Args:
+        root: the schema.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self.root = Place(root, "#")
+        self.reasons: list[tuple[str, str]] = []  # why places allow nothing
+        self.recursive: dict[str, bool] = {}
+        self.steps = 0
+
+    def impossible(self, pointer: str, reason: str) -> None:
+        """Record why nothing is allowed at a place."""
+        self.reasons.append((pointer, reason))
+
+    def expand(self, places: Places, depth: int = 0) -> list[Facts]:
+        """Return the alternatives of a place. Raises RequestError for what cannot be obeyed."""
+        found = []
+        for chosen in self._alternatives(list(places), _Chosen((), depth, ())):
+            found.append(self._facts(chosen))
+            if len(found) > MAX_ALTERNATIVES:
+                reason = f"it has more than {MAX_ALTERNATIVES} alternatives"
+                raise refuse(places[0].pointer, reason)
+        return found
+
+    def resolve(self, place: Place) -> Place:
+        """Return the place that a $ref names."""
+        reference = place.schema["$ref"]
+        pointer = f"{place.pointer}/$ref"
+        if not isinstance(reference, str) or not (reference + "/").startswith("#/"):
+            raise refuse(pointer, "a $ref must begin with #/, for a place in the schema itself")
+        found = self.root
+        for part in reference.split("/")[1:]:
+            name = _unquoted(part).replace("~1", "/").replace("~0", "~")
+            try:
+                key = int(name) if isinstance(found.schema, list) and name.isdigit() else name
+                found = found.at(key)
+            except (KeyError, IndexError, TypeError, ValueError):
+                raise refuse(pointer, f"there is no {reference}") from None
+        return found
+
+    def is_recursive(self, place: Place) -> bool:
+        """Return whether a schema contains itself."""
+        if place.pointer not in self.recursive:
+            waiting, seen = [place], set()
+            self.recursive[place.pointer] = False
+            while waiting:
+                for target in self._targets(waiting.pop()):
+                    if target.pointer == place.pointer:
+                        self.recursive[place.pointer] = True
+                    if target.pointer not in seen:
+                        seen.add(target.pointer)
+                        waiting.append(target)
+        return self.recursive[place.pointer]
+
+    def _targets(self, place: Place) -> Iterator[Place]:
+        """Yield the places that the references inside of a place name."""
+        for reference in _references(place):
+            with contextlib.suppress(RequestError):  # it may be a value, or a place never asked for
+                yield self.resolve(reference)
+
+    def _alternatives(self, waiting: list[Place], chosen: _Chosen) -> Iterator[_Chosen]:
+        """Yield the schemas that hold together, for each choice of anyOf and oneOf."""
+        choices: list[tuple[str, Place]] = []
+        while waiting:
+            place = waiting.pop(0)
+            self._count_step(place)
+            if place.schema is True or place.pointer in chosen.seen:
+                continue
+            if place.schema is False:
+                self.impossible(place.pointer, "false allows nothing")
+                return
+            check_keywords(place)
+            chosen = replace(chosen, places=(*chosen.places, place))
+            if "$ref" in place.schema:
+                target = self.resolve(place)
+                chosen = replace(chosen, depth=chosen.depth + self.is_recursive(target))
+                if chosen.depth > RECURSION or _is_inside(place, target):
+                    reason = "it contains itself without an end"
+                    self.impossible(place.pointer, reason)
+                    return
+                waiting.append(replace(target, origin=place))
+            waiting += _branches(place, "allOf")
+            choices += [(name, place) for name in ("anyOf", "oneOf") if name in place.schema]
+        yield from self._choose(choices, chosen)
+
+    def _count_step(self, place: Place) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise refuse(place.pointer, "the schema has too many alternatives")
+
+    def _choose(self, choices: list[tuple[str, Place]], chosen: _Chosen) -> Iterator[_Chosen]:
+        if not choices:
+            yield chosen
+            return
+        (name, place), *others = choices
+        branches = _branches(place, name)
+        for branch in branches:
+            rivals = [one for one in branches if one is not branch] if name == "oneOf" else []
+            more = replace(chosen, rivals=(*chosen.rivals, *rivals))
+            for found in self._alternatives([branch], more):
+                yield from self._choose(others, found)
+
+    def _facts(self, chosen: _Chosen) -> Facts:
+        pointer = chosen.places[0].pointer if chosen.places else "#"
+        facts = Facts(pointer, chosen.depth, chosen.places, chosen.rivals)
+        for place in chosen.places:
+            _join_types(facts, place)
+            for name, value in place.schema.items():
+                if name in KEYWORDS:
+                    KEYWORDS[name](facts, value, f"{place.pointer}/{name}")
+            _join_numbers(facts, place)
+            _join_items(facts, place)
+            _join_properties(facts, place)
+        return facts
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Schemas that hold together."""
+
+    places: Places
+    depth: int
+    rivals: Places
+
+    @property
+    def seen(self) -> set[str]:
+        """Where they are."""
+        return {one.pointer for one in self.places}
+
+
+def _is_inside(place: Place | None, target: Place) -> bool:
+    """Return whether a schema was reached from the one that it refers to, at the same place."""
+    while place is not None:
+        if place.pointer == target.pointer:
+            return True
+        place = place.origin
+    return False
+
+
+def check_keywords(place: Place) -> None:
+    """Raise RequestError for a schema that is no schema, or has keywords that cannot be obeyed."""
+    if not isinstance(place.schema, dict):
+        raise refuse(place.pointer, "a schema must be an object or a boolean")
+    for name in place.schema:
+        at = place.at(name).pointer
+        if name in REFUSED and not (name in _EMPTY and place.schema[name] == {}):
+            raise refuse(at, f"{name} is not supported")
+        known = name in ANNOTATIONS or name in OBEYED or name in REFUSED
+        if not known and not name.startswith("x-") and (name != "$id" or place.pointer != "#"):
+            raise refuse(at, f"{name} is not a known keyword")
+
+
+def _branches(place: Place, name: str) -> list[Place]:
+    if name not in place.schema:
+        return []
+    branches = place.schema[name]
+    if not isinstance(branches, list) or not branches:
+        raise refuse(f"{place.pointer}/{name}", "must be a list of schemas")
+    return [replace(place.at(name, index), origin=place) for index in range(len(branches))]
+
+
+def _unquoted(text: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(text)
+
+
+def _references(place: Place) -> Iterator[Place]:
+    """Yield each schema inside of a place that has a $ref."""
+    if isinstance(place.schema, dict):
+        if isinstance(place.schema.get("$ref"), str):
+            yield place
+        for name in place.schema:
+            yield from _references(place.at(name))
+    elif isinstance(place.schema, list):
+        for index in range(len(place.schema)):
+            yield from _references(place.at(index))
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two values are the same in JSON, where true is not 1 and 1.0 is 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    return bool(one == other)
+
+
+def decimal(value: Any, pointer: str) -> Decimal:
+    """Return a number of the schema. Raises RequestError."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good:
+        raise refuse(pointer, "must be a number")
+    number = Decimal(json.dumps(value))
+    if abs(number) > 10**MAX_DIGITS or number.as_tuple().exponent < -MAX_DIGITS:
+        raise refuse(pointer, f"must have at most {MAX_DIGITS} digits")
+    return number
+
+
+def _count(value: Any, pointer: str) -> int:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or value < 0 or value != value // 1:
+        raise refuse(pointer, "must be a number that is 0 or more")
+    return int(value)
+
+
+def _highest(name: str, *types: str) -> Callable[[Facts, Any, str], None]:
+    def join(facts: Facts, value: Any, pointer: str) -> None:
+        setattr(facts, name, max(getattr(facts, name), _count(value, pointer)))
+        facts.typed |= {*types}
+
+    return join
+
+
+def _lowest(name: str, *types: str) -> Callable[[Facts, Any, str], None]:
+    def join(facts: Facts, value: Any, pointer: str) -> None:
+        before, count = getattr(facts, name), _count(value, pointer)
+        setattr(facts, name, count if before is None else min(before, count))
+        facts.typed |= {*types}
+
+    return join
+
+
+def _join_types(facts: Facts, place: Place) -> None:
+    """Join the types; OpenAPI's `nullable` adds null to those of its own schema."""
+    nullable, names = place.schema.get("nullable", False), place.schema.get("type")
+    if not isinstance(nullable, bool):
+        raise refuse(f"{place.pointer}/nullable", "must be true or false")
+    if "type" not in place.schema:
+        return
+    names = names if isinstance(names, list) else [names]
+    if not names or not all(isinstance(one, str) and one in TYPES for one in names):
+        reason = f"must be one of {', '.join(TYPES)}, or a list of them"
+        raise refuse(f"{place.pointer}/type", reason)
+    types = frozenset().union(*(TYPES[one] for one in names))
+    facts.types = (types | {"null"} if nullable else types) & facts.allowed()
+
+
+def _enum(facts: Facts, value: Any, pointer: str) -> None:
+    if not isinstance(value, list):
+        raise refuse(pointer, "must be a list of values")
+    known = value if facts.values is None else facts.values
+    facts.values = [one for one in known if any(equal(one, other) for other in value)]
+
+
+def _const(facts: Facts, value: Any, pointer: str) -> None:
+    _enum(facts, [value], pointer)
+
+
+def _pattern(facts: Facts, value: Any, pointer: str) -> None:
+    if not isinstance(value, str):
+        raise refuse(pointer, "must be a regular expression")
+    try:
+        facts.patterns[value] = parse(value)
+    except ValueError as error:
+        raise refuse(pointer, f"the regular expression {error}") from None
+    facts.typed |= {"string"}
+
+
+def _format(facts: Facts, value: Any, pointer: str) -> None:
+    if isinstance(value, str) and value in STORED:
+        if STORED[value] is not None:
+            low, high = map(Decimal, STORED[value])
+            facts.interval = facts.interval.meet(Interval(low, high))
+        facts.typed |= NUMBERS
+        return
+    if not isinstance(value, str) or value not in FORMATS:
+        raise refuse(pointer, f"the format must be one of {', '.join((*FORMATS, *STORED))}")
+    _pattern(facts, FORMATS[value], pointer)
+
+
+def _unique(facts: Facts, value: Any, pointer: str) -> None:
+    if not isinstance(value, bool):
+        raise refuse(pointer, "must be true or false")
+    facts.unique = facts.unique or value
+
+
+def _join_numbers(facts: Facts, place: Place) -> None:
+    for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf"):
+        if name not in place.schema:
+            continue
+        number, is_open = decimal(place.schema[name], f"{place.pointer}/{name}"), name.startswith("e")
+        facts.typed |= NUMBERS
+        if name == "multipleOf":
+            if number <= 0:
+                raise refuse(f"{place.pointer}/{name}", "must be above 0")
+            facts.steps = (*facts.steps, number)
+        elif name.lower().endswith("minimum"):
+            facts.interval = facts.interval.above(number, is_open=is_open)
+        else:
+            facts.interval = facts.interval.below(number, is_open=is_open)
+
+
+def _join_items(facts: Facts, place: Place) -> None:
+    """Join the items: those of either are the joined ones at the same index."""
+    schema = place.schema
+    as_list = isinstance(schema.get("items"), list)
+    first, rest = ("items", "additionalItems") if as_list else ("prefixItems", "items")
+    if first not in schema and rest not in schema:
+        return
+    listed = schema.get(first, [])
+    if not isinstance(listed, list):
+        raise refuse(f"{place.pointer}/{first}", "must be a list of schemas")
+    own = [(place.at(first, index),) for index in range(len(listed))]
+    own_rest = (place.at(rest),) if rest in schema else ()
+    other, other_rest = facts.first_items, facts.items
+    facts.first_items = [
+        (other[index] if index < len(other) else other_rest)
+        + (own[index] if index < len(own) else own_rest)
+        for index in range(max(len(own), len(other)))
+    ]
+    facts.items = other_rest + own_rest
+    facts.says_items = facts.says_items or rest in schema
+    facts.typed |= {"array"}
+
+
+def _join_properties(facts: Facts, place: Place) -> None:
+    """Join the properties: what one schema does not name is one of its additional ones."""
+    schema = place.schema
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+        raise refuse(f"{place.pointer}/required", "must be a list of names")
+    named = schema.get("properties", {})
+    if not isinstance(named, dict):
+        raise refuse(f"{place.pointer}/properties", "must be an object of schemas")
+    facts.required |= dict.fromkeys(required)
+    if {"required", "properties", "additionalProperties"} & schema.keys():
+        facts.typed |= {"object"}
+    says_others = "additionalProperties" in schema
+    own_others = (place.at("additionalProperties"),) if says_others else ()
+    own = {name: (place.at("properties", name),) for name in named}
+    facts.properties = {
+        name: facts.property(name) + own.get(name, own_others)
+        for name in (*facts.properties, *(name for name in own if name not in facts.properties))
+    }
+    facts.others += own_others
+    facts.says_others = facts.says_others or says_others
+
+
+KEYWORDS: dict[str, Callable[[Facts, Any, str], None]] = {
+    "enum": _enum,
+    "const": _const,
+    "pattern": _pattern,
+    "format": _format,
+    "uniqueItems": _unique,
+    "minLength": _highest("least_length", "string"),
+    "maxLength": _lowest("most_length", "string"),
+    "minItems": _highest("least_items", "array"),
+    "maxItems": _lowest("most_items", "array"),
+    "minProperties": _highest("least_properties", "object"),
+    "maxProperties": _lowest("most_properties", "object"),
+}
+OBEYED = frozenset(KEYWORDS) | {
+    "type", "nullable", "$ref", "allOf", "anyOf", "oneOf", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum",
+    "multipleOf", "prefixItems", "items", "additionalItems", "properties", "required",
+    "additionalProperties",
+}  # fmt: skip
