@@ -42,8 +42,8 @@ def keys_folder(project_dir: Path | None, keys_dir: Path | None) -> Path:
 
 def open_keyring(folder: Path, passphrase_file: Path | None) -> Keyring:
     """Open the keys in `folder`; the passphrase is read when it is first needed."""
-    from forge.release.keys.key_files import passphrase_source
     from forge.release.keys.keyring import Keyring
+    from forge.release.keys.passphrases import passphrase_source
 
     return Keyring(folder, passphrase_source(os.environ, passphrase_file, _prompt))
 
@@ -141,7 +141,7 @@ def init(
     FORGE_PASSPHRASE_FILE=~/.forge-passphrase forge keys init
     forge keys init --key bundles=awskms:alias/forge-bundles --key model=awskms:alias/forge-model
     """  # noqa: D301
-    from forge.release.keys.key_files import passphrase_source
+    from forge.release.keys.passphrases import passphrase_source
     from forge.release.lifecycle.keys import init as make
 
     folder = keys_folder(project_dir, keys_dir)

@@ -1,10 +1,9 @@
-"""Create, encrypt and open private key files; check their folder; find the passphrase."""
+"""Create, encrypt and open private key files; check their folder."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["check_folder", "decrypt", "generate", "passphrase_source"]
+__all__ = ["check_folder", "decrypt", "generate"]
 
 _GIT_TIMEOUT_S: Final = 10
 
@@ -71,41 +70,6 @@ def decrypt(path: Path, passphrase: bytes) -> PrivateKeyTypes:
             why=str(error),
             hint="check the passphrase (prompt, FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE)",
         ) from None
-
-
-def passphrase_source(
-    environment: Mapping[str, str],
-    file: Path | None = None,
-    prompt: Callable[[], str] | None = None,
-) -> Callable[[], str]:
-    """Return a function that reads the passphrase from `file`, the environment or `prompt`.
-
-    The passphrase is never taken from the command line, which other users can read.
-
-    Args:
-        environment: searched for FORGE_PASSPHRASE_FILE and FORGE_PASSPHRASE.
-        file: a file whose first line is the passphrase; takes precedence over `environment`.
-        prompt: asks the user; None where there is no terminal.
-
-    Returns:
-        A function that returns the passphrase. It raises UsageError if there is none or its file
-        cannot be read.
-    """
-
-    def ask() -> str:
-        path = file or environment.get("FORGE_PASSPHRASE_FILE")
-        if path:
-            text = read_capped(Path(path)).decode(errors="replace").split("\n", 1)[0].rstrip("\r")
-        else:
-            text = environment.get("FORGE_PASSPHRASE", "") or (prompt() if prompt else "")
-        if not text:
-            raise UsageError(
-                "No passphrase for the keys",
-                hint="set FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE, or run in a terminal",
-            )
-        return text
-
-    return ask
 
 
 def check_folder(folder: Path, store_url: str | None = None) -> None:

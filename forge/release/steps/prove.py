@@ -11,8 +11,8 @@ from typing import Any
 from forge.release.attest.attest import prove
 from forge.release.attest.lineage import parse_chain
 from forge.release.attest.predicates import Predicate, write_predicate
-from forge.release.keys.key_files import passphrase_source
 from forge.release.keys.keyring import Keyring
+from forge.release.keys.passphrases import passphrase_source
 from forge.release.steps.common import parser, read_object, run
 
 

@@ -40,8 +40,8 @@ def _publish(arguments: argparse.Namespace) -> dict[str, Any]:
 
     # Imported only if there is something to publish: loading these modules takes time.
     from forge.release.attest.lineage import parse_chain
-    from forge.release.keys.key_files import passphrase_source
     from forge.release.keys.keyring import Keyring
+    from forge.release.keys.passphrases import passphrase_source
     from forge.release.manifest import build, parse_request
     from forge.release.publish import publish
     from forge.store import open_store

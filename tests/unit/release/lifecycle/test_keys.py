@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tuf.api.metadata import Metadata, Root, Targets
 
 from forge.errors import ConfigurationError, StoreError, UsageError
-from forge.release.keys.key_files import passphrase_source
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.model import Expiry
+from forge.release.keys.passphrases import passphrase_source
 from forge.release.lifecycle import ceremony, keys
 from tests.support.release_world import PASSPHRASE, World
 
