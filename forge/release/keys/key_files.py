@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from forge.errors import ForgeError, UsageError
 from forge.files import write_durably
 from forge.release.keys.model import KeyEntry, Role, read_capped
+from forge.release.keys.pkcs8 import encrypt
 from forge.store.backends.open import local_folder
 
 if TYPE_CHECKING:
@@ -136,12 +137,4 @@ def write_public(folder: Path, name: str, pem: str) -> None:
 
 
 def _write(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, passphrase: bytes) -> None:
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        PrivateFormat,
-    )
-
-    encryption = BestAvailableEncryption(passphrase)
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-    write_durably(path, data, mode=0o600)
+    write_durably(path, encrypt(key, passphrase), mode=0o600)

@@ -53,6 +53,7 @@ class Keyring:
         self.folder = folder
         self._ask = passphrase
         self._passphrase: bytes | None = None
+        self._signers: dict[str, Signer] = {}
         self.file = read_keys(folder)
 
     def passphrase(self) -> bytes:
@@ -66,12 +67,17 @@ class Keyring:
         return [entry for entry in self.file.keys if entry.role == role]
 
     def signer(self, entry: KeyEntry) -> Signer:
-        """Return a signer for one key.
+        """Return a signer for one key; its file is decrypted once, which takes a moment.
 
         Raises:
             UsageError: the private key is missing or cannot be reached, or the passphrase is wrong.
             ConfigurationError: the packages for a KMS key are not installed.
         """
+        if entry.keyid not in self._signers:
+            self._signers[entry.keyid] = self._open(entry)
+        return self._signers[entry.keyid]
+
+    def _open(self, entry: KeyEntry) -> Signer:
         from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
         from forge.release.keys.key_files import decrypt
