@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from forge.errors import ForgeError, UsageError
 from forge.files import write_durably
 from forge.release.keys.model import KeyEntry, Role, read_capped
-from forge.release.keys.pkcs8 import encrypt
+from forge.release.keys.pkcs8 import encrypt, is_encrypted, is_private
 from forge.store.backends.open import local_folder
 
 if TYPE_CHECKING:
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["check_folder", "decrypt", "generate"]
+__all__ = ["WrongPassphraseError", "check_folder", "decrypt", "generate"]
 
 _GIT_TIMEOUT_S: Final = 10
+
+
+class WrongPassphraseError(UsageError):
+    """An encrypted key file that the passphrase does not open."""
 
 
 def generate(folder: Path, name: str, role: Role, passphrase: bytes) -> KeyEntry:
@@ -59,14 +63,17 @@ def decrypt(path: Path, passphrase: bytes) -> PrivateKeyTypes:
     """Return the private key in a PEM file.
 
     Raises:
-        UsageError: the file cannot be read, is not a private key, or has another passphrase.
+        WrongPassphraseError: it has another passphrase.
+        UsageError: the file cannot be read, is not a private key, or other users may open it.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    data = read_capped(path, private=True)
+    encrypted = is_private(data) and is_encrypted(data)
     try:
-        return load_pem_private_key(read_capped(path), passphrase)
+        return load_pem_private_key(data, passphrase)
     except (ValueError, TypeError) as error:
-        raise UsageError(
+        raise (WrongPassphraseError if encrypted else UsageError)(
             f"Cannot open the key {path}",
             why=str(error),
             hint="check the passphrase (prompt, FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE)",

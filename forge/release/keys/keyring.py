@@ -25,15 +25,18 @@ from pydantic import ValidationError
 from forge import canonical
 from forge.errors import ConfigurationError, ForgeError, TrustError, UsageError
 from forge.files import write_durably
+from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
+from forge.release.keys.passphrases import OWN_FILES, OwnPassphrases
 from forge.trust import layout
 from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from securesystemslib.signer import Signer
-from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
 
 __all__ = ["Keyring", "read_keys"]
 
+_NO_OWN: Final = OwnPassphrases()
 _PUBLISHING: Final[frozenset[Role]] = frozenset({"bundles", "channels", "online", "model"})
 
 
@@ -43,14 +46,18 @@ class Keyring:
     Args:
         folder: created by `forge keys init`.
         passphrase: returns the passphrase; called at most once.
+        own: passphrases of single keys.
 
     Raises:
         UsageError: the folder has no keys.json.
         ConfigurationError: keys.json is not valid.
     """
 
-    def __init__(self, folder: Path, passphrase: Callable[[], str]) -> None:
+    def __init__(
+        self, folder: Path, passphrase: Callable[[], str], own: OwnPassphrases = _NO_OWN
+    ) -> None:
         self.folder = folder
+        self.own = own
         self._ask = passphrase
         self._passphrase: bytes | None = None
         self._signers: dict[str, Signer] = {}
@@ -61,6 +68,11 @@ class Keyring:
         if self._passphrase is None:
             self._passphrase = self._ask().encode()
         return self._passphrase
+
+    def passphrase_of(self, name: str) -> bytes:
+        """Return the passphrase of one key as UTF-8: its own, else the common one."""
+        own = self.own.of(name)
+        return self.passphrase() if own is None else own.encode()
 
     def entries(self, role: Role) -> list[KeyEntry]:
         """Return the keys of a role, newest last."""
@@ -80,22 +92,40 @@ class Keyring:
     def _open(self, entry: KeyEntry) -> Signer:
         from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
-        from forge.release.keys.key_files import decrypt
         from forge.release.keys.kms import RemoteSigner, check_scheme
 
         public = entry.public_key()
         try:
             if entry.uri.startswith("file:") and isinstance(public, SSlibKey):
-                return CryptoSigner(decrypt(self.path(entry.uri), self.passphrase()), public)
+                return CryptoSigner(self.private_key(entry), public)
             check_scheme(entry.uri)
             remote = Signer.from_priv_key_uri(
-                entry.uri, public, lambda _: self.passphrase().decode()
+                entry.uri, public, lambda _: self.passphrase_of(entry.name).decode()
             )
             return RemoteSigner(remote, entry.name, entry.uri)
         except ForgeError:
             raise
         except Exception as error:  # securesystemslib passes on the exceptions of each KMS
             raise UsageError(f"Cannot sign with key {entry.name}", why=str(error)) from error
+
+    def private_key(self, entry: KeyEntry) -> PrivateKeyTypes:
+        """Return the private key of an entry whose URI names a file.
+
+        Raises:
+            UsageError: the file is missing, can be opened by other users, or its passphrase is
+                wrong.
+        """
+        from forge.release.keys.key_files import WrongPassphraseError, decrypt
+
+        path = self.path(entry.uri)
+        try:
+            return decrypt(path, self.passphrase_of(entry.name))
+        except WrongPassphraseError as error:
+            asked = self.own.ask(entry.name)
+            if asked is None:
+                error.hint += f"; a key with a passphrase of its own: {OWN_FILES}={entry.name}=FILE"
+                raise
+            return decrypt(path, asked.encode())
 
     def signers(self, role: Role, keyids: list[str], threshold: int) -> list[Signer]:
         """Return `threshold` signers for a role.
@@ -117,6 +147,8 @@ class Keyring:
                 why=f"it needs {threshold} private keys and has {len(here)}; missing: {missing}",
                 hint="copy the offline keys into the folder, or use the newest copy of the folder",
             )
+        # The holders of keys with passphrases of their own need not all be present.
+        here.sort(key=lambda entry: entry.name not in self.own.files)
         return [self.signer(entry) for entry in here[:threshold]]
 
     def has(self, entry: KeyEntry) -> bool:

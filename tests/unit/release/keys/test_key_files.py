@@ -55,6 +55,7 @@ def test_wrong_passphrase_names_the_key_and_the_sources_of_a_passphrase(tmp_path
 
 def test_file_that_is_not_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_bytes(b"not a key")
+    (tmp_path / "x.pem").chmod(0o600)
     with pytest.raises(UsageError, match="Cannot open the key"):
         decrypt(tmp_path / "x.pem", b"secret")
 
