@@ -34,7 +34,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "matrix": ("pipeline", "List the jobs for native runners, as a GitHub Actions matrix."),
     "images": ("images", "List container images and pin their base images by digest."),
     "deploy": ("deploy", "Generate the Kubernetes manifests for devices."),
-    "keys": ("keys", "Create, check, rotate and refresh the signing keys."),
+    "keys": ("keys", "Create, check, rotate, refresh, move and back up the signing keys."),
     "promote": ("bundle", "Point a channel at a published version."),
     "channels": ("bundle", "List channels and the version each points to."),
     "bundle": ("bundle", "List and show published bundles."),

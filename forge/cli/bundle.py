@@ -23,7 +23,7 @@ from forge.cli.common import (
     store_option,
 )
 from forge.cli.compare import compare
-from forge.cli.keys import keys_folder, open_keyring
+from forge.cli.keyring import keys_folder, open_keyring, passphrase_option
 from forge.release.catalog import Catalog, only_name
 from forge.release.repository.unverified_index import check_timestamp
 from forge.smoke.result import Level, Result, figures, interval
@@ -196,11 +196,7 @@ def channels(
 @click.argument("version")
 @click.argument("channel")
 @click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
-@click.option(
-    "--passphrase-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File whose first line is the passphrase of the signing keys.",
-)
+@passphrase_option
 @_name_option
 @keys_option
 @store_option
@@ -228,7 +224,7 @@ def promote(
 
     store = open_named_store(project_dir, store_url)
     name = only_name(Catalog(store.objects), name)
-    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, store.objects)
     before = move(store, keyring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
     row = (name, channel, before or "—", version)
     summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])

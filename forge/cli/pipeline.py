@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +25,15 @@ from forge.cli.common import (
     print_table,
     store_option,
 )
+from forge.cli.keyring import say_where_keys_are
 from forge.cli.signing import signing_environment
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
+from forge.release.keys.places import KeysPlace, find_folder
+from forge.release.repository.unverified_index import has_root
 from forge.runners.base import Runner, refuse
 from forge.runners.open_runner import RUNNERS, open_runner
 from forge.runners.schedule import Done, Scheduler
@@ -45,7 +49,7 @@ class _Call:
 
     project: Project
     store: Store
-    keys: Path
+    keys: KeysPlace
     plan: Plan
     chosen: Mapping[str, bool]
     environment: Mapping[str, str]
@@ -180,7 +184,7 @@ def _resolve_call(
     project: Project, pipeline: Pipeline, own: Mapping[str, object], values: dict[str, Any]
 ) -> _Call:
     store = open_project_store(project, values.pop("store_url"))
-    keys = Path(values.pop("keys_dir") or project.work / "keys").absolute()
+    keys = _keys(project, values.pop("keys_dir"))
     overrides = values.pop("overrides")
     names = _words(values.pop("profile_names")) or profiles.names(project.profiles)
     resolved = [
@@ -193,12 +197,17 @@ def _resolve_call(
     given = {
         "profiles": chosen_profiles,
         "catalog": Catalog(store.objects),
-        "keys": keys,
+        "keys": keys.folder,
     }
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
     runner_name = values.pop("runner_name")
     return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name)
+
+
+def _keys(project: Project, named: Path | None) -> KeysPlace:
+    place = KeysPlace(named, in_checkout=False) if named else find_folder(project.root, os.environ)
+    return replace(place, folder=place.folder.absolute())
 
 
 def _words(values: Sequence[str]) -> list[str]:
@@ -216,7 +225,7 @@ def _scheduler(call: _Call, *, jobs: int, verbose: bool) -> Scheduler:
         runner=_runner(call),
         view=choose(sys.stderr, os.environ, verbose=verbose),
         work=call.project.work,
-        keys=call.keys,
+        keys=call.keys.folder,
         owner=owner(),
         jobs=jobs,
     )
@@ -258,7 +267,12 @@ def _plan(call: _Call, *, as_json: bool) -> None:
 
 def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
-    environment = signing_environment(call.environment, call.keys, lambda: _rows(call))
+    if call.keys.in_checkout:
+        say_where_keys_are(call.keys.folder)
+    published = functools.partial(has_root, call.store.objects)
+    environment = signing_environment(
+        call.environment, call.keys.folder, lambda: _rows(call), published
+    )
     scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)

@@ -27,6 +27,7 @@ from forge.errors import ConfigurationError, ForgeError, TrustError, UsageError
 from forge.files import write_durably
 from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
 from forge.release.keys.passphrases import OWN_FILES, OwnPassphrases
+from forge.release.keys.places import missing_keys
 from forge.trust import layout
 from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 
@@ -162,6 +163,14 @@ class Keyring:
             entry.uri.startswith(("file:", "hsm:")) and self.has(entry) for entry in publishing
         )
 
+    def publishing_files(self) -> list[Path]:
+        """Return the paths of the key files that publish, of those that are available."""
+        return [
+            self.path(entry.uri)
+            for entry in self.file.keys
+            if entry.role in _PUBLISHING and entry.uri.startswith("file:") and self.has(entry)
+        ]
+
     def path(self, uri: str) -> Path:
         """Return the path of a `file:` URI; a relative one is in this folder."""
         return self.folder / uri.removeprefix("file:")
@@ -228,10 +237,7 @@ def read_keys(folder: Path) -> KeysFile:
     """
     path = folder / "keys.json"
     if not path.is_file():
-        hint = f"forge keys init --keys {folder}"
-        raise UsageError(
-            f"There are no keys in {folder}", why=f"{path.name} does not exist", hint=hint
-        )
+        raise missing_keys(folder, published=False)
     try:
         return KeysFile.model_validate_json(read_capped(path))
     except ValidationError as error:

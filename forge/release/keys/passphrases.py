@@ -77,10 +77,12 @@ class OwnPassphrases:
     Attributes:
         files: by name of the key; the first line of the file is its passphrase.
         prompt: asks for the passphrase of the named key; None where there is no terminal.
+        entered: passphrases that are known already, by name of the key.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     prompt: Callable[[str], str] | None = None
+    entered: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, name: str) -> str | None:
         """Return the passphrase of a key; None if it has none of its own.
@@ -88,6 +90,8 @@ class OwnPassphrases:
         Raises:
             UsageError: its file is empty, cannot be read or can be opened by other users.
         """
+        if name in self.entered:
+            return self.entered[name]
         path = self.files.get(name)
         if path is None:
             return None
@@ -99,6 +103,10 @@ class OwnPassphrases:
     def ask(self, name: str) -> str | None:
         """Return what the user enters; None where there is no terminal, or nothing was entered."""
         return (self.prompt(name) or None) if self.prompt else None
+
+    def variable(self) -> str:
+        """Return the files with absolute paths, as `read` reads them."""
+        return os.pathsep.join(f"{name}={path.absolute()}" for name, path in self.files.items())
 
     @classmethod
     def read(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["LABEL", "ScryptCost", "encrypt", "is_encrypted", "is_private"]
+__all__ = ["LABEL", "ScryptCost", "encrypt", "is_encrypted", "is_private", "uses_scrypt"]
 
 LABEL: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _SEQUENCE, _INTEGER, _OCTETS = 0x30, 0x02, 0x04
@@ -79,6 +79,15 @@ def is_private(data: bytes) -> bool:
 def is_encrypted(data: bytes) -> bool:
     """Return whether all private keys of a PEM file are encrypted, as PKCS#8."""
     return data.count(b"PRIVATE KEY-----") == data.count(b" ENCRYPTED PRIVATE KEY-----")
+
+
+def uses_scrypt(data: bytes) -> bool:
+    """Return whether a PEM file is encrypted as `encrypt` does."""
+    body = b"".join(line for line in data.splitlines() if not line.startswith(b"-----"))
+    try:
+        return _SCRYPT in base64.b64decode(body, validate=True)
+    except ValueError:
+        return False
 
 
 def _aes(secret: bytes, vector: bytes, plain: bytes) -> bytes:

@@ -43,6 +43,7 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
     uris: Mapping[str, str] = _NO_URIS,
     own: OwnPassphrases = _NO_OWN,
     names: Sequence[str] = (),
+    disposable: bool = False,
 ) -> KeysFile:
     """Create every key and version 1 of root and targets.
 
@@ -50,7 +51,7 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
     changed.
 
     Args:
-        folder: the keys folder to create; outside the store and not tracked by git.
+        folder: the keys folder to create; outside the store and any checkout.
         passphrase: encrypts every private key.
         now: time of the signatures.
         root_keys: number of root keys.
@@ -60,13 +61,14 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
         uris: URI by key name, of keys that a KMS or HSM already holds.
         own: passphrases of single keys.
         names: names that a passphrase must not consist of, such as the project's.
+        disposable: the keys may be lost: allow a checkout's ignored folder.
 
     Returns:
         The contents of `keys.json`.
 
     Raises:
-        UsageError: the folder is not empty, inside the store or tracked by git; the threshold is
-            not valid; a passphrase is empty or too weak; a key of `uris` cannot be used or has an
+        UsageError: the folder is not empty, inside the store or a checkout; the threshold is not
+            valid; a passphrase is empty or too weak; a key of `uris` cannot be used or has an
             unknown name.
         StoreError: the disk is full or read-only, or permission is denied.
     """
@@ -74,6 +76,7 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
         return _init(
             folder, passphrase=passphrase, now=now, root_keys=root_keys, threshold=threshold,
             expiry=expiry or Expiry(), store_url=store_url, uris=uris, own=own, names=names,
+            disposable=disposable,
         )  # fmt: skip
 
 
@@ -89,22 +92,19 @@ def _init(  # noqa: PLR0913 - as init
     uris: Mapping[str, str],
     own: OwnPassphrases,
     names: Sequence[str],
+    disposable: bool,
 ) -> KeysFile:
     from forge.release.keys.create import make_key
-    from forge.release.keys.key_files import check_folder
+    from forge.release.keys.folder_files import check_new
+    from forge.release.keys.places import check_folder
     from forge.release.lifecycle import ceremony
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} is not empty",
-            why="keys are never overwritten",
-            hint=f"run 'forge keys status --keys {folder}' to see it, or choose another folder",
-        )
+    check_new(folder)
     if not 1 <= threshold <= root_keys <= _MAX_ROOT_KEYS:
         raise UsageError(f"{threshold} of {root_keys} root keys is not a threshold")
     if not passphrase:
         raise UsageError("The passphrase of the keys is empty")
-    check_folder(folder, store_url)
+    check_folder(folder, store_url, disposable=disposable)
     wanted: list[tuple[str, Role]] = [(f"root-{n}", "root") for n in range(1, root_keys + 1)]
     wanted += [(role, role) for role in _ROLES]
     if strange := sorted(({*uris} | {*own.files}) - {name for name, _ in wanted}):

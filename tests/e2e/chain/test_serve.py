@@ -30,7 +30,7 @@ def state(world: World, tmp_path: Path) -> Path:
 
 
 def provision(world: World, state: Path, channel: str) -> None:
-    store, root = str(world.project / "artifacts"), str(world.project / ".forge/keys/root.json")
+    store, root = str(world.project / "artifacts"), str(world.keys / "root.json")
     world.forge(
         "device", "provision", "--state", str(state), "--store", store, "--root", root,
         "--name", "smollm2", "--channel", channel,

@@ -19,7 +19,7 @@ def a_device(world: World, folder: Path, store: str, environment: dict[str, str]
     (folder / "environments").symlink_to(ROOT / ".forge" / "environments")
     world.forge(
         "device", "provision", "--state", str(folder), "--store", store, "--name", "smollm2",
-        "--root", str(world.project / ".forge/keys/root.json"), "--channel", "stable",
+        "--root", str(world.keys / "root.json"), "--channel", "stable",
         env=environment,
     )  # fmt: skip
     return ["device", "run", "--once", "--state", str(folder)]

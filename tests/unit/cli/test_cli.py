@@ -545,7 +545,7 @@ def test_folder_that_cannot_be_written_exits_9_without_a_traceback(project: Path
 def test_run_without_keys_exits_2_before_anything_is_built(project: Path) -> None:
     done = forge(project, "run", "release", "--profile", "development")
     assert done.returncode == 2
-    assert "No signing keys" in done.stderr
+    assert "There are no keys in" in done.stderr
     assert "forge keys init" in done.stderr
     assert not (project / "artifacts" / "packs").exists()
 

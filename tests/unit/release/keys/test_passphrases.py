@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,11 +63,12 @@ def test_empty_passphrase_file_is_not_a_reason_to_ask(tmp_path: Path, text: str)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o601])
 def test_passphrase_file_that_others_may_open_is_refused(tmp_path: Path, mode: int) -> None:
     path = secret(tmp_path / "the words", "words", mode)
-    for read in (
+    reads: list[Callable[[], str | None]] = [
         passphrase_source({}, path),
         passphrase_source({"FORGE_PASSPHRASE_FILE": str(path)}),
-        lambda: OwnPassphrases({"root-1": path}).of("root-1"),
-    ):
+        partial(OwnPassphrases({"root-1": path}).of, "root-1"),
+    ]
+    for read in reads:
         with pytest.raises(UsageError, match=f"Other users can open {path}") as caught:
             read()
         assert caught.value.why == f"its mode is {mode:04o}"

@@ -142,7 +142,7 @@ def test_root_keys_may_have_passphrases_of_their_own(tmp_path: Path) -> None:
         right = opened.get(entry.name, PASSPHRASE)
         load_pem_private_key(data, right.encode())
         for strange in {PASSPHRASE, *opened.values()} - {right}:
-            with pytest.raises(ValueError, match="."):
+            with pytest.raises(ValueError, match=r"."):
                 load_pem_private_key(data, strange.encode())
 
 
@@ -166,14 +166,16 @@ def test_keys_beside_an_s3_store_are_fine(tmp_path: Path) -> None:
     assert (tmp_path / "keys/keys.json").is_file()
 
 
-def test_keys_that_git_would_track_are_refused_and_ignored_ones_are_not(tmp_path: Path) -> None:
+def test_keys_in_a_checkout_are_refused_unless_they_may_be_lost(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True, timeout=30)
     with pytest.raises(UsageError, match="must not be tracked by git") as caught:
         keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
-    assert ".gitignore" in caught.value.hint
+    assert "outside the checkout" in caught.value.hint
     assert not (tmp_path / "deep").exists()
     (tmp_path / ".gitignore").write_text("/deep/\n")
-    keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
+    with pytest.raises(UsageError, match="must not be in a checkout"):
+        keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
+    keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW, disposable=True)
     assert (tmp_path / "deep/keys/keys.json").is_file()
 
 
