@@ -106,7 +106,7 @@ def _release(environment: dict[str, str], table: Table) -> Versions:
     catalog = Catalog(open_objects(str(ROOT / "artifacts")))
     now = catalog.channels(NAME).get(CHANNEL, versions.first)
     back = ["--force"] if version_order(now) > version_order(versions.first) else []
-    forge(environment, "promote", versions.first, CHANNEL, "--name", NAME, *back)
+    forge(environment, "promote", versions.first, CHANNEL, "--name", NAME, "--yes", *back)
     channel = Catalog(open_objects(str(ROOT / "artifacts"))).index.channels
     pointer = channel[channel_path(NAME, CHANNEL)]
     came = f"channel {CHANNEL}, document {pointer.sha256[:8]}"

@@ -14,11 +14,13 @@ from forge.cli import key_folder
 from forge.cli.common import (
     json_option,
     keys_option,
+    place_of_store,
     print_json,
     print_table,
     project_option,
     store_option,
 )
+from forge.cli.confirm import confirm, yes_option
 from forge.cli.keyring import (
     default_store,
     keys_folder,
@@ -30,6 +32,7 @@ from forge.cli.keyring import (
 )
 
 if TYPE_CHECKING:
+    from forge.release.keys.keyring import Keyring
     from forge.release.keys.passphrases import OwnPassphrases
 
 __all__ = ["keys"]
@@ -242,6 +245,30 @@ def _check_unsigned(store: str, folder: Path) -> None:
         )
 
 
+def _confirm_revocation(store_url: str, keyring: Keyring, role: str, *, yes: bool) -> None:
+    """Show what a revocation ends, and ask."""
+    from forge.errors import UsageError
+    from forge.release.revocation import ended_versions
+    from forge.store import open_store
+
+    if role not in {"bundles", "model"}:
+        why = f"devices stop accepting the old {role} key with every rotation"
+        raise UsageError(f"--revoke is for bundles and model, not for {role}", why=why)
+    ended = ended_versions(open_store(store_url, environment=os.environ), keyring.proof_keys())
+    if not ended:
+        return
+    channels = sorted({f"{one.name} {channel}" for one in ended for channel in one.channels})
+    confirm(
+        f"Revoke the {role} key and end these {len(ended)} versions?",
+        [
+            "Devices would refuse to install, and could not be rolled back by a channel to:",
+            *(f"  {one}" for one in ended),
+            f"Channels without an installable version: {', '.join(channels) or 'none'}",
+        ],
+        yes=yes,
+    )
+
+
 def _enter_root_passphrases(own: OwnPassphrases, root_keys: int) -> OwnPassphrases:
     """Prompt for the passphrase of each root key that has no file of one."""
     names = [f"root-{number}" for number in range(1, root_keys + 1)]
@@ -266,7 +293,13 @@ def _named(text: str) -> tuple[str, str]:
     "--key", "uri", metavar="URI", help="Use a key in a KMS or HSM instead of a new file."
 )
 @click.option("--replace", metavar="NAME", help="Root key to replace, e.g. root-2.")
-@click.option("--revoke", is_flag=True, help="Stop accepting proofs signed with the old key.")
+@click.option(
+    "--revoke",
+    is_flag=True,
+    help="For bundles and model: stop accepting proofs signed with the old key. Lists the versions "
+    "and channels that this ends, and asks.",
+)
+@yes_option
 @passphrase_option
 @keys_option
 @store_option
@@ -282,6 +315,7 @@ def rotate(
     project_dir: Path | None,
     *,
     revoke: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Replace the key of a role. Devices pick up the new key with the next update.
@@ -289,6 +323,7 @@ def rotate(
     \b
     forge keys rotate online
     forge keys rotate root --replace root-2
+    forge keys rotate bundles --revoke
     forge keys rotate bundles --key awskms:alias/forge-bundles
     """  # noqa: D301
     from forge.release.lifecycle.keys import rotate as replace_key
@@ -296,6 +331,8 @@ def rotate(
     objects = open_objects_of(project_dir, store_url)
     keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, objects)
     now = dt.datetime.now(dt.UTC)
+    if revoke:
+        _confirm_revocation(place_of_store(project_dir, store_url), keyring, role, yes=yes)
     # click.Choice has checked that it is one of the roles.
     name = replace_key(objects, keyring, role, now=now, replace=replace, revoke=revoke, uri=uri)  # type: ignore[arg-type]
     if as_json:

@@ -25,6 +25,7 @@ from forge.cli.common import (
     print_table,
     store_option,
 )
+from forge.cli.confirm import confirm_new_channel
 from forge.cli.keyring import say_where_keys_are
 from forge.cli.signing import signing_environment
 from forge.errors import NoRunnerError, UsageError
@@ -54,10 +55,12 @@ class _Call:
     chosen: Mapping[str, bool]
     environment: Mapping[str, str]
     runner_name: str
+    default_channel: object
 
 
 _Body = Callable[..., int | None]
 DEFAULT: Final = "release"
+_PUBLISHES: Final = "forge.release.steps.publish"
 
 
 class _PipelineGroup(click.Group):
@@ -202,7 +205,8 @@ def _resolve_call(
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
     runner_name = values.pop("runner_name")
-    return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name)
+    default = next((one.default for one in pipeline.options if one.name == "channel"), None)
+    return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name, default)
 
 
 def _keys(project: Project, named: Path | None) -> KeysPlace:
@@ -265,8 +269,9 @@ def _plan(call: _Call, *, as_json: bool) -> None:
         print_table(header, table)
 
 
-def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
+def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> None:
     _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
+    _confirm_channels(call, yes=yes)
     if call.keys.in_checkout:
         say_where_keys_are(call.keys.folder)
     published = functools.partial(has_root, call.store.objects)
@@ -286,6 +291,19 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     skipped = sum(one.status is Status.SKIPPED for one in done)
     text = f"{len(done)} steps: {hits} cached, {len(ran)} ran"
     click.echo(text + (f", {skipped} skipped" if skipped else ""))
+
+
+def _confirm_channels(call: _Call, *, yes: bool) -> None:
+    """Ask before a long run ends by creating a channel; the pipeline's default name is no typo."""
+    catalog = Catalog(call.store.objects)
+    for step in call.plan.steps:
+        if call.chosen[step.id] and step.effect and _PUBLISHES in step.argv:
+            name, channel, version = (
+                str(step.settings[key]) for key in ("name", "channel", "version")
+            )
+            if channel != call.default_channel:
+                known = list(catalog.channels(name))
+                confirm_new_channel(channel, name, known, version, yes=yes)
 
 
 def _done_row(done: Done) -> tuple[str, ...]:
@@ -386,6 +404,8 @@ run = _PipelineGroup(
     [
         click.Option(["--jobs"], type=int, default=os.cpu_count() or 2, show_default=True,
                      callback=_refuse_jobs, help="Number of steps to run in parallel."),
+        click.Option(["--yes", "-y"], is_flag=True,
+                     help="Create a channel without asking; required where there is no terminal."),
         click.Option(["--verbose", "-v"], is_flag=True, help="Print the output of the commands."),
     ],
     """Run the steps of a pipeline whose results are not in the store. Safe to repeat.

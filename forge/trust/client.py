@@ -156,7 +156,7 @@ class TrustedStore:
         """Return the names of all channels by bundle, after `channel` was called; sorted."""
         found: dict[str, list[str]] = {}
         role = self._updater._trusted_set[layout.CHANNELS] if self._updater else None  # noqa: SLF001
-        for path in sorted(role.targets if role else ()):
+        for path in sorted(getattr(role, "targets", ())):
             _, name, file = path.split("/")
             found.setdefault(name, []).append(file.removesuffix(".json"))
         return found

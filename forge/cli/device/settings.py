@@ -94,8 +94,7 @@ def provision(
     from forge.device.source_check import check_source
 
     trusted = commands.check_root(root.read_bytes())
-    if not offline:
-        version = check_source(store_url, trusted, name, channel, mirrors=mirrors)
+    version = "" if offline else check_source(store_url, trusted, name, channel, mirrors=mirrors)
     made = commands.provision(
         state, store_url, trusted, name, channel, profile,
         mirrors=mirrors, limit_rate=limit_rate,
@@ -104,6 +103,6 @@ def provision(
         print_json({"state": str(state), **made.model_dump(mode="json")})
         return
     click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
-    if not offline:
+    if version:
         click.echo(f"That channel points to {version}.")
     click.echo(f"Next: forge device run --state {state}")

@@ -32,7 +32,7 @@ def test_chain_runs_through_s3_and_a_device_installs_from_it(
     store = f"s3://{seaweedfs.bucket()}/forge"
     at = ("--store", store)
     world.forge("run", *RELEASE, "--version", "1.0.0", *at, env=environment)
-    world.forge("promote", "1.0.0", "stable", *at, env=environment)
+    world.forge("promote", "1.0.0", "stable", "--yes", *at, env=environment)
     run = a_device(world, tmp_path / "device", store, environment)
     said = world.forge(*run, env=environment).stderr
     assert "committed: slot a holds smollm2 1.0.0" in said
