@@ -67,9 +67,11 @@ locks: .venv/.dev ## Update every lock file
 		$(LOCK) $$([ ! -e $$excludes ] || echo --excludes $$excludes) $$in -o $${in%.in}.lock; done
 	@cd tests/clients/node && npm update --package-lock-only --ignore-scripts
 
-clean: ## Delete environment, store and caches (not keys in other folders)
-	@[ ! -d .forge ] || chmod -R u+w .forge  # tool environments are read-only
-	rm -rf .venv .forge .mypy_cache .ruff_cache .pytest_cache
+clean: ## Delete environment, store and caches, but no keys
+	@[ ! -d .forge ] || find .forge -mindepth 1 -maxdepth 1 ! -name keys -exec chmod -R u+w {} + \
+		-exec rm -rf {} +  # tool environments are read-only
+	@[ ! -e .forge/keys ] || echo 'Kept: .forge/keys; to move it out of the checkout: forge keys move'
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 	find artifacts -mindepth 1 -maxdepth 1 ! -name README.md ! -name schema -exec rm -rf {} +
 
 .venv/.base:

@@ -51,7 +51,10 @@ def main() -> int:
 
 def _environment() -> dict[str, str]:
     passphrase = ROOT / ".forge" / "demo" / "passphrase"
-    return os.environ | {"FORGE_PASSPHRASE_FILE": str(passphrase), "DVC_NO_ANALYTICS": "1"}
+    old = ROOT / ".forge" / "keys"  # of a demo of an earlier version
+    keys = old if (old / "keys.json").is_file() else passphrase.parent / "keys"
+    given = {"FORGE_PASSPHRASE_FILE": str(passphrase), "FORGE_KEYS": str(keys)}
+    return os.environ | given | {"DVC_NO_ANALYTICS": "1"}
 
 
 def _steps(release: list[str]) -> list[dict[str, Any]]:

@@ -181,6 +181,7 @@ def _release(project: Path) -> list[tuple[str, float, float, float]]:
     """Seconds of a release by each runner: cold, environments there, nothing to do."""
     for name in ("pipelines", "stages", "profiles", "dockerfiles"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    os.environ["FORGE_KEYS"] = str(project.parent / "keys")
     _time([str(FORGE), "keys", "init"], project)
     rows = []
     for runner in ("local", "dagger"):

@@ -26,7 +26,7 @@ _SCALARS: Final = (str, int, float, bool)
 # Options of `forge plan|run|why|matrix` themselves (forge/cli/pipeline.py).
 RESERVED: Final = frozenset(
     {"as_json", "json", "jobs", "keys", "only", "profile", "project", "runner", "set", "skip",
-     "step", "store", "verbose"}
+     "step", "store", "verbose", "yes"}
 )  # fmt: skip
 
 

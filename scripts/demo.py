@@ -29,6 +29,7 @@ import httpx
 from demo_shell import (
     CHANNEL,
     FORGE,
+    KEYS,
     NAME,
     PROFILE,
     QUESTION,
@@ -55,7 +56,10 @@ POLL_S = 2
 def main() -> int:
     """Run the demo; returns the exit code of the first command that failed, else 0."""
     WORK.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"FORGE_PASSPHRASE_FILE": str(_passphrase())}
+    environment = os.environ | {
+        "FORGE_PASSPHRASE_FILE": str(_passphrase()),
+        "FORGE_KEYS": str(KEYS),
+    }
     os.chdir(ROOT)
     table = Table()
     try:
@@ -84,9 +88,11 @@ def _passphrase() -> Path:
 
 def _release(environment: dict[str, str], table: Table) -> Versions:
     """Release and promote the first version; returns all three."""
-    if not (ROOT / ".forge" / "keys" / "keys.json").is_file():
+    for name in ("FORGE_KEYS", "FORGE_PASSPHRASE_FILE"):
+        show("export", f"{name}={environment[name]}")
+    if not (KEYS / "keys.json").is_file():
         title("Create the signing keys")
-        forge(environment, "keys", "init")
+        forge(environment, "keys", "init", "--disposable")
     versions = _versions(environment)
     pipeline = _pipeline(versions.first)
     title("Show the plan")
@@ -100,7 +106,7 @@ def _release(environment: dict[str, str], table: Table) -> Versions:
     catalog = Catalog(open_objects(str(ROOT / "artifacts")))
     now = catalog.channels(NAME).get(CHANNEL, versions.first)
     back = ["--force"] if version_order(now) > version_order(versions.first) else []
-    forge(environment, "promote", versions.first, CHANNEL, "--name", NAME, *back)
+    forge(environment, "promote", versions.first, CHANNEL, "--name", NAME, "--yes", *back)
     channel = Catalog(open_objects(str(ROOT / "artifacts"))).index.channels
     pointer = channel[channel_path(NAME, CHANNEL)]
     came = f"channel {CHANNEL}, document {pointer.sha256[:8]}"
@@ -168,7 +174,7 @@ def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
 def _device(environment: dict[str, str], table: Table, versions: Versions) -> bool:
     """Run the device's part; return whether its API answered every request."""
     state = WORK / "device"
-    root = ROOT / ".forge" / "keys" / "root.json"
+    root = KEYS / "root.json"
     title("Install on a device that has only the store's URL and root.json")
     _empty(state)
     forge(

@@ -136,8 +136,7 @@ def _release_bad(environment: dict[str, str], table: Table, version: str) -> Non
     )
     _make_careless_project()
     pipeline = ["careless", "--project", str(CARELESS), "--store", str(ROOT / "artifacts")]
-    pipeline += ["--keys", str(ROOT / ".forge" / "keys"), "--profile", PROFILE]
-    pipeline += ["--version", version, "--set", CHANGE]
+    pipeline += ["--profile", PROFILE, "--version", version, "--set", CHANGE]
     _run_pipeline(environment, table, f"careless {version}", pipeline)
 
 

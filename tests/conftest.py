@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from forge import sealed
-from tests.support import groups, isolation
+from tests.support import cheap_keys, groups, isolation
 from tests.support.scheduler import Scheduler
 from tests.support.spawn import Spawn, spawning
 
@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     isolation.prepare()
+    cheap_keys.use()
 
 
 @pytest.hookimpl(optionalhook=True)  # where pytest-xdist runs

@@ -1,4 +1,4 @@
-"""`forge bundle list|show|compare`, `forge channels`, `forge promote`."""
+"""`forge bundle list|show|compare|yank`, `forge channel`, `forge channels`, `forge promote`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from forge.accuracy.receipt import accuracy_text
-from forge.bundle import Manifest
+from forge.bundle import Manifest, check_name
 from forge.cli import summary
 from forge.cli.common import (
     bytes_text,
@@ -23,19 +23,20 @@ from forge.cli.common import (
     store_option,
 )
 from forge.cli.compare import compare
-from forge.cli.keys import keys_folder, open_keyring
+from forge.cli.confirm import confirm, confirm_new_channel, yes_option
+from forge.cli.keyring import keys_folder, open_keyring, passphrase_option
 from forge.release.catalog import Catalog, only_name
 from forge.release.repository.unverified_index import check_timestamp
 from forge.smoke.result import Level, Result, figures, interval
 
-__all__ = ["bundle", "channels", "promote"]
+__all__ = ["bundle", "channel", "channels", "promote"]
 
 _name_option = click.option("--name", help="Bundle name. Default: the only bundle in the store.")
 
 
 @click.group()
 def bundle() -> None:
-    """List, show and compare published bundles.
+    """List, show, compare and yank published bundles.
 
     \b
     forge bundle list
@@ -65,16 +66,16 @@ def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bo
         pointing = catalog.channels(name)
         for version in catalog.versions(name):
             on = [channel for channel, target in pointing.items() if target == version]
-            rows.append((name, version, catalog.profiles(name, version), on))
+            yanked = catalog.yanked(name, version)
+            rows.append((name, version, catalog.profiles(name, version), on, yanked))
     if as_json:
-        print_json(
-            [
-                {"name": name, "version": version, "profiles": profiles, "channels": on}
-                for name, version, profiles, on in rows
-            ]
-        )
+        keys = ("name", "version", "profiles", "channels", "yanked")
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return
-    table = [(name, version, ", ".join(ps), ", ".join(on)) for name, version, ps, on in rows]
+    table = [
+        (name, version, ", ".join(profiles), ", ".join(on) or ("(yanked)" if yanked else ""))
+        for name, version, profiles, on, yanked in rows
+    ]
     print_table(("bundle", "version", "profiles", "channels"), table)
 
 
@@ -167,6 +168,97 @@ def _figures(level: Level) -> str:
     return ", ".join([figures(level), *more])
 
 
+@bundle.command()
+@click.argument("version")
+@yes_option
+@passphrase_option
+@_name_option
+@keys_option
+@store_option
+@project_option
+@json_option
+def yank(
+    version: str,
+    passphrase_file: Path | None,
+    name: str | None,
+    keys_dir: Path | None,
+    store_url: str | None,
+    project_dir: Path | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Mark a version, so that no channel can point to it again. Cannot be taken back.
+
+    Its number stays taken, and garbage collection deletes its files. Devices that have it keep it.
+
+    \b
+    forge bundle yank 1.4.1
+    """  # noqa: D301
+    from forge.release.withdraw import yank as mark
+
+    store = open_named_store(project_dir, store_url)
+    name = only_name(Catalog(store.objects), name)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, store.objects)
+    confirm(f"Yank {name} {version}?", ["No channel can point to it again."], yes=yes)
+    profiles = mark(store, keyring, name, version, now=dt.datetime.now(dt.UTC))
+    if as_json:
+        print_json({"name": name, "version": version, "profiles": profiles})
+    else:
+        done = f"for {', '.join(profiles)}" if profiles else "before"
+        click.echo(f"Yanked {name} {version} {done}")
+
+
+@click.group()
+def channel() -> None:
+    """Remove channels; `forge channels` lists them and `forge promote` moves them.
+
+    \b
+    forge channel rm beta
+    """  # noqa: D301
+
+
+@channel.command()
+@click.argument("channel_name", metavar="CHANNEL")
+@yes_option
+@passphrase_option
+@_name_option
+@keys_option
+@store_option
+@project_option
+@json_option
+def rm(
+    channel_name: str,
+    passphrase_file: Path | None,
+    name: str | None,
+    keys_dir: Path | None,
+    store_url: str | None,
+    project_dir: Path | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Remove a channel. Devices that follow it keep what they have and get no updates.
+
+    \b
+    forge channel rm beta
+    """  # noqa: D301
+    from forge.release.withdraw import remove_channel
+
+    store = open_named_store(project_dir, store_url)
+    catalog = Catalog(store.objects)
+    name = only_name(catalog, name)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, store.objects)
+    if version := catalog.channels(name).get(channel_name):
+        effect = f"{channel_name} points to {version}. Devices that follow it get no updates."
+        confirm(f"Remove the channel {channel_name} of {name}?", [effect], yes=yes)
+    version = remove_channel(store, keyring, name, channel_name, now=dt.datetime.now(dt.UTC))
+    if as_json:
+        print_json({"name": name, "channel": channel_name, "version": version})
+    else:
+        click.echo(f"Removed {name} {channel_name}, which pointed to {version}")
+
+
 @click.command()
 @_name_option
 @store_option
@@ -196,11 +288,8 @@ def channels(
 @click.argument("version")
 @click.argument("channel")
 @click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
-@click.option(
-    "--passphrase-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File whose first line is the passphrase of the signing keys.",
-)
+@yes_option
+@passphrase_option
 @_name_option
 @keys_option
 @store_option
@@ -216,9 +305,12 @@ def promote(
     project_dir: Path | None,
     *,
     force: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Point a channel at a published version. Uses the channels key and the online key only.
+
+    Asks before it creates a channel, because a mistyped name would create one.
 
     \b
     forge promote 1.4.0 stable
@@ -227,8 +319,12 @@ def promote(
     from forge.release.publish import promote as move
 
     store = open_named_store(project_dir, store_url)
-    name = only_name(Catalog(store.objects), name)
-    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
+    catalog = Catalog(store.objects)
+    name = only_name(catalog, name)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, store.objects)
+    if version in catalog.versions(name):  # else it is refused, whatever the answer
+        confirm_new_channel(check_name(channel, "Channel"), name, list(catalog.channels(name)),
+                            version, yes=yes)  # fmt: skip
     before = move(store, keyring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
     row = (name, channel, before or "—", version)
     summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])

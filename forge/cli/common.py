@@ -67,7 +67,8 @@ def keys_option(function: _F) -> _F:
         "keys_dir",
         envvar="FORGE_KEYS",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the signing keys. Default: .forge/keys in the project.",
+        help="Folder of the signing keys. Default: ~/.config/forge/keys/NAME; NAME is the name of "
+        "the project's folder.",
     )(function)
 
 

@@ -74,7 +74,10 @@ def _builders(which: Callable[[str], str | None]) -> Iterator[DoctorCheck]:
 
 
 def _keys(environment: Mapping[str, str], root: Path) -> Iterator[DoctorCheck]:
-    keys = Path(environment.get("FORGE_KEYS") or root / ".forge" / "keys")
+    from forge.release.keys.places import find_folder
+
+    named = environment.get("FORGE_KEYS")
+    keys = Path(named) if named else find_folder(root, environment).folder
     exists = (keys / "keys.json").is_file()
     found = "found" if exists else "not found"
     yield DoctorCheck(

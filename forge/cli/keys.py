@@ -1,7 +1,8 @@
-"""`forge keys init|status|refresh|rotate`."""
+"""`forge keys init|status|refresh|rotate`; key_folder.py has the others."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 from pathlib import Path
@@ -9,95 +10,49 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forge.cli import key_folder
 from forge.cli.common import (
     json_option,
     keys_option,
-    open_project,
     place_of_store,
     print_json,
     print_table,
     project_option,
     store_option,
 )
+from forge.cli.confirm import confirm, yes_option
+from forge.cli.keyring import (
+    default_store,
+    keys_folder,
+    new_passphrase,
+    open_keyring,
+    open_objects_of,
+    own_passphrases,
+    passphrase_option,
+)
 
 if TYPE_CHECKING:
     from forge.release.keys.keyring import Keyring
-    from forge.store import Objects
+    from forge.release.keys.passphrases import OwnPassphrases
 
-__all__ = ["keys", "keys_folder", "open_keyring"]
+__all__ = ["keys"]
 
 _ROLES = ("root", "targets", "bundles", "channels", "online", "model")
-_passphrase_option = click.option(
-    "--passphrase-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File whose first line is the passphrase. Default: FORGE_PASSPHRASE_FILE, "
-    "FORGE_PASSPHRASE, or a prompt.",
-)
-
-
-def keys_folder(project_dir: Path | None, keys_dir: Path | None) -> Path:
-    """Return `--keys`, else `.forge/keys` of the project."""
-    return keys_dir or open_project(project_dir).work / "keys"
-
-
-def open_keyring(folder: Path, passphrase_file: Path | None) -> Keyring:
-    """Open the keys in `folder`; the passphrase is read when it is first needed."""
-    from forge.release.keys.key_files import passphrase_source
-    from forge.release.keys.keyring import Keyring
-
-    return Keyring(folder, passphrase_source(os.environ, passphrase_file, _prompt))
-
-
-def _objects(project_dir: Path | None, store_url: str | None) -> Objects:
-    from forge.store import open_objects
-
-    return open_objects(place_of_store(project_dir, store_url), environment=os.environ)
-
-
-def _prompt() -> str:
-    return _prompt_hidden("Passphrase of the keys")
-
-
-def _new_passphrase() -> str:
-    return _prompt_hidden("New passphrase", confirmation_prompt=True)
-
-
-def _prompt_hidden(text: str, *, confirmation_prompt: bool = False) -> str:
-    from forge.errors import UsageError
-
-    try:
-        return str(
-            click.prompt(text, hide_input=True, confirmation_prompt=confirmation_prompt, err=True)
-        )
-    except click.Abort as stopped:
-        if not isinstance(stopped.__context__, EOFError):
-            raise  # Ctrl-C
-        hint = "use --passphrase-file FILE, or set FORGE_PASSPHRASE_FILE"
-        why = "standard input is closed, so Forge cannot prompt for it"
-        raise UsageError("No passphrase for the keys", why=why, hint=hint) from None
-
-
-def _default_store(project_dir: Path | None, store_url: str | None) -> str | None:
-    """Return the store that must not contain the keys; outside a project there is no default."""
-    from forge.errors import ConfigurationError
-
-    try:
-        return place_of_store(project_dir, store_url)
-    except ConfigurationError:
-        if project_dir is not None:
-            raise
-        return None
 
 
 @click.group()
 def keys() -> None:
-    """Create, check, rotate and refresh the signing keys.
+    """Create, check, rotate, refresh, move and back up the signing keys.
 
     \b
-    forge keys init --keys ~/.config/forge/keys
+    forge keys init
     forge keys status --json
     forge keys refresh
     """  # noqa: D301
+
+
+for _command in (key_folder.move, key_folder.backup, key_folder.restore, key_folder.passphrase):
+    keys.add_command(_command)
 
 
 @keys.command()
@@ -116,7 +71,23 @@ def keys() -> None:
     metavar="NAME=URI",
     help="Use a key in a KMS or HSM, e.g. bundles=awskms:alias/forge-bundles. Repeatable.",
 )
-@_passphrase_option
+@click.option(
+    "--root-passphrases",
+    is_flag=True,
+    help="Prompt for a passphrase of its own for each root key; without a terminal: "
+    "FORGE_KEY_PASSPHRASE_FILES=root-1=FILE:root-2=FILE.",
+)
+@click.option(
+    "--new-root",
+    is_flag=True,
+    help="Create keys though the store is signed already: its devices refuse what they sign.",
+)
+@click.option(
+    "--disposable",
+    is_flag=True,
+    help="Allow a folder that git ignores, and that 'git clean' deletes.",
+)
+@passphrase_option
 @keys_option
 @store_option
 @project_option
@@ -130,29 +101,48 @@ def init(
     store_url: str | None,
     project_dir: Path | None,
     *,
+    root_passphrases: bool,
+    new_root: bool,
+    disposable: bool,
     as_json: bool,
 ) -> None:
     """Create all keys and the first signed root.json.
 
-    Private keys are encrypted with the passphrase. Devices are provisioned with root.json.
+    The folder is ~/.config/forge/keys/NAME, NAME being the project's folder. Private keys are
+    encrypted with the passphrase: 15 characters or more, and not the user's or the project's name
+    (NIST SP 800-63B-4). Devices are provisioned with root.json.
 
     \b
-    forge keys init --keys ~/.config/forge/keys
+    forge keys init
     FORGE_PASSPHRASE_FILE=~/.forge-passphrase forge keys init
     forge keys init --key bundles=awskms:alias/forge-bundles --key model=awskms:alias/forge-model
     """  # noqa: D301
-    from forge.release.keys.key_files import passphrase_source
+    from forge.release.keys.folder_files import check_new
+    from forge.release.keys.passphrases import passphrase_source
+    from forge.release.keys.places import check_folder
     from forge.release.lifecycle.keys import init as make
 
     folder = keys_folder(project_dir, keys_dir)
+    store = default_store(project_dir, store_url)
+    check_new(folder)
+    check_folder(folder, store, disposable=disposable)
+    if store and not new_root:
+        _check_unsigned(store, folder)
+    own = own_passphrases()
+    passphrase = passphrase_source(os.environ, passphrase_file, new_passphrase)()
+    if root_passphrases:
+        own = _enter_root_passphrases(own, root_keys)
     made = make(
         folder,
-        passphrase=passphrase_source(os.environ, passphrase_file, _new_passphrase)(),
+        passphrase=passphrase,
         now=dt.datetime.now(dt.UTC),
         root_keys=root_keys,
         threshold=threshold,
-        store_url=_default_store(project_dir, store_url),
+        store_url=store,
         uris=dict(_named(text) for text in key_uris),
+        own=own,
+        names=[folder.name, Path.cwd().name],
+        disposable=disposable,
     )
     rows = [(entry.name, entry.role, entry.keyid[:12]) for entry in made.keys]
     if as_json:
@@ -165,7 +155,7 @@ def init(
 
 
 @keys.command()
-@_passphrase_option
+@passphrase_option
 @keys_option
 @store_option
 @project_option
@@ -187,8 +177,9 @@ def status(
     from forge.errors import TrustError
     from forge.release.lifecycle.expiry import status as read_status
 
-    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
-    found = read_status(_objects(project_dir, store_url), keyring, dt.datetime.now(dt.UTC))
+    objects = open_objects_of(project_dir, store_url)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, objects)
+    found = read_status(objects, keyring, dt.datetime.now(dt.UTC))
     if as_json:
         print_json([row.model_dump(mode="json") for row in found])
     else:
@@ -203,7 +194,7 @@ def status(
 
 @keys.command()
 @click.option("--force", is_flag=True, help="Sign snapshot and timestamp even if they are not due.")
-@_passphrase_option
+@passphrase_option
 @keys_option
 @store_option
 @project_option
@@ -221,17 +212,69 @@ def refresh(
 
     \b
     forge keys refresh
-    forge keys refresh --keys ~/.config/forge/keys --store s3://bundles/prod
+    forge keys refresh --keys ~/release-keys --store s3://bundles/prod
     """  # noqa: D301
     from forge.release.lifecycle.keys import refresh as refresh_metadata
 
-    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
-    objects = _objects(project_dir, store_url)
+    objects = open_objects_of(project_dir, store_url)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, objects)
     signed = refresh_metadata(objects, keyring, now=dt.datetime.now(dt.UTC), force=force)
     if as_json:
         print_json({"signed": signed})
     else:
         click.echo("Signed new metadata." if signed else "No metadata is due.")
+
+
+def _check_unsigned(store: str, folder: Path) -> None:
+    """Refuse to make a second root for a store. One that cannot be reached is not checked."""
+    from forge.errors import ConfigurationError, StoreError, UsageError
+    from forge.release.repository.unverified_index import has_root
+    from forge.store import open_objects
+
+    try:
+        signed = has_root(open_objects(store, environment=os.environ))
+    except (StoreError, ConfigurationError) as error:
+        click.echo(f"Not checked whether the store {store} has keys: {error.what}", err=True)
+        return
+    if signed:
+        raise UsageError(
+            f"The store {store} is signed with other keys",
+            why="devices trust their root only, and would refuse releases of a new one",
+            hint="where those keys are: forge keys backup FILE; here: "
+            f"forge keys restore FILE --keys {folder}; for a new root all the same: --new-root",
+        )
+
+
+def _confirm_revocation(store_url: str, keyring: Keyring, role: str, *, yes: bool) -> None:
+    """Show what a revocation ends, and ask."""
+    from forge.errors import UsageError
+    from forge.release.revocation import ended_versions
+    from forge.store import open_store
+
+    if role not in {"bundles", "model"}:
+        why = f"devices stop accepting the old {role} key with every rotation"
+        raise UsageError(f"--revoke is for bundles and model, not for {role}", why=why)
+    ended = ended_versions(open_store(store_url, environment=os.environ), keyring.proof_keys())
+    if not ended:
+        return
+    channels = sorted({f"{one.name} {channel}" for one in ended for channel in one.channels})
+    confirm(
+        f"Revoke the {role} key and end these {len(ended)} versions?",
+        [
+            "Devices would refuse to install, and could not be rolled back by a channel to:",
+            *(f"  {one}" for one in ended),
+            f"Channels without an installable version: {', '.join(channels) or 'none'}",
+        ],
+        yes=yes,
+    )
+
+
+def _enter_root_passphrases(own: OwnPassphrases, root_keys: int) -> OwnPassphrases:
+    """Prompt for the passphrase of each root key that has no file of one."""
+    names = [f"root-{number}" for number in range(1, root_keys + 1)]
+    left = [name for name in names if name not in own.files]
+    entered = {name: new_passphrase(f"New passphrase of {name}") for name in left}
+    return dataclasses.replace(own, entered=entered)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -250,8 +293,14 @@ def _named(text: str) -> tuple[str, str]:
     "--key", "uri", metavar="URI", help="Use a key in a KMS or HSM instead of a new file."
 )
 @click.option("--replace", metavar="NAME", help="Root key to replace, e.g. root-2.")
-@click.option("--revoke", is_flag=True, help="Stop accepting proofs signed with the old key.")
-@_passphrase_option
+@click.option(
+    "--revoke",
+    is_flag=True,
+    help="For bundles and model: stop accepting proofs signed with the old key. Lists the versions "
+    "and channels that this ends, and asks.",
+)
+@yes_option
+@passphrase_option
 @keys_option
 @store_option
 @project_option
@@ -266,6 +315,7 @@ def rotate(
     project_dir: Path | None,
     *,
     revoke: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Replace the key of a role. Devices pick up the new key with the next update.
@@ -273,13 +323,16 @@ def rotate(
     \b
     forge keys rotate online
     forge keys rotate root --replace root-2
+    forge keys rotate bundles --revoke
     forge keys rotate bundles --key awskms:alias/forge-bundles
     """  # noqa: D301
     from forge.release.lifecycle.keys import rotate as replace_key
 
-    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
-    objects = _objects(project_dir, store_url)
+    objects = open_objects_of(project_dir, store_url)
+    keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, objects)
     now = dt.datetime.now(dt.UTC)
+    if revoke:
+        _confirm_revocation(place_of_store(project_dir, store_url), keyring, role, yes=yes)
     # click.Choice has checked that it is one of the roles.
     name = replace_key(objects, keyring, role, now=now, replace=replace, revoke=revoke, uri=uri)  # type: ignore[arg-type]
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +25,16 @@ from forge.cli.common import (
     print_table,
     store_option,
 )
+from forge.cli.confirm import confirm_new_channel
+from forge.cli.keyring import say_where_keys_are
 from forge.cli.signing import signing_environment
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
+from forge.release.keys.places import KeysPlace, find_folder
+from forge.release.repository.unverified_index import has_root
 from forge.runners.base import Runner, refuse
 from forge.runners.open_runner import RUNNERS, open_runner
 from forge.runners.schedule import Done, Scheduler
@@ -45,15 +50,17 @@ class _Call:
 
     project: Project
     store: Store
-    keys: Path
+    keys: KeysPlace
     plan: Plan
     chosen: Mapping[str, bool]
     environment: Mapping[str, str]
     runner_name: str
+    default_channel: object
 
 
 _Body = Callable[..., int | None]
 DEFAULT: Final = "release"
+_PUBLISHES: Final = "forge.release.steps.publish"
 
 
 class _PipelineGroup(click.Group):
@@ -180,7 +187,7 @@ def _resolve_call(
     project: Project, pipeline: Pipeline, own: Mapping[str, object], values: dict[str, Any]
 ) -> _Call:
     store = open_project_store(project, values.pop("store_url"))
-    keys = Path(values.pop("keys_dir") or project.work / "keys").absolute()
+    keys = _keys(project, values.pop("keys_dir"))
     overrides = values.pop("overrides")
     names = _words(values.pop("profile_names")) or profiles.names(project.profiles)
     resolved = [
@@ -193,12 +200,18 @@ def _resolve_call(
     given = {
         "profiles": chosen_profiles,
         "catalog": Catalog(store.objects),
-        "keys": keys,
+        "keys": keys.folder,
     }
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
     runner_name = values.pop("runner_name")
-    return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name)
+    default = next((one.default for one in pipeline.options if one.name == "channel"), None)
+    return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name, default)
+
+
+def _keys(project: Project, named: Path | None) -> KeysPlace:
+    place = KeysPlace(named, in_checkout=False) if named else find_folder(project.root, os.environ)
+    return replace(place, folder=place.folder.absolute())
 
 
 def _words(values: Sequence[str]) -> list[str]:
@@ -216,7 +229,7 @@ def _scheduler(call: _Call, *, jobs: int, verbose: bool) -> Scheduler:
         runner=_runner(call),
         view=choose(sys.stderr, os.environ, verbose=verbose),
         work=call.project.work,
-        keys=call.keys,
+        keys=call.keys.folder,
         owner=owner(),
         jobs=jobs,
     )
@@ -256,9 +269,15 @@ def _plan(call: _Call, *, as_json: bool) -> None:
         print_table(header, table)
 
 
-def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
+def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> None:
     _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
-    environment = signing_environment(call.environment, call.keys, lambda: _rows(call))
+    _confirm_channels(call, yes=yes)
+    if call.keys.in_checkout:
+        say_where_keys_are(call.keys.folder)
+    published = functools.partial(has_root, call.store.objects)
+    environment = signing_environment(
+        call.environment, call.keys.folder, lambda: _rows(call), published
+    )
     scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)
@@ -272,6 +291,19 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     skipped = sum(one.status is Status.SKIPPED for one in done)
     text = f"{len(done)} steps: {hits} cached, {len(ran)} ran"
     click.echo(text + (f", {skipped} skipped" if skipped else ""))
+
+
+def _confirm_channels(call: _Call, *, yes: bool) -> None:
+    """Ask before a long run ends by creating a channel; the pipeline's default name is no typo."""
+    catalog = Catalog(call.store.objects)
+    for step in call.plan.steps:
+        if call.chosen[step.id] and step.effect and _PUBLISHES in step.argv:
+            name, channel, version = (
+                str(step.settings[key]) for key in ("name", "channel", "version")
+            )
+            if channel != call.default_channel:
+                known = list(catalog.channels(name))
+                confirm_new_channel(channel, name, known, version, yes=yes)
 
 
 def _done_row(done: Done) -> tuple[str, ...]:
@@ -372,6 +404,8 @@ run = _PipelineGroup(
     [
         click.Option(["--jobs"], type=int, default=os.cpu_count() or 2, show_default=True,
                      callback=_refuse_jobs, help="Number of steps to run in parallel."),
+        click.Option(["--yes", "-y"], is_flag=True,
+                     help="Create a channel without asking; required where there is no terminal."),
         click.Option(["--verbose", "-v"], is_flag=True, help="Print the output of the commands."),
     ],
     """Run the steps of a pipeline whose results are not in the store. Safe to repeat.

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from forge.errors import UsageError
 from forge.plan import PlannedStep, Status
 
+if TYPE_CHECKING:
+    from forge.release.keys.keyring import Keyring
+
 __all__ = ["signing_environment"]
 
 _VARIABLE: Final = "FORGE_PASSPHRASE"
 _FILE: Final = "FORGE_PASSPHRASE_FILE"
+_OWN_FILES: Final = "FORGE_KEY_PASSPHRASE_FILES"
 
 
 def signing_environment(
     environment: Mapping[str, str],
     keys: Path,
     rows: Callable[[], Sequence[PlannedStep]],
+    published: Callable[[], bool],
+    *,
     prompt: Callable[[], str] | None = None,
 ) -> dict[str, str]:
     """Return the environment for the steps of a run, with a passphrase if a step will sign.
@@ -30,31 +37,34 @@ def signing_environment(
         environment: of this process.
         keys: folder of the signing keys.
         rows: returns the resolved plan; called only if keys or passphrase are missing.
+        published: returns whether the store is signed; called only if the keys are missing.
         prompt: reads the passphrase. Default: prompt on the terminal, if there is one.
 
     Raises:
-        UsageError: a step will sign, and the keys or their passphrase are missing.
+        UsageError: a step will sign, and the keys or their passphrase are missing; other users can
+            open their files.
         ConfigurationError: keys.json is not valid.
     """
     from forge.release.keys.keyring import Keyring
+    from forge.release.keys.passphrases import OwnPassphrases
+    from forge.release.keys.places import missing_keys
 
     given = dict(environment)
-    if given.get(_FILE):
-        given[_FILE] = str(
-            Path(given[_FILE]).expanduser().absolute()
-        )  # steps run in another folder
+    if given.get(_FILE):  # steps run in another folder
+        given[_FILE] = str(Path(given[_FILE]).expanduser().absolute())
+    own = OwnPassphrases.read(environment)
+    if own.files:
+        given[_OWN_FILES] = own.variable()
     has_keys, has_passphrase = (keys / "keys.json").is_file(), bool(_known(given))
+    if has_keys:
+        _check_private(Keyring(keys, str), [given.get(_FILE, ""), *map(str, own.files.values())])
     if has_keys and (has_passphrase or not Keyring(keys, str).asks_for_passphrase()):
         return given
     signing = [row for row in rows() if _signs(row)]
     if not signing:
         return given
     if not has_keys:
-        raise UsageError(
-            f"No signing keys in {keys}",
-            why=f"step {signing[0].step.id} requires them",
-            hint=f"forge keys init --keys {keys}",
-        )
+        raise missing_keys(keys, published=published())
     read_passphrase = prompt or (_prompt if sys.stdin.isatty() else None)
     if read_passphrase is not None:
         return given | {_VARIABLE: read_passphrase()}
@@ -67,6 +77,15 @@ def signing_environment(
             hint=f"set {_FILE} or {_VARIABLE}, or run the command in a terminal",
         )
     return given
+
+
+def _check_private(keyring: Keyring, passphrases: Sequence[str]) -> None:
+    """Refuse files that other users can open now, and not when the first step signs."""
+    from forge.release.keys.model import check_private
+
+    for path in [*keyring.publishing_files(), *map(Path, filter(None, passphrases))]:
+        with contextlib.suppress(FileNotFoundError):  # reading it reports that
+            check_private(path, path.stat())
 
 
 def _known(environment: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, r
 from forge.errors import ConfigurationError, UsageError
 from forge.profiles import PowerSection, Profile
 
-__all__ = ["detect", "power", "provision", "status"]
+__all__ = ["check_root", "detect", "power", "provision", "status"]
 
 _MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
 
@@ -80,7 +80,7 @@ def provision(  # noqa: PLR0913 - the options of one command
     if len(mirrors) > MAX_MIRRORS:
         raise UsageError(f"{len(mirrors)} mirrors are too many", hint=f"{MAX_MIRRORS} at most")
     open_objects(store_url, environment=os.environ, mirrors=mirrors)
-    _check_root(root_bytes)
+    check_root(root_bytes)
     settings = DeviceSettings(
         schema_version=2,
         store_url=_place(store_url),
@@ -171,7 +171,8 @@ def _active_power(home: StateDirectory) -> PowerSection | None:
     return manifest.operating.power if manifest and manifest.operating else None
 
 
-def _check_root(data: bytes) -> None:
+def check_root(data: bytes) -> bytes:
+    """Return root metadata. Raises ConfigurationError if it is something else."""
     try:
         document: Mapping[str, Mapping[str, str]] = json.loads(data[: _MAX_ROOT_BYTES + 1])
         kind = document["signed"]["_type"]
@@ -181,3 +182,4 @@ def _check_root(data: bytes) -> None:
         message = "The trusted root is not TUF root metadata"
         hint = "give the root.json that 'forge keys init' wrote, over a channel you trust"
         raise ConfigurationError(message, hint=hint)
+    return data

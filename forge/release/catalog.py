@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 
 from forge.accuracy.receipt import Receipt
 from forge.bundle import (
@@ -29,7 +29,22 @@ from forge.smoke.result import Baseline, Result
 from forge.store.backends.protocol import Objects
 from forge.trust import layout
 
-__all__ = ["Catalog", "HasObjects", "live_actions", "live_trees", "only_name"]
+__all__ = [
+    "YANKED",
+    "Catalog",
+    "HasObjects",
+    "is_yanked",
+    "live_actions",
+    "live_trees",
+    "only_name",
+]
+
+YANKED: Final = "yanked"  # custom field of a manifest's target: when it was yanked
+
+
+def is_yanked(entry: PublishedEntry) -> bool:
+    """Return whether a version was yanked: no channel may point to it again."""
+    return YANKED in entry.custom
 
 
 class HasObjects(Protocol):
@@ -65,6 +80,10 @@ class Catalog:
         """Return the versions of a bundle, newest first."""
         found = {path.split("/")[2] for path in self.index.bundles if path.split("/")[1] == name}
         return sorted(found, key=version_order, reverse=True)
+
+    def yanked(self, name: str, version: str) -> bool:
+        """Return whether a version was yanked."""
+        return any(is_yanked(one) for one in self.index.published(name, version).values())
 
     def profiles(self, name: str, version: str) -> list[str]:
         """Return the profiles of one version, sorted."""
@@ -161,7 +180,7 @@ def live_trees(store: HasObjects, keep: int) -> Iterator[str]:
     Args:
         store: the store.
         keep: number of the newest versions of each bundle to keep, in addition to those that a
-            channel points to.
+            channel points to; versions that were yanked do not count.
 
     Raises:
         TrustError: the metadata is not valid, or its timestamp is missing, so that no tree would be
@@ -186,7 +205,8 @@ def _live(store: HasObjects, keep: int) -> Iterator[Manifest]:
     check_timestamp(store.objects)
     catalog = Catalog(store.objects)
     for name in catalog.names():
-        kept = {*catalog.versions(name)[:keep], *catalog.channels(name).values()}
+        offered = [one for one in catalog.versions(name) if not catalog.yanked(name, one)]
+        kept = {*offered[:keep], *catalog.channels(name).values()}
         for version in sorted(kept):
             for profile in catalog.profiles(name, version):
                 yield catalog.manifest(name, version, profile)

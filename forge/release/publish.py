@@ -24,7 +24,7 @@ from forge.bundle import (
 from forge.canonical import Json
 from forge.errors import ConflictError, NotInStoreError, UsageError
 from forge.release.attest.verify import check_proofs
-from forge.release.catalog import read_manifest
+from forge.release.catalog import YANKED, is_yanked, read_manifest
 from forge.release.repository.unverified_index import PublishedEntry
 from forge.store.backends.protocol import Objects
 from forge.store.locks import leases
@@ -45,6 +45,7 @@ __all__ = [
     "VersionTakenError",
     "promote",
     "publish",
+    "publishing",
 ]
 
 _log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def publish(
         NotInStoreError: a tree of a manifest is not in the store.
         ConflictError: other publishers wrote first at every attempt, or garbage is being collected.
         TrustError: the metadata is not valid, or devices would refuse the proofs.
-        UsageError: a key is missing.
+        UsageError: a key is missing, or the version was yanked.
         StoreError: the store cannot be reached.
     """
     from forge.release.repository import update
@@ -174,7 +175,7 @@ def publish(
         points_to.append(_points_to(edit, first.name, channel) or first.version)
 
     points_to: list[str] = []
-    with _publishing(store, first.name):
+    with publishing(store, first.name):
         for one in planned:
             _check_tree(store, one.manifest)
         written = update.update(store.objects, keyring, change, now=now)
@@ -208,8 +209,8 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
         The version that the channel pointed to before; None if it did not exist.
 
     Raises:
-        UsageError: the version is not published, or it is lower than the channel's and `force` is
-            not set.
+        UsageError: the version is not published or was yanked, or it is lower than the channel's
+            and `force` is not set.
         NotInStoreError: its trees were deleted as garbage.
         TrustError: devices would refuse it.
         ConflictError, StoreError: as for `publish`.
@@ -237,7 +238,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
             _check_tree(store, manifest)
             check(store, manifest, edit.proof_keys())
 
-    with _publishing(store, name):
+    with publishing(store, name):
         update.update(store.objects, keyring, change, now=now)
     return before[-1]
 
@@ -256,6 +257,13 @@ def _add(objects: Objects, edit: Edit, planned: PlannedManifest) -> Outcome:
 
 
 def _point(objects: Objects, edit: Edit, name: str, channel: str, version: str) -> None:
+    for path, target in edit.targets["bundles"].items():
+        if path.split("/")[1:3] == [name, version] and is_yanked(_entry(target)):
+            raise UsageError(
+                f"{name} {version} was yanked on {target.custom[YANKED]}",
+                why="no channel may point to it again",
+                hint="release it as a new version",
+            )
     profiles = {
         manifest.profile: ChannelProfile(platform=manifest.fit.platform, match=manifest.fit.match)
         for manifest in _manifests(objects, edit, name, version)
@@ -341,7 +349,7 @@ def _entry(target: TargetFile) -> PublishedEntry:
 
 
 @contextlib.contextmanager
-def _publishing(store: ReleaseStore, name: str) -> Iterator[None]:
+def publishing(store: ReleaseStore, name: str) -> Iterator[None]:
     """Return a context in which garbage is not collected; wait briefly for another publisher.
 
     The lease only avoids useless attempts; the conditional write of the timestamp is what prevents

@@ -176,6 +176,15 @@ class TrustedStore:
             )
         return found
 
+    def channels(self) -> dict[str, list[str]]:
+        """Return the names of all channels by bundle, after `channel` was called; sorted."""
+        found: dict[str, list[str]] = {}
+        role = self._updater._trusted_set[layout.CHANNELS] if self._updater else None  # noqa: SLF001
+        for path in sorted(getattr(role, "targets", ())):
+            _, name, file = path.split("/")
+            found.setdefault(name, []).append(file.removesuffix(".json"))
+        return found
+
     def manifest(self, name: str, version: str, profile: str) -> Manifest:
         """Return the manifest of one profile. Raises NotInStoreError, TrustError, StoreError."""
         path = manifest_path(

@@ -130,7 +130,7 @@ def test_device_image_starts_as_nobody_special_and_its_health_command_agrees(
     pushed: Pushed, platform: Platform, tmp_path: Path
 ) -> None:
     root = tmp_path / "root.json"
-    shutil.copyfile(pushed.world.project / ".forge" / "keys" / "root.json", root)
+    shutil.copyfile(pushed.world.keys / "root.json", root)
     root.chmod(0o644)
     with containers.container(pushed.document("device").reference, platform) as name:
         config = json.loads(containers.run("buildah", "inspect", name))["OCIv1"]

@@ -55,7 +55,7 @@ from forge.serving.repository.spec import CompileOnDevice, write_spec
 from forge.steps import Link
 from forge.store import Tree, TreeEntry, open_store
 from forge.store.formats.names import tree_name
-from tests.support import caches
+from tests.support import caches, cheap_keys
 from tests.support.fake_triton import fake_lock
 from tests.support.spec import a_spec
 
@@ -64,6 +64,7 @@ LOCK = PROJECT / "dockerfiles" / "triton-openvino" / "requirements.lock"
 TritonKind = Literal["fake", "real"]
 _kind: list[TritonKind] = ["real" if os.environ.get("FORGE_TEST_TRITON") == "real" else "fake"]
 NOT_SAID = {"ballast", "ballast_from", "compiled", "activation", "image", "floor"}
+cheap_keys.use()  # also in programs that a test starts
 PASSPHRASE = "correct horse battery staple"
 FRANCE = GoldenSection(prompt="What is the capital of France?", expect=("Paris",), max_tokens=32)
 PROBE = AccuracyProbe(tokens=(5, 6, 7, 8), logprobs=(-1.0, -2.0, -3.0))

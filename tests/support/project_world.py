@@ -19,11 +19,24 @@ class World:
 
     project: Path
 
+    @property
+    def keys(self) -> Path:
+        """Its keys: where they are by default, in a configuration folder of its own."""
+        return self._config / "forge/keys" / self.project.name
+
+    @property
+    def _config(self) -> Path:
+        return self.project.parent / f"{self.project.name}-config"
+
     def forge(
         self, *arguments: str, fails: int = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run one command; it must end with exit code `fails`."""
-        environment = os.environ | {"FORGE_PASSPHRASE": "words of the test"} | (env or {})
+        environment = os.environ | {
+            "FORGE_PASSPHRASE": "words of the test",
+            "XDG_CONFIG_HOME": str(self._config),
+            **(env or {}),
+        }
         done = subprocess.run(
             [sys.executable, "-m", "forge", *arguments],
             cwd=self.project,

@@ -29,7 +29,9 @@ from forge.store.backends.directory import DirectoryObjects
 from forge.store.backends.memory import MemoryObjects
 from forge.store.backends.protocol import Entry, Objects, Stored
 from forge.trust.client import TrustedStore
+from tests.support import cheap_keys
 
+cheap_keys.use()  # also in programs that a test starts
 PASSPHRASE = "correct horse battery staple"
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 

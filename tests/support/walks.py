@@ -111,7 +111,8 @@ def goes_back(_setup: Setup, one: Device) -> None:
 def provision(one: Device) -> list[str]:
     folder = one.state.parent
     root = folder / "root.json"
-    argv = ("provision", "--store", str(folder / "store"), "--root", str(root), "--name", "llm")
+    argv = ("provision", "--store", str(folder / "store"), "--root", str(root), "--name", "llm",
+            "--offline")  # fmt: skip
     return forge_device(*argv, state=one.state)
 
 

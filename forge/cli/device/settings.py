@@ -60,6 +60,11 @@ class Rate(click.ParamType[int]):
 )
 @click.option("--name", required=True, help="Bundle name.")
 @click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Do not try the store, the root, the name and the channel first.",
+)
 @profile_option
 @state_option
 @json_option
@@ -71,11 +76,14 @@ def provision(
     root: Path,
     name: str,
     channel: str,
+    offline: bool,
     profile: str | None,
     state: Path,
     as_json: bool,
 ) -> None:
     """Configure where updates come from and which root to trust. Safe to repeat.
+
+    Reads the channel from the store first, as the device will, and writes nothing if that fails.
 
     \b
     forge device provision --store s3://bundles/prod --root root.json --name smollm2
@@ -83,13 +91,18 @@ def provision(
       --mirror https://plant.example.com/prod --limit-rate 2M --root root.json --name smollm2
     """  # noqa: D301
     from forge.device import commands
+    from forge.device.source_check import check_source
 
+    trusted = commands.check_root(root.read_bytes())
+    version = "" if offline else check_source(store_url, trusted, name, channel, mirrors=mirrors)
     made = commands.provision(
-        state, store_url, root.read_bytes(), name, channel, profile,
+        state, store_url, trusted, name, channel, profile,
         mirrors=mirrors, limit_rate=limit_rate,
     )  # fmt: skip
     if as_json:
         print_json({"state": str(state), **made.model_dump(mode="json")})
         return
     click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
+    if version:
+        click.echo(f"That channel points to {version}.")
     click.echo(f"Next: forge device run --state {state}")

@@ -1,26 +1,25 @@
-"""Create, encrypt and open private key files; check their folder; find the passphrase."""
+"""Create, encrypt and open private key files."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from forge.errors import ForgeError, UsageError
+from forge.errors import UsageError
 from forge.files import write_durably
 from forge.release.keys.model import KeyEntry, Role, read_capped
-from forge.store.backends.open import local_folder
+from forge.release.keys.pkcs8 import encrypt, is_encrypted, is_private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["check_folder", "decrypt", "generate", "passphrase_source"]
+__all__ = ["WrongPassphraseError", "decrypt", "generate"]
 
-_GIT_TIMEOUT_S: Final = 10
+
+class WrongPassphraseError(UsageError):
+    """An encrypted key file that the passphrase does not open."""
 
 
 def generate(folder: Path, name: str, role: Role, passphrase: bytes) -> KeyEntry:
@@ -59,111 +58,21 @@ def decrypt(path: Path, passphrase: bytes) -> PrivateKeyTypes:
     """Return the private key in a PEM file.
 
     Raises:
-        UsageError: the file cannot be read, is not a private key, or has another passphrase.
+        WrongPassphraseError: it has another passphrase.
+        UsageError: the file cannot be read, is not a private key, or other users may open it.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    data = read_capped(path, private=True)
+    encrypted = is_private(data) and is_encrypted(data)
     try:
-        return load_pem_private_key(read_capped(path), passphrase)
+        return load_pem_private_key(data, passphrase)
     except (ValueError, TypeError) as error:
-        raise UsageError(
+        raise (WrongPassphraseError if encrypted else UsageError)(
             f"Cannot open the key {path}",
             why=str(error),
             hint="check the passphrase (prompt, FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE)",
         ) from None
-
-
-def passphrase_source(
-    environment: Mapping[str, str],
-    file: Path | None = None,
-    prompt: Callable[[], str] | None = None,
-) -> Callable[[], str]:
-    """Return a function that reads the passphrase from `file`, the environment or `prompt`.
-
-    The passphrase is never taken from the command line, which other users can read.
-
-    Args:
-        environment: searched for FORGE_PASSPHRASE_FILE and FORGE_PASSPHRASE.
-        file: a file whose first line is the passphrase; takes precedence over `environment`.
-        prompt: asks the user; None where there is no terminal.
-
-    Returns:
-        A function that returns the passphrase. It raises UsageError if there is none or its file
-        cannot be read.
-    """
-
-    def ask() -> str:
-        path = file or environment.get("FORGE_PASSPHRASE_FILE")
-        if path:
-            text = read_capped(Path(path)).decode(errors="replace").split("\n", 1)[0].rstrip("\r")
-        else:
-            text = environment.get("FORGE_PASSPHRASE", "") or (prompt() if prompt else "")
-        if not text:
-            raise UsageError(
-                "No passphrase for the keys",
-                hint="set FORGE_PASSPHRASE_FILE or FORGE_PASSPHRASE, or run in a terminal",
-            )
-        return text
-
-    return ask
-
-
-def check_folder(folder: Path, store_url: str | None = None) -> None:
-    """Refuse a keys folder that would be published: inside the store, or tracked by git.
-
-    Args:
-        folder: the keys folder; it need not exist.
-        store_url: URL of the store; None if it is not known.
-
-    Raises:
-        UsageError: the folder is inside the store, git would track it, or git cannot tell.
-        ForgeError: git does not answer.
-    """
-    resolved = folder.resolve()
-    store = local_folder(store_url) if store_url else None
-    if store is not None and _inside(resolved, store.resolve()):
-        raise UsageError(
-            f"Keys must not be inside the store: {folder}",
-            why="everything in a store is readable by every device",
-            hint="choose a folder outside it, for example ~/.config/forge/keys",
-        )
-    parent = resolved
-    while not parent.is_dir():
-        parent = parent.parent
-    if _git_would_track(parent, resolved / "online.pem"):
-        raise UsageError(
-            f"Keys must not be tracked by git: {folder}",
-            why="it is in a git checkout and no ignore rule covers it",
-            hint="add it to .gitignore, or choose a folder outside the checkout",
-        )
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
-
-
-def _git_would_track(folder: Path, path: Path) -> bool:
-    # Without this git exits with 128 in a checkout of another owner, as outside any checkout.
-    command = ["git", "-c", "safe.directory=*", "-C", str(folder)]
-    command += ["check-ignore", "--quiet", "--", str(path)]
-    environment = {**os.environ, "LC_ALL": "C"}
-    try:
-        result = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environment,
-            timeout=_GIT_TIMEOUT_S,
-        )  # fmt: skip
-    except FileNotFoundError:
-        return False  # git is not installed: nothing here is tracked
-    except subprocess.TimeoutExpired:
-        raise ForgeError(f"git did not answer in {_GIT_TIMEOUT_S} s", why=str(folder)) from None
-    # git-check-ignore(1): 0 is ignored, 1 is not ignored, 128 is an error.
-    if result.returncode not in {0, 1} and "not a git repository" not in result.stderr:
-        raise UsageError(
-            f"Cannot determine whether git would track {folder}",
-            why=result.stderr.strip()[-300:] or f"git exited with {result.returncode}",
-            hint="repair that checkout, or choose a folder outside it",
-        )
-    return result.returncode == 1
 
 
 def write_public(folder: Path, name: str, pem: str) -> None:
@@ -172,12 +81,4 @@ def write_public(folder: Path, name: str, pem: str) -> None:
 
 
 def _write(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, passphrase: bytes) -> None:
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        PrivateFormat,
-    )
-
-    encryption = BestAvailableEncryption(passphrase)
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-    write_durably(path, data, mode=0o600)
+    write_durably(path, encrypt(key, passphrase), mode=0o600)

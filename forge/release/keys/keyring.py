@@ -25,15 +25,19 @@ from pydantic import ValidationError
 from forge import canonical
 from forge.errors import ConfigurationError, ForgeError, TrustError, UsageError
 from forge.files import write_durably
+from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
+from forge.release.keys.passphrases import OWN_FILES, OwnPassphrases
+from forge.release.keys.places import missing_keys
 from forge.trust import layout
 from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from securesystemslib.signer import Signer
-from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
 
 __all__ = ["Keyring", "read_keys"]
 
+_NO_OWN: Final = OwnPassphrases()
 _PUBLISHING: Final[frozenset[Role]] = frozenset({"bundles", "channels", "online", "model"})
 
 
@@ -43,16 +47,21 @@ class Keyring:
     Args:
         folder: created by `forge keys init`.
         passphrase: returns the passphrase; called at most once.
+        own: passphrases of single keys.
 
     Raises:
         UsageError: the folder has no keys.json.
         ConfigurationError: keys.json is not valid.
     """
 
-    def __init__(self, folder: Path, passphrase: Callable[[], str]) -> None:
+    def __init__(
+        self, folder: Path, passphrase: Callable[[], str], own: OwnPassphrases = _NO_OWN
+    ) -> None:
         self.folder = folder
+        self.own = own
         self._ask = passphrase
         self._passphrase: bytes | None = None
+        self._signers: dict[str, Signer] = {}
         self.file = read_keys(folder)
 
     def passphrase(self) -> bytes:
@@ -61,35 +70,63 @@ class Keyring:
             self._passphrase = self._ask().encode()
         return self._passphrase
 
+    def passphrase_of(self, name: str) -> bytes:
+        """Return the passphrase of one key as UTF-8: its own, else the common one."""
+        own = self.own.of(name)
+        return self.passphrase() if own is None else own.encode()
+
     def entries(self, role: Role) -> list[KeyEntry]:
         """Return the keys of a role, newest last."""
         return [entry for entry in self.file.keys if entry.role == role]
 
     def signer(self, entry: KeyEntry) -> Signer:
-        """Return a signer for one key.
+        """Return a signer for one key; its file is decrypted once, which takes a moment.
 
         Raises:
             UsageError: the private key is missing or cannot be reached, or the passphrase is wrong.
             ConfigurationError: the packages for a KMS key are not installed.
         """
+        if entry.keyid not in self._signers:
+            self._signers[entry.keyid] = self._open(entry)
+        return self._signers[entry.keyid]
+
+    def _open(self, entry: KeyEntry) -> Signer:
         from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
-        from forge.release.keys.key_files import decrypt
         from forge.release.keys.kms import RemoteSigner, check_scheme
 
         public = entry.public_key()
         try:
             if entry.uri.startswith("file:") and isinstance(public, SSlibKey):
-                return CryptoSigner(decrypt(self.path(entry.uri), self.passphrase()), public)
+                return CryptoSigner(self.private_key(entry), public)
             check_scheme(entry.uri)
             remote = Signer.from_priv_key_uri(
-                entry.uri, public, lambda _: self.passphrase().decode()
+                entry.uri, public, lambda _: self.passphrase_of(entry.name).decode()
             )
             return RemoteSigner(remote, entry.name, entry.uri)
         except ForgeError:
             raise
         except Exception as error:  # securesystemslib passes on the exceptions of each KMS
             raise UsageError(f"Cannot sign with key {entry.name}", why=str(error)) from error
+
+    def private_key(self, entry: KeyEntry) -> PrivateKeyTypes:
+        """Return the private key of an entry whose URI names a file.
+
+        Raises:
+            UsageError: the file is missing, can be opened by other users, or its passphrase is
+                wrong.
+        """
+        from forge.release.keys.key_files import WrongPassphraseError, decrypt
+
+        path = self.path(entry.uri)
+        try:
+            return decrypt(path, self.passphrase_of(entry.name))
+        except WrongPassphraseError as error:
+            asked = self.own.ask(entry.name)
+            if asked is None:
+                error.hint += f"; a key with a passphrase of its own: {OWN_FILES}={entry.name}=FILE"
+                raise
+            return decrypt(path, asked.encode())
 
     def signers(self, role: Role, keyids: list[str], threshold: int) -> list[Signer]:
         """Return `threshold` signers for a role.
@@ -111,6 +148,8 @@ class Keyring:
                 why=f"it needs {threshold} private keys and has {len(here)}; missing: {missing}",
                 hint="copy the offline keys into the folder, or use the newest copy of the folder",
             )
+        # The holders of keys with passphrases of their own need not all be present.
+        here.sort(key=lambda entry: entry.name not in self.own.files)
         return [self.signer(entry) for entry in here[:threshold]]
 
     def has(self, entry: KeyEntry) -> bool:
@@ -123,6 +162,14 @@ class Keyring:
         return any(
             entry.uri.startswith(("file:", "hsm:")) and self.has(entry) for entry in publishing
         )
+
+    def publishing_files(self) -> list[Path]:
+        """Return the paths of the key files that publish, of those that are available."""
+        return [
+            self.path(entry.uri)
+            for entry in self.file.keys
+            if entry.role in _PUBLISHING and entry.uri.startswith("file:") and self.has(entry)
+        ]
 
     def path(self, uri: str) -> Path:
         """Return the path of a `file:` URI; a relative one is in this folder."""
@@ -190,10 +237,7 @@ def read_keys(folder: Path) -> KeysFile:
     """
     path = folder / "keys.json"
     if not path.is_file():
-        hint = f"forge keys init --keys {folder}"
-        raise UsageError(
-            f"There are no keys in {folder}", why=f"{path.name} does not exist", hint=hint
-        )
+        raise missing_keys(folder, published=False)
     try:
         return KeysFile.model_validate_json(read_capped(path))
     except ValidationError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -15,7 +18,7 @@ from forge.errors import UsageError
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
-__all__ = ["Expiry", "KeyEntry", "KeysFile", "Role", "read_capped"]
+__all__ = ["Expiry", "KeyEntry", "KeysFile", "Role", "check_private", "read_capped"]
 
 Role = Literal["root", "targets", "bundles", "channels", "online", "model"]
 _MAX_FILE_BYTES: Final = 1024 * 1024
@@ -72,17 +75,41 @@ class KeysFile(_Document):
         return canonical.dumps(self.model_dump(mode="json"))
 
 
-def read_capped(path: Path) -> bytes:
+def read_capped(path: Path, *, private: bool = False) -> bytes:
     """Return the bytes of a small file.
 
+    Args:
+        path: the file.
+        private: refuse a file that other users may open, as `check_private`.
+
     Raises:
-        UsageError: the file cannot be read, or has more than 1 MiB.
+        UsageError: the file cannot be read, has more than 1 MiB, or others may open it.
     """
     try:
         with path.open("rb") as file:
+            if private:
+                check_private(path, os.fstat(file.fileno()))
             data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"Cannot read {path}", why=str(error)) from None
     if len(data) > _MAX_FILE_BYTES:
         raise UsageError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
     return data
+
+
+def check_private(path: Path, found: os.stat_result) -> None:
+    """Refuse a secret file that other users may open; ssh refuses such keys, too.
+
+    A group may be allowed in the file of another owner: systemd gives a service its credentials so.
+
+    Raises:
+        UsageError: the mode of the file is too open.
+    """
+    mine = found.st_uid == os.geteuid()
+    if found.st_mode & (0o077 if mine else 0o007):
+        raise UsageError(
+            f"Other users can open {path}",
+            why=f"its mode is {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"chmod 600 {shlex.quote(str(path))}  # on a disk without modes (FAT): mount it "
+            "with umask=077",
+        )

@@ -6,6 +6,7 @@ Everything signed here is written to the keys folder; `repository.update` publis
 from __future__ import annotations
 
 import copy
+import functools
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -145,7 +146,9 @@ def replace_key(
     delegated = role in ("bundles", "channels", "model")
     old = [] if role == "model" else _replaced(keyring, state, role, replace)
     _check_can_sign(keyring, state, "targets" if delegated else "root")
-    entry = make_key(keyring.folder, _free_name(keyring, role), role, keyring.passphrase, uri)
+    name = _free_name(keyring, role)
+    secret = functools.partial(keyring.passphrase_of, name)
+    entry = make_key(keyring.folder, name, role, secret, uri)
     keyring.save(keyring.file.model_copy(update={"keys": (*keyring.file.keys, entry)}))
     if role == "model":
         _replace_model_key(keyring, state, entry, now, revoke=revoke)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,7 @@ from forge.errors import UsageError
 from forge.files import fsync_directory, write_durably
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.model import Expiry, KeysFile, Role
+from forge.release.keys.passphrases import OwnPassphrases, check_strength
 from forge.store.disk_errors import disk_errors
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["init", "refresh", "rotate"]
 _MAX_ROOT_KEYS: Final = 16
 _ROLES: Final[tuple[Role, ...]] = ("targets", "bundles", "channels", "online", "model")
 _NO_URIS: Final[Mapping[str, str]] = {}
+_NO_OWN: Final = OwnPassphrases()
 
 
 def init(  # noqa: PLR0913 - each is a choice of the publisher
@@ -39,6 +41,9 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
     expiry: Expiry | None = None,
     store_url: str | None = None,
     uris: Mapping[str, str] = _NO_URIS,
+    own: OwnPassphrases = _NO_OWN,
+    names: Sequence[str] = (),
+    disposable: bool = False,
 ) -> KeysFile:
     """Create every key and version 1 of root and targets.
 
@@ -46,7 +51,7 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
     changed.
 
     Args:
-        folder: the keys folder to create; outside the store and not tracked by git.
+        folder: the keys folder to create; outside the store and any checkout.
         passphrase: encrypts every private key.
         now: time of the signatures.
         root_keys: number of root keys.
@@ -54,19 +59,24 @@ def init(  # noqa: PLR0913 - each is a choice of the publisher
         expiry: validity of each role's signatures.
         store_url: URL of the store that will be published to, if it is known.
         uris: URI by key name, of keys that a KMS or HSM already holds.
+        own: passphrases of single keys.
+        names: names that a passphrase must not consist of, such as the project's.
+        disposable: the keys may be lost: allow a checkout's ignored folder.
 
     Returns:
         The contents of `keys.json`.
 
     Raises:
-        UsageError: the folder is not empty, inside the store or tracked by git; the threshold or
-            the passphrase is not valid; a key of `uris` cannot be used or has an unknown name.
+        UsageError: the folder is not empty, inside the store or a checkout; the threshold is not
+            valid; a passphrase is empty or too weak; a key of `uris` cannot be used or has an
+            unknown name.
         StoreError: the disk is full or read-only, or permission is denied.
     """
     with disk_errors(f"The keys folder {folder} cannot be created", folder):
         return _init(
             folder, passphrase=passphrase, now=now, root_keys=root_keys, threshold=threshold,
-            expiry=expiry or Expiry(), store_url=store_url, uris=uris,
+            expiry=expiry or Expiry(), store_url=store_url, uris=uris, own=own, names=names,
+            disposable=disposable,
         )  # fmt: skip
 
 
@@ -80,33 +90,35 @@ def _init(  # noqa: PLR0913 - as init
     expiry: Expiry,
     store_url: str | None,
     uris: Mapping[str, str],
+    own: OwnPassphrases,
+    names: Sequence[str],
+    disposable: bool,
 ) -> KeysFile:
     from forge.release.keys.create import make_key
-    from forge.release.keys.key_files import check_folder
+    from forge.release.keys.folder_files import check_new
+    from forge.release.keys.places import check_folder
     from forge.release.lifecycle import ceremony
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} is not empty",
-            why="keys are never overwritten",
-            hint=f"run 'forge keys status --keys {folder}' to see it, or choose another folder",
-        )
+    check_new(folder)
     if not 1 <= threshold <= root_keys <= _MAX_ROOT_KEYS:
         raise UsageError(f"{threshold} of {root_keys} root keys is not a threshold")
     if not passphrase:
         raise UsageError("The passphrase of the keys is empty")
-    check_folder(folder, store_url)
-    names: list[tuple[str, Role]] = [(f"root-{n}", "root") for n in range(1, root_keys + 1)]
-    names += [(role, role) for role in _ROLES]
-    if strange := sorted(set(uris) - {name for name, _ in names}):
-        known = ", ".join(name for name, _ in names)
+    check_folder(folder, store_url, disposable=disposable)
+    wanted: list[tuple[str, Role]] = [(f"root-{n}", "root") for n in range(1, root_keys + 1)]
+    wanted += [(role, role) for role in _ROLES]
+    if strange := sorted(({*uris} | {*own.files}) - {name for name, _ in wanted}):
+        known = ", ".join(name for name, _ in wanted)
         raise UsageError(f"There is no key {strange[0]!r}", hint=f"use one of: {known}")
+    secrets = {name: own.of(name) or passphrase for name, _ in wanted}
+    for name in {*secrets} - {*uris}:  # a PIN of an HSM has the token's own limits
+        check_strength(secrets[name], names)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    secret = passphrase.encode()
     building = Path(tempfile.mkdtemp(prefix=".forge-keys-", dir=folder.parent))
     try:
         entries = tuple(
-            make_key(building, name, role, lambda: secret, uris.get(name)) for name, role in names
+            make_key(building, name, role, secrets[name].encode, uris.get(name))
+            for name, role in wanted
         )
         file = KeysFile(
             created=f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -114,7 +126,7 @@ def _init(  # noqa: PLR0913 - as init
             keys=entries,
         )
         write_durably(building / "keys.json", file.encode())
-        keyring = Keyring(building, lambda: passphrase)
+        keyring = Keyring(building, lambda: passphrase, own)
         root = ceremony.first_root(keyring, threshold, now)
         ceremony.first_targets(keyring, root, now)
         building.rename(folder)

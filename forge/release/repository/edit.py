@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -48,6 +49,16 @@ class Edit:
         target.unrecognized_fields["custom"] = custom
         self.targets[role][path] = target
         self.files[layout.target_name(path, target.hashes["sha256"])] = data
+
+    def remove(self, role: Delegated, path: str) -> None:
+        """Remove the target `path`; its file stays in the store until garbage is collected."""
+        del self.targets[role][path]
+
+    def mark(self, role: Delegated, path: str, field_name: str, value: Json) -> None:
+        """Set a custom field of the target `path`, whose contents stay as they are."""
+        target = copy.deepcopy(self.targets[role][path])  # the present metadata has this object
+        target.unrecognized_fields["custom"] = {**(target.custom or {}), field_name: value}
+        self.targets[role][path] = target
 
 
 def new_proof_keys(objects: Objects, keyring: Keyring, state: RepositoryState) -> ProofKeys:

@@ -26,6 +26,7 @@ __all__ = [
     "UnverifiedIndex",
     "already_published",
     "check_timestamp",
+    "has_root",
     "later_roots",
     "read_index",
     "request_digest",
@@ -83,6 +84,11 @@ def check_timestamp(objects: Objects) -> None:
             hint="restore it from a copy of the store; if the very first publication was "
             "interrupted, run it again",
         )
+
+
+def has_root(objects: Objects) -> bool:
+    """Return whether a store is signed already: devices trust its first root. Raises StoreError."""
+    return objects.size(layout.metadata_name("root", 1)) is not None
 
 
 def later_roots(objects: Objects, version: int) -> Iterator[tuple[int, bytes]]:

@@ -11,8 +11,8 @@ from typing import Any
 from forge.release.attest.attest import prove
 from forge.release.attest.lineage import parse_chain
 from forge.release.attest.predicates import Predicate, write_predicate
-from forge.release.keys.key_files import passphrase_source
 from forge.release.keys.keyring import Keyring
+from forge.release.keys.passphrases import OwnPassphrases, passphrase_source
 from forge.release.steps.common import parser, read_object, run
 
 
@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prove(arguments: argparse.Namespace) -> dict[str, Any]:
     digests = read_object(arguments.digests)
-    keyring = Keyring(arguments.keys, passphrase_source(os.environ))
+    keyring = Keyring(
+        arguments.keys, passphrase_source(os.environ), OwnPassphrases.read(os.environ)
+    )
     found = prove(
         repository=arguments.repository,
         sbom=arguments.sbom,

@@ -40,8 +40,8 @@ def _publish(arguments: argparse.Namespace) -> dict[str, Any]:
 
     # Imported only if there is something to publish: loading these modules takes time.
     from forge.release.attest.lineage import parse_chain
-    from forge.release.keys.key_files import passphrase_source
     from forge.release.keys.keyring import Keyring
+    from forge.release.keys.passphrases import OwnPassphrases, passphrase_source
     from forge.release.manifest import build, parse_request
     from forge.release.publish import publish
     from forge.store import open_store
@@ -50,7 +50,9 @@ def _publish(arguments: argparse.Namespace) -> dict[str, Any]:
     links = parse_chain(arguments.chain.read_bytes())
     store = open_store(arguments.store)
     planned = build(store, parsed, digests, links, now)
-    keyring = Keyring(arguments.keys, passphrase_source(os.environ))
+    keyring = Keyring(
+        arguments.keys, passphrase_source(os.environ), OwnPassphrases.read(os.environ)
+    )
     done = publish(store, keyring, planned, parsed.channel, now=now)
     for part in done.parts:
         _say(done.name, done.version, part.profile, part.outcome, part.tree)

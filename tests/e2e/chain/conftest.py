@@ -11,5 +11,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = copy_project(tmp_path_factory.mktemp("chain"))
     made.forge("keys", "init")
     made.release("1.0.0")
-    made.forge("promote", "1.0.0", "stable")
+    made.forge("promote", "1.0.0", "stable", "--yes")
     return made

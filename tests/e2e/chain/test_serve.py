@@ -30,7 +30,7 @@ def state(world: World, tmp_path: Path) -> Path:
 
 
 def provision(world: World, state: Path, channel: str) -> None:
-    store, root = str(world.project / "artifacts"), str(world.project / ".forge/keys/root.json")
+    store, root = str(world.project / "artifacts"), str(world.keys / "root.json")
     world.forge(
         "device", "provision", "--state", str(state), "--store", store, "--root", root,
         "--name", "smollm2", "--channel", channel,
@@ -84,7 +84,7 @@ def test_device_pulls_the_bundle_and_answers_a_streamed_question(state: Path) ->
 
 
 def test_bundle_that_does_not_fit_is_refused_before_any_download(world: World, state: Path) -> None:
-    world.release("2.0.0", "--channel", "huge", "--set", "requires.memory_mib=99999999")
+    world.release("2.0.0", "--channel", "huge", "--yes", "--set", "requires.memory_mib=99999999")
     provision(world, state, "huge")
     done = world.forge("device", "run", "--once", "--state", str(state), fails=8)
     assert "memory" in done.stderr

@@ -19,7 +19,7 @@ def a_device(world: World, folder: Path, store: str, environment: dict[str, str]
     (folder / "environments").symlink_to(ROOT / ".forge" / "environments")
     world.forge(
         "device", "provision", "--state", str(folder), "--store", store, "--name", "smollm2",
-        "--root", str(world.project / ".forge/keys/root.json"), "--channel", "stable",
+        "--root", str(world.keys / "root.json"), "--channel", "stable",
         env=environment,
     )  # fmt: skip
     return ["device", "run", "--once", "--state", str(folder)]
@@ -32,7 +32,7 @@ def test_chain_runs_through_s3_and_a_device_installs_from_it(
     store = f"s3://{seaweedfs.bucket()}/forge"
     at = ("--store", store)
     world.forge("run", *RELEASE, "--version", "1.0.0", *at, env=environment)
-    world.forge("promote", "1.0.0", "stable", *at, env=environment)
+    world.forge("promote", "1.0.0", "stable", "--yes", *at, env=environment)
     run = a_device(world, tmp_path / "device", store, environment)
     said = world.forge(*run, env=environment).stderr
     assert "committed: slot a holds smollm2 1.0.0" in said

@@ -49,6 +49,7 @@ class Run:
             "inputs.version": "1.0.0",
             "inputs.profiles": PROFILES,
             "inputs.channel": "canary",
+            "inputs.new_channel": "",
             "github.ref_name": "main",
             "vars.FORGE_PACKAGE": "",
             "vars.FORGE_PROFILES": "",
@@ -201,6 +202,7 @@ def _promote(run: Run) -> None:
     workflow = load("promote.yml")
     values = run.values | {
         "inputs.version": "v1.0.0", "inputs.channel": "stable", "inputs.back": "false",
+        "inputs.new_channel": "true",
     }  # fmt: skip
     result = run_job(workflow, "promote", run.machine(), values)
     assert result.exit_code == 0, result.log

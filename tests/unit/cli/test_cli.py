@@ -542,10 +542,22 @@ def test_folder_that_cannot_be_written_exits_9_without_a_traceback(project: Path
     assert "Traceback" not in done.stderr
 
 
+def test_run_that_would_create_a_mistyped_channel_is_confirmed_before_anything_is_built(
+    project: Path,
+) -> None:
+    release = ("run", "release", "--profile", "development", "--version", "1.0.0")
+    done = forge(project, *release, "--channel", "canry")
+    assert done.returncode == 2
+    assert "Create the channel canry of smollm2 for 1.0.0?" in done.stderr
+    assert "--yes" in done.stderr
+    for more in (("--channel", "canary"), ("--channel", "canry", "--yes")):
+        assert "There are no keys in" in forge(project, *release, *more).stderr  # what is next
+
+
 def test_run_without_keys_exits_2_before_anything_is_built(project: Path) -> None:
     done = forge(project, "run", "release", "--profile", "development")
     assert done.returncode == 2
-    assert "No signing keys" in done.stderr
+    assert "There are no keys in" in done.stderr
     assert "forge keys init" in done.stderr
     assert not (project / "artifacts" / "packs").exists()
 

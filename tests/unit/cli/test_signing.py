@@ -31,46 +31,87 @@ def never() -> list[PlannedStep]:
     raise AssertionError("the plan was resolved though nothing is missing")
 
 
+def not_asked() -> bool:
+    raise AssertionError("the store was read though no keys are missing")
+
+
 def test_nothing_is_looked_up_when_keys_and_passphrase_are_there(keys: Path) -> None:
     given = {"FORGE_PASSPHRASE": PASSPHRASE}
-    assert signing_environment(given, keys, never) == given
+    assert signing_environment(given, keys, never, not_asked) == given
 
 
 def test_relative_passphrase_file_is_made_absolute(
     keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(keys)
-    made = signing_environment({"FORGE_PASSPHRASE_FILE": "secret"}, keys, never)
+    made = signing_environment({"FORGE_PASSPHRASE_FILE": "secret"}, keys, never, not_asked)
     assert made["FORGE_PASSPHRASE_FILE"] == str(keys / "secret")
 
 
 @pytest.mark.parametrize("status", [Status.HIT, Status.SKIPPED])
 def test_stored_steps_need_no_keys(tmp_path: Path, status: Status) -> None:
-    assert signing_environment({}, tmp_path, lambda: [row(status, secrets=SIGNS)]) == {}
+    assert signing_environment({}, tmp_path, lambda: [row(status, secrets=SIGNS)], not_asked) == {}
 
 
-def test_missing_keys_are_an_error_with_the_command_that_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No signing keys") as caught:
-        signing_environment({}, tmp_path, lambda: [row(Status.WAITS, secrets=SIGNS)])
-    assert f"forge keys init --keys {tmp_path}" in caught.value.hint
+@pytest.mark.parametrize("published", [False, True])
+def test_missing_keys_are_made_for_a_new_store_and_fetched_for_a_signed_one(
+    tmp_path: Path, *, published: bool
+) -> None:
+    rows = [row(Status.WAITS, secrets=SIGNS)]
+    with pytest.raises(UsageError, match=f"There are no keys in {tmp_path}") as caught:
+        signing_environment({}, tmp_path, lambda: rows, lambda: published)
+    assert ("forge keys init" in str(caught.value)) is not published
+    assert f"forge keys restore FILE --keys {tmp_path}" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["keys/bundles.pem", "passphrase", "own"])
+def test_file_that_others_may_open_stops_a_run_before_its_first_step(
+    tmp_path: Path, keys: Path, name: str
+) -> None:
+    for file in ("passphrase", "own"):
+        (tmp_path / file).write_text(PASSPHRASE)
+        (tmp_path / file).chmod(0o600)
+    given = {
+        "FORGE_PASSPHRASE_FILE": str(tmp_path / "passphrase"),
+        "FORGE_KEY_PASSPHRASE_FILES": f"model={tmp_path}/own",
+    }
+    assert signing_environment(given, keys, never, not_asked) == given
+    (tmp_path / name).chmod(0o644)
+    with pytest.raises(UsageError, match=f"Other users can open {tmp_path}/{name}"):
+        signing_environment(given, keys, never, not_asked)
+
+
+def test_offline_key_on_a_medium_without_modes_stops_no_run(keys: Path) -> None:
+    (keys / "root-1.pem").chmod(0o755)
+    given = {"FORGE_PASSPHRASE": PASSPHRASE}
+    assert signing_environment(given, keys, never, not_asked) == given
+
+
+def test_relative_files_of_single_keys_are_made_absolute(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(keys)
+    given = {"FORGE_PASSPHRASE": PASSPHRASE, "FORGE_KEY_PASSPHRASE_FILES": "model=secret"}
+    made = signing_environment(given, keys, never, not_asked)
+    assert made["FORGE_KEY_PASSPHRASE_FILES"] == f"model={keys}/secret"
 
 
 def test_person_is_asked_once(keys: Path) -> None:
     made = signing_environment(
-        {}, keys, lambda: [row(Status.RUN, secrets=SIGNS)], prompt=lambda: PASSPHRASE
+        {}, keys, lambda: [row(Status.RUN, secrets=SIGNS)], not_asked, prompt=lambda: PASSPHRASE
     )
     assert made == {"FORGE_PASSPHRASE": PASSPHRASE}
 
 
 def test_missing_passphrase_is_an_error_where_nobody_can_be_asked(keys: Path) -> None:
     with pytest.raises(UsageError, match="No passphrase"):
-        signing_environment({}, keys, lambda: [row(Status.RUN, secrets=SIGNS)])
+        signing_environment({}, keys, lambda: [row(Status.RUN, secrets=SIGNS)], not_asked)
 
 
 def test_effect_without_a_passphrase_is_let_go_on(keys: Path) -> None:
     """It may find everything published already, and then signs nothing."""
     rows = [row(Status.EFFECT, effect=True, secrets=SIGNS)]
-    assert signing_environment({}, keys, lambda: rows) == {}
+    assert signing_environment({}, keys, lambda: rows, not_asked) == {}
 
 
 def test_keys_of_a_kms_need_no_passphrase(keys: Path) -> None:
@@ -85,4 +126,4 @@ def test_keys_of_a_kms_need_no_passphrase(keys: Path) -> None:
         if entry not in offline
     ]
     ring.save(ring.file.model_copy(update={"keys": (*offline, *moved)}))
-    assert signing_environment({}, keys, never) == {}
+    assert signing_environment({}, keys, never, not_asked) == {}

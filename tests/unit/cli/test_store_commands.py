@@ -194,7 +194,7 @@ def test_keys_in_the_default_store_are_refused(
         assert main(["keys", "init", "--keys", place]) == 2
         assert "Keys must not be inside the store" in capsys.readouterr().err
     assert not (world.folder / "store/keys").exists()
-    assert main(["keys", "init", "--keys", "beside/keys", "--json"]) == 0
+    assert main(["keys", "init", "--keys", "beside/keys", "--new-root", "--json"]) == 0
     assert (world.folder / "beside/keys/root.json").is_file()
 
 
@@ -219,10 +219,89 @@ def test_hints_name_options_that_exist(
     world: World, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
-    assert main(["keys", "status", "--keys", "nowhere"]) == 2
+    assert main(["keys", "status", "--keys", "nowhere", "--store", "new"]) == 2
     assert "forge keys init --keys nowhere" in capsys.readouterr().err
     assert main(["keys", "init", "--keys", str(world.keys)]) == 2
     assert f"forge keys status --keys {world.keys}" in capsys.readouterr().err
+
+
+def test_second_clone_is_told_to_get_the_keys_and_makes_no_second_root(
+    world: World, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    commands = (["status"], ["refresh"], ["rotate", "online"], ["init"])
+    for command in (*(["keys", *one] for one in commands), ["promote", "1.0.0", "stable"]):
+        assert main([*command, "--keys", "clone/keys"]) == 2
+        said = capsys.readouterr().err
+        assert "forge keys backup FILE" in said
+        assert "forge keys restore FILE --keys clone/keys" in said
+        assert "forge keys init" not in said
+    assert not (world.folder / "clone").exists()
+    assert main(["keys", "backup", "keys.tar", "--keys", str(world.keys)]) == 0
+    assert main(["keys", "restore", "keys.tar", "--keys", "clone/keys"]) == 0
+    assert main(["keys", "status", "--keys", "clone/keys"]) in {0, 7}  # 7: its signatures are old
+
+
+def test_keys_of_a_store_that_cannot_be_reached_may_be_made(
+    tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main(["keys", "init", "--keys", "keys", "--store", "file/store"]) == 0
+    assert "Not checked whether the store file/store has keys" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("world")
+def test_keys_in_the_checkout_are_found_and_moved_with_one_command(
+    tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / ".forge").mkdir()
+    (tmp_path / "keys").rename(tmp_path / ".forge/keys")
+    new = tmp_path / "config/forge/keys" / tmp_path.name
+    assert main(["keys", "status", "--json"]) in {0, 7}
+    said = capsys.readouterr()
+    assert said.err.count("To move them: forge keys move") == 1
+    assert json.loads(said.out)
+    assert main(["keys", "move"]) == 0
+    assert str(new) in capsys.readouterr().out
+    assert not (tmp_path / ".forge/keys").exists()
+    assert main(["keys", "status", "--json"]) in {0, 7}
+    assert capsys.readouterr().err == ""
+    assert main(["keys", "move"]) == 0
+    assert "already" in capsys.readouterr().out
+    assert main(["keys", "refresh", "--force"]) in {0, 7}
+
+
+def test_passphrase_of_one_root_key_is_changed_on_the_command_line(
+    world: World, tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    (tmp_path / "second").write_text("of the holder of root-2\n")
+    (tmp_path / "second").chmod(0o600)
+    at = ["--keys", str(world.keys), "--new-passphrase-file", str(tmp_path / "second")]
+    assert main(["keys", "passphrase", "root-2", *at, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] == ["root-2"]
+    rotate = ["keys", "rotate", "root", "--replace", "root-1", "--keys", str(world.keys)]
+    monkeypatch.setenv("FORGE_KEY_PASSPHRASE_FILES", f"root-2={tmp_path}/second")
+    assert main(rotate) == 0
+
+
+def test_clean_deletes_everything_but_keys(tmp_path: Path) -> None:
+    shutil.copyfile(Path(__file__).parents[3] / "Makefile", tmp_path / "Makefile")
+    for name in (".forge/keys/online.pem", ".forge/trees/x/y", "artifacts/packs/x", ".venv/x",
+                 "artifacts/README.md"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".forge/trees/x").chmod(0o500)  # read-only, as tool environments
+    said = subprocess.run(
+        ["make", "clean"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert "forge keys move" in said.stdout
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"Makefile", ".forge/keys/online.pem", "artifacts/README.md"}
 
 
 # Help and --project

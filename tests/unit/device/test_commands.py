@@ -62,7 +62,16 @@ def test_a_relative_folder_is_kept_as_an_absolute_one(
 
 def test_provision_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "root.json").write_bytes(ROOT_JSON)
-    argv = ["device", "provision", "--store", "s3://bundles/prod", "--name", "llm", "--json"]
+    argv = [
+        "device",
+        "provision",
+        "--store",
+        "s3://bundles/prod",
+        "--name",
+        "llm",
+        "--json",
+        "--offline",
+    ]
     argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
     assert main(argv) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -75,6 +84,7 @@ def test_provision_keeps_mirrors_and_the_rate(
 ) -> None:
     (tmp_path / "root.json").write_bytes(ROOT_JSON)
     argv = ["device", "provision", "--store", "https://a.example.com/prod", "--name", "llm"]
+    argv += ["--offline"]
     argv += ["--mirror", "s3://bundles/prod", "--mirror", str(tmp_path / "usb")]
     argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
     assert main([*argv, "--limit-rate", "2M", "--json"]) == 0

@@ -1,4 +1,4 @@
-"""Private key files and the source of their passphrase."""
+"""Private key files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import SSlibKey
 
-from forge.errors import ForgeError, UsageError
-from forge.release.keys import key_files
-from forge.release.keys.key_files import check_folder, decrypt, generate, passphrase_source
+from forge.errors import UsageError
+from forge.release.keys.key_files import decrypt, generate
 
 
 def test_generated_key_is_encrypted_and_its_entry_describes_it(tmp_path: Path) -> None:
@@ -55,74 +54,6 @@ def test_wrong_passphrase_names_the_key_and_the_sources_of_a_passphrase(tmp_path
 
 def test_file_that_is_not_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_bytes(b"not a key")
+    (tmp_path / "x.pem").chmod(0o600)
     with pytest.raises(UsageError, match="Cannot open the key"):
         decrypt(tmp_path / "x.pem", b"secret")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [(b"one\n", "one"), (b"one\r\ntwo\n", "one"), (b"one", "one"), (b" one \n", " one ")],
-)
-def test_passphrase_is_the_first_line_of_its_file(
-    tmp_path: Path, text: bytes, expected: str
-) -> None:
-    (tmp_path / "p").write_bytes(text)
-    assert passphrase_source({}, file=tmp_path / "p")() == expected
-    assert passphrase_source({"FORGE_PASSPHRASE_FILE": str(tmp_path / "p")})() == expected
-
-
-def test_sources_of_a_passphrase_have_an_order(tmp_path: Path) -> None:
-    (tmp_path / "argument").write_text("argument")
-    (tmp_path / "variable").write_text("variable")
-    environment = {
-        "FORGE_PASSPHRASE_FILE": str(tmp_path / "variable"),
-        "FORGE_PASSPHRASE": "value",
-    }
-    found = []
-    found.append(passphrase_source(environment, tmp_path / "argument", lambda: "prompt")())
-    found.append(passphrase_source(environment, None, lambda: "prompt")())
-    del environment["FORGE_PASSPHRASE_FILE"]
-    found.append(passphrase_source(environment, None, lambda: "prompt")())
-    found.append(passphrase_source({}, None, lambda: "prompt")())
-    assert found == ["argument", "variable", "value", "prompt"]
-
-
-@pytest.mark.parametrize("text", ["", "\n", "\nsecond"])
-def test_empty_passphrase_file_is_not_a_reason_to_ask(tmp_path: Path, text: str) -> None:
-    (tmp_path / "p").write_text(text)
-    with pytest.raises(UsageError, match="No passphrase for the keys"):
-        passphrase_source({"FORGE_PASSPHRASE": "value"}, tmp_path / "p", lambda: "prompt")()
-
-
-@pytest.mark.parametrize("folder", ["store", "store/keys", "store/a/b", "link"])
-def test_folder_inside_the_store_is_refused(tmp_path: Path, folder: str) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "store")
-    with pytest.raises(UsageError, match="Keys must not be inside the store") as caught:
-        check_folder(tmp_path / folder, str(tmp_path / "store"))
-    assert "outside" in caught.value.hint
-
-
-@pytest.mark.parametrize("folder", ["keys", "store-keys", "a/b/c"])
-def test_folder_outside_the_store_is_accepted(tmp_path: Path, folder: str) -> None:
-    check_folder(tmp_path / folder, str(tmp_path / "store"))
-    check_folder(tmp_path / folder)
-
-
-def test_machine_without_git_tracks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    check_folder(tmp_path / "keys")
-
-
-def test_git_that_does_not_answer_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "git"
-    program.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(key_files, "_GIT_TIMEOUT_S", 0.01)
-    with pytest.raises(ForgeError, match="git did not answer"):
-        check_folder(tmp_path / "keys")

@@ -11,6 +11,8 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from forge.errors import ConfigurationError, TrustError, UsageError
 from forge.release.keys.keyring import Keyring, read_keys
+from forge.release.keys.passphrases import OwnPassphrases
+from forge.release.keys.pkcs8 import encrypt
 from forge.trust.layout import PROOF_KEYS_PATH
 from tests.support.release_world import PASSPHRASE, World
 
@@ -33,6 +35,78 @@ def test_passphrase_is_asked_once_and_only_for_a_private_key(world: World) -> No
     for entry in keyring.file.keys:
         keyring.signer(entry)
     assert len(asked) == 1
+
+
+def own_passphrase(world: World, name: str, words: str) -> None:
+    """Encrypt one key file with other words."""
+    ring = world.ring()
+    (entry,) = (one for one in ring.file.keys if one.name == name)
+    (world.keys / f"{name}.pem").write_bytes(encrypt(ring.private_key(entry), words.encode()))
+
+
+def test_key_with_its_own_passphrase_is_opened_with_it_or_asked_for(
+    world: World, tmp_path: Path
+) -> None:
+    own_passphrase(world, "root-2", "of the second")
+    (tmp_path / "second").write_text("of the second\n")
+    (tmp_path / "second").chmod(0o600)
+    given = OwnPassphrases({"root-2": tmp_path / "second"})
+    asked: list[str] = []
+
+    def ask(name: str) -> str:
+        asked.append(name)
+        return "of the second"
+
+    for own in (given, OwnPassphrases(prompt=ask)):
+        keyring = Keyring(world.keys, lambda: PASSPHRASE, own)
+        for entry in keyring.file.keys:
+            keyring.signer(entry)
+    assert asked == ["root-2"]
+
+
+def test_passphrase_of_its_own_that_nobody_gives_is_named(world: World) -> None:
+    own_passphrase(world, "root-2", "of the second")
+    keyring = world.ring()
+    (entry,) = (one for one in keyring.entries("root") if one.name == "root-2")
+    with pytest.raises(UsageError, match=r"Cannot open the key .*root-2\.pem") as caught:
+        keyring.signer(entry)
+    assert "FORGE_KEY_PASSPHRASE_FILES=root-2=FILE" in caught.value.hint
+
+
+def test_common_passphrase_is_not_needed_where_each_key_has_its_own(
+    world: World, tmp_path: Path
+) -> None:
+    files = {}
+    for name in ("root-1", "root-3"):
+        own_passphrase(world, name, f"words for {name}")
+        files[name] = tmp_path / name
+        files[name].write_text(f"words for {name}")
+        files[name].chmod(0o600)
+
+    def none() -> str:
+        raise AssertionError("the common passphrase was asked for")
+
+    keyring = Keyring(world.keys, none, OwnPassphrases(files))
+    keyids = [entry.keyid for entry in keyring.entries("root")]
+    used = keyring.signers("root", keyids, 2)
+    assert [one.public_key.keyid for one in used] == [keyids[0], keyids[2]]
+
+
+def test_key_file_that_others_may_open_is_refused(world: World) -> None:
+    (world.keys / "online.pem").chmod(0o640)
+    keyring = world.ring()
+    with pytest.raises(UsageError, match=r"Other users can open .*online\.pem") as caught:
+        keyring.signer(keyring.entries("online")[0])
+    assert caught.value.hint.startswith(f"chmod 600 {world.keys}/online.pem")
+    (world.keys / "online.pem").chmod(0o600)
+    keyring.signer(keyring.entries("online")[0]).sign(b"x")
+
+
+def test_key_file_is_opened_once(world: World) -> None:
+    keyring = world.ring()
+    first = keyring.signer(keyring.entries("online")[0])
+    (world.keys / "online.pem").unlink()
+    assert keyring.signer(keyring.entries("online")[0]) is first
 
 
 def test_signer_of_each_key_signs_for_its_public_key(world: World) -> None:
@@ -178,7 +252,8 @@ def test_missing_list_of_proof_keys_is_named(world: World) -> None:
 def test_folder_without_keys_is_refused_with_the_command_that_creates_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There are no keys in") as caught:
         read_keys(tmp_path)
-    assert caught.value.hint == f"forge keys init --keys {tmp_path}"
+    assert f"forge keys init --keys {tmp_path}" in caught.value.hint
+    assert f"forge keys restore FILE --keys {tmp_path}" in caught.value.hint
     assert caught.value.why == "keys.json does not exist"
 
 

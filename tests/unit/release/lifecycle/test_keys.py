@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tuf.api.metadata import Metadata, Root, Targets
 
 from forge.errors import ConfigurationError, StoreError, UsageError
-from forge.release.keys.key_files import passphrase_source
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.model import Expiry
+from forge.release.keys.passphrases import OwnPassphrases, passphrase_source
 from forge.release.lifecycle import ceremony, keys
 from tests.support.release_world import PASSPHRASE, World
 
@@ -115,6 +115,43 @@ def test_empty_passphrase_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weak_passphrase_of_any_key_file_is_refused(tmp_path: Path) -> None:
+    weak = tmp_path / "own"
+    weak.write_text("short")
+    weak.chmod(0o600)
+    own = OwnPassphrases({"root-2": weak})
+    for passphrase, more in (("short", OwnPassphrases()), (PASSPHRASE, own)):
+        with pytest.raises(UsageError, match="too weak") as caught:
+            keys.init(tmp_path / "keys", passphrase=passphrase, now=NOW, own=more)
+        assert caught.value.exit_code == 2
+        assert not (tmp_path / "keys").exists()
+    with pytest.raises(UsageError, match="too weak"):
+        keys.init(tmp_path / "keys", passphrase="acme-lab 2026!!", now=NOW, names=["acme-lab"])
+
+
+def test_root_keys_may_have_passphrases_of_their_own(tmp_path: Path) -> None:
+    files = {}
+    for name in ("root-1", "root-3"):
+        files[name] = tmp_path / name
+        files[name].write_text(f"words for {name} alone")
+        files[name].chmod(0o600)
+    made = keys.init(tmp_path / "keys", passphrase=PASSPHRASE, now=NOW, own=OwnPassphrases(files))
+    opened = {"root-1": "words for root-1 alone", "root-3": "words for root-3 alone"}
+    for entry in made.keys:
+        data = (tmp_path / f"keys/{entry.name}.pem").read_bytes()
+        right = opened.get(entry.name, PASSPHRASE)
+        load_pem_private_key(data, right.encode())
+        for strange in {PASSPHRASE, *opened.values()} - {right}:
+            with pytest.raises(ValueError, match=r"."):
+                load_pem_private_key(data, strange.encode())
+
+
+def test_passphrase_of_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    own = OwnPassphrases({"root-4": tmp_path / "p"})
+    with pytest.raises(UsageError, match="There is no key 'root-4'"):
+        keys.init(tmp_path / "keys", passphrase=PASSPHRASE, now=NOW, own=own)
+
+
 @pytest.mark.parametrize("url", ["{}", "file://{}", "{}/../store"])
 def test_keys_inside_the_store_are_refused(tmp_path: Path, url: str) -> None:
     store = tmp_path / "store"
@@ -129,14 +166,16 @@ def test_keys_beside_an_s3_store_are_fine(tmp_path: Path) -> None:
     assert (tmp_path / "keys/keys.json").is_file()
 
 
-def test_keys_that_git_would_track_are_refused_and_ignored_ones_are_not(tmp_path: Path) -> None:
+def test_keys_in_a_checkout_are_refused_unless_they_may_be_lost(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True, timeout=30)
     with pytest.raises(UsageError, match="must not be tracked by git") as caught:
         keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
-    assert ".gitignore" in caught.value.hint
+    assert "outside the checkout" in caught.value.hint
     assert not (tmp_path / "deep").exists()
     (tmp_path / ".gitignore").write_text("/deep/\n")
-    keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
+    with pytest.raises(UsageError, match="must not be in a checkout"):
+        keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW)
+    keys.init(tmp_path / "deep/keys", passphrase=PASSPHRASE, now=NOW, disposable=True)
     assert (tmp_path / "deep/keys/keys.json").is_file()
 
 
@@ -226,6 +265,7 @@ def test_expiry_of_each_role_comes_from_the_keys_file(tmp_path: Path) -> None:
 
 def test_passphrase_file_wins_over_the_environment(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("from file\nsecond line\n")
+    (tmp_path / "p").chmod(0o600)
     environment = {"FORGE_PASSPHRASE": "from environment"}
     assert passphrase_source(environment, tmp_path / "p")() == "from file"
     assert passphrase_source(environment | {"FORGE_PASSPHRASE_FILE": str(tmp_path / "p")})() == (
