@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ from forge.cli.keys import keys_folder, open_keyring
 from forge.release.catalog import Catalog, only_name
 from forge.release.repository.unverified_index import check_timestamp
 from forge.smoke.result import Level, Result, figures, interval
+
+if TYPE_CHECKING:
+    from forge.bundle import Fallback
 
 __all__ = ["bundle", "channels", "promote"]
 
@@ -197,6 +200,12 @@ def channels(
 @click.argument("channel")
 @click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
 @click.option(
+    "--fallback",
+    type=click.Choice(("without-gpu", "never")),
+    help="Where devices install `development` without being told to: on machines of its platform "
+    "that have no GPU, or nowhere. Default: as the channel says; without-gpu for a new one.",
+)
+@click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="File whose first line is the passphrase of the signing keys.",
@@ -216,6 +225,7 @@ def promote(
     project_dir: Path | None,
     *,
     force: bool,
+    fallback: Fallback | None,
     as_json: bool,
 ) -> None:
     """Point a channel at a published version. Uses the channels key and the online key only.
@@ -223,13 +233,15 @@ def promote(
     \b
     forge promote 1.4.0 stable
     forge promote 1.3.0 stable --force      # roll back
+    forge promote 1.4.0 plant --fallback never
     """  # noqa: D301
     from forge.release.publish import promote as move
 
     store = open_named_store(project_dir, store_url)
     name = only_name(Catalog(store.objects), name)
     keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file)
-    before = move(store, keyring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
+    now = dt.datetime.now(dt.UTC)
+    before = move(store, keyring, name, version, channel, now=now, force=force, fallback=fallback)
     row = (name, channel, before or "—", version)
     summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])
     if as_json:

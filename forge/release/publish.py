@@ -14,6 +14,7 @@ from forge import canonical
 from forge.bundle import (
     Channel,
     ChannelProfile,
+    Fallback,
     Manifest,
     channel_path,
     check_name,
@@ -190,6 +191,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
     *,
     now: datetime,
     force: bool = False,
+    fallback: Fallback | None = None,
     check: ProofCheck = check_proofs,
 ) -> str | None:
     """Point a channel to a published version that devices accept.
@@ -202,6 +204,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
         channel: the channel; created if it does not exist.
         now: time of the signatures.
         force: allow a version that is lower than the channel's.
+        fallback: where devices install `development` unasked; None: as the channel says already.
         check: verifies the proofs of each manifest: its keys may have been revoked.
 
     Returns:
@@ -232,7 +235,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
                 why="devices would install the lower version",
                 hint=f"forge promote {version} {channel} --name {name} --force",
             )
-        _point(store.objects, edit, name, channel, version)
+        _point(store.objects, edit, name, channel, version, fallback)
         for manifest in _manifests(store.objects, edit, name, version):
             _check_tree(store, manifest)
             check(store, manifest, edit.proof_keys())
@@ -255,17 +258,29 @@ def _add(objects: Objects, edit: Edit, planned: PlannedManifest) -> Outcome:
     return Outcome(manifest.profile, manifest.tree.digest, "unchanged")
 
 
-def _point(objects: Objects, edit: Edit, name: str, channel: str, version: str) -> None:
+def _point(
+    objects: Objects,
+    edit: Edit,
+    name: str,
+    channel: str,
+    version: str,
+    fallback: Fallback | None = None,
+) -> None:
     profiles = {
         manifest.profile: ChannelProfile(platform=manifest.fit.platform, match=manifest.fit.match)
         for manifest in _manifests(objects, edit, name, version)
     }
-    document = Channel(name=name, channel=channel, version=version, profiles=profiles)
     path = channel_path(name, channel)
     known = edit.targets["channels"].get(path)
+    custom: dict[str, Json] = {"version": version}
+    document = Channel(name=name, channel=channel, version=version, profiles=profiles)
+    kept = fallback or (known.custom or {}).get("fallback") if known else fallback
+    if kept == "never":  # the other value is the default, which older devices do not know
+        custom["fallback"] = kept
+        document = document.model_copy(update={"fallback": kept})
     data = document.encode()
     if known is None or known.hashes.get("sha256") != canonical.sha256(data):
-        edit.put("channels", path, data, {"version": version})
+        edit.put("channels", path, data, custom)
 
 
 def _manifests(objects: Objects, edit: Edit, name: str, version: str) -> Iterator[Manifest]:

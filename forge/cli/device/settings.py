@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from forge.cli.common import json_option, print_json
-from forge.cli.device.options import profile_option, state_option
+from forge.cli.device.options import gpu_option, profile_option, state_option
 
 __all__ = ["provision"]
 
@@ -61,6 +61,7 @@ class Rate(click.ParamType[int]):
 @click.option("--name", required=True, help="Bundle name.")
 @click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
 @profile_option
+@gpu_option
 @state_option
 @json_option
 def provision(
@@ -72,6 +73,7 @@ def provision(
     name: str,
     channel: str,
     profile: str | None,
+    gpu: str | None,
     state: Path,
     as_json: bool,
 ) -> None:
@@ -86,7 +88,7 @@ def provision(
 
     made = commands.provision(
         state, store_url, root.read_bytes(), name, channel, profile,
-        mirrors=mirrors, limit_rate=limit_rate,
+        mirrors=mirrors, limit_rate=limit_rate, gpu=gpu,
     )  # fmt: skip
     if as_json:
         print_json({"state": str(state), **made.model_dump(mode="json")})

@@ -12,6 +12,7 @@ import pytest
 from forge.bundle import Operating
 from forge.cli import main
 from forge.device import commands
+from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.hardware.facts import collect
 from forge.device.hardware.inventory import parse
 from forge.device.power.control import PowerControl
@@ -286,7 +287,7 @@ def hold(home: StateDirectory, power: PowerSection | None, thermal: ThermalSecti
 def test_power_is_wanted_by_hand_then_by_the_bundle_then_by_the_hardware(
     tmp_path: Path, shipped: dict[str, Profile]
 ) -> None:
-    home, control = StateDirectory(tmp_path / "state"), PowerControl("cpu")
+    home, control = StateDirectory(tmp_path / "state"), PowerControl()
     plain = commands.power(home.path, shipped, control=control)
     assert plain.wanted_by.startswith("profile ")
     home.clean()
@@ -307,11 +308,11 @@ def test_power_is_wanted_by_hand_then_by_the_bundle_then_by_the_hardware(
 def test_power_is_changed_only_where_it_is_asked_for(
     tmp_path: Path, shipped: dict[str, Profile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    control, called = PowerControl("cpu"), list[str]()
-    report = control.report(None)
+    control, called = PowerControl(), list[str]()
+    report = control.report(None, CPU)
 
-    def observed(name: str) -> Callable[[PowerSection | None], PowerReport]:
-        def call(_wanted: PowerSection | None) -> PowerReport:
+    def observed(name: str) -> Callable[[PowerSection | None, ComputeTarget], PowerReport]:
+        def call(_wanted: PowerSection | None, _target: ComputeTarget) -> PowerReport:
             called.append(name)
             return report
 
@@ -331,4 +332,4 @@ def test_power_of_a_folder_that_cannot_be_read_is_not_that_of_the_hardware(
     with pytest.raises(ConfigurationError, match="cannot be read") as caught:
         commands.power(tmp_path, shipped)
     assert "--profile" in caught.value.hint
-    commands.power(tmp_path, shipped, profile="development", control=PowerControl("cpu"))
+    commands.power(tmp_path, shipped, profile="development", control=PowerControl())
