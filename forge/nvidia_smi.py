@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 __all__ = [
     "FOLDERS",
     "NAME",
+    "ROWS_ARE_GOOD",
     "Row",
     "SmiAnswer",
     "is_gpu_row",
@@ -39,6 +40,8 @@ FOLDERS: Final = (
     "/run/opengl-driver/bin",
     "/run/current-system/sw/bin",
 )
+# Exit codes beside which the rows that it printed are good: a warning, and another GPU that is lost.
+ROWS_ARE_GOOD: Final = (14, 15)
 Row: TypeAlias = tuple[str, ...]
 
 _UNSUPPORTED: Final = frozenset({"N/A", "[N/A]", "Not Supported", "[Not Supported]"})
