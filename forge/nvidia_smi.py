@@ -40,7 +40,7 @@ FOLDERS: Final = (
     "/run/opengl-driver/bin",
     "/run/current-system/sw/bin",
 )
-# Exit codes beside which the rows that it printed are good: a warning, and another GPU that is lost.
+# Exit codes beside which the rows are good: a warning, and another GPU that is lost.
 ROWS_ARE_GOOD: Final = (14, 15)
 Row: TypeAlias = tuple[str, ...]
 

@@ -47,9 +47,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
 def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.publish("1.0.0", Says(words="Paris by CPU"))
-    made.publish("1.0.0", Says(words="Paris by GPU"), profile="tesla-p40",
-                 compute_capability="6.1",
-                 match=MatchSection.model_validate({"gpu_name": "*Tesla P40", "memory_mib_min": 1}))  # fmt: skip
+    rules = MatchSection.model_validate({"gpu_name": "*Tesla P40", "memory_mib_min": 1})
+    gpu = {"profile": "tesla-p40", "compute_capability": "6.1", "match": rules}
+    made.publish("1.0.0", Says(words="Paris by GPU"), **gpu)
     return made
 
 

@@ -59,7 +59,7 @@ class FakeMachine:
         return f"{self.folder / 'bin'}:/usr/bin:/bin"
 
     def smi(self, query: str, *, code: int = 0, errors: str = "", **others: str) -> None:
-        """Let nvidia-smi answer so from now on: `temp`, `power`, `list`, `plain` beside the query."""
+        """Let nvidia-smi answer so from now on: `temp`, `power`, `list`, `plain` are others."""
         folder = self.folder / "smi"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {"query": query, "errors": errors, "code": str(code), **others}.items():

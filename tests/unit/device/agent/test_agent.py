@@ -19,8 +19,8 @@ import forge.device.agent.supervisor
 from forge.device.agent.agent import Agent
 from forge.device.agent.executor import ActionExecutor
 from forge.device.agent.supervisor import Supervisor
-from forge.device.hardware.watch import HardwareWatch
 from forge.device.hardware.profile_match import Detection
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import Release
 from forge.device.shared.signals import StopAskedError, stop_on_signals
 from forge.device.shared.upstream import Upstream

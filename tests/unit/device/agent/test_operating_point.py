@@ -25,9 +25,9 @@ from forge.device.thermal.sensors import Sensor, Temperatures
 from forge.errors import ConfigurationError, FitError, UsageError
 from forge.profiles import MatchSection, PowerSection, Profile, ThermalSection
 from forge.serving.repository.spec import write_spec
-from tests.support.release_world import manifest
 from tests.support.captured import captured
 from tests.support.machines import watch_of
+from tests.support.release_world import manifest
 from tests.support.spec import a_spec
 
 CONFIG = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=120W >\n< PM_CONFIG DEFAULT=1 >\n"
@@ -179,8 +179,8 @@ def workstation(tmp_path: Path) -> Workstation:
     home = StateDirectory(tmp_path / "state")
     home.clean()
     made = manifest("1.0.0", "rtx-pro-4000")
-    needs = {"compute_capability": "12.0",
-             "match": MatchSection.model_validate({"gpu_name": "NVIDIA RTX PRO 4000*"})}  # fmt: skip
+    rules = MatchSection.model_validate({"gpu_name": "NVIDIA RTX PRO 4000*"})
+    needs = {"compute_capability": "12.0", "match": rules}
     home.slots.tree("a").mkdir(parents=True)
     write_spec(home.slots.tree("a"), a_spec(max_batch_size=8))
     home.slots.mark_complete(

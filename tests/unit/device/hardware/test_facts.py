@@ -194,7 +194,7 @@ def test_the_first_line_that_is_no_row_is_the_note(machine: FakeMachine) -> None
     ],
 )
 def test_rows_count_beside_whatever_else_it_says(
-    machine: FakeMachine, said: str, code: int, complete: bool
+    machine: FakeMachine, said: str, code: int, *, complete: bool
 ) -> None:
     machine.smi(GOOD + said, code=code)
     found = collect(machine.root, machine.run)

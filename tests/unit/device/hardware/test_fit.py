@@ -7,8 +7,8 @@ import pytest
 
 from forge.bundle import Fit, ServingSettings
 from forge.container import RunningImage, Statement
-from forge.device.hardware.fit import Refusal, check, check_serving, require
 from forge.device.hardware.facts import Facts
+from forge.device.hardware.fit import Refusal, check, check_serving, require
 from forge.device.hardware.inventory import Hardware, parse
 from forge.errors import FitError
 from forge.profiles import MatchSection

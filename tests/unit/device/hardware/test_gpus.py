@@ -62,7 +62,7 @@ def test_cells_that_are_not_known_are_none_and_the_row_counts() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "Warning: persistence mode is disabled on GPU 0, see nvidia-persistenced, or pass -pm 1, now",
+        "Warning: persistence mode is disabled, see nvidia-persistenced, or pass -pm 1, now",
         "Failed to initialize NVML: Driver/library version mismatch",
         "NVML library version: 590.48",
         "No devices were found",

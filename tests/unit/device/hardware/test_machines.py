@@ -34,7 +34,7 @@ LOST = (
 MISMATCH = (
     "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 590.48\n"
 )
-PERSISTENCE = "Warning: persistence mode is disabled on device 0, see nvidia-persistenced, or pass -pm 1, now\n"
+PERSISTENCE = "Warning: persistence mode is disabled, see nvidia-persistenced, or pass -pm 1, now\n"
 CUDA_BUNDLE = {
     "platform": "linux/amd64", "match": MatchSection(), "compute_capability": "12.0",
     "memory_mib": 20_000, "free_disk_mib": 0, "driver_min": None, "jetpack": (), "runtime": {},
@@ -135,9 +135,9 @@ def test_row_6_of_two_unlike_gpus_the_one_that_matches_is_used_for_everything(
     assert read(serves, box.root).hottest_c == 61
     [power] = PowerControl(root=box.root).report(None, serves).gpus
     assert (power.uuid, power.limit_w) == ("GPU-rtx", 145.0)
-    refused = check(Fit.model_validate(CUDA_BUNDLE | {"memory_mib": 30_000, "match": rules["rtx-pro-4000"][1]}),
-                    hardware, None, 0)  # fmt: skip
-    assert "24467 MiB" in str(refused[0])
+    needs = CUDA_BUNDLE | {"memory_mib": 30_000, "match": rules["rtx-pro-4000"][1]}
+    [refusal] = check(Fit.model_validate(needs), hardware, None, 0)
+    assert "24467 MiB" in str(refusal)
 
 
 def test_row_7_capability_and_memory_must_be_of_one_gpu(box: FakeMachine) -> None:
@@ -264,9 +264,10 @@ def test_a_gpu_that_no_profile_was_made_for_gets_none_and_no_fallback(
 
 
 def test_slices_of_a_gpu_are_not_that_gpu(box: FakeMachine, rules: Rules) -> None:
-    listed = "GPU 0: NVIDIA RTX PRO 4000 Blackwell (UUID: GPU-a)\n  MIG 1g.24gb Device  0: (UUID: MIG-1)\n"
-    box.smi("NVIDIA RTX PRO 4000 Blackwell, [Insufficient Permissions], 590.44.01, 12.0, GPU-a, Enabled\n",
-            list=listed)  # fmt: skip
+    name = "NVIDIA RTX PRO 4000 Blackwell"
+    listed = f"GPU 0: {name} (UUID: GPU-a)\n  MIG 1g.24gb Device  0: (UUID: MIG-1)\n"
+    row = f"{name}, [Insufficient Permissions], 590.44.01, 12.0, GPU-a, Enabled\n"
+    box.smi(row, list=listed)
     [gpu] = box.hardware().gpus
     assert (gpu.kind, gpu.uuid) == ("mig", "MIG-1")
     with pytest.raises(FitError, match="No profile of this channel matches"):
@@ -285,13 +286,13 @@ def test_a_dgx_spark_is_an_integrated_gpu_without_a_jetson(box: FakeMachine, rul
         match(hardware, rules)
 
 
-def test_an_igx_thor_with_a_card_has_both(box: FakeMachine, rules: Rules) -> None:
+def test_an_igx_thor_with_a_card_has_both(box: FakeMachine) -> None:
     box.machine = "aarch64"
     box.memory(125_772)
     box.file("proc/device-tree/compatible", r"nvidia,p3834-0008\0nvidia,tegra264\0")
     box.file("proc/device-tree/model", r"NVIDIA IGX Thor Developer Kit\0")
-    box.smi("NVIDIA Thor, [N/A], 595.78, 11.0, GPU-thor\n"
-            "NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 97887, 595.78, 12.0, GPU-card\n")  # fmt: skip
+    card = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 97887, 595.78, 12.0, GPU-card"
+    box.smi(f"NVIDIA Thor, [N/A], 595.78, 11.0, GPU-thor\n{card}\n")
     profiles = {
         "igx": ("linux/arm64", MatchSection.model_validate(
             {"device_tree_compatible": "nvidia,p3834-0008", "memory_mib_min": 98_304})),

@@ -234,8 +234,7 @@ def test_a_gpu_that_does_not_answer_is_asked_again_at_once() -> None:
     seen = [Temperatures(problem="nvidia-smi: exit code 18: mismatch")] * 20
 
     def look(_target: ComputeTarget) -> Temperatures:
-        found = seen.pop() if seen else Temperatures(decisive=(Sensor(name="gpu0", celsius=95),))
-        return found
+        return seen.pop() if seen else Temperatures(decisive=(Sensor(name="gpu0", celsius=95),))
 
     guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look, period_s=0.01)
     guard.govern(THERMAL, 8, JETSON)
