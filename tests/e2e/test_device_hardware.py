@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.publish("1.0.0", Says(words="Paris by CPU"))
     rules = MatchSection.model_validate({"gpu_name": "*Tesla P40", "memory_mib_min": 1})
-    gpu = {"profile": "tesla-p40", "compute_capability": "6.1", "match": rules}
+    gpu: dict[str, Any] = {"profile": "tesla-p40", "compute_capability": "6.1", "match": rules}
     made.publish("1.0.0", Says(words="Paris by GPU"), **gpu)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,10 @@ G5090 = "NVIDIA GeForce RTX 5090, 32607, 590.44.01, 12.0, GPU-5090\n"
 P40 = "Tesla P40, 24576, 580.126.09, 6.1, GPU-p40\n"
 THOR = "NVIDIA Thor, [N/A], 595.78, 11.0, GPU-thor\n"
 ADA = "NVIDIA RTX 6000 Ada Generation, 49140, 595.78, 8.9, GPU-ada\n"
-NO_RULES = MatchSection()
+NO_RULES = MatchSection.model_validate({})
 
 
-def machine_of(rows: str, machine: str = "x86_64", **said: str) -> Hardware:
+def machine_of(rows: str, machine: str = "x86_64", **said: Any) -> Hardware:
     return parse(Facts(machine, "6.8", smi_gpus=rows, meminfo="MemTotal: 65536000 kB", **said))
 
 
@@ -68,7 +69,7 @@ def test_a_jetsons_own_gpu_shares_its_zones_and_needs_no_name(
 
 @pytest.mark.parametrize("rows", [THOR + ADA, ADA + THOR])
 def test_a_thor_with_a_card_keeps_its_bundles_apart(shipped: dict[str, Profile], rows: str) -> None:
-    tree = {
+    tree: dict[str, Any] = {
         "device_tree_compatible": "nvidia,p3834-0008\0nvidia,tegra264\0",
         "device_tree_model": "NVIDIA Jetson AGX Thor Developer Kit\0",
     }

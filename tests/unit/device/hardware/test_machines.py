@@ -35,8 +35,9 @@ MISMATCH = (
     "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 590.48\n"
 )
 PERSISTENCE = "Warning: persistence mode is disabled, see nvidia-persistenced, or pass -pm 1, now\n"
+NO_RULES = MatchSection.model_validate({})
 CUDA_BUNDLE = {
-    "platform": "linux/amd64", "match": MatchSection(), "compute_capability": "12.0",
+    "platform": "linux/amd64", "match": NO_RULES, "compute_capability": "12.0",
     "memory_mib": 20_000, "free_disk_mib": 0, "driver_min": None, "jetpack": (), "runtime": {},
     "power_mode": None,
 }  # fmt: skip
@@ -279,7 +280,7 @@ def test_a_dgx_spark_is_an_integrated_gpu_without_a_jetson(box: FakeMachine, rul
     box.memory(122_504)
     box.smi("NVIDIA GB10, [N/A], 580.95.05, 12.1, GPU-gb10\n", temp="0, 60, GPU-gb10\n")
     hardware = box.hardware()
-    serves = target_of(MatchSection(), "12.1", hardware)
+    serves = target_of(NO_RULES, "12.1", hardware)
     assert (serves.on, serves.tegra, hardware.memory_of(serves.gpu)) == ("soc", False, 122_504)
     assert read(serves, box.root).hottest_c == 60
     with pytest.raises(FitError, match="No profile of this channel matches"):

@@ -113,12 +113,12 @@ def test_a_part_of_a_gpu_is_matched_only_by_a_name_that_names_it(row: str) -> No
 def test_a_tree_that_a_container_hides_is_made_up_for_by_the_chip() -> None:
     rules = match(device_tree_model="NVIDIA Jetson AGX Thor*",
                   device_tree_compatible="nvidia,tegra264", memory_mib_min=98304)  # fmt: skip
-    thor = {"smi_gpus": "NVIDIA Thor, [N/A], 595.78, 11.0"}
-    large = parse(Facts("aarch64", "6.8", meminfo="MemTotal: 128790528 kB", **thor))
+    thor = "NVIDIA Thor, [N/A], 595.78, 11.0"
+    large = parse(Facts("aarch64", "6.8", meminfo="MemTotal: 128790528 kB", smi_gpus=thor))
     found = judge(rules, large)
     assert found.holds == "yes"
     assert "device_tree_model is not known now" in found.reasons
-    small = parse(Facts("aarch64", "6.8", meminfo="MemTotal: 64000000 kB", **thor))
+    small = parse(Facts("aarch64", "6.8", meminfo="MemTotal: 64000000 kB", smi_gpus=thor))
     assert judge(rules, small).holds == "no"
     other = parse(Facts("aarch64", "6.8", meminfo="MemTotal: 128790528 kB",
                         smi_gpus="Orin (nvgpu), [N/A], 595.78, 8.7"))  # fmt: skip

@@ -60,7 +60,7 @@ def test_the_fallback_is_installed_nowhere_where_the_channel_says_so(
     with pytest.raises(FitError, match="No profile of this channel matches"):
         match(machine("no-gpu"), rules, Wishes(fallback="never"))
     with pytest.raises(FitError, match="No profile of this channel matches"):
-        match(machine("no-gpu"), {"development": ("linux/arm64", MatchSection())})
+        match(machine("no-gpu"), {"development": ("linux/arm64", MatchSection.model_validate({}))})
 
 
 def test_several_profiles_that_match_are_a_choice_for_people(

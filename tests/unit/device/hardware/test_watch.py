@@ -48,7 +48,7 @@ def test_what_is_not_known_is_asked_again_soon_and_ever_more_seldom() -> None:
     script = Script([FAILED])
     watch = script.watch()
     assert watch.retry_s is None
-    pauses = []
+    pauses: list[float | None] = []
     for _ in range(9):
         watch.look()
         pauses.append(watch.retry_s)

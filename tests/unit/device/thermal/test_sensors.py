@@ -201,7 +201,7 @@ def test_any_errno_of_any_zone_is_a_skipped_zone(tmp_path: Path, name: str) -> N
         pytest.skip("needs a C compiler")
     shim = tmp_path / "shim.so"
     number = f"-DNUMBER={getattr(errno, name)}"
-    argv = [compiler, "-shared", "-fPIC", number, "-o", shim, SHIM, "-ldl"]
+    argv: list[str | Path] = [compiler, "-shared", "-fPIC", number, "-o", shim, SHIM, "-ldl"]
     subprocess.run(argv, check=True)
     zone(tmp_path, 0, "tj-thermal", "52000\n")
     (zone(tmp_path, 1, "cv0-thermal", "0") / "gated").touch()
