@@ -1,8 +1,8 @@
 """Find nvidia-smi, and tell the rows that it prints from everything else that it says.
 
-Its exit code says little about its rows: 14 is a warning beside complete rows, 15 and 255 mean that
-one GPU is lost while the rows of the others are good. So a row counts by its form, whatever the
-exit code. What is no row is a note.
+Its exit code says little about its rows: 14 is a warning after complete rows, 15 and 255 mean that
+one GPU is lost while the rows of the others are good. So a row counts by its form, with any
+exit code. Any other line is a note.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FOLDERS: Final = (
     "/run/opengl-driver/bin",
     "/run/current-system/sw/bin",
 )
-# Exit codes beside which the rows are good: a warning, and another GPU that is lost.
+# Exit codes with which the rows are good: a warning, and another GPU that is lost.
 ROWS_ARE_GOOD: Final = (14, 15)
 Row: TypeAlias = tuple[str, ...]
 
@@ -78,7 +78,7 @@ def locate(folders: Sequence[str] = FOLDERS) -> str | None:
 
 
 def libraries(program: str) -> str | None:
-    """Return the folder of the driver's libraries beside a program that is not on PATH.
+    """Return the folder of the driver's libraries next to a program that is not on PATH.
 
     GKE mounts both below one folder that no linker knows.
     """

@@ -14,7 +14,7 @@ from forge.device.hardware import profile_match
 from forge.device.hardware.compute_target import idle_target, target_of
 from forge.device.hardware.facts import Run, collect
 from forge.device.hardware.inventory import Hardware, parse
-from forge.device.hardware.profile_match import Wishes
+from forge.device.hardware.profile_match import ProfileRequest
 from forge.device.power.control import PowerControl
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import (
@@ -55,7 +55,7 @@ def detect(
         FitError: nothing matches, several do, or it is not known now which one does.
     """
     hardware = parse(collect(root, run))
-    found = profile_match.match(hardware, profiles, Wishes(profile=profile, gpu=gpu))
+    found = profile_match.match(hardware, profiles, ProfileRequest(profile=profile, gpu=gpu))
     return Detected.of(hardware, found)
 
 
@@ -183,8 +183,8 @@ def power(
         target = target_of(fit.match, fit.compute_capability, hardware, gpu)
     else:
         try:
-            wishes = Wishes(profile=profile, gpu=gpu)
-            found = profile_match.match(hardware, profile_match.candidates(profiles), wishes)
+            request = ProfileRequest(profile=profile, gpu=gpu)
+            found = profile_match.match(hardware, profile_match.candidates(profiles), request)
         except FitError:
             if apply:
                 raise

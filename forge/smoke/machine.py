@@ -72,7 +72,7 @@ def _read(path: str) -> str:
 def output_of(*argv: str) -> str:
     """Return the output of a program, or an empty text if it is missing or fails.
 
-    nvidia-smi is also looked for where it is kept outside PATH; its rows are good beside a warning.
+    nvidia-smi is also looked for where it is kept outside PATH; its rows are good after a warning.
     """
     smi = argv[0] == nvidia_smi.NAME
     program = nvidia_smi.locate() if smi else shutil.which(argv[0])

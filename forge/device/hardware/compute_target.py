@@ -1,7 +1,7 @@
 """What a bundle computes on: one GPU, chosen by its profile's match, or the CPU. Pure.
 
 Memory, sensors, power, the server's environment and the fit check each ask this, and not what the
-machine has beside it.
+machine has in addition.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Facts:
         smi_list: `nvidia-smi -L`, asked for only where a GPU is in MIG mode.
         smi_state: how nvidia-smi answered; `failed`: a driver is here and does not answer.
         smi_complete: False: nvidia-smi says that a GPU is lost.
-        nvidia_signs: paths that exist only beside an NVIDIA GPU.
+        nvidia_signs: paths that exist only with an NVIDIA GPU.
         device_tree_model: /proc/device-tree/model, NUL-terminated.
         device_tree_compatible: /proc/device-tree/compatible, NUL-separated.
         tegra_release: /etc/nv_tegra_release.
@@ -204,7 +204,7 @@ def run_command(argv: Sequence[str], timeout_s: float) -> Answer:
 def ask_smi(
     run: Run, query: Sequence[str], timeout_s: float, is_row: Callable[[nvidia_smi.Row], bool]
 ) -> nvidia_smi.SmiAnswer:
-    """Ask nvidia-smi for rows, which count whatever its exit code is. Never raises."""
+    """Ask nvidia-smi for rows, which count with any exit code. Never raises."""
     return _rows(run((*_SMI, *query, _FORMAT), timeout_s), is_row)
 
 
@@ -272,7 +272,7 @@ def _rows(answer: Answer, is_row: Callable[[nvidia_smi.Row], bool]) -> nvidia_sm
 
 
 def _signs(root: Path, problems: list[str]) -> Iterator[str]:
-    """Yield what is there only beside an NVIDIA GPU: device files, the driver, the PCI bus."""
+    """Yield what is there only with an NVIDIA GPU: device files, the driver, the PCI bus."""
     for name in _names(root / "dev", problems):
         if _DEVICE_FILE.fullmatch(name):
             yield f"/dev/{name}"

@@ -121,7 +121,7 @@ def _chip(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
 
 
 def _presence(facts: Facts, gpus: tuple[Gpu, ...], l4t: str | None) -> Presence:
-    """Absent only where nothing says that there is one: a driver that fails is no absence."""
+    """Absent only where nothing says that there is one: a driver that fails says nothing."""
     if gpus:
         return "present"
     here = facts.nvidia_signs or l4t or facts.smi_state == "failed"

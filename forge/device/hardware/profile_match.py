@@ -18,7 +18,7 @@ from forge.device.hardware.match_rules import RuleVerdict, judge
 from forge.errors import FitError, UsageError
 from forge.profiles import MatchSection, Profile
 
-__all__ = ["FALLBACK", "Detection", "Wishes", "candidates", "describe", "match"]
+__all__ = ["FALLBACK", "Detection", "ProfileRequest", "candidates", "describe", "match"]
 
 FALLBACK: Final = "development"
 
@@ -26,8 +26,8 @@ Candidates = Mapping[str, tuple[str, MatchSection]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What else counts in the choice, beside the hardware.
+class ProfileRequest:
+    """What counts in the choice in addition to the hardware.
 
     Attributes:
         profile: a name from a person (`--profile`, `HARDWARE_PROFILE`); it has precedence.
@@ -64,32 +64,34 @@ def candidates(source: Channel | Mapping[str, Profile]) -> dict[str, tuple[str, 
     return {name: (entry.platform, entry.hardware.match) for name, entry in source.items()}
 
 
-def match(hardware: Hardware, profiles: Candidates, wishes: Wishes = Wishes()) -> Detection:
+def match(
+    hardware: Hardware, profiles: Candidates, request: ProfileRequest = ProfileRequest()
+) -> Detection:
     """Choose the profile of this machine.
 
     Raises:
         UsageError: the profile or the GPU that a person names is not there.
         FitError: nothing matches, several do, or it is not known now which one does.
     """
-    if wishes.gpu is not None and hardware.nvidia == "present" and hardware.complete:
-        _require_gpu(wishes.gpu, hardware)
-    if wishes.profile is not None:
-        return _by_name(wishes.profile, profiles, hardware, wishes)
+    if request.gpu is not None and hardware.nvidia == "present" and hardware.complete:
+        _require_gpu(request.gpu, hardware)
+    if request.profile is not None:
+        return _by_name(request.profile, profiles, hardware, request)
     verdicts = {
-        name: judge(rules, hardware, wishes.gpu)
+        name: judge(rules, hardware, request.gpu)
         for name, (platform, rules) in profiles.items()
         if platform == hardware.platform
     }
     matching = {name: found for name, found in verdicts.items() if found.holds == "yes"}
-    serving = verdicts.get(wishes.serving or "")
-    if wishes.serving and serving and _stays(wishes.serving, serving, matching):
-        return _keep(wishes.serving, serving, matching, hardware)
+    serving = verdicts.get(request.serving or "")
+    if request.serving and serving and _stays(request.serving, serving, matching):
+        return _keep(request.serving, serving, matching, hardware)
     if len(matching) == 1:
         [(name, found)] = matching.items()
         return Detection(name, found.reasons, _notes(hardware, found.gpu), found.gpu)
     if matching:
         raise _several(matching, hardware)
-    return _fall_back(verdicts, profiles, hardware, wishes)
+    return _fall_back(verdicts, profiles, hardware, request)
 
 
 def describe(hardware: Hardware) -> str:
@@ -113,9 +115,11 @@ def _require_gpu(wanted: str, hardware: Hardware) -> None:
     raise UsageError(f"There is no GPU {wanted!r} here", hint=f"GPUs of this machine: {known}")
 
 
-def _by_name(wanted: str, profiles: Candidates, hardware: Hardware, wishes: Wishes) -> Detection:
+def _by_name(
+    wanted: str, profiles: Candidates, hardware: Hardware, request: ProfileRequest
+) -> Detection:
     if wanted in profiles:
-        found = judge(profiles[wanted][1], hardware, wishes.gpu)
+        found = judge(profiles[wanted][1], hardware, request.gpu)
         gpu = found.gpu if found.holds == "yes" else None
         return Detection(wanted, ("set by the user",), hardware.notes, gpu)
     near = difflib.get_close_matches(wanted, profiles, n=1)
@@ -174,24 +178,24 @@ def _fall_back(
     verdicts: Mapping[str, RuleVerdict],
     profiles: Candidates,
     hardware: Hardware,
-    wishes: Wishes,
+    request: ProfileRequest,
 ) -> Detection:
     unsure = {name: found for name, found in verdicts.items() if found.holds == "unknown"}
     if unsure or hardware.nvidia == "unknown":
         raise _not_known(unsure, hardware)
     what = f"no profile matches this machine ({describe(hardware)})"
     warnings = (what, *hardware.notes)
-    if wishes.serving not in {None, FALLBACK}:
-        message = f"The channel has no profile {wishes.serving}, which serves"
+    if request.serving not in {None, FALLBACK}:
+        message = f"The channel has no profile {request.serving}, which serves"
         hint = "it keeps serving; publish it again, or name another with --profile"
         raise FitError(message, why="; ".join(warnings), hint=hint)
     here = FALLBACK in profiles and profiles[FALLBACK][0] == hardware.platform
-    if here and hardware.nvidia == "absent" and wishes.fallback == "without-gpu":
+    if here and hardware.nvidia == "absent" and request.fallback == "without-gpu":
         reason = f"{FALLBACK} is the fallback of machines without a GPU"
         return Detection(FALLBACK, (reason,), warnings)
     known = ", ".join(sorted(profiles)) or "none"
     hint = f"choose one of these with --profile, or publish one for this machine: {known}"
-    if here and wishes.fallback == "without-gpu":
+    if here and request.fallback == "without-gpu":
         hint = f"{hint}; {FALLBACK} is installed unasked only where there is no GPU"
     raise FitError(
         "No profile of this channel matches this machine", why="; ".join(warnings), hint=hint

@@ -1,6 +1,6 @@
 """Read the temperatures of what serves: the kernel's thermal zones, or nvidia-smi for a GPU.
 
-A zone that cannot be read is skipped, whatever the kernel's errno: Thor's gpu-thermal and Orin's
+A zone that cannot be read is skipped, for any errno of the kernel: Thor's gpu-thermal and Orin's
 cv0 to cv2 fail with EAGAIN while they are power-gated. Impossible values are dropped.
 """
 

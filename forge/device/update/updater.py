@@ -18,7 +18,7 @@ from forge.container import running_image
 from forge.device.hardware import fit, profile_match
 from forge.device.hardware.fit import Refusal
 from forge.device.hardware.inventory import Hardware
-from forge.device.hardware.profile_match import Detection, Wishes
+from forge.device.hardware.profile_match import Detection, ProfileRequest
 from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import Release, SlotName, other
 from forge.device.state.directory import StateDirectory
@@ -136,14 +136,14 @@ class Updater:
         installed: Release | None,
     ) -> Detection:
         """Choose the profile, and tell every decision with its reasons. Raises as `match`."""
-        wishes = Wishes(
+        request = ProfileRequest(
             profile=self._profile or device.profile,
             gpu=self._gpu or device.gpu,
             serving=installed.profile if installed else None,
             fallback=channel.fallback,
         )
         try:
-            found = profile_match.match(hardware, profile_match.candidates(channel), wishes)
+            found = profile_match.match(hardware, profile_match.candidates(channel), request)
         except ForgeError as error:
             self._decided(str(error))
             raise

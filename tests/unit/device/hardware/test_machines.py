@@ -14,7 +14,7 @@ from forge.device.daemon import _runtime
 from forge.device.hardware.compute_target import ComputeTarget, target_of
 from forge.device.hardware.fit import check
 from forge.device.hardware.inventory import Hardware
-from forge.device.hardware.profile_match import Detection, Wishes, match
+from forge.device.hardware.profile_match import Detection, ProfileRequest, match
 from forge.device.power.control import PowerControl
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.thermal.monitor import ThermalMonitor
@@ -87,7 +87,7 @@ def test_row_3_a_driver_that_was_updated_leaves_what_serves_and_says_what_to_do(
     [note] = hardware.notes
     assert "Driver/library version mismatch" in note
     assert "reboot" in note
-    assert match(hardware, rules, Wishes(serving="rtx-pro-4000")).profile == "rtx-pro-4000"
+    assert match(hardware, rules, ProfileRequest(serving="rtx-pro-4000")).profile == "rtx-pro-4000"
     with pytest.raises(FitError, match="not known now"):
         match(hardware, rules)
 
@@ -99,7 +99,10 @@ def test_row_4_memory_that_is_not_known_is_not_that_of_the_host(
     box.smi(RTX.replace("24467", cell))
     with pytest.raises(FitError, match="rtx-pro-4000: memory_mib is not known now"):
         match(box.hardware(), rules)
-    assert match(box.hardware(), rules, Wishes(serving="rtx-pro-4000")).profile == "rtx-pro-4000"
+    assert (
+        match(box.hardware(), rules, ProfileRequest(serving="rtx-pro-4000")).profile
+        == "rtx-pro-4000"
+    )
 
 
 def test_row_5_a_temperature_beside_a_warning_is_a_temperature(
@@ -305,4 +308,4 @@ def test_an_igx_thor_with_a_card_has_both(box: FakeMachine) -> None:
     assert chosen(match(hardware, {"card": profiles["card"]})) == "GPU-card"
     with pytest.raises(FitError, match="several profiles: card, igx"):
         match(hardware, profiles)
-    assert match(hardware, profiles, Wishes(gpu="GPU-card")).profile == "card"
+    assert match(hardware, profiles, ProfileRequest(gpu="GPU-card")).profile == "card"

@@ -8,7 +8,7 @@ import pytest
 from forge.bundle import Channel, ChannelProfile
 from forge.device.hardware.facts import Answer, Facts, collect
 from forge.device.hardware.inventory import Hardware, parse
-from forge.device.hardware.profile_match import Wishes, candidates, match
+from forge.device.hardware.profile_match import ProfileRequest, candidates, match
 from forge.errors import FitError, UsageError
 from forge.profiles import MatchSection, Profile
 from tests.support.captured import Replay, unpack
@@ -51,14 +51,16 @@ def test_a_machine_that_no_profile_is_for_gets_no_fallback_unasked(
     with pytest.raises(FitError, match="No profile of this channel matches") as caught:
         match(machine(name), rules)
     assert "--profile" in caught.value.hint
-    assert match(machine(name), rules, Wishes(profile="development")).profile == "development"
+    assert (
+        match(machine(name), rules, ProfileRequest(profile="development")).profile == "development"
+    )
 
 
 def test_the_fallback_is_installed_nowhere_where_the_channel_says_so(
     machine: Machine, rules: Rules
 ) -> None:
     with pytest.raises(FitError, match="No profile of this channel matches"):
-        match(machine("no-gpu"), rules, Wishes(fallback="never"))
+        match(machine("no-gpu"), rules, ProfileRequest(fallback="never"))
     with pytest.raises(FitError, match="No profile of this channel matches"):
         match(machine("no-gpu"), {"development": ("linux/arm64", MatchSection.model_validate({}))})
 
@@ -72,10 +74,10 @@ def test_several_profiles_that_match_are_a_choice_for_people(
         match(machine("rtx-and-p40"), rules)
     assert "--profile" in caught.value.hint
     assert "--gpu" in caught.value.hint
-    assert match(machine("rtx-and-p40"), rules, Wishes(gpu="0")).profile == "rtx-pro-4000"
-    assert match(machine("rtx-and-p40"), rules, Wishes(gpu="1")).profile == "tesla-p40"
+    assert match(machine("rtx-and-p40"), rules, ProfileRequest(gpu="0")).profile == "rtx-pro-4000"
+    assert match(machine("rtx-and-p40"), rules, ProfileRequest(gpu="1")).profile == "tesla-p40"
     with pytest.raises(UsageError, match="There is no GPU '2' here"):
-        match(machine("rtx-and-p40"), rules, Wishes(gpu="2"))
+        match(machine("rtx-and-p40"), rules, ProfileRequest(gpu="2"))
 
 
 def test_match_warns_of_several_gpus_and_names_the_one_it_uses(
@@ -124,7 +126,7 @@ def test_what_serves_stays_while_the_driver_does_not_answer(
     tmp_path: Path, rules: Rules, serving: str
 ) -> None:
     silent = without_smi("rtx-pro-4000", SILENT, tmp_path)
-    detection = match(silent, rules, Wishes(serving=serving))
+    detection = match(silent, rules, ProfileRequest(serving=serving))
     assert detection.profile == serving
     assert "it serves, and stays" in detection.reasons[0]
     assert any(SILENT in warning for warning in detection.warnings)
@@ -133,7 +135,7 @@ def test_what_serves_stays_while_the_driver_does_not_answer(
 def test_what_serves_stays_where_the_gpu_is_gone_and_nothing_else_matches(
     machine: Machine, rules: Rules
 ) -> None:
-    detection = match(machine("no-gpu"), rules, Wishes(serving="rtx-pro-4000"))
+    detection = match(machine("no-gpu"), rules, ProfileRequest(serving="rtx-pro-4000"))
     assert detection.profile == "rtx-pro-4000"
     assert "it does not match" in detection.reasons[1]
 
@@ -141,47 +143,50 @@ def test_what_serves_stays_where_the_gpu_is_gone_and_nothing_else_matches(
 def test_another_gpu_that_another_profile_is_for_replaces_what_serves(
     machine: Machine, rules: Rules
 ) -> None:
-    assert match(machine("tesla-p40"), rules, Wishes(serving="rtx-pro-4000")).profile == "tesla-p40"
+    assert (
+        match(machine("tesla-p40"), rules, ProfileRequest(serving="rtx-pro-4000")).profile
+        == "tesla-p40"
+    )
 
 
 def test_a_lost_gpu_does_not_hand_over_to_the_one_that_is_left(rules: Rules) -> None:
     row = "Tesla P40, 24576, 580.126.09, 6.1, GPU-p40\n"
     left = parse(Facts("x86_64", "6.8", smi_gpus=row, smi_complete=False))
-    assert match(left, rules, Wishes(serving="rtx-pro-4000")).profile == "rtx-pro-4000"
+    assert match(left, rules, ProfileRequest(serving="rtx-pro-4000")).profile == "rtx-pro-4000"
     assert match(left, rules).profile == "tesla-p40"
 
 
 def test_what_serves_stays_among_several_that_match(machine: Machine, rules: Rules) -> None:
     for serving in ("rtx-pro-4000", "tesla-p40"):
-        found = match(machine("rtx-and-p40"), rules, Wishes(serving=serving))
+        found = match(machine("rtx-and-p40"), rules, ProfileRequest(serving=serving))
         assert found.profile == serving
 
 
 def test_the_fallback_gives_way_to_a_gpu_that_was_put_in_and_to_no_guess(
     machine: Machine, rules: Rules
 ) -> None:
-    served = Wishes(serving="development")
+    served = ProfileRequest(serving="development")
     assert match(machine("rtx-pro-4000"), rules, served).profile == "rtx-pro-4000"
     for name in ("geforce", "broken-driver", "rtx-and-p40", "no-gpu"):
         assert match(machine(name), rules, served).profile == "development"
 
 
 def test_a_profile_that_was_chosen_by_name_stays(machine: Machine, rules: Rules) -> None:
-    served = Wishes(serving="rtx-pro-4000-aot")
+    served = ProfileRequest(serving="rtx-pro-4000-aot")
     assert match(machine("rtx-pro-4000"), rules, served).profile == "rtx-pro-4000-aot"
 
 
 def test_a_person_has_the_last_word(machine: Machine, rules: Rules) -> None:
-    wishes = Wishes(profile="development", serving="rtx-pro-4000")
-    assert match(machine("rtx-pro-4000"), rules, wishes).profile == "development"
+    request = ProfileRequest(profile="development", serving="rtx-pro-4000")
+    assert match(machine("rtx-pro-4000"), rules, request).profile == "development"
 
 
 def test_a_profile_that_the_channel_has_no_more_is_not_replaced_by_the_fallback(
     machine: Machine, rules: Rules
 ) -> None:
     with pytest.raises(FitError, match="has no profile gone, which serves"):
-        match(machine("no-gpu"), rules, Wishes(serving="gone"))
-    assert match(machine("tesla-p40"), rules, Wishes(serving="gone")).profile == "tesla-p40"
+        match(machine("no-gpu"), rules, ProfileRequest(serving="gone"))
+    assert match(machine("tesla-p40"), rules, ProfileRequest(serving="gone")).profile == "tesla-p40"
 
 
 def test_a_decision_says_its_profile_gpu_and_reasons(rules: Rules) -> None:
@@ -191,13 +196,13 @@ def test_a_decision_says_its_profile_gpu_and_reasons(rules: Rules) -> None:
 
 
 def test_match_takes_a_name_given_by_hand(machine: Machine, rules: Rules) -> None:
-    by_hand = Wishes(profile="rtx-pro-4000-aot")
+    by_hand = ProfileRequest(profile="rtx-pro-4000-aot")
     assert match(machine("no-gpu"), rules, by_hand).profile == "rtx-pro-4000-aot"
 
 
 def test_match_suggests_the_name_meant(machine: Machine, rules: Rules) -> None:
     with pytest.raises(UsageError, match="did you mean 'tesla-p40'") as caught:
-        match(machine("no-gpu"), rules, Wishes(profile="tesla-p4"))
+        match(machine("no-gpu"), rules, ProfileRequest(profile="tesla-p4"))
     assert caught.value.exit_code == 2
 
 
