@@ -23,7 +23,7 @@ __all__ = [
 
 MAX_MIRRORS: Final = 8
 LEAST_RATE: Final = 1024
-GPU_PATTERN: Final = r"^((GPU|MIG)-[0-9A-Za-z/-]{1,80}|[0-9]{1,3})$"
+GPU_PATTERN: Final = r"(GPU|MIG)-[0-9A-Za-z/-]{1,80}|[0-9]{1,3}"  # a UUID or a number
 
 
 class DeviceSettings(BaseModel):
@@ -41,7 +41,7 @@ class DeviceSettings(BaseModel):
     profile: str | None = None
     mirrors: tuple[str, ...] = Field(default=(), max_length=MAX_MIRRORS)
     limit_rate: int | None = Field(default=None, ge=LEAST_RATE)  # bytes a second
-    gpu: str | None = Field(default=None, pattern=GPU_PATTERN)  # the only one that counts
+    gpu: str | None = Field(default=None, pattern=f"^({GPU_PATTERN})$")  # the only one that counts
 
 
 def write_settings(path: Path, settings: DeviceSettings, root_bytes: bytes) -> None:

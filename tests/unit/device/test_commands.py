@@ -86,6 +86,33 @@ def test_provision_keeps_mirrors_and_the_rate(
     assert (list(kept.mirrors), kept.limit_rate) == (shown["mirrors"], 2_000_000)
 
 
+def test_provision_keeps_the_gpu_and_says_nothing_of_it_where_none_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root.json").write_bytes(ROOT_JSON)
+    argv = ["device", "provision", "--store", "https://a.example.com/prod", "--name", "llm"]
+    argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
+    assert main(argv) == 0
+    device = tmp_path / "state" / "device.json"
+    assert b"gpu" not in device.read_bytes()  # an older agent can read it
+    uuid = "GPU-8f3d2c5e-0000-1111-2222-333344445555"
+    assert main([*argv, "--gpu", uuid]) == 0
+    assert read_settings(tmp_path / "state")[0].gpu == uuid
+    assert main([*argv, "--gpu", "fast one"]) == 2
+    assert "nvidia-smi -L" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [None, "0", "12", "GPU-8f3d", "MIG-8f3d", "MIG-GPU-8f/1/0"])
+def test_a_gpu_is_named_by_its_uuid_or_number(name: str | None) -> None:
+    assert commands.check_gpu(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-1", "1000", "GPU-", "GPU-a b", "cuda:0", "GPU-a\n"])
+def test_another_name_of_a_gpu_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is not a valid name"):
+        commands.check_gpu(name)
+
+
 @pytest.mark.parametrize("rate", ["0", "1023", "-5", "fast", "1.5M", "10T", "9" * 30])
 def test_a_rate_that_is_none_is_refused(
     tmp_path: Path, rate: str, capsys: pytest.CaptureFixture[str]
