@@ -7,7 +7,7 @@ same release, even if they were signed at different times.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,7 @@ __all__ = [
     "Channel",
     "ChannelProfile",
     "Digest",
+    "Fallback",
     "Fit",
     "Manifest",
     "Operating",
@@ -40,6 +41,7 @@ MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9a-z.-]{1,32})?")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Fallback: TypeAlias = Literal["without-gpu", "never"]
 
 
 class _Document(BaseModel):
@@ -152,10 +154,17 @@ class Channel(_Document):
     channel: str
     version: str
     profiles: dict[str, ChannelProfile]
+    fallback: Fallback = Field(
+        default="without-gpu",
+        description="where `development` is installed unasked: on machines of its platform on which"
+        " no GPU is, or nowhere; it never replaces what serves",
+    )
 
     def encode(self) -> bytes:
-        """Return the canonical bytes."""
-        return canonical.dumps(self.model_dump(mode="json"))
+        """Return the canonical bytes; the default is left out, which older devices do not know."""
+        default = type(self).model_fields["fallback"].default
+        left_out = {"fallback"} if self.fallback == default else None
+        return canonical.dumps(self.model_dump(mode="json", exclude=left_out))
 
 
 def manifest_path(name: str, version: str, profile: str) -> str:

@@ -180,6 +180,7 @@ def _device(environment: dict[str, str], table: Table, versions: Versions) -> bo
     forge(
         environment, "device", "provision", "--state", str(state), "--store",
         str(ROOT / "artifacts"), "--root", str(root), "--name", NAME, "--channel", CHANNEL,
+        "--profile", "development",  # by name, so that it also runs where there is a GPU
     )  # fmt: skip
     started = time.monotonic()
     with _running_device(environment, state, versions.first) as url:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,9 @@ from forge.cli.keyring import keys_folder, open_keyring, passphrase_option
 from forge.release.catalog import Catalog, only_name
 from forge.release.repository.unverified_index import check_timestamp
 from forge.smoke.result import Level, Result, figures, interval
+
+if TYPE_CHECKING:
+    from forge.bundle import Fallback
 
 __all__ = ["bundle", "channel", "channels", "promote"]
 
@@ -289,6 +292,12 @@ def channels(
 @click.argument("channel")
 @click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
 @yes_option
+@click.option(
+    "--fallback",
+    type=click.Choice(("without-gpu", "never")),
+    help="Where devices install `development` without being told to: on machines of its platform "
+    "that have no GPU, or nowhere. Default: as the channel says; without-gpu for a new one.",
+)
 @passphrase_option
 @_name_option
 @keys_option
@@ -306,6 +315,7 @@ def promote(
     *,
     force: bool,
     yes: bool,
+    fallback: Fallback | None,
     as_json: bool,
 ) -> None:
     """Point a channel at a published version. Uses the channels key and the online key only.
@@ -315,6 +325,7 @@ def promote(
     \b
     forge promote 1.4.0 stable
     forge promote 1.3.0 stable --force      # roll back
+    forge promote 1.4.0 plant --fallback never
     """  # noqa: D301
     from forge.release.publish import promote as move
 
@@ -325,7 +336,8 @@ def promote(
     if version in catalog.versions(name):  # else it is refused, whatever the answer
         confirm_new_channel(check_name(channel, "Channel"), name, list(catalog.channels(name)),
                             version, yes=yes)  # fmt: skip
-    before = move(store, keyring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)
+    now = dt.datetime.now(dt.UTC)
+    before = move(store, keyring, name, version, channel, now=now, force=force, fallback=fallback)
     row = (name, channel, before or "—", version)
     summary.append(os.environ, "Promotion", ("bundle", "channel", "was", "is"), [row])
     if as_json:

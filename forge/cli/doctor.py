@@ -15,6 +15,7 @@ import click
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
 from forge.errors import ConfigurationError, NoRunnerError
 from forge.extras import Extra, versions
+from forge.nvidia_smi import FOLDERS, NAME
 
 __all__ = ["doctor"]
 
@@ -60,7 +61,8 @@ def _builders(which: Callable[[str], str | None]) -> Iterator[DoctorCheck]:
     for builder in ("tensorrt-rtx", "onnx-runtime", "edge-llm (quantise, export)"):
         needed = f"builder {builder}"
         yield DoctorCheck(needed, "amd64 machine", machine == "x86_64", machine, elsewhere)
-    gpu = which("nvidia-smi")
+    places = (NAME, *(f"{folder}/{NAME}" for folder in FOLDERS))
+    gpu = next((found for place in places if (found := which(place))), None)
     yield DoctorCheck(
         "builder tensorrt-llm, smoke of GPU profiles",
         "NVIDIA driver",

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from forge.bundle import check_name
+from forge.bundle import Manifest, check_name
 from forge.device.hardware import profile_match
+from forge.device.hardware.compute_target import idle_target, target_of
 from forge.device.hardware.facts import Run, collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.inventory import Hardware, parse
+from forge.device.hardware.profile_match import ProfileRequest
 from forge.device.power.control import PowerControl
 from forge.device.state.directory import StateDirectory
-from forge.device.state.settings import MAX_MIRRORS, DeviceSettings, read_settings, write_settings
+from forge.device.state.settings import (
+    GPU_PATTERN,
+    MAX_MIRRORS,
+    DeviceSettings,
+    read_settings,
+    write_settings,
+)
 from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, read_agent
-from forge.errors import ConfigurationError, UsageError
+from forge.errors import ConfigurationError, FitError, UsageError
 from forge.profiles import PowerSection, Profile
 
-__all__ = ["check_root", "detect", "power", "provision", "status"]
+__all__ = ["check_gpu", "check_root", "detect", "power", "provision", "status"]
 
 _MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
 
@@ -28,6 +37,7 @@ def detect(
     profiles: profile_match.Candidates,
     *,
     profile: str | None = None,
+    gpu: str | None = None,
     root: Path = Path("/"),
     run: Run | None = None,
 ) -> Detected:
@@ -36,15 +46,17 @@ def detect(
     Args:
         profiles: platform and match by profile name (`profile_match.candidates` makes it).
         profile: a name given by hand; it overrides the hardware.
+        gpu: the only GPU that counts: its UUID or its number in nvidia-smi.
         root: where /proc and /etc are.
         run: runs commands; the machine's own by default.
 
     Raises:
-        UsageError: `profile` is not one of these.
-        FitError: nothing matches and there is no `development`.
+        UsageError: `profile` is not one of these, or `gpu` is not in this machine.
+        FitError: nothing matches, several do, or it is not known now which one does.
     """
     hardware = parse(collect(root, run))
-    return Detected.of(hardware, profile_match.match(hardware, profiles, profile))
+    found = profile_match.match(hardware, profiles, ProfileRequest(profile=profile, gpu=gpu))
+    return Detected.of(hardware, found)
 
 
 def provision(  # noqa: PLR0913 - the options of one command
@@ -57,6 +69,7 @@ def provision(  # noqa: PLR0913 - the options of one command
     *,
     mirrors: Sequence[str] = (),
     limit_rate: int | None = None,
+    gpu: str | None = None,
 ) -> DeviceSettings:
     """Set where this device's updates come from; may be repeated to change it.
 
@@ -69,6 +82,7 @@ def provision(  # noqa: PLR0913 - the options of one command
         profile: a profile named by hand; None: by the hardware.
         mirrors: other URLs of the same store, tried in this order where it fails.
         limit_rate: limit of the download rate of updates, bytes a second.
+        gpu: the only GPU that counts: its UUID or its number in nvidia-smi; None: by the hardware.
 
     Raises:
         UsageError: a name is not valid, too many mirrors, or an agent runs in this folder.
@@ -89,11 +103,20 @@ def provision(  # noqa: PLR0913 - the options of one command
         name=check_name(name, "Bundle"),
         channel=check_name(channel, "Channel"),
         profile=check_name(profile, "Profile") if profile is not None else None,
+        gpu=check_gpu(gpu),
     )
     home = StateDirectory(state)
     with home.locked():
         write_settings(home.path, settings, root_bytes)
     return settings
+
+
+def check_gpu(value: str | None) -> str | None:
+    """Return how a person names a GPU, or raise UsageError."""
+    if value is None or re.fullmatch(GPU_PATTERN, value):
+        return value
+    hint = "give its UUID, as nvidia-smi -L prints it, or its number there"
+    raise UsageError(f"GPU {value!r} is not a valid name", hint=hint)
 
 
 def _place(url: str) -> str:
@@ -127,8 +150,10 @@ def power(
     profiles: Mapping[str, Profile],
     *,
     profile: str | None = None,
+    gpu: str | None = None,
     apply: bool = False,
     control: PowerControl | None = None,
+    hardware: Hardware | None = None,
 ) -> PowerStatus:
     """Return which power is in force, which is wanted, and the commands between the two.
 
@@ -139,36 +164,47 @@ def power(
         state: the state folder; need not be one.
         profiles: by name.
         profile: one of them.
+        gpu: the only GPU that counts: its UUID or its number in nvidia-smi.
         apply: run the commands; what went wrong is among the problems.
         control: of the machine's power; this machine's by default.
+        hardware: of the machine; this machine's by default.
 
     Raises:
         UsageError: `profile` is not one of these.
-        FitError: nothing matches and there is no `development`.
+        FitError: with `apply`, no profile matches, several do, or that is not known now.
         ConfigurationError: the state folder cannot be read.
     """
-    hardware = parse(collect())
-    wanted, by = (
-        None if profile else _active_power(StateDirectory(state)),
-        "the bundle of the active slot",
-    )
-    if wanted is None:
-        found = profile_match.match(hardware, profile_match.candidates(profiles), profile)
-        wanted, by = profiles[found.profile].power, f"profile {found.profile}"
-    control = control or PowerControl(hardware.kind)
-    report = control.apply(wanted) if apply else control.report(wanted)
+    hardware, control = hardware or parse(collect()), control or PowerControl()
+    manifest = None if profile else _active(StateDirectory(state))
+    wanted: PowerSection | None
+    if manifest and manifest.operating:
+        fit = manifest.fit
+        wanted, by = manifest.operating.power, "the bundle of the active slot"
+        target = target_of(fit.match, fit.compute_capability, hardware, gpu)
+    else:
+        try:
+            request = ProfileRequest(profile=profile, gpu=gpu)
+            found = profile_match.match(hardware, profile_match.candidates(profiles), request)
+        except FitError:
+            if apply:
+                raise
+            report = control.report(None, idle_target(hardware))
+            return PowerStatus(wanted_by="nothing: no profile matches", power=report)
+        chosen, own = profiles[found.profile], profiles[found.profile].hardware
+        wanted, by = chosen.power, f"profile {found.profile}"
+        target = target_of(own.match, own.compute_capability, hardware, gpu)
+    report = control.apply(wanted, target) if apply else control.report(wanted, target)
     return PowerStatus(wanted_by=by, power=report)
 
 
-def _active_power(home: StateDirectory) -> PowerSection | None:
+def _active(home: StateDirectory) -> Manifest | None:
     try:
         active = home.journal().active
-        manifest = home.slots.manifest(active) if active else None
+        return home.slots.manifest(active) if active else None
     except (OSError, ConfigurationError) as error:
         message = f"The state folder {home.path} cannot be read"
         hint = "run as root, or name a profile with --profile"
         raise ConfigurationError(message, why=str(error), hint=hint) from None
-    return manifest.operating.power if manifest and manifest.operating else None
 
 
 def check_root(data: bytes) -> bytes:

@@ -24,8 +24,7 @@ from forge.device.agent.operator import handle_pending
 from forge.device.gateway.api_keys import Keys
 from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import listen, serve_in_background
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import Hardware, parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, check_signals, no_signals, stop_on_signals
@@ -40,7 +39,7 @@ from forge.device.telemetry.condition_samples import (
     power_samples,
 )
 from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
-from forge.device.telemetry.history import DeviceEvent, EventListener, History
+from forge.device.telemetry.history import DetectionLog, DeviceEvent, EventListener, History
 from forge.device.telemetry.metrics import Metrics, Sample
 from forge.device.telemetry.status import AgentReport, ChannelCheck, HardwareReport, write_agent
 from forge.device.telemetry.tracing import Tracer, tracer_of
@@ -68,7 +67,6 @@ class Service:
         agent: of this device.
         upstream: what serves.
         operation: power and heat.
-        hardware: what this machine is.
         metrics: what /metrics shows.
         report: tells `forge device status` of the running agent.
         tracer: makes a span of each request; None makes none.
@@ -78,7 +76,6 @@ class Service:
     agent: Agent
     upstream: Upstream
     operation: OperatingPoint
-    hardware: Hardware
     metrics: Metrics
     report: Callable[[ChannelCheck | None], None]
     tracer: Tracer | None = None
@@ -111,7 +108,8 @@ class Service:
                 self._try(self.operation.refresh)
                 # Jitter spreads a fleet that was switched on at the same moment.
                 pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
-                self._wait(pause)
+                # A driver that is not ready yet is asked again before that.
+                self._wait(min(pause, self.operation.watch.retry_s or pause))
 
     @contextlib.contextmanager
     def _tracing(self) -> Iterator[None]:
@@ -127,7 +125,7 @@ class Service:
         serving, _ = self.upstream.get()
         condition = self.operation.power(), self.operation.heat()
         journal, check = self.agent.journal, self.agent.channel_check
-        return HardwareReport.of(self.hardware, journal, check, serving, condition)
+        return HardwareReport.of(self.operation.watch.current(), journal, check, serving, condition)
 
     def gauges(self) -> tuple[Sample, ...]:
         """Return what /metrics shows of the device."""
@@ -178,6 +176,7 @@ def run(
     *,
     once: bool = False,
     profile: str | None = None,
+    gpu: str | None = None,
     gateway_config: GatewayConfig | None = None,
     poll_s: float = 60.0,
     events: EventListener | None = None,
@@ -190,6 +189,7 @@ def run(
         state: a provisioned state directory.
         once: read the channel once, install, probe, stop serving and return; opens no port.
         profile: a profile named by hand; overrides the provisioned one.
+        gpu: a GPU named by hand, by UUID or number; overrides the provisioned one.
         gateway_config: address, port and API keys of the gateway; by default this machine only.
         poll_s: seconds between two checks of the channel (10 % jitter, so that a fleet spreads).
         events: gets every event, as the history does.
@@ -207,25 +207,32 @@ def run(
     with home.locked(), stop_on_signals():
         settings, root_bytes = _settings(home)
         home.clean()
-        hardware, metrics = parse(collect()), Metrics()
-        updater = Updater(home, settings, root_bytes, hardware, profile)
+        if gpu is None and isinstance(settings, DeviceSettings):
+            gpu = settings.gpu
+        watch, metrics = HardwareWatch(), Metrics()
         notify = _notifier(home, metrics, events)
+        decisions = DetectionLog(home.path, notify, lambda: timestamp(datetime.now(UTC)))
+        updater = Updater(home, settings, root_bytes, watch, profile, gpu, decisions.note)
+        operation = _operating_point(home, watch, gpu)
         if once:
-            _run_once(home, updater, hardware, notify)
+            _run_once(home, updater, operation, notify)
         else:
             with _listening(config) as listening:
-                service = _service(home, updater, hardware, notify, metrics, config, listening)
+                service = _service(home, updater, operation, notify, metrics, config, listening)
                 with _stopping(service.agent):
                     service.run(listening, config, keys, poll_s)
 
 
 def _run_once(
-    home: StateDirectory, updater: Updater, hardware: Hardware, notify: EventListener
+    home: StateDirectory,
+    updater: Updater,
+    operation: OperatingPoint,
+    notify: EventListener,
 ) -> None:
-    operation = _operating_point(home, hardware)
     agent = Agent(
         home, updater, Upstream(),
-        runtime=_runtime(hardware), serves=False, notify=notify, configure=operation.configure,
+        runtime=_runtime(operation.watch), serves=False, notify=notify,
+        configure=operation.configure, environment=operation.environment,
     )  # fmt: skip
     with _stopping(agent):
         agent.start()
@@ -236,23 +243,23 @@ def _run_once(
 def _service(
     home: StateDirectory,
     updater: Updater,
-    hardware: Hardware,
+    operation: OperatingPoint,
     notify: EventListener,
     metrics: Metrics,
     config: GatewayConfig,
     listening: socket.socket,
 ) -> Service:
-    operation, upstream = _operating_point(home, hardware), Upstream()
-    started = timestamp(datetime.now(UTC))
-    report = functools.partial(_report, home, hardware, _url(config, listening), started)
+    upstream, started = Upstream(), timestamp(datetime.now(UTC))
+    report = functools.partial(_report, home, operation.watch, _url(config, listening), started)
     agent = Agent(
         home, updater, upstream,
-        runtime=_runtime(hardware), notify=notify, configure=operation.configure,
+        runtime=_runtime(operation.watch), notify=notify,
+        configure=operation.configure, environment=operation.environment,
         drain_s=config.limit_s + _LAST_WORDS_S,
         request_pending=functools.partial(pending, home), checked=report,
     )  # fmt: skip
     tracer = tracer_of(os.environ)
-    return Service(home, agent, upstream, operation, hardware, metrics, report, tracer)
+    return Service(home, agent, upstream, operation, metrics, report, tracer)
 
 
 @contextlib.contextmanager
@@ -279,13 +286,13 @@ def _url(config: GatewayConfig, listening: socket.socket) -> str:
     return f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def _operating_point(home: StateDirectory, hardware: Hardware) -> OperatingPoint:
-    monitor = ThermalMonitor(ConcurrencyLimit(), hardware.kind)
-    return OperatingPoint(home, PowerControl(hardware.kind), monitor)
+def _operating_point(home: StateDirectory, watch: HardwareWatch, gpu: str | None) -> OperatingPoint:
+    return OperatingPoint(home, PowerControl(), ThermalMonitor(ConcurrencyLimit()), watch, gpu)
 
 
-def _runtime(hardware: Hardware) -> dict[str, str]:
+def _runtime(watch: HardwareWatch) -> dict[str, str]:
     """An engine compiled here is bound to the libraries and to the release of the board."""
+    hardware = watch.current()
     return hardware.runtime | ({"l4t": hardware.l4t} if hardware.l4t else {})
 
 
@@ -300,8 +307,9 @@ def _settings(home: StateDirectory) -> tuple[DeviceSettings | ForgeError, bytes]
 
 
 def _report(
-    home: StateDirectory, hardware: Hardware, url: str, started: str, check: ChannelCheck | None
+    home: StateDirectory, watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
 ) -> None:
+    hardware = watch.current()
     report = AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
     with contextlib.suppress(OSError):  # a full disk must not end what serves
         write_agent(home, report)

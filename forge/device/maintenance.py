@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from forge.device import commands, daemon
 from forge.device.agent.agent import timestamp
 from forge.device.agent.repair import Repair
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import SLOTS, Release, SlotName
 from forge.device.state import integrity
 from forge.device.state.directory import StateDirectory
@@ -123,7 +122,7 @@ def verify(state: Path, *, repair: bool) -> tuple[SlotHealth, ...]:
             texts = [f"slot {one.slot}: {text}" for one in damaged for text in one.damages]
             hint = f"forge device verify --repair --state {state} (stop the agent first)"
             raise CorruptedError("The device is damaged", why="; ".join(texts[:5]), hint=hint)
-        updater = Updater(home, settings, root_bytes, parse(collect()))
+        updater = Updater(home, settings, root_bytes, HardwareWatch())
         append = History(state).append
         repairer = Repair(home, updater, append, lambda: timestamp(datetime.now(UTC)))
         for one in damaged:

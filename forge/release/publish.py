@@ -14,6 +14,7 @@ from forge import canonical
 from forge.bundle import (
     Channel,
     ChannelProfile,
+    Fallback,
     Manifest,
     channel_path,
     check_name,
@@ -191,6 +192,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
     *,
     now: datetime,
     force: bool = False,
+    fallback: Fallback | None = None,
     check: ProofCheck = check_proofs,
 ) -> str | None:
     """Point a channel to a published version that devices accept.
@@ -203,6 +205,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
         channel: the channel; created if it does not exist.
         now: time of the signatures.
         force: allow a version that is lower than the channel's.
+        fallback: where devices install `development` unasked; None: as the channel says already.
         check: verifies the proofs of each manifest: its keys may have been revoked.
 
     Returns:
@@ -233,7 +236,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
                 why="devices would install the lower version",
                 hint=f"forge promote {version} {channel} --name {name} --force",
             )
-        _point(store.objects, edit, name, channel, version)
+        _point(store.objects, edit, name, channel, version, fallback)
         for manifest in _manifests(store.objects, edit, name, version):
             _check_tree(store, manifest)
             check(store, manifest, edit.proof_keys())
@@ -256,7 +259,14 @@ def _add(objects: Objects, edit: Edit, planned: PlannedManifest) -> Outcome:
     return Outcome(manifest.profile, manifest.tree.digest, "unchanged")
 
 
-def _point(objects: Objects, edit: Edit, name: str, channel: str, version: str) -> None:
+def _point(
+    objects: Objects,
+    edit: Edit,
+    name: str,
+    channel: str,
+    version: str,
+    fallback: Fallback | None = None,
+) -> None:
     for path, target in edit.targets["bundles"].items():
         if path.split("/")[1:3] == [name, version] and is_yanked(_entry(target)):
             raise UsageError(
@@ -268,15 +278,19 @@ def _point(objects: Objects, edit: Edit, name: str, channel: str, version: str) 
         manifest.profile: ChannelProfile(platform=manifest.fit.platform, match=manifest.fit.match)
         for manifest in _manifests(objects, edit, name, version)
     }
-    document = Channel(name=name, channel=channel, version=version, profiles=profiles)
     digests: dict[str, Json] = {
         profile: edit.targets["bundles"][manifest_path(name, version, profile)].hashes["sha256"]
         for profile in sorted(profiles)
     }
     path = channel_path(name, channel)
     known = edit.targets["channels"].get(path)
-    data = document.encode()
     custom: dict[str, Json] = {"version": version, "manifests": digests}
+    document = Channel(name=name, channel=channel, version=version, profiles=profiles)
+    kept = fallback or (known.custom or {}).get("fallback") if known else fallback
+    if kept == "never":  # the other value is the default, which older devices do not know
+        custom["fallback"] = kept
+        document = document.model_copy(update={"fallback": kept})
+    data = document.encode()
     same = known is not None and known.hashes.get("sha256") == canonical.sha256(data)
     if not same or known is None or known.custom != custom:
         edit.put("channels", path, data, custom)

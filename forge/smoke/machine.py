@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from forge import nvpmodel
+from forge import nvidia_smi, nvpmodel
 from forge.smoke.result import Machine
 
 __all__ = ["here", "output_of", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_limit_w"]
@@ -70,13 +70,23 @@ def _read(path: str) -> str:
 
 
 def output_of(*argv: str) -> str:
-    """Return the output of a program, or an empty text if it is missing or fails."""
-    if shutil.which(argv[0]) is None:
+    """Return the output of a program, or an empty text if it is missing or fails.
+
+    nvidia-smi is also looked for where it is kept outside PATH; its rows are good after a warning.
+    """
+    smi = argv[0] == nvidia_smi.NAME
+    program = nvidia_smi.locate() if smi else shutil.which(argv[0])
+    if program is None:
         return ""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=True
+            (program, *argv[1:]),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.decode(errors="replace")
+    good = done.returncode == 0 or (smi and done.returncode in nvidia_smi.ROWS_ARE_GOOD)
+    return done.stdout.decode(errors="replace") if good else ""

@@ -28,6 +28,7 @@ from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import read
 from forge.profiles import ThermalSection
 from tests.support.counting_triton import CountingTriton
+from tests.support.machines import JETSON
 
 MOST = 8
 CLIENTS = 16
@@ -132,12 +133,11 @@ def device(tmp_path: Path) -> Iterator[Device]:
     (zone / "temp").write_text("45000\n")
     guard = ThermalMonitor(
         ConcurrencyLimit(),
-        "jetson",
-        read_sensors=lambda: read("jetson", tmp_path),
+        read_sensors=lambda target: read(target, tmp_path),
         period_s=2.0 / FASTER,
         clock=lambda: time.monotonic() * FASTER,
     )
-    guard.govern(THERMAL, MOST)
+    guard.govern(THERMAL, MOST, JETSON)
     triton, upstream = CountingTriton(), Upstream()
     with triton.running() as behind, guard.running(), gateway(upstream, guard) as url:
         upstream.set(serving(behind))

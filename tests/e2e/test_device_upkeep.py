@@ -14,8 +14,7 @@ import httpx
 import pytest
 
 from forge.device import maintenance
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.state.settings import read_settings
 from forge.device.update.updater import Updater
 from forge.errors import RolledBackError, UsageError
@@ -189,7 +188,7 @@ def test_what_is_installed_is_not_asked_for_its_space_again(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provisioned, root = read_settings(device.home.path)
-    updater = Updater(device.home, provisioned, root, parse(collect()))
+    updater = Updater(device.home, provisioned, root, HardwareWatch())
     monkeypatch.setattr(type(device.home), "free_mib", lambda _home: 1)
     assert [str(one) for one in updater.check_channel().refusals] != []
     assert updater.check_channel(device.home.journal().active_release).refusals == ()

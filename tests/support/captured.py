@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from forge.device.hardware.facts import Answer
+from forge.device.hardware.facts import Answer, collect
+from forge.device.hardware.inventory import Hardware, parse
 
-__all__ = ["CAPTURES", "Replay", "unpack"]
+__all__ = ["CAPTURES", "Replay", "captured", "unpack"]
 
 CAPTURES = Path(__file__).parent / "captures"
 
@@ -25,6 +26,11 @@ class Replay:
         text = path.read_text()
         failed = "not a valid field" in text or "has failed" in text
         return Answer(text, problem=f"exit code 2: {text.strip()}" if failed else "")
+
+
+def captured(name: str, root: Path) -> Hardware:
+    """The hardware a capture describes, through the real collector and parser."""
+    return parse(collect(unpack(name, root), Replay(name), 1.0))
 
 
 def unpack(name: str, root: Path) -> Path:

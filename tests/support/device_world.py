@@ -195,7 +195,7 @@ class World:
     def root(self) -> bytes:
         return (self.folder / "keys" / "metadata" / "1.root.json").read_bytes()
 
-    def publish(
+    def publish(  # noqa: PLR0913 - what a test may want otherwise
         self,
         version: str,
         says: Says | None = None,
@@ -205,9 +205,10 @@ class World:
         tamper: str = "",
         operating: Operating | None = None,
         escape: str = "",
+        profile: str = "development",
         **fit: Any,
     ) -> Manifest:
-        """Build, prove and publish a version of the bundle `llm` for `development`.
+        """Build, prove and publish a version of the bundle `llm` for a profile.
 
         Args:
             version: a new one.
@@ -217,12 +218,13 @@ class World:
             tamper: proof file whose content is changed after it was signed.
             operating: power and temperatures; None as in bundles from before there were any.
             escape: path of one file more in the tree's document, which nothing checks.
+            profile: its name; one version may be published for several, one after another.
             fit: fields of the manifest's fit.
         """
-        work = self.folder / f"work-{version}"
+        work = self.folder / f"work-{version}-{profile}"
         says = says or Says()
         tree = bundle_tree(work / "tree", says)
-        manifest = self._store(version, tree, work, tamper, escape)
+        manifest = self._store(version, profile, tree, work, tamper, escape)
         serving = _serving(says.image).model_copy(update={"activation": says.activation})
         changes = {"fit": _fit(fit), "operating": operating, "serving": serving}
         manifest = manifest.model_copy(update={**changes, **({"proofs": proofs} if proofs else {})})
@@ -256,7 +258,9 @@ class World:
         objects = open_store(self.store_url, environment={}).objects
         update.update(objects, self.ring(), change, now=self.clock())
 
-    def _store(self, version: str, tree: Path, work: Path, tamper: str, escape: str) -> Manifest:
+    def _store(
+        self, version: str, profile: str, tree: Path, work: Path, tamper: str, escape: str
+    ) -> Manifest:
         store = open_store(self.store_url, environment={})
         stored = store.put_tree(tree)
         if escape:
@@ -269,7 +273,7 @@ class World:
         (work / "sbom" / "sbom.cdx.json").write_text("{}")
         (work / "proofs").mkdir()
         link = Link(
-            step="repository@development",
+            step=f"repository@{profile}",
             key="0" * 64,
             inputs={},
             outputs={"repository": stored.digest},
@@ -284,7 +288,7 @@ class World:
             links=[link],
             keyring=self.ring(),
             output=work / "proofs",
-            profile="development",
+            profile=profile,
         )
         if tamper:
             path = work / "proofs" / tamper
@@ -292,7 +296,7 @@ class World:
         return Manifest(
             name="llm",
             version=version,
-            profile="development",
+            profile=profile,
             created=f"{self.clock():%Y-%m-%dT%H:%M:%SZ}",
             tree=stored,
             proofs=store.put_tree(work / "proofs"),

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from forge.bundle import Fit, Manifest, Operating, ServingSettings, SmokeSummary
+from forge.bundle import Fallback, Fit, Manifest, Operating, ServingSettings, SmokeSummary
 from forge.canonical import digest
 from forge.errors import ForgeError
 from forge.profiles import MatchSection, PowerSection, ThermalSection
@@ -164,11 +164,13 @@ class World:
         publish(self.store, self.ring(), [planned], "canary", now=self.now)
         return made
 
-    def promote(self, version: str, channel: str, *, force: bool = False) -> str | None:
+    def promote(
+        self, version: str, channel: str, *, force: bool = False, fallback: Fallback | None = None
+    ) -> str | None:
         """Promote a version whose proofs may be made up."""
         return promote(
             self.store, self.ring(), "demo", version, channel, now=self.now, force=force,
-            check=lambda *_: None,
+            fallback=fallback, check=lambda *_: None,
         )  # fmt: skip
 
     def planned(

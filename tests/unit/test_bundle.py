@@ -5,10 +5,12 @@ import json
 import pytest
 
 from forge.bundle import (
+    Channel,
     Manifest,
     Operating,
     check_name,
     check_version,
+    parse_channel,
     parse_manifest,
     version_order,
 )
@@ -143,3 +145,20 @@ def test_version_is_refused_when_it_is_none(version: str) -> None:
 def test_name_is_refused_when_it_could_leave_its_folder(name: str) -> None:
     with pytest.raises(UsageError, match="is not a valid name"):
         check_name(name, "Bundle name")
+
+
+def channel(**changes: object) -> Channel:
+    plain = {"name": "llm", "channel": "stable", "version": "1.0.0", "profiles": {}}
+    return Channel.model_validate(plain | changes)
+
+
+def test_a_channel_from_before_there_was_a_fallback_allows_it_where_no_gpu_is() -> None:
+    old = b'{"channel":"stable","name":"llm","profiles":{},"schema_version":1,"version":"1.0.0"}'
+    assert parse_channel(old).fallback == "without-gpu"
+
+
+def test_a_channel_says_only_what_is_not_the_default_so_that_old_devices_can_read_it() -> None:
+    assert b"fallback" not in channel().encode()
+    assert parse_channel(channel(fallback="never").encode()).fallback == "never"
+    with pytest.raises(TrustError):
+        parse_channel(channel().encode().replace(b'"name"', b'"fallback":"any","name"'))

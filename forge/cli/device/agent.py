@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from forge.cli.common import json_option, print_json
-from forge.cli.device.options import profile_option, state_option
+from forge.cli.device.options import gpu_option, profile_option, state_option
 from forge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ __all__ = ["run"]
     help="Least level of the messages that are logged.",
 )
 @profile_option
+@gpu_option
 @state_option
 @json_option
 def run(
@@ -100,6 +101,7 @@ def run(
     log_format: LogFormat,
     log_level: LogLevel,
     profile: str | None,
+    gpu: str | None,
     state: Path,
     once: bool,
     as_json: bool,
@@ -127,6 +129,7 @@ def run(
             state,
             once=once,
             profile=profile,
+            gpu=commands.check_gpu(gpu),
             gateway_config=GatewayConfig(
                 host, port, keys_file, open_to_all, answer_s, cors_origins=cors_origins
             ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from forge.cli.common import json_option, open_project, print_json, print_table, project_option
-from forge.cli.device.options import profile_option, state_option
+from forge.cli.device.options import gpu_option, profile_option, state_option
 from forge.errors import ConfigurationError, StepFailedError
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ __all__ = ["detect", "power"]
 
 @click.command()
 @profile_option
+@gpu_option
 @project_option
 @json_option
-def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> None:
+def detect(
+    profile: str | None, gpu: str | None, project_dir: Path | None, *, as_json: bool
+) -> None:
     """Show this machine's hardware and the matching profile.
 
     \b
@@ -31,7 +34,8 @@ def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> N
     from forge.device import commands
     from forge.device.hardware.profile_match import candidates
 
-    found = commands.detect(candidates(_profiles(project_dir)), profile=profile)
+    rules = candidates(_profiles(project_dir))
+    found = commands.detect(rules, profile=profile, gpu=commands.check_gpu(gpu))
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -44,11 +48,18 @@ def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> N
 @click.command()
 @click.option("--apply", is_flag=True, help="Apply the settings. Requires root.")
 @profile_option
+@gpu_option
 @state_option
 @project_option
 @json_option
 def power(
-    profile: str | None, state: Path, project_dir: Path | None, *, apply: bool, as_json: bool
+    profile: str | None,
+    gpu: str | None,
+    state: Path,
+    project_dir: Path | None,
+    *,
+    apply: bool,
+    as_json: bool,
 ) -> None:
     """Show or apply power modes and limits.
 
@@ -62,7 +73,9 @@ def power(
     """  # noqa: D301
     from forge.device import commands
 
-    found = commands.power(state, _profiles(project_dir), profile=profile, apply=apply)
+    found = commands.power(
+        state, _profiles(project_dir), profile=profile, gpu=commands.check_gpu(gpu), apply=apply
+    )
     report = found.power
     if as_json:
         print_json(found.model_dump(mode="json"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["profile_option", "state_option"]
+__all__ = ["gpu_option", "profile_option", "state_option"]
 
 state_option = click.option(
     "--state",
@@ -20,4 +20,9 @@ profile_option = click.option(
     "--profile",
     envvar="HARDWARE_PROFILE",
     help="Use this profile instead of the one that matches the hardware.",
+)
+gpu_option = click.option(
+    "--gpu",
+    envvar="FORGE_GPU",
+    help="Use this GPU only: its UUID, as nvidia-smi -L prints it, or its number there.",
 )

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from forge.cli.common import json_option, print_json
-from forge.cli.device.options import profile_option, state_option
+from forge.cli.device.options import gpu_option, profile_option, state_option
 
 __all__ = ["provision"]
 
@@ -66,6 +66,7 @@ class Rate(click.ParamType[int]):
     help="Do not try the store, the root, the name and the channel first.",
 )
 @profile_option
+@gpu_option
 @state_option
 @json_option
 def provision(
@@ -78,6 +79,7 @@ def provision(
     channel: str,
     offline: bool,
     profile: str | None,
+    gpu: str | None,
     state: Path,
     as_json: bool,
 ) -> None:
@@ -97,7 +99,7 @@ def provision(
     version = "" if offline else check_source(store_url, trusted, name, channel, mirrors=mirrors)
     made = commands.provision(
         state, store_url, trusted, name, channel, profile,
-        mirrors=mirrors, limit_rate=limit_rate,
+        mirrors=mirrors, limit_rate=limit_rate, gpu=gpu,
     )  # fmt: skip
     if as_json:
         print_json({"state": str(state), **made.model_dump(mode="json")})

@@ -74,6 +74,7 @@ class Agent:
         serves: False: a bundle is started to be probed, and not beyond that.
         notify: gets every event.
         configure: sets the power and thermal limits of a slot before it gets requests.
+        environment: the variables by which the server of a slot sees its one GPU.
         drain_s: how long a server may finish its last requests after a cutover.
         request_pending: whether an operator's request waits; it goes before an update.
         checked: gets what is known of the channel, whenever that has changed.
@@ -90,6 +91,7 @@ class Agent:
         serves: bool = True,
         notify: EventListener = lambda _happened: None,
         configure: Callable[[SlotName], None] = lambda _slot: None,
+        environment: Callable[[SlotName], Mapping[str, str]] = lambda _slot: {},
         drain_s: float = 600.0,
         request_pending: Callable[[], bool] = lambda: False,
         checked: Callable[[ChannelCheck | None], None] = lambda _check: None,
@@ -103,7 +105,7 @@ class Agent:
         self._checked = checked
         self._clock = clock
         self._events: queue.SimpleQueue[AgentEvent] = queue.SimpleQueue()
-        servers, post = SlotServers(home, runtime or {}), self._events.put
+        servers, post = SlotServers(home, runtime or {}, environment), self._events.put
         self._cutover = Cutover(upstream, servers, configure, drain_s)
         repair = Repair(home, updater, notify, self._now)
         self._supervisor = Supervisor(home, servers, self._cutover, repair, post, self._now)

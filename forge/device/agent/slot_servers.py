@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,11 +43,18 @@ class SlotServers:
     Args:
         home: the state directory.
         runtime: exact versions of what the machine itself provides.
+        environment: the variables by which the server of a slot sees its one GPU.
     """
 
-    def __init__(self, home: StateDirectory, runtime: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        home: StateDirectory,
+        runtime: Mapping[str, str],
+        environment: Callable[[SlotName], Mapping[str, str]] = lambda _slot: {},
+    ) -> None:
         self._home = home
         self._runtime = runtime
+        self._environment_of = environment
         self._running: dict[SlotName, TritonServer] = {}
         self._versions: dict[SlotName, str] = {}
         self._making: set[Path] = set()  # environments
@@ -152,10 +159,13 @@ class SlotServers:
         installed, spec = self.prepare(slot), self.spec(slot)
         self.stop_all(but=beside)
         tree, work = self._home.slots.tree(slot).resolve(), self._home.logs / f"slot-{slot}"
+        sees = self._environment_of(slot)
         try:
             compiled = self._home.slots.compiled(slot) if spec.compile_on_device else None
             server, seconds = started(
-                lambda: TritonServer.start(tree, spec, installed, work=work, engine=compiled),
+                lambda: TritonServer.start(
+                    tree, spec, installed, work=work, engine=compiled, environment=sees
+                ),
                 spec.start_timeout_s,
                 _check_cancelled,
             )

@@ -1,37 +1,74 @@
 """Collect raw facts about a machine, without interpreting them.
 
 Every source may be missing, unreadable or hang: that is recorded in `Facts.problems`, never fatal.
+Files are read by os.read: Python's buffered read returns None where the kernel says EAGAIN.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["Answer", "Facts", "Run", "collect", "run_command"]
+from forge import nvidia_smi
+
+__all__ = [
+    "Answer",
+    "Facts",
+    "Run",
+    "SmiState",
+    "ask_smi",
+    "collect",
+    "read_bytes",
+    "run_command",
+]
 
 _MAX_FILE_BYTES: Final = 256 * 1024
 _MAX_OUTPUT_BYTES: Final = 256 * 1024
 _REAP_S: Final = 1.0
 
-# The header for the CUDA version; the query for the rest. Old drivers do not know `compute_cap`.
-_SMI: Final = ("nvidia-smi",)
-_QUERY: Final = "--query-gpu=name,memory.total,driver_version,compute_cap"
-_OLD_QUERY: Final = "--query-gpu=name,memory.total,driver_version"
+# The header for the CUDA version; the query for the rest. Old drivers know neither `compute_cap`
+# nor `mig.mode.current`. The list names the slices of a GPU in MIG mode.
+_SMI: Final = (nvidia_smi.NAME,)
+_QUERY: Final = "--query-gpu=name,memory.total,driver_version,compute_cap,uuid,mig.mode.current"
+_OLD_QUERY: Final = "--query-gpu=name,memory.total,driver_version,uuid"
 _FORMAT: Final = "--format=csv,noheader,nounits"
+_NO_DEVICES: Final = "No devices were found"
+_LOST_CODES: Final = (15, 255)
+_LOST: Final = re.compile(r"GPU is lost|Unable to determine the device handle")
+_NVIDIA: Final = "0x10de"  # PCI vendor
+_DISPLAY: Final = re.compile(r"0x03[0-9a-f]{4}")  # PCI class of GPUs
+_DEVICE_FILE: Final = re.compile(r"nvidia([0-9]{1,3}|ctl)")
+
+SmiState: TypeAlias = Literal["answered", "no-devices", "failed", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command printed, or why it failed (`problem` is empty if it did not)."""
+    """What a command printed, or why it failed.
+
+    Attributes:
+        output: standard output.
+        problem: why it failed, with the exit code; empty if it did not.
+        errors: standard error.
+        code: exit code; 0 also if there is none, because it hangs or is missing.
+    """
 
     output: str = ""
     problem: str = ""
+    errors: str = ""
+    code: int = 0
+
+    @property
+    def text(self) -> str:
+        """Everything it printed."""
+        return self.output + self.errors
 
 
 Run = Callable[[Sequence[str], float], Answer]
@@ -45,7 +82,12 @@ class Facts:
         machine: `uname -m`.
         kernel: `uname -r`.
         smi_header: plain `nvidia-smi`.
-        smi_gpus: CSV of name, memory.total (MiB), driver_version and, if known, compute_cap.
+        smi_gpus: CSV of name, memory.total (MiB), driver_version and, if known, compute_cap, uuid
+            and mig.mode.current.
+        smi_list: `nvidia-smi -L`, asked for only where a GPU is in MIG mode.
+        smi_state: how nvidia-smi answered; `failed`: a driver is here and does not answer.
+        smi_complete: False: nvidia-smi says that a GPU is lost.
+        nvidia_signs: paths that exist only with an NVIDIA GPU.
         device_tree_model: /proc/device-tree/model, NUL-terminated.
         device_tree_compatible: /proc/device-tree/compatible, NUL-separated.
         tegra_release: /etc/nv_tegra_release.
@@ -61,6 +103,10 @@ class Facts:
     kernel: str
     smi_header: str | None = None
     smi_gpus: str | None = None
+    smi_list: str | None = None
+    smi_state: SmiState = "missing"
+    smi_complete: bool = True
+    nvidia_signs: tuple[str, ...] = ()
     device_tree_model: str | None = None
     device_tree_compatible: str | None = None
     tegra_release: str | None = None
@@ -88,15 +134,23 @@ def collect(root: Path = Path("/"), run: Run | None = None, timeout_s: float = 1
 
     kernel = run(("uname", "-r"), timeout_s)
     machine = run(("uname", "-m"), timeout_s)
-    header, gpus = _nvidia_smi(run, timeout_s, problems)
+    smi = _nvidia_smi(run, timeout_s, problems)
+    signs = tuple(_signs(root, problems))
+    compatible = read("proc/device-tree/compatible")
+    if smi.state == "missing":
+        problems += _missed(signs, compatible or "")
     problems += [f"uname: {answer.problem}" for answer in (kernel, machine) if answer.problem]
     return Facts(
         machine=machine.output.strip(),
         kernel=kernel.output.strip(),
-        smi_header=header,
-        smi_gpus=gpus,
+        smi_header=smi.header,
+        smi_gpus=smi.gpus,
+        smi_list=smi.listed,
+        smi_state=smi.state,
+        smi_complete=smi.complete,
+        nvidia_signs=signs,
         device_tree_model=read("proc/device-tree/model"),
-        device_tree_compatible=read("proc/device-tree/compatible"),
+        device_tree_compatible=compatible,
         tegra_release=read("etc/nv_tegra_release"),
         boot_control=read("etc/nv_boot_control.conf"),
         nvpmodel=read("etc/nvpmodel.conf"),
@@ -108,14 +162,22 @@ def collect(root: Path = Path("/"), run: Run | None = None, timeout_s: float = 1
 
 
 def run_command(argv: Sequence[str], timeout_s: float) -> Answer:
-    """Run a command; one that is missing, fails or hangs is reported as a `problem`."""
+    """Run a command; one that is missing, fails or hangs is reported as a `problem`.
+
+    nvidia-smi is also looked for where it is kept outside PATH.
+    """
     environment = {**os.environ, "LC_ALL": "C"}
+    if argv[0] == nvidia_smi.NAME and (program := nvidia_smi.locate()):
+        argv = (program, *argv[1:])
+        if folder := nvidia_smi.libraries(program):
+            known = [folder, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join(known)
     try:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
         )
@@ -127,46 +189,131 @@ def run_command(argv: Sequence[str], timeout_s: float) -> Answer:
             return Answer(problem="not installed")
         return Answer(problem=str(error))
     try:
-        output, _ = process.communicate(timeout=timeout_s)
+        output, errors = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         _give_up(process)
         return Answer(problem=f"no answer within {timeout_s:g} s")
-    text = output[:_MAX_OUTPUT_BYTES].decode(errors="replace")
+    said, beside = (text[:_MAX_OUTPUT_BYTES].decode(errors="replace") for text in (output, errors))
     if process.returncode:
-        last = text.strip().splitlines()[-1:] or ["no output"]
-        return Answer(text, problem=f"exit code {process.returncode}: {last[0]}")
-    return Answer(text)
+        last = (said + beside).strip().splitlines()[-1:] or ["no output"]
+        problem = f"exit code {process.returncode}: {last[0]}"
+        return Answer(said, problem, beside, process.returncode)
+    return Answer(said, errors=beside)
+
+
+def ask_smi(
+    run: Run, query: Sequence[str], timeout_s: float, is_row: Callable[[nvidia_smi.Row], bool]
+) -> nvidia_smi.SmiAnswer:
+    """Ask nvidia-smi for rows, which count with any exit code. Never raises."""
+    return _rows(run((*_SMI, *query, _FORMAT), timeout_s), is_row)
+
+
+def read_bytes(path: Path, most: int = _MAX_FILE_BYTES) -> bytes:
+    """Read a small file of /proc or /sys; never waits for a file that has nothing to say now.
+
+    Raises OSError with the kernel's errno.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        parts, left = [], most
+        while left and (part := os.read(descriptor, left)):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def _give_up(process: subprocess.Popen[bytes]) -> None:
     # SIGKILL does not end a process that is blocked in the driver (state D): stop waiting for it.
     process.kill()
-    if process.stdout:
-        process.stdout.close()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
     try:
         process.wait(_REAP_S)
     except subprocess.TimeoutExpired:
         process.returncode = -9  # otherwise the destructor warns about it
 
 
-def _nvidia_smi(run: Run, timeout_s: float, problems: list[str]) -> tuple[str | None, str | None]:
+@dataclass(frozen=True, slots=True)
+class _Smi:
+    state: SmiState
+    header: str | None = None
+    gpus: str | None = None
+    listed: str | None = None
+    complete: bool = True
+
+
+def _nvidia_smi(run: Run, timeout_s: float, problems: list[str]) -> _Smi:
     gpus = run((*_SMI, _QUERY, _FORMAT), timeout_s)
-    if "not a valid field" in gpus.output:
+    if "not a valid field" in gpus.text:
         gpus = run((*_SMI, _OLD_QUERY, _FORMAT), timeout_s)
-    if gpus.problem:
-        if gpus.problem != "not installed":
-            problems.append(f"nvidia-smi: {gpus.problem}")
-        return None, None
+    if gpus.problem == "not installed":
+        return _Smi("missing")
+    found = _rows(gpus, nvidia_smi.is_gpu_row)
+    if found.note:
+        problems.append(f"nvidia-smi: {found.note}")
+    if not found.rows:
+        return _Smi("no-devices" if _NO_DEVICES in gpus.text else "failed")
     header = run(_SMI, timeout_s)
-    if header.problem:
+    if header.problem and (not header.code or header.code != gpus.code):  # else it is said already
         problems.append(f"nvidia-smi: {header.problem}")
-    return (None if header.problem else header.output), gpus.output
+    text = "\n".join(", ".join(row) for row in found.rows)
+    sliced = any("Enabled" in row for row in found.rows)
+    listed = run((*_SMI, "-L"), timeout_s).output if sliced else None
+    complete = gpus.code not in _LOST_CODES and _LOST.search(gpus.text) is None
+    return _Smi("answered", header.output or None, text, listed, complete)
+
+
+def _rows(answer: Answer, is_row: Callable[[nvidia_smi.Row], bool]) -> nvidia_smi.SmiAnswer:
+    problem = "" if answer.code else answer.problem
+    return nvidia_smi.read_rows(answer.output, answer.errors, answer.code, problem, is_row)
+
+
+def _signs(root: Path, problems: list[str]) -> Iterator[str]:
+    """Yield what is there only with an NVIDIA GPU: device files, the driver, the PCI bus."""
+    for name in _names(root / "dev", problems):
+        if _DEVICE_FILE.fullmatch(name):
+            yield f"/dev/{name}"
+    if (root / "proc/driver/nvidia/version").exists():
+        yield "/proc/driver/nvidia"
+    folder = root / "sys/bus/pci/devices"
+    for name in _names(folder, problems):
+        if _is_gpu(folder / name):
+            yield f"/sys/bus/pci/devices/{name}"
+
+
+def _is_gpu(device: Path) -> bool:
+    with contextlib.suppress(OSError):
+        vendor, kind = (
+            read_bytes(device / name, 32).decode(errors="replace").strip()
+            for name in ("vendor", "class")
+        )
+        return vendor == _NVIDIA and _DISPLAY.fullmatch(kind) is not None
+    return False
+
+
+def _missed(signs: Sequence[str], compatible: str) -> tuple[str, ...]:
+    tree = "an NVIDIA device tree" if "nvidia,tegra" in compatible else ""
+    if not (sign := signs[0] if signs else tree):
+        return ()
+    return (f"nvidia-smi is not installed, and {sign} is here: install or mount the driver",)
+
+
+def _names(folder: Path, problems: list[str]) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        problems.append(f"{folder}: {error.strerror}")
+        return []
 
 
 def _read(path: Path, problems: list[str]) -> str | None:
     try:
-        with path.open("rb") as file:
-            return file.read(_MAX_FILE_BYTES).decode(errors="replace")
+        return read_bytes(path).decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from forge.bundle import Fit, ServingSettings
 from forge.container import RunningImage, is_reference, start_in
+from forge.device.hardware.compute_target import ComputeTarget, target_of
+from forge.device.hardware.gpus import named
 from forge.device.hardware.inventory import Hardware
 from forge.errors import FitError
 
 __all__ = ["Refusal", "check", "check_serving", "disk_mib", "require"]
+
+
+_AGAIN: Final = "it is asked again at each check; run nvidia-smi, or reboot after a driver update"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,11 @@ def check(
     free_disk_mib: int | None,
     bundle_size: int,
     serving_mib: int = 0,
+    wanted_gpu: str | None = None,
 ) -> tuple[Refusal, ...]:
     """Return every reason why the bundle does not fit; empty if it does. Pure.
+
+    What it needs of a GPU must hold for one GPU: the one that it would be served on.
 
     Args:
         fit: what the bundle requires.
@@ -41,14 +50,16 @@ def check(
             bundle is installed already.
         bundle_size: bytes of the bundle that must be stored, at most.
         serving_mib: memory of the release that serves during its start (blue-green); 0: none does.
+        wanted_gpu: the only GPU that counts, if a person names one.
     """
+    target = target_of(fit.match, fit.compute_capability, hardware, wanted_gpu)
     return (
         *_platform(fit, hardware),
-        *_compute(fit, hardware),
+        *_compute(fit, hardware, target, wanted_gpu),
         *_driver(fit, hardware),
         *_jetpack(fit, hardware),
         *_runtime(fit, hardware),
-        *_memory(fit, hardware, serving_mib),
+        *_memory(fit, hardware, target, serving_mib),
         *_disk(fit, free_disk_mib, bundle_size),
         *_power(fit, hardware),
     )
@@ -96,18 +107,38 @@ def _platform(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
         yield Refusal(what, f"choose a profile for {hardware.platform} with --profile")
 
 
-def _compute(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
-    if fit.compute_capability is None or fit.compute_capability in hardware.compute_capabilities:
+def _compute(
+    fit: Fit, hardware: Hardware, target: ComputeTarget, wanted_gpu: str | None
+) -> Iterator[Refusal]:
+    needed = fit.compute_capability
+    if needed is None or (target.gpu and target.gpu.compute_capability == needed):
         return
-    have = ", ".join(hardware.compute_capabilities) or "none that nvidia-smi reports"
-    what = f"its engine needs compute capability {fit.compute_capability}, this machine has {have}"
-    yield Refusal(what, "choose the profile of this GPU with --profile, or run nvidia-smi")
+    what = f"its engine needs compute capability {needed}"
+    if _not_known(hardware, target):
+        yield Refusal(f"{what}, this machine's is not known now", _AGAIN)
+        return
+    pool = [gpu for gpu in hardware.gpus if named(gpu, wanted_gpu)]
+    found = dict.fromkeys(gpu.compute_capability for gpu in pool if gpu.compute_capability)
+    have = ", ".join(found) or "none that nvidia-smi reports"
+    whose = "this machine" if wanted_gpu is None else f"GPU {wanted_gpu}"
+    hint = "choose the profile of this GPU with --profile, or run nvidia-smi"
+    yield Refusal(f"{what}, {whose} has {have}", hint)
+
+
+def _not_known(hardware: Hardware, target: ComputeTarget) -> bool:
+    """Whether the GPU may be there and cannot be asked now."""
+    if target.gpu is None:
+        return hardware.nvidia == "unknown" or not hardware.complete
+    return target.gpu.compute_capability is None
 
 
 def _driver(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
     if fit.driver_min is None:
         return
-    if hardware.driver is None:
+    if hardware.driver is None and hardware.nvidia != "absent":
+        what = f"it needs NVIDIA driver {fit.driver_min} or newer, which is here is not known now"
+        yield Refusal(what, _AGAIN)
+    elif hardware.driver is None:
         what = f"it needs NVIDIA driver {fit.driver_min} or newer, nvidia-smi reports none"
         yield Refusal(what, "install the driver and check that nvidia-smi prints a table")
     elif _number(hardware.driver) < _number(fit.driver_min):
@@ -134,18 +165,33 @@ def _runtime(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
             yield Refusal(f"its engine is bound to {name} {wanted}, this is {have}", hint)
 
 
-def _memory(fit: Fit, hardware: Hardware, serving_mib: int) -> Iterator[Refusal]:
-    have = hardware.model_memory_mib if fit.compute_capability else hardware.memory_mib
-    if have is None or have >= fit.memory_mib + serving_mib:
+def _memory(
+    fit: Fit, hardware: Hardware, target: ComputeTarget, serving_mib: int
+) -> Iterator[Refusal]:
+    if target.on == "card" and target.gpu is None:
+        return  # refused for its compute capability
+    have, whose = hardware.memory_of(target.gpu), _whose(target)
+    if have is None:
+        if target.on == "card":
+            what = f"it needs {fit.memory_mib} MiB of memory, that of {target.gpu} is not known now"
+            yield Refusal(what, _AGAIN)
+        return
+    if have >= fit.memory_mib + serving_mib:
         return
     if have < fit.memory_mib:
-        what = f"it needs {fit.memory_mib} MiB of memory, this machine has {have} MiB"
+        what = f"it needs {fit.memory_mib} MiB of memory, {whose} has {have} MiB"
         yield Refusal(what, "choose a profile with a smaller model")
     else:
         needs = f"{fit.memory_mib} MiB of memory in addition to the {serving_mib} MiB in use"
-        what = f"it is activated blue-green and needs {needs}, this machine has {have} MiB"
+        what = f"it is activated blue-green and needs {needs}, {whose} has {have} MiB"
         hint = "publish it with serving.activation: swap, which stops the active release first"
         yield Refusal(what, hint)
+
+
+def _whose(target: ComputeTarget) -> str:
+    if target.on == "card" and target.gpu and not target.alone:
+        return f"{target.gpu} ({target.gpu.uuid or target.gpu.index})"
+    return "this machine"
 
 
 def _disk(fit: Fit, free_disk_mib: int | None, bundle_size: int) -> Iterator[Refusal]:

@@ -1,25 +1,22 @@
-"""Parse the facts of a machine and match them against profiles. Pure.
+"""Parse the facts of a machine. Pure.
 
 docs/reference/device.md ("Hardware detection") has the rules and their sources.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from forge import nvpmodel
 from forge.device.hardware.facts import Facts
-from forge.profiles import MatchSection
+from forge.device.hardware.gpus import SOC_BY_GPU, Gpu, parse_gpus
 
-__all__ = ["Gpu", "Hardware", "PlatformKind", "parse", "reasons_for", "rules"]
+__all__ = ["Hardware", "Presence", "parse"]
 
-PlatformKind = Literal["discrete", "jetson", "cpu"]
+Presence: TypeAlias = Literal["present", "absent", "unknown"]
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -36,38 +33,34 @@ _JETPACKS: Final = (
 _SOC_COMPUTE: Final = {"nvidia,tegra264": "11.0", "nvidia,tegra234": "8.7"}
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Gpu(_Model):
-    """One GPU as nvidia-smi reports it; None for what it does not report."""
-
-    name: str
-    memory_mib: int | None
-    compute_capability: str | None
-
-
-class Hardware(_Model):
+class Hardware(BaseModel):
     """The hardware and system of a machine, sizes in MiB; None for what is not known.
 
     Attributes:
-        kind: `discrete` (a GPU with memory of its own), `jetson`, or `cpu`.
+        nvidia: whether an NVIDIA GPU is here. `unknown`: there is a driver or a device, and
+            nvidia-smi does not list it now.
+        gpus: those that are known, in nvidia-smi's order.
+        complete: False: nvidia-smi says that a GPU is lost, so there are more than `gpus`.
         memory_mib: memory of the machine (MemTotal).
+        tree_known: False: this is a Jetson whose device tree cannot be read, as in a container.
         l4t: NVIDIA's Jetson Linux release, `38.4.0`.
         runtime: exact versions of runtimes that the system, not the bundle, provides.
         power_modes: names in /etc/nvpmodel.conf.
         notes: what could not be read, a sentence each.
     """
 
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
     platform: str
-    kind: PlatformKind
+    nvidia: Presence = "absent"
     gpus: tuple[Gpu, ...]
+    complete: bool = True
     memory_mib: int | None
     driver: str | None
     cuda: str | None
     model: str | None
     compatible: tuple[str, ...]
+    tree_known: bool = True
     tnspec: str | None
     l4t: str | None
     jetpack: str | None
@@ -78,41 +71,42 @@ class Hardware(_Model):
     notes: tuple[str, ...]
 
     @property
-    def compute_capabilities(self) -> tuple[str, ...]:
-        """Return the compute capabilities of all GPUs, without duplicates."""
-        found = (gpu.compute_capability for gpu in self.gpus)
-        return tuple(dict.fromkeys(value for value in found if value))
+    def tegra(self) -> bool:
+        """Whether the machine's own chip is one of NVIDIA's."""
+        return any(entry.startswith("nvidia,tegra") for entry in self.compatible)
 
-    @property
-    def model_memory_mib(self) -> int | None:
-        """Return the memory for models: of the largest discrete GPU, else of the machine."""
-        if self.kind == "discrete":
-            return max(gpu.memory_mib or 0 for gpu in self.gpus)
-        return self.memory_mib
+    def memory_of(self, gpu: Gpu | None) -> int | None:
+        """Return the memory for models on a GPU, or on the CPU: an integrated one shares it."""
+        if gpu is None or gpu.kind == "integrated":
+            return self.memory_mib
+        return gpu.memory_mib
 
 
 def parse(facts: Facts) -> Hardware:
     """Parse the facts. Pure; never raises: what cannot be parsed is None."""
-    compatible = tuple(filter(None, (facts.device_tree_compatible or "").split("\0")))
-    gpus, driver = _gpus(facts.smi_gpus or "")
-    kind = _kind(gpus, compatible)
-    if kind == "jetson":
-        gpus = _jetson_gpus(gpus, compatible)
+    tree = tuple(filter(None, (facts.device_tree_compatible or "").split("\0")))
+    gpus, driver = parse_gpus(facts.smi_gpus or "", facts.smi_list or "", facts.smi_header or "")
+    compatible = tree or _chip(gpus)
+    tegra = any(entry.startswith("nvidia,tegra") for entry in compatible)
+    if tegra:
+        gpus = _tegra_gpus(gpus, compatible)
     l4t = _l4t(facts.tegra_release or "")
     architecture = _ARCHITECTURES.get(facts.machine, facts.machine or "unknown")
     return Hardware(
         platform=f"linux/{architecture}",
-        kind=kind,
+        nvidia=_presence(facts, gpus, l4t),
         gpus=gpus,
+        complete=facts.smi_complete,
         memory_mib=_memory(facts.meminfo or ""),
         driver=driver,
         cuda=_first(r"CUDA (?:UMD )?Version:\s*(\d+(?:\.\d+)*)", facts.smi_header or ""),
         model=(facts.device_tree_model or "").strip("\0 \n") or None,
         compatible=compatible,
+        tree_known=bool(tree) or not (tegra or l4t),
         tnspec=_first(r"(?m)^\s*TNSPEC\s+(\S+)", facts.boot_control or ""),
         l4t=l4t,
         jetpack=_jetpack(l4t),
-        runtime=_runtime(facts.tensorrt_libraries) if kind == "jetson" else {},
+        runtime=_runtime(facts.tensorrt_libraries) if tegra or l4t else {},
         power_modes=nvpmodel.parse_config(facts.nvpmodel or "").names,
         system=_first(r'(?m)^PRETTY_NAME="?([^"\n]+)', facts.os_release or "") or "unknown",
         kernel=facts.kernel,
@@ -120,97 +114,29 @@ def parse(facts: Facts) -> Hardware:
     )
 
 
-def rules(match: MatchSection) -> Iterator[tuple[str, str | int]]:
-    """Yield the rules of a match section, as (field, value)."""
-    for name, wanted in match.model_dump().items():
-        if wanted is not None:
-            yield name, wanted
+def _chip(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
+    """Return the chip that an integrated GPU belongs to: a container sees no device tree."""
+    found = [SOC_BY_GPU.get(gpu.name or "") for gpu in gpus if gpu.kind == "integrated"]
+    return tuple(chip for chip in found if chip)
 
 
-def reasons_for(match: MatchSection, hardware: Hardware) -> tuple[str, ...] | None:
-    """Return why a match section matches the machine, a phrase for each rule; None if it does not.
-
-    All rules about the GPU must hold for the same GPU. An empty section matches nothing.
-    """
-    wanted = dict(rules(match))
-    if not wanted:
-        return None
-    for gpu in hardware.gpus or (None,):
-        known = _known(hardware, gpu)
-        if all(_holds(rule, value, known) for rule, value in wanted.items()):
-            return tuple(_phrase(rule, known) for rule in wanted)
-    return None
+def _presence(facts: Facts, gpus: tuple[Gpu, ...], l4t: str | None) -> Presence:
+    """Absent only where nothing says that there is one: a driver that fails says nothing."""
+    if gpus:
+        return "present"
+    here = facts.nvidia_signs or l4t or facts.smi_state == "failed"
+    return "unknown" if here else "absent"
 
 
-def _known(hardware: Hardware, gpu: Gpu | None) -> Mapping[str, str | int | tuple[str, ...] | None]:
-    memory = gpu.memory_mib if gpu and hardware.kind == "discrete" else hardware.memory_mib
-    return {
-        "gpu_name": gpu.name if gpu else None,
-        "compute_capability": gpu.compute_capability if gpu else None,
-        "device_tree_model": hardware.model,
-        "device_tree_compatible": hardware.compatible,
-        "tnspec": hardware.tnspec,
-        "memory_mib_min": memory,
-        "memory_mib_max": memory,
-    }
-
-
-def _holds(
-    rule: str, wanted: str | int, known: Mapping[str, str | int | tuple[str, ...] | None]
-) -> bool:
-    have = known[rule]
-    if isinstance(wanted, int):
-        if not isinstance(have, int):
-            return False
-        return have >= wanted if rule == "memory_mib_min" else have <= wanted
-    if isinstance(have, tuple):
-        return wanted in have
-    if rule == "compute_capability":
-        return have == wanted
-    return isinstance(have, str) and fnmatchcase(have, wanted)
-
-
-def _phrase(rule: str, known: Mapping[str, str | int | tuple[str, ...] | None]) -> str:
-    have = known[rule]
-    value = ", ".join(have) if isinstance(have, tuple) else have
-    return f"{rule.removesuffix('_min').removesuffix('_max')} is {value}"
-
-
-def _gpus(text: str) -> tuple[tuple[Gpu, ...], str | None]:
-    gpus: list[Gpu] = []
-    driver = None
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        cells = [_known_cell(cell) for cell in row]
-        if len(cells) not in {3, 4} or cells[0] is None:
-            continue
-        name, memory, version = cells[0], cells[1], cells[2]
-        compute = cells[3] if len(cells) == 4 else None  # noqa: PLR2004  (the CSV's fourth column)
-        memory_mib = int(memory) if memory and memory.isdecimal() else None
-        gpus.append(Gpu(name=name, memory_mib=memory_mib, compute_capability=compute))
-        driver = driver or version
-    return tuple(gpus), driver
-
-
-def _known_cell(cell: str) -> str | None:
-    value = cell.strip()
-    return None if value in {"", "N/A", "[N/A]", "[Not Supported]", "Not Supported"} else value
-
-
-def _kind(gpus: tuple[Gpu, ...], compatible: tuple[str, ...]) -> PlatformKind:
-    # An integer in memory.total is the only sign of a discrete GPU that all of them have.
-    if any(gpu.memory_mib for gpu in gpus):
-        return "discrete"
-    if any(entry.startswith("nvidia,tegra") for entry in compatible):
-        return "jetson"
-    return "cpu"
-
-
-def _jetson_gpus(gpus: tuple[Gpu, ...], compatible: tuple[str, ...]) -> tuple[Gpu, ...]:
+def _tegra_gpus(gpus: tuple[Gpu, ...], compatible: tuple[str, ...]) -> tuple[Gpu, ...]:
     compute = next((_SOC_COMPUTE[soc] for soc in compatible if soc in _SOC_COMPUTE), None)
     if not gpus:
-        return (Gpu(name="integrated", memory_mib=None, compute_capability=compute),)
+        own = Gpu(name="integrated", memory_mib=None, compute_capability=compute, kind="integrated")
+        return (own,)
     return tuple(
         gpu.model_copy(update={"compute_capability": gpu.compute_capability or compute})
+        if gpu.kind == "integrated"
+        else gpu
         for gpu in gpus
     )
 

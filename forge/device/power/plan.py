@@ -6,15 +6,15 @@ a limit in watts and lockable clocks. A mode that needs a reboot is never among 
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from forge.device.hardware.inventory import PlatformKind
+from forge.device.hardware.compute_target import ComputeTarget
+from forge.nvidia_smi import Row, known
 from forge.nvpmodel import CurrentMode, Mode, Modes
 from forge.profiles import PowerSection
 
@@ -25,6 +25,7 @@ __all__ = [
     "PowerFacts",
     "PowerPlan",
     "PowerReport",
+    "is_power_row",
     "parse_gpus",
     "plan",
 ]
@@ -46,13 +47,27 @@ class GpuPower(_Model):
     min_limit_w: float | None
     max_limit_w: float | None
     max_clock_mhz: int | None
+    uuid: str | None = None
+
+    @property
+    def selector(self) -> str:
+        """How nvidia-smi -i names it: by UUID, since the order changes when one is lost."""
+        return self.uuid or str(self.index)
 
 
 @dataclass(frozen=True, slots=True)
 class PowerFacts:
-    """The current power settings; `notes` is what could not be read."""
+    """The current power settings.
 
-    kind: PlatformKind
+    Attributes:
+        target: what serves.
+        modes: of a Jetson's board.
+        in_force: the current one of them.
+        gpus: those that nvidia-smi sets the power of and that serve.
+        notes: what could not be read.
+    """
+
+    target: ComputeTarget
     modes: Modes = field(default_factory=Modes)
     in_force: CurrentMode | None = None
     gpus: tuple[GpuPower, ...] = ()
@@ -142,21 +157,26 @@ def plan(wanted: PowerSection, facts: PowerFacts) -> PowerPlan:
     return PowerPlan(tuple(commands), tuple(refusals))
 
 
-def parse_gpus(text: str) -> tuple[GpuPower, ...]:
-    """Parse CSV: index, name, power.{limit,min_limit,max_limit}, clocks.max.graphics."""
+def is_power_row(cells: Row) -> bool:
+    """Whether cells are index, name, power.{limit,min_limit,max_limit}, clocks.max.graphics."""
+    whole = len(cells) in {_GPU_COLUMNS, _GPU_COLUMNS + 1}
+    return whole and re.fullmatch(r"[0-9]{1,4}", cells[0]) is not None
+
+
+def parse_gpus(rows: Iterable[Row]) -> tuple[GpuPower, ...]:
+    """Parse rows as `is_power_row` says, with the UUID as the last cell if it is there."""
     gpus = []
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        if len(row) != _GPU_COLUMNS or not re.fullmatch(r"[0-9]{1,4}", row[0]):
-            continue
-        limit, least, most, clock = (_number(cell) for cell in row[2:])
+    for row in rows:
+        limit, least, most, clock = (_number(cell) for cell in row[2:_GPU_COLUMNS])
         gpus.append(
             GpuPower(
                 index=int(row[0]),
-                name=row[1].strip(),
+                name=row[1],
                 limit_w=limit,
                 min_limit_w=least,
                 max_limit_w=most,
                 max_clock_mhz=None if clock is None else int(clock),
+                uuid=known(row[_GPU_COLUMNS]) if len(row) > _GPU_COLUMNS else None,
             )
         )
     return tuple(gpus)
@@ -187,7 +207,7 @@ def _limit(wanted: PowerSection, facts: PowerFacts) -> Iterator[Command | str]:
     watts = wanted.limit_w
     if watts is None:
         return
-    if facts.kind != "discrete":
+    if facts.target.on != "card":
         yield f"a power limit of {watts} W cannot be set: only discrete GPUs have one"
         return
     gpu = _the_gpu(facts)
@@ -199,14 +219,14 @@ def _limit(wanted: PowerSection, facts: PowerFacts) -> Iterator[Command | str]:
         span = f"{gpu.min_limit_w:g} to {gpu.max_limit_w:g} W"
         yield f"a power limit of {watts} W cannot be set: {gpu.name} allows {span}"
     elif gpu.limit_w != watts:
-        argv = ("nvidia-smi", "-i", str(gpu.index), "-pl", str(watts))
+        argv = ("nvidia-smi", "-i", gpu.selector, "-pl", str(watts))
         yield Command(argv, f"power limit {watts} W")
 
 
 def _clocks(wanted: PowerSection, facts: PowerFacts) -> Iterator[Command | str]:
     if not wanted.lock_clocks:
         return
-    if facts.kind == "jetson":
+    if facts.target.tegra and facts.target.on != "card":
         yield Command(("jetson_clocks",), "clocks at the mode's maximum", readable=False)
         return
     gpu = _the_gpu(facts)
@@ -216,16 +236,19 @@ def _clocks(wanted: PowerSection, facts: PowerFacts) -> Iterator[Command | str]:
         yield f"clocks cannot be locked: the driver of {gpu.name} reports no maximum"
     else:
         clocks = f"{gpu.max_clock_mhz},{gpu.max_clock_mhz}"
-        argv = ("nvidia-smi", "-i", str(gpu.index), "-lgc", clocks)
+        argv = ("nvidia-smi", "-i", gpu.selector, "-lgc", clocks)
         yield Command(argv, f"GPU clock at {gpu.max_clock_mhz} MHz", readable=False)
 
 
 def _the_gpu(facts: PowerFacts) -> GpuPower | str:
-    """Return the only GPU, or why none can be set."""
+    """Return the GPU that serves, or why none can be set."""
+    own = facts.target.gpu
+    if own is not None and own.kind in {"mig", "vgpu"}:
+        return f"{own} is a part of a GPU that others use too"
     if len(facts.gpus) == 1:
         return facts.gpus[0]
     if facts.gpus:
-        return f"this machine has {len(facts.gpus)} GPUs; set the right one with nvidia-smi -i"
+        return f"it is not known which of {len(facts.gpus)} GPUs serves"
     return "no GPU has such a setting, or nvidia-smi failed"
 
 

@@ -12,10 +12,18 @@ from forge.device.state import disk_errors
 from forge.errors import ConfigurationError
 from forge.files import write_durably
 
-__all__ = ["LEAST_RATE", "MAX_MIRRORS", "DeviceSettings", "read_settings", "write_settings"]
+__all__ = [
+    "GPU_PATTERN",
+    "LEAST_RATE",
+    "MAX_MIRRORS",
+    "DeviceSettings",
+    "read_settings",
+    "write_settings",
+]
 
 MAX_MIRRORS: Final = 8
 LEAST_RATE: Final = 1024
+GPU_PATTERN: Final = r"(GPU|MIG)-[0-9A-Za-z/-]{1,80}|[0-9]{1,3}"  # a UUID or a number
 
 
 class DeviceSettings(BaseModel):
@@ -33,6 +41,7 @@ class DeviceSettings(BaseModel):
     profile: str | None = None
     mirrors: tuple[str, ...] = Field(default=(), max_length=MAX_MIRRORS)
     limit_rate: int | None = Field(default=None, ge=LEAST_RATE)  # bytes a second
+    gpu: str | None = Field(default=None, pattern=f"^({GPU_PATTERN})$")  # the only one that counts
 
 
 def write_settings(path: Path, settings: DeviceSettings, root_bytes: bytes) -> None:
@@ -44,7 +53,10 @@ def write_settings(path: Path, settings: DeviceSettings, root_bytes: bytes) -> N
     """
     try:
         write_durably(path / "root.json", root_bytes)
-        write_durably(path / "device.json", canonical.dumps(settings.model_dump()))
+        # Older agents do not know the field: it is there only where it says something.
+        unsaid = {"gpu"} if settings.gpu is None else None
+        document = canonical.dumps(settings.model_dump(exclude=unsaid))
+        write_durably(path / "device.json", document)
     except OSError as error:
         raise disk_errors.unwritable(path, error) from None
 

@@ -39,9 +39,9 @@ def heat_samples(heat: ThermalReport) -> tuple[Sample, ...]:
 
 
 def power_samples(power: PowerReport) -> tuple[Sample, ...]:
-    """Return the power limits of discrete GPUs; what they draw is among Triton's metrics."""
+    """Return the power limit of the GPU that serves; what it draws is among Triton's metrics."""
     return tuple(
-        Sample("forge_device_gpu_power_limit_watts", (("gpu", str(gpu.index)),), gpu.limit_w)
+        Sample("forge_device_gpu_power_limit_watts", (("gpu", gpu.selector),), gpu.limit_w)
         for gpu in power.gpus
         if gpu.limit_w is not None
     )

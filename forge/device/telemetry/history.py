@@ -8,6 +8,7 @@ of the history.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -32,10 +33,22 @@ from forge.device.state_machine.events import (
 from forge.device.state_machine.journal import Journal
 from forge.files import write_durably
 
-__all__ = ["DeviceEvent", "EventFile", "EventKind", "EventListener", "History", "between", "stream"]
+__all__ = [
+    "DetectionLog",
+    "DeviceEvent",
+    "EventFile",
+    "EventKind",
+    "EventListener",
+    "History",
+    "between",
+    "stream",
+]
+
+_log = logging.getLogger(__name__)
 
 EventKind = Literal[
     "started",  # the agent
+    "detected",  # which profile this machine has, or why that is not known
     "installing",
     "fetched",
     "committed",
@@ -172,6 +185,42 @@ class History:
             return self._path.stat().st_size
         except FileNotFoundError:
             return 0
+
+
+class DetectionLog:
+    """Logs every new decision about this machine's profile, and adds it to the history.
+
+    A decision that is the last one of the history already is not added again, so that an agent
+    that a timer starts every minute does not fill it.
+
+    Args:
+        folder: the state directory.
+        notify: gets the event.
+        now: RFC 3339.
+    """
+
+    def __init__(self, folder: Path, notify: EventListener, now: Callable[[], str]) -> None:
+        self._notify = notify
+        self._now = now
+        self._logged = ""
+        self._kept = _last_detected(folder)
+
+    def note(self, decision: str) -> None:
+        """Note a decision with its reasons."""
+        if decision != self._logged:
+            self._logged = decision
+            _log.info("%s", decision)
+        if decision != self._kept:
+            self._kept = decision
+            self._notify(DeviceEvent(at=self._now(), event="detected", reason=decision))
+
+
+def _last_detected(folder: Path) -> str:
+    try:
+        events = History(folder).read()
+    except OSError:
+        return ""
+    return next((one.reason for one in reversed(events) if one.event == "detected"), "")
 
 
 def stream(file: IO[bytes]) -> EventListener:

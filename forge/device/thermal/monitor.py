@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from forge.device.hardware.inventory import PlatformKind
+from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.shared.concurrency import ConcurrencyLimit, LimitChange
 from forge.device.thermal import governor
 from forge.device.thermal.governor import GovernorBounds, GovernorState
@@ -19,8 +20,11 @@ from forge.profiles import ThermalSection
 
 __all__ = ["ThermalMonitor", "ThermalReport"]
 
+_log = logging.getLogger(__name__)
+
 _PERIOD_S: Final = 2.0
 _MAX_PAUSE_S: Final = 300.0
+_HANGS: Final = "no answer within"
 _JOIN_S: Final = 15.0  # a reading may be waiting for a hanging nvidia-smi
 
 
@@ -38,7 +42,7 @@ class ThermalReport(BaseModel):
         sensors: decisive ones.
         other_sensors: those that are only shown.
         silent: zones that could not be read.
-        problem: why nvidia-smi failed.
+        problem: why nvidia-smi failed, or what failed in the last look.
         lost_readings: readings without a temperature, since the start.
         lowered: how often the limit was lowered since the start.
         raised: how often it was raised.
@@ -69,8 +73,7 @@ class ThermalMonitor:
 
     Args:
         limit: set only here.
-        kind: of the machine.
-        read_sensors: reads every sensor once; default: those of this machine.
+        read_sensors: reads every sensor of what serves once; default: those of this machine.
         period_s: between two readings.
         clock: monotonic, s.
     """
@@ -78,15 +81,14 @@ class ThermalMonitor:
     def __init__(
         self,
         limit: ConcurrencyLimit,
-        kind: PlatformKind,
         *,
-        read_sensors: Callable[[], Temperatures] | None = None,
+        read_sensors: Callable[[ComputeTarget], Temperatures] = read,
         period_s: float = _PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limit = limit
-        self._kind = kind
-        self._read_sensors = read_sensors or (lambda: read(kind))
+        self._read_sensors = read_sensors
+        self._target = CPU
         self._period_s = period_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -97,15 +99,19 @@ class ThermalMonitor:
         self._wake = threading.Event()
         self._ending = False
 
-    def govern(self, thermal: ThermalSection | None, most: int) -> None:
+    def govern(
+        self, thermal: ThermalSection | None, most: int, target: ComputeTarget = CPU
+    ) -> None:
         """Use these temperatures from now on.
 
         Args:
             thermal: of the bundle that is about to serve; None: it sets none, so no limit applies.
             most: requests it decodes together.
+            target: what it computes on: whose sensors decide.
         """
         with self._lock:
-            self._bounds = _bounds(thermal, most, self._kind) if thermal else None
+            self._target = target
+            self._bounds = _bounds(thermal, most, target) if thermal else None
             if self._bounds is None:
                 self.limit.set(most, "the bundle sets no temperatures", most)
             else:
@@ -115,7 +121,7 @@ class ThermalMonitor:
 
     def check(self) -> Temperatures:
         """Read the sensors once and set the limit."""
-        seen = self._read_sensors()
+        seen = self._look()
         reading = seen.hottest_c
         with self._lock:
             self._seen = seen
@@ -126,6 +132,16 @@ class ThermalMonitor:
                 )
                 self.limit.set(decision.concurrency, decision.reason)
         return seen
+
+    def _look(self) -> Temperatures:
+        """Read the sensors; a mistake in one look is a lost reading, and the watch goes on."""
+        with self._lock:
+            target = self._target
+        try:
+            return self._read_sensors(target)
+        except Exception as error:  # noqa: BLE001 - nothing else guards against heat
+            _log.exception("a bug in Forge, please report it; the sensors are read again:")
+            return Temperatures(problem=f"the sensors could not be read: {error!r}")
 
     def report(self) -> ThermalReport:
         """Return the last readings and decisions."""
@@ -165,29 +181,32 @@ class ThermalMonitor:
 
     def _run(self) -> None:
         pause = self._period_s
+        while not self._ending:
+            self._wake.clear()
+            # Each nvidia-smi that hangs in the driver leaves a process: back off.
+            hangs = _HANGS in self._try()
+            pause = min(_MAX_PAUSE_S, 2 * pause) if hangs else self._period_s
+            self._wake.wait(pause)
+
+    def _try(self) -> str:
+        """Check once and return the problem; no error ends the thread, which alone guards."""
         try:
-            while not self._ending:
-                self._wake.clear()
-                # Each nvidia-smi that hangs in the driver leaves a process: back off.
-                pause = min(_MAX_PAUSE_S, 2 * pause) if self.check().problem else self._period_s
-                self._wake.wait(pause)
-        finally:
-            if not self._ending:
-                self._abandon()
-
-    def _abandon(self) -> None:
-        """Lower the limit, because after an error of this thread nothing else will."""
-        with self._lock:
-            if self._bounds is not None:
-                limit = min(self.limit.current, self._bounds.cautious)
-                self.limit.set(limit, "the governor stopped because of a bug in Forge")
+            return self.check().problem
+        except Exception as error:  # noqa: BLE001
+            _log.exception("a bug in Forge, please report it; the load is held back:")
+            with self._lock:
+                if self._bounds is not None:
+                    limit = min(self.limit.current, self._bounds.cautious)
+                    self.limit.set(limit, f"the governor failed because of a bug in Forge: {error}")
+            return ""
 
 
-def _bounds(thermal: ThermalSection, most: int, kind: PlatformKind) -> GovernorBounds:
+def _bounds(thermal: ThermalSection, most: int, target: ComputeTarget) -> GovernorBounds:
     return GovernorBounds(
         most=most,
         floor=thermal.batch_floor,
         throttle_c=thermal.throttle_c,
         critical_c=thermal.critical_c,
-        sensor_expected=kind != "cpu",  # a virtual machine has none
+        # A virtual machine has none; a GPU and a Jetson always have one.
+        sensor_expected=target.on != "cpu" or target.tegra,
     )

@@ -1,7 +1,7 @@
-"""Read temperatures: the kernel's thermal zones, and nvidia-smi for discrete GPUs.
+"""Read the temperatures of what serves: the kernel's thermal zones, or nvidia-smi for a GPU.
 
-A zone that cannot be read is skipped: Thor's gpu-thermal fails while the GPU is power-gated.
-Impossible values are dropped.
+A zone that cannot be read is skipped, for any errno of the kernel: Thor's gpu-thermal and Orin's
+cv0 to cv2 fail with EAGAIN while they are power-gated. Impossible values are dropped.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from forge.device.hardware.facts import Run, run_command
-from forge.device.hardware.inventory import PlatformKind
+from forge import nvidia_smi
+from forge.device.hardware.compute_target import ComputeTarget
+from forge.device.hardware.facts import Run, ask_smi, read_bytes, run_command
 
 __all__ = ["Sensor", "Temperatures", "parse_gpus", "parse_zone", "read", "zones"]
 
@@ -24,11 +25,8 @@ _HIGHEST_C: Final = 150.0
 _MAX_ZONES: Final = 256
 _MAX_FILE_BYTES: Final = 256
 _SMI_S: Final = 5.0
-_QUERY: Final = (
-    "nvidia-smi",
-    "--query-gpu=index,temperature.gpu",
-    "--format=csv,noheader,nounits",
-)
+_QUERY: Final = ("--query-gpu=index,temperature.gpu,uuid",)
+_LEAST_CELLS: Final = 2
 
 
 class Sensor(BaseModel):
@@ -48,7 +46,7 @@ class Temperatures:
         decisive: sensors of the chip that serves.
         others: the rest, shown only.
         silent: zones that could not be read this time.
-        problem: why nvidia-smi failed; empty if it did not or was not run.
+        problem: why the GPU's temperature is not known; empty if it is, or is not needed.
     """
 
     decisive: tuple[Sensor, ...] = ()
@@ -62,23 +60,26 @@ class Temperatures:
         return max((sensor.celsius for sensor in self.decisive), default=None)
 
 
-def read(kind: PlatformKind, root: Path = Path("/"), run: Run | None = None) -> Temperatures:
+def read(target: ComputeTarget, root: Path = Path("/"), run: Run | None = None) -> Temperatures:
     """Read every sensor once. Never raises.
 
-    For a discrete GPU its own sensor decides: the profile's temperatures are the GPU's, and a CPU
-    may safely be hotter. Elsewhere the hottest zone decides.
+    The sensors of what serves decide: of a GPU with memory of its own that GPU's, because the
+    profile's temperatures are its own and a CPU may safely be hotter; else the hottest zone, and
+    nvidia-smi's value of a GPU in the same chip.
 
     Args:
-        kind: of the machine.
+        target: what serves.
         root: where /sys is.
         run: runs nvidia-smi with a timeout; default: as a child process.
     """
     found, silent = zones(root)
-    if kind != "discrete":
+    if not target.asks_smi:
         return Temperatures(decisive=found, silent=silent)
-    answer = (run or run_command)(_QUERY, _SMI_S)
-    gpus = parse_gpus(answer.output) if not answer.problem else ()
-    problem = answer.problem or ("" if gpus else "no GPU reports its temperature")
+    answer = ask_smi(run or run_command, _QUERY, _SMI_S, _is_row)
+    gpus = parse_gpus(answer.rows, target)
+    if target.zones_decide:
+        return Temperatures(decisive=(*found, *gpus), silent=silent)
+    problem = "" if gpus else answer.note or "no GPU reports its temperature"
     return Temperatures(
         decisive=gpus,
         others=found,
@@ -108,13 +109,26 @@ def parse_zone(text: str | None) -> float | None:
     return _possible(int(text) / 1000)
 
 
-def parse_gpus(text: str) -> tuple[Sensor, ...]:
-    """Parse CSV: index, temperature.gpu. A GPU with `[N/A]` is left out."""
-    lines = re.findall(r"(?m)^\s*([0-9]{1,4})\s*,\s*(-?[0-9]{1,4})\s*$", text)
-    sensors = ((f"gpu{index}", _possible(float(value))) for index, value in lines)
-    return tuple(
-        Sensor(name=name, celsius=celsius) for name, celsius in sensors if celsius is not None
-    )
+def parse_gpus(rows: Iterable[nvidia_smi.Row], target: ComputeTarget) -> tuple[Sensor, ...]:
+    """Parse index, temperature.gpu and uuid, if it is there; of the target's GPU if that is known.
+
+    A GPU that does not say its temperature now is left out.
+    """
+    found = []
+    for row in rows:
+        index, celsius = int(row[0]), _celsius(row[1])
+        uuid = nvidia_smi.known(row[2]) if len(row) > _LEAST_CELLS else None
+        if celsius is not None and target.is_of(uuid, index):
+            found.append(Sensor(name=f"gpu{index}", celsius=celsius))
+    return tuple(found)
+
+
+def _is_row(cells: nvidia_smi.Row) -> bool:
+    return len(cells) >= _LEAST_CELLS and re.fullmatch(r"[0-9]{1,4}", cells[0]) is not None
+
+
+def _celsius(cell: str) -> float | None:
+    return _possible(float(cell)) if re.fullmatch(r"-?[0-9]{1,4}", cell) else None
 
 
 def _possible(celsius: float) -> float | None:
@@ -131,7 +145,6 @@ def _folders(parent: Path) -> Iterable[Path]:
 
 def _text(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return file.read(_MAX_FILE_BYTES).decode(errors="replace")
+        return read_bytes(path, _MAX_FILE_BYTES).decode(errors="replace")
     except OSError:
         return None

@@ -8,17 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forge.bundle import Manifest
+from forge.bundle import Channel, Manifest
 from forge.container import running_image
 from forge.device.hardware import fit, profile_match
 from forge.device.hardware.fit import Refusal
 from forge.device.hardware.inventory import Hardware
-from forge.device.hardware.profile_match import Detection
+from forge.device.hardware.profile_match import Detection, ProfileRequest
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import Release, SlotName, other
 from forge.device.state.directory import StateDirectory
 from forge.device.state.seen_versions import SeenVersions
@@ -66,8 +67,10 @@ class Updater:
         home: the state directory.
         device: what it was provisioned with; or why that is not known, which every check raises.
         root_bytes: the root metadata all trust starts from.
-        hardware: what this machine is.
+        watch: says what this machine is; asked at each check.
         profile: a profile named by hand; overrides the provisioned one.
+        gpu: a GPU named by hand; overrides the provisioned one.
+        decided: gets each decision about the profile with its reasons, also that there is none.
     """
 
     def __init__(
@@ -75,14 +78,18 @@ class Updater:
         home: StateDirectory,
         device: DeviceSettings | ForgeError,
         root_bytes: bytes,
-        hardware: Hardware,
+        watch: HardwareWatch,
         profile: str | None = None,
+        gpu: str | None = None,
+        decided: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._home = home
         self._device = device
         self._root = root_bytes
-        self._hardware = hardware
+        self._watch = watch
         self._profile = profile
+        self._gpu = gpu
+        self._decided = decided
         self._opened: tuple[Store, TrustedStore] | None = None
         self._used = threading.Lock()
 
@@ -96,8 +103,8 @@ class Updater:
             ForgeError: the device's settings cannot be read.
             TrustError: a signature, expiry or version of the metadata is not valid.
             StoreError: the store cannot be reached; the channel or profile is not published.
-            UsageError: the profile named by hand is not in the channel.
-            FitError: no profile of the channel is for this machine.
+            UsageError: the profile or the GPU named by hand is not there.
+            FitError: no profile of the channel is for this machine, or that is not known now.
         """
         with self._alone():
             return self._check(installed)
@@ -107,8 +114,8 @@ class Updater:
         _, trusted = self._open()
         trusted.refresh()
         channel = trusted.channel(device.name, device.channel)
-        profile = self._profile or device.profile
-        found = profile_match.match(self._hardware, profile_match.candidates(channel), profile)
+        hardware, gpu = self._watch.look(), self._gpu or device.gpu
+        found = self._detect(hardware, channel, device, installed)
         manifest = trusted.channel_manifest(channel, found.profile)
         SeenVersions(self._home.path).check(manifest)
         release = Release.of(manifest)
@@ -117,11 +124,33 @@ class Updater:
             inactive = other(self._home.current())
             free_mib, size = self._room(manifest, self._home.slots.replaced(inactive))
         refusals = (
-            *fit.check(manifest.fit, self._hardware, free_mib, size, self._serving_mib(manifest)),
+            *fit.check(manifest.fit, hardware, free_mib, size, self._serving_mib(manifest), gpu),
             *fit.check_serving(manifest.serving, running_image()),
         )
         # Read here: keys that are damaged are the store's fault and not this release's.
         return Offer(manifest, release, found, refusals, trusted.proof_keys())
+
+    def _detect(
+        self,
+        hardware: Hardware,
+        channel: Channel,
+        device: DeviceSettings,
+        installed: Release | None,
+    ) -> Detection:
+        """Choose the profile, and tell every decision with its reasons. Raises as `match`."""
+        request = ProfileRequest(
+            profile=self._profile or device.profile,
+            gpu=self._gpu or device.gpu,
+            serving=installed.profile if installed else None,
+            fallback=channel.fallback,
+        )
+        try:
+            found = profile_match.match(hardware, profile_match.candidates(channel), request)
+        except ForgeError as error:
+            self._decided(str(error))
+            raise
+        self._decided(str(found))
+        return found
 
     def places(self) -> tuple[Standing, ...]:
         """Return the state of store and mirrors; empty without mirrors or before a check."""

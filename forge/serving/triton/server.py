@@ -78,6 +78,7 @@ class TritonServer:
         work: Path,
         ports: Ports | None = None,
         engine: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Start Triton on a rendered tree and return at once.
 
@@ -88,6 +89,7 @@ class TritonServer:
             work: folder for the log (`triton.log`) and links; may be reused.
             ports: TCP ports to listen on.
             engine: the engine compiled on the device, instead of the tree's `engine/`.
+            environment: variables that override inherited ones, such as CUDA_VISIBLE_DEVICES.
 
         Raises:
             NoRunnerError: the spec requires a container, and this process runs in none.
@@ -120,7 +122,7 @@ class TritonServer:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=_environment(installed, os.environ),
+                    env=_environment(installed, {**os.environ, **(environment or {})}),
                     cwd=work,
                     start_new_session=True,
                 )

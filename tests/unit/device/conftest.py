@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from forge import profiles
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import Hardware, parse
+from forge.device.hardware.inventory import Hardware
 from forge.profiles import MatchSection, Profile
-from tests.support.captured import Replay, unpack
+from tests.support.captured import captured
 
 PROJECT = Path(__file__).parents[3]
 
@@ -21,7 +20,7 @@ def machine(tmp_path: Path) -> Callable[[str], Hardware]:
     """The hardware a capture describes, through the real collector and parser."""
 
     def make(name: str) -> Hardware:
-        return parse(collect(unpack(name, tmp_path / name), Replay(name), 1.0))
+        return captured(name, tmp_path / name)
 
     return make
 

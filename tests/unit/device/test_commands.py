@@ -12,6 +12,7 @@ import pytest
 from forge.bundle import Operating
 from forge.cli import main
 from forge.device import commands
+from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.hardware.facts import collect
 from forge.device.hardware.inventory import parse
 from forge.device.power.control import PowerControl
@@ -93,6 +94,33 @@ def test_provision_keeps_mirrors_and_the_rate(
     assert shown["limit_rate"] == 2_000_000
     kept, _ = read_settings(tmp_path / "state")
     assert (list(kept.mirrors), kept.limit_rate) == (shown["mirrors"], 2_000_000)
+
+
+def test_provision_keeps_the_gpu_and_says_nothing_of_it_where_none_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root.json").write_bytes(ROOT_JSON)
+    argv = ["device", "provision", "--store", "https://a.example.com/prod", "--name", "llm"]
+    argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
+    assert main(argv) == 0
+    device = tmp_path / "state" / "device.json"
+    assert b"gpu" not in device.read_bytes()  # an older agent can read it
+    uuid = "GPU-8f3d2c5e-0000-1111-2222-333344445555"
+    assert main([*argv, "--gpu", uuid]) == 0
+    assert read_settings(tmp_path / "state")[0].gpu == uuid
+    assert main([*argv, "--gpu", "fast one"]) == 2
+    assert "nvidia-smi -L" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [None, "0", "12", "GPU-8f3d", "MIG-8f3d", "MIG-GPU-8f/1/0"])
+def test_a_gpu_is_named_by_its_uuid_or_number(name: str | None) -> None:
+    assert commands.check_gpu(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-1", "1000", "GPU-", "GPU-a b", "cuda:0", "GPU-a\n"])
+def test_another_name_of_a_gpu_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is not a valid name"):
+        commands.check_gpu(name)
 
 
 @pytest.mark.parametrize("rate", ["0", "1023", "-5", "fast", "1.5M", "10T", "9" * 30])
@@ -296,7 +324,7 @@ def hold(home: StateDirectory, power: PowerSection | None, thermal: ThermalSecti
 def test_power_is_wanted_by_hand_then_by_the_bundle_then_by_the_hardware(
     tmp_path: Path, shipped: dict[str, Profile]
 ) -> None:
-    home, control = StateDirectory(tmp_path / "state"), PowerControl("cpu")
+    home, control = StateDirectory(tmp_path / "state"), PowerControl()
     plain = commands.power(home.path, shipped, control=control)
     assert plain.wanted_by.startswith("profile ")
     home.clean()
@@ -317,11 +345,11 @@ def test_power_is_wanted_by_hand_then_by_the_bundle_then_by_the_hardware(
 def test_power_is_changed_only_where_it_is_asked_for(
     tmp_path: Path, shipped: dict[str, Profile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    control, called = PowerControl("cpu"), list[str]()
-    report = control.report(None)
+    control, called = PowerControl(), list[str]()
+    report = control.report(None, CPU)
 
-    def observed(name: str) -> Callable[[PowerSection | None], PowerReport]:
-        def call(_wanted: PowerSection | None) -> PowerReport:
+    def observed(name: str) -> Callable[[PowerSection | None, ComputeTarget], PowerReport]:
+        def call(_wanted: PowerSection | None, _target: ComputeTarget) -> PowerReport:
             called.append(name)
             return report
 
@@ -341,4 +369,4 @@ def test_power_of_a_folder_that_cannot_be_read_is_not_that_of_the_hardware(
     with pytest.raises(ConfigurationError, match="cannot be read") as caught:
         commands.power(tmp_path, shipped)
     assert "--profile" in caught.value.hint
-    commands.power(tmp_path, shipped, profile="development", control=PowerControl("cpu"))
+    commands.power(tmp_path, shipped, profile="development", control=PowerControl())

@@ -17,8 +17,7 @@ from forge.device.agent.operating_point import OperatingPoint
 from forge.device.daemon import Service
 from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import http_server, listen
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, ask_to_stop, stop_on_signals
@@ -38,14 +37,14 @@ def service(tmp_path: Path) -> Service:
     """A device with nothing installed and a store that is not there."""
     home = StateDirectory(tmp_path / "state")
     home.clean()
-    hardware, upstream = parse(collect()), Upstream()
+    watch, upstream = HardwareWatch(), Upstream()
     device = DeviceSettings(store_url=str(tmp_path / "gone"), name="llm", channel="stable")
-    updater = Updater(home, device, b"{}", hardware)
+    updater = Updater(home, device, b"{}", watch)
     agent = Agent(home, updater, upstream)
-    guard = ThermalMonitor(ConcurrencyLimit(), hardware.kind)
-    operation = OperatingPoint(home, PowerControl(hardware.kind), guard)
+    guard = ThermalMonitor(ConcurrencyLimit())
+    operation = OperatingPoint(home, PowerControl(), guard, watch)
     reports: list[ChannelCheck | None] = []
-    return Service(home, agent, upstream, operation, hardware, Metrics(), reports.append)
+    return Service(home, agent, upstream, operation, Metrics(), reports.append)
 
 
 def waits() -> None:

@@ -304,3 +304,26 @@ def test_request_and_identity_are_signed_with_the_manifest(world: World) -> None
     world.publish_planned(PlannedManifest(planned.manifest, digest("request")))
     (entry,) = Catalog(world.objects).index.bundles.values()
     assert entry.custom == {"identity": planned.manifest.identity(), "request": digest("request")}
+
+
+def fallback(world: World, channel: str) -> str:
+    client = world.client()
+    client.refresh()
+    return client.channel("demo", channel).fallback
+
+
+def test_a_channel_keeps_where_the_fallback_is_allowed_until_it_is_told_otherwise(
+    world: World,
+) -> None:
+    world.publish("1.0.0")
+    assert fallback(world, "canary") == "without-gpu"
+    world.promote("1.0.0", "canary", fallback="never")
+    assert fallback(world, "canary") == "never"
+    world.publish("1.1.0")
+    assert (versions(world)[1]["canary"], fallback(world, "canary")) == ("1.1.0", "never")
+    world.promote("1.1.0", "canary")
+    assert fallback(world, "canary") == "never"
+    world.promote("1.1.0", "canary", fallback="without-gpu")
+    assert fallback(world, "canary") == "without-gpu"
+    world.promote("1.1.0", "stable", fallback="never")
+    assert (fallback(world, "stable"), fallback(world, "canary")) == ("never", "without-gpu")

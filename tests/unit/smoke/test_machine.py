@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from forge.smoke.benchmark import prompt_set
-from forge.smoke.machine import here, parse_cpu, parse_gpu, parse_memory_mib, parse_power_limit_w
+from forge.smoke.machine import (
+    here,
+    output_of,
+    parse_cpu,
+    parse_gpu,
+    parse_memory_mib,
+    parse_power_limit_w,
+)
+from tests.support.machines import FakeMachine
 from tests.support.smoke_results import MACHINE
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC  9B14\nprocessor\t: 1\nmodel name\t: AMD EPYC  9B14\n"
@@ -85,3 +93,21 @@ def test_default_prompts_are_varied() -> None:
     assert len(prompts) == len(set(prompts)) >= 16
     lengths = sorted(len(prompt) for prompt in prompts)
     assert lengths[-1] > 5 * lengths[0]
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, True), (14, True), (15, True), (9, False),
+                                            (18, False)])  # fmt: skip
+def test_rows_of_nvidia_smi_are_good_after_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, said: bool
+) -> None:
+    machine = FakeMachine(tmp_path)
+    monkeypatch.setenv("PATH", machine.path)
+    machine.smi("Tesla P40, 580.126.09\n", code=code)
+    found = output_of("nvidia-smi", "--query-gpu=name,driver_version")
+    assert found == ("Tesla P40, 580.126.09\n" if said else "")
+
+
+def test_another_program_that_fails_says_nothing() -> None:
+    assert output_of("sh", "-c", "echo a") == "a\n"
+    assert output_of("sh", "-c", "echo a; exit 14") == ""
+    assert output_of("forge-no-such-program") == ""

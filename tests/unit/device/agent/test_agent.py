@@ -19,9 +19,8 @@ import forge.device.agent.supervisor
 from forge.device.agent.agent import Agent
 from forge.device.agent.executor import ActionExecutor
 from forge.device.agent.supervisor import Supervisor
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
 from forge.device.hardware.profile_match import Detection
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import Release
 from forge.device.shared.signals import StopAskedError, stop_on_signals
 from forge.device.shared.upstream import Upstream
@@ -60,7 +59,7 @@ def agent(tmp_path: Path, pending: list[Callable[[], bool]]) -> Agent:
     home.clean()
     home.write_journal(Journal(active="a", slots={"a": Release.of(manifest("1.0.0"))}))
     device = DeviceSettings(store_url=str(tmp_path / "gone"), name="llm", channel="stable")
-    updater = Updater(home, device, b"{}", parse(collect()))
+    updater = Updater(home, device, b"{}", HardwareWatch())
     return Agent(home, updater, Upstream(), request_pending=lambda: pending[-1]())  # noqa: PLW0108
 
 
@@ -212,7 +211,7 @@ def test_a_request_ends_a_fetch_and_the_device_may_go_back_to_what_the_slot_held
 def test_what_a_look_was_read_from_is_known_also_where_it_failed(agent: Agent) -> None:
     home, places = agent._home, tuple(str(agent._home.path / name) for name in ("hub", "usb"))
     device = DeviceSettings(store_url=places[0], mirrors=places[1:], name="llm", channel="stable")
-    mirrored = Agent(home, Updater(home, device, b"{}", parse(collect())), Upstream())
+    mirrored = Agent(home, Updater(home, device, b"{}", HardwareWatch()), Upstream())
     with pytest.raises(ForgeError):
         mirrored.update()
     assert mirrored.channel_check is not None

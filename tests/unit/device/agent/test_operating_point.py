@@ -11,7 +11,10 @@ import pytest
 from forge.bundle import Manifest, Operating
 from forge.device.agent.operating_point import OperatingPoint
 from forge.device.commands import power
-from forge.device.hardware.facts import Answer
+from forge.device.hardware.compute_target import ComputeTarget
+from forge.device.hardware.facts import Answer, Facts
+from forge.device.hardware.inventory import Hardware, parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.release import Release
@@ -19,9 +22,11 @@ from forge.device.state.directory import StateDirectory
 from forge.device.state_machine.journal import Journal
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import Sensor, Temperatures
-from forge.errors import ConfigurationError, UsageError
-from forge.profiles import PowerSection, Profile, ThermalSection
+from forge.errors import ConfigurationError, FitError, UsageError
+from forge.profiles import MatchSection, PowerSection, Profile, ThermalSection
 from forge.serving.repository.spec import write_spec
+from tests.support.captured import captured
+from tests.support.machines import watch_of
 from tests.support.release_world import manifest
 from tests.support.spec import a_spec
 
@@ -78,9 +83,10 @@ def device(tmp_path: Path) -> Device:
     (tmp_path / "etc/nvpmodel.conf").write_text(CONFIG)
     home, thor = StateDirectory(tmp_path / "state"), Thor()
     home.clean()
-    control = PowerControl("jetson", root=tmp_path, run=thor, is_root=True)
-    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=lambda: COOL)
-    return Device(home, thor, OperatingPoint(home, control, guard))
+    control = PowerControl(root=tmp_path, run=thor, is_root=True)
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda _target: COOL)
+    watch = watch_of(captured("thor-jetpack-7.2", tmp_path / "thor"))
+    return Device(home, thor, OperatingPoint(home, control, guard, watch))
 
 
 def test_a_bundle_is_served_at_its_own_power_and_temperatures(
@@ -142,12 +148,89 @@ def test_a_slot_that_says_not_how_it_is_served_is_refused(device: Device) -> Non
     assert device.thor.ran == []
 
 
+# The GPU that serves
+
+
+RTX = "NVIDIA RTX PRO 4000 Blackwell, 24467, 590.44.01, 12.0, GPU-rtx\n"
+G5090 = "NVIDIA GeForce RTX 5090, 32607, 590.44.01, 12.0, GPU-5090\n"
+
+
+@dataclass
+class Workstation:
+    """Two unlike GPUs, of which a bundle is for one."""
+
+    home: StateDirectory
+    said: list[Hardware]
+    heard: list[ComputeTarget] = field(default_factory=list)
+
+    def operation(self, gpu: str | None = None) -> OperatingPoint:
+        def look(target: ComputeTarget) -> Temperatures:
+            self.heard.append(target)
+            return COOL
+
+        guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look)
+        watch = HardwareWatch(lambda: self.said[-1])
+        control = PowerControl(run=lambda *_: Answer(problem="not installed"), is_root=True)
+        return OperatingPoint(self.home, control, guard, watch, gpu)
+
+
+@pytest.fixture
+def workstation(tmp_path: Path) -> Workstation:
+    home = StateDirectory(tmp_path / "state")
+    home.clean()
+    made = manifest("1.0.0", "rtx-pro-4000")
+    rules = MatchSection.model_validate({"gpu_name": "NVIDIA RTX PRO 4000*"})
+    needs = {"compute_capability": "12.0", "match": rules}
+    home.slots.tree("a").mkdir(parents=True)
+    write_spec(home.slots.tree("a"), a_spec(max_batch_size=8))
+    home.slots.mark_complete(
+        "a", made.model_copy(update={"fit": made.fit.model_copy(update=needs)})
+    )
+    return Workstation(home, [parse(Facts("x86_64", "6.8", smi_gpus=G5090 + RTX))])
+
+
+def test_the_server_sees_the_gpu_that_the_profile_matches_and_its_heat_decides(
+    workstation: Workstation,
+) -> None:
+    operation = workstation.operation()
+    operation.configure("a")
+    assert operation.environment("a") == {"CUDA_VISIBLE_DEVICES": "GPU-rtx"}
+    operation.monitor.check()
+    assert workstation.heard[-1].is_of("GPU-rtx", 0)
+    assert not workstation.heard[-1].is_of("GPU-5090", 1)
+
+
+def test_a_gpu_that_a_person_names_is_the_one(workstation: Workstation) -> None:
+    assert workstation.operation("GPU-5090").environment("a") == {
+        "CUDA_VISIBLE_DEVICES": "GPU-5090"
+    }
+
+
+def test_a_driver_that_does_not_answer_at_a_restart_takes_no_gpu_away(
+    workstation: Workstation,
+) -> None:
+    operation = workstation.operation()
+    assert operation.environment("a") == {"CUDA_VISIBLE_DEVICES": "GPU-rtx"}
+    workstation.said.append(parse(Facts("x86_64", "6.8", smi_state="failed")))
+    assert operation.environment("a") == {"CUDA_VISIBLE_DEVICES": "GPU-rtx"}
+    workstation.said.append(parse(Facts("x86_64", "6.8", smi_gpus=G5090)))
+    assert operation.environment("a") == {"CUDA_VISIBLE_DEVICES": "GPU-5090"}  # it is the only one
+
+
+def test_a_slot_that_is_empty_has_no_gpu(workstation: Workstation) -> None:
+    assert workstation.operation().environment("b") == {}
+
+
 # forge device power
+
+
+def thor(device: Device) -> Hardware:
+    return device.operation.watch.current()
 
 
 def control(device: Device) -> PowerControl:
     root = device.home.path.parent
-    return PowerControl("jetson", root=root, run=device.thor, is_root=True)
+    return PowerControl(root=root, run=device.thor, is_root=True)
 
 
 def test_the_active_bundle_says_which_power_is_wanted(
@@ -159,13 +242,21 @@ def test_the_active_bundle_says_which_power_is_wanted(
         "thermal": {"throttle_c": 95, "critical_c": 105, "batch_floor": 1},
     })))  # fmt: skip
     device.home.write_journal(Journal(active="a", slots={"a": release}))
-    shown = power(device.home.path, shipped, control=control(device))
+    shown = power(device.home.path, shipped, control=control(device), hardware=thor(device))
     assert shown.wanted_by == "the bundle of the active slot"
     assert (shown.power.mode, shown.power.commands) == ("120W", ("nvpmodel -m 0",))
     assert device.thor.ran == []
-    done = power(device.home.path, shipped, control=control(device), apply=True)
+    done = power(
+        device.home.path, shipped, control=control(device), hardware=thor(device), apply=True
+    )
     assert (done.power.mode, done.power.commands) == ("MAXN", ())
-    by_hand = power(device.home.path, shipped, profile="jetson-agx-thor", control=control(device))
+    by_hand = power(
+        device.home.path,
+        shipped,
+        profile="jetson-agx-thor",
+        control=control(device),
+        hardware=thor(device),
+    )
     assert by_hand.wanted_by == "profile jetson-agx-thor"
     assert by_hand.power.commands == ("nvpmodel -m 1",)
 
@@ -174,15 +265,27 @@ def test_a_device_without_a_bundle_goes_by_its_hardware(
     tmp_path: Path, device: Device, shipped: dict[str, Profile]
 ) -> None:
     only = {"development": shipped["development"]}
-    shown = power(tmp_path / "nowhere", only, control=control(device))
-    assert shown.wanted_by == "profile development"
-    assert shown.power.commands == ()
+    shown = power(tmp_path / "nowhere", only, control=control(device), hardware=thor(device))
+    assert shown.wanted_by == "nothing: no profile matches"  # development is for amd64
+    assert (shown.power.mode, shown.power.commands) == ("120W", ())
+    with pytest.raises(FitError):
+        power(
+            tmp_path / "nowhere", only, control=control(device), hardware=thor(device), apply=True
+        )
+    own = power(tmp_path / "nowhere", shipped, control=control(device), hardware=thor(device))
+    assert own.wanted_by == "profile jetson-agx-thor"
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_profile_that_is_none_is_refused(device: Device, shipped: dict[str, Profile]) -> None:
     with pytest.raises(UsageError, match="did you mean 'tesla-p40'"):
-        power(device.home.path, shipped, profile="tesla-p4", control=control(device))
+        power(
+            device.home.path,
+            shipped,
+            profile="tesla-p4",
+            control=control(device),
+            hardware=thor(device),
+        )
 
 
 def test_a_state_folder_that_cannot_be_read_is_said(
@@ -191,5 +294,5 @@ def test_a_state_folder_that_cannot_be_read_is_said(
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd/state.json").mkdir()
     with pytest.raises(ConfigurationError, match="cannot be read") as caught:
-        power(tmp_path / "odd", shipped, control=control(device))
+        power(tmp_path / "odd", shipped, control=control(device), hardware=thor(device))
     assert "--profile" in caught.value.hint

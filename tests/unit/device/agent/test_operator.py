@@ -8,8 +8,7 @@ import pytest
 
 from forge.device.agent.agent import Agent
 from forge.device.agent.operator import handle_pending
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import Release
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
@@ -34,7 +33,7 @@ def home(tmp_path: Path) -> StateDirectory:
 
 def agent(home: StateDirectory) -> Agent:
     device = DeviceSettings(store_url=str(home.path / "gone"), name="llm", channel="stable")
-    return Agent(home, Updater(home, device, b"{}", parse(collect())), Upstream())
+    return Agent(home, Updater(home, device, b"{}", HardwareWatch()), Upstream())
 
 
 def test_a_rollback_from_a_release_that_no_longer_serves_is_dropped_with_an_error(

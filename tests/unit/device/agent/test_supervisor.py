@@ -12,8 +12,7 @@ from forge.device.agent.cutover import Cutover
 from forge.device.agent.repair import Repair
 from forge.device.agent.slot_servers import SlotServers
 from forge.device.agent.supervisor import Supervisor
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import Release
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
@@ -53,7 +52,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     home, upstream, posted = StateDirectory(tmp_path / "state"), Upstream(), list[Crashed]()
     home.clean()
     settings = DeviceSettings(store_url=str(tmp_path / "gone"), name="llm", channel="stable")
-    updater = Updater(home, settings, b"{}", parse(collect()))
+    updater = Updater(home, settings, b"{}", HardwareWatch())
     servers = SlotServers(home, {})
     repair = Repair(home, updater, lambda _happened: None, lambda: NOW)
     cutover = Cutover(upstream, servers)

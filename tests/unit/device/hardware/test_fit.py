@@ -7,8 +7,9 @@ import pytest
 
 from forge.bundle import Fit, ServingSettings
 from forge.container import RunningImage, Statement
+from forge.device.hardware.facts import Facts
 from forge.device.hardware.fit import Refusal, check, check_serving, require
-from forge.device.hardware.inventory import Hardware
+from forge.device.hardware.inventory import Hardware, parse
 from forge.errors import FitError
 from forge.profiles import MatchSection
 
@@ -123,6 +124,61 @@ def test_check_of_blue_green_names_what_serves_where_one_alone_just_fits(machine
     assert check(fit, rtx, 10_000, 0) == ()
     [refusal] = check(fit, rtx, 10_000, 0, serving_mib=1)
     assert "24467 MiB of memory in addition to the 1 MiB in use" in str(refusal)
+
+
+RTX_16 = "NVIDIA RTX PRO 4000 Blackwell Generation Laptop GPU, 16303, 590.44.01, 12.0, GPU-16\n"
+RTX_24 = "NVIDIA RTX PRO 4000 Blackwell, 24467, 590.44.01, 12.0, GPU-24\n"
+P40 = "Tesla P40, 24576, 590.44.01, 6.1, GPU-p40\n"
+
+
+def with_gpus(rows: str, **said: Any) -> Hardware:
+    return parse(Facts("x86_64", "6.8", smi_gpus=rows, meminfo="MemTotal: 65536000 kB", **said))
+
+
+def test_check_wants_capability_and_memory_of_one_gpu() -> None:
+    wanted = RTX | {"memory_mib": 20_000}
+    [refusal] = refusals(wanted, with_gpus(RTX_16 + P40))
+    assert "20000 MiB of memory, NVIDIA RTX PRO 4000 Blackwell Generation Laptop GPU" in refusal
+    assert refusals(wanted, with_gpus(RTX_16 + RTX_24)) == []
+    [refusal] = [
+        str(one) for one in check(Fit(**wanted), with_gpus(RTX_16 + RTX_24), None, 0, 0, "GPU-16")
+    ]
+    assert "16303 MiB" in refusal
+
+
+def test_check_of_a_gpu_that_a_person_names_is_of_that_gpu() -> None:
+    found = check(Fit(**RTX), with_gpus(RTX_24 + P40), None, 0, 0, "GPU-p40")
+    assert any("GPU GPU-p40 has 6.1" in str(refusal) for refusal in found)
+
+
+def test_check_takes_the_gpu_that_the_profile_matches() -> None:
+    wanted = RTX | {"match": MatchSection.model_validate({"gpu_name": "*Laptop*"})}
+    [refusal] = refusals(wanted | {"memory_mib": 20_000}, with_gpus(RTX_16 + RTX_24))
+    assert "Laptop GPU (GPU-16) has 16303 MiB" in refusal
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [
+        parse(Facts("x86_64", "6.8", smi_state="failed")),
+        parse(Facts("x86_64", "6.8", nvidia_signs=("/dev/nvidia0",))),
+        with_gpus(P40.replace("590.44.01", "[N/A]"), smi_complete=False),
+    ],
+)
+def test_check_of_a_driver_that_does_not_answer_is_not_known_now(hardware: Hardware) -> None:
+    found = refusals(RTX, hardware)
+    assert any("not known now" in refusal and "asked again" in refusal for refusal in found)
+    assert not any("choose" in refusal or "install" in refusal for refusal in found)
+
+
+def test_check_of_memory_that_is_not_known_now_is_not_passed() -> None:
+    rows = RTX_24.replace("24467", "[GPU requires reset]")
+    [refusal] = refusals(RTX, with_gpus(rows))
+    assert "that of NVIDIA RTX PRO 4000 Blackwell is not known now" in refusal
+
+
+def test_check_of_a_bundle_for_the_cpu_asks_for_memory_of_the_machine() -> None:
+    assert refusals(PLAIN | {"memory_mib": 60_000}, with_gpus(P40)) == []
 
 
 def test_check_lets_a_machine_pass_that_does_not_tell_its_memory(machine: Machine) -> None:

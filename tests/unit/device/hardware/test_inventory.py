@@ -5,26 +5,21 @@ from typing import Any
 
 import pytest
 
-from forge.device.hardware.facts import Facts
-from forge.device.hardware.inventory import Hardware, parse, reasons_for
-from forge.profiles import MatchSection
+from forge.device.hardware.facts import Facts, SmiState
+from forge.device.hardware.inventory import Hardware, parse
 
 Machine = Callable[[str], Hardware]
-
-
-def match(**wanted: str) -> MatchSection:
-    return MatchSection.model_validate(wanted)
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "gpu", "compute", "memory"),
     [
-        ("thor-jetpack-7.0", "jetson", "NVIDIA Thor", "11.0", 125806),
-        ("thor-jetpack-7.1", "jetson", "NVIDIA Thor", "11.0", 125806),
-        ("thor-jetpack-7.2", "jetson", "NVIDIA Thor", "11.0", 125806),
-        ("thor-t4000", "jetson", "NVIDIA Thor", "11.0", 62500),
-        ("orin-jetpack-6", "jetson", "Orin (nvgpu)", "8.7", 62817),
-        ("orin-jetpack-7.2", "jetson", "Orin (nvgpu)", "8.7", 62817),
+        ("thor-jetpack-7.0", "integrated", "NVIDIA Thor", "11.0", 125806),
+        ("thor-jetpack-7.1", "integrated", "NVIDIA Thor", "11.0", 125806),
+        ("thor-jetpack-7.2", "integrated", "NVIDIA Thor", "11.0", 125806),
+        ("thor-t4000", "integrated", "NVIDIA Thor", "11.0", 62500),
+        ("orin-jetpack-6", "integrated", "Orin (nvgpu)", "8.7", 62817),
+        ("orin-jetpack-7.2", "integrated", "Orin (nvgpu)", "8.7", 62817),
         ("rtx-pro-4000", "discrete", "NVIDIA RTX PRO 4000 Blackwell", "12.0", 24467),
         ("tesla-p40", "discrete", "Tesla P40", "6.1", 24576),
         ("geforce", "discrete", "NVIDIA GeForce RTX 5090", "12.0", 32607),
@@ -34,11 +29,10 @@ def test_parse_names_gpu_and_usable_memory(
     machine: Machine, name: str, kind: str, gpu: str, compute: str, memory: int
 ) -> None:
     hardware = machine(name)
-    assert hardware.kind == kind
-    assert [found.name for found in hardware.gpus] == [gpu]
-    assert hardware.compute_capabilities == (compute,)
-    assert hardware.model_memory_mib == memory
-    assert hardware.notes == ()
+    [found] = hardware.gpus
+    assert (found.kind, found.name, found.compute_capability) == (kind, gpu, compute)
+    assert hardware.memory_of(found) == memory
+    assert (hardware.nvidia, hardware.complete, hardware.notes) == ("present", True, ())
 
 
 @pytest.mark.parametrize(
@@ -95,25 +89,26 @@ def test_parse_reads_power_modes_by_name(machine: Machine) -> None:
 def test_parse_tells_a_jetson_by_its_device_tree_when_nvidia_smi_is_missing() -> None:
     facts = Facts("aarch64", "6.8", device_tree_compatible="nvidia,p3834-0008\0nvidia,tegra264\0")
     hardware = parse(facts)
-    assert hardware.kind == "jetson"
-    assert hardware.compute_capabilities == ("11.0",)
+    assert hardware.tegra
+    assert [gpu.compute_capability for gpu in hardware.gpus] == ["11.0"]
 
 
 def test_parse_makes_no_jetson_of_an_arm64_machine(machine: Machine) -> None:
     hardware = machine("arm64-server")
-    assert (hardware.platform, hardware.kind, hardware.gpus) == ("linux/arm64", "cpu", ())
+    assert (hardware.platform, hardware.nvidia, hardware.gpus) == ("linux/arm64", "absent", ())
+    assert not hardware.tegra
 
 
 def test_parse_asks_old_drivers_without_compute_capability(machine: Machine) -> None:
     hardware = machine("two-p40-old-driver")
     assert [gpu.memory_mib for gpu in hardware.gpus] == [22919, 22919]
-    assert hardware.compute_capabilities == ()
+    assert [gpu.compute_capability for gpu in hardware.gpus] == [None, None]
     assert hardware.notes == ()
 
 
 def test_parse_notes_a_driver_that_fails(machine: Machine) -> None:
     hardware = machine("broken-driver")
-    assert hardware.kind == "cpu"
+    assert (hardware.nvidia, hardware.gpus) == ("unknown", ())
     assert "couldn't communicate with the NVIDIA driver" in hardware.notes[0]
 
 
@@ -127,17 +122,40 @@ def test_parse_survives_garbage(garbage: str) -> None:
     assert parse(Facts("riscv64", "?", **texts)).platform == "linux/riscv64"
 
 
-def test_rules_about_the_gpu_must_hold_for_one_gpu(machine: Machine) -> None:
-    hardware = machine("rtx-and-p40")
-    assert reasons_for(match(gpu_name="Tesla*", compute_capability="12.0"), hardware) is None
-    found = reasons_for(match(gpu_name="Tesla*", compute_capability="6.1"), hardware)
-    assert found == ("gpu_name is Tesla P40", "compute_capability is 6.1")
-
-
-def test_an_empty_match_recognises_nothing(machine: Machine) -> None:
-    assert reasons_for(match(), machine("rtx-pro-4000")) is None
-
-
 def test_collect_takes_a_missing_nvidia_smi_as_no_gpu(machine: Machine) -> None:
     hardware = machine("no-gpu")
-    assert (hardware.kind, hardware.notes) == ("cpu", ())
+    assert (hardware.nvidia, hardware.notes) == ("absent", ())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"nvidia_signs": ("/dev/nvidia0",)},
+        {"nvidia_signs": ("/sys/bus/pci/devices/0000:01:00.0",), "smi_state": "no-devices"},
+        {"smi_state": "failed"},
+        {"tegra_release": "# R39 (release), REVISION: 2.0"},
+    ],
+)
+def test_a_gpu_that_does_not_answer_is_not_absent(said: dict[str, Any]) -> None:
+    assert parse(Facts("x86_64", "6.8", **said)).nvidia == "unknown"
+
+
+@pytest.mark.parametrize("state", ["missing", "no-devices"])
+def test_a_gpu_is_absent_only_where_nothing_says_that_one_is_there(state: SmiState) -> None:
+    assert parse(Facts("x86_64", "6.8", smi_state=state)).nvidia == "absent"
+
+
+def test_a_jetson_in_a_container_is_known_by_the_name_of_its_gpu() -> None:
+    facts = Facts("aarch64", "6.8", smi_gpus="NVIDIA Thor, [N/A], 595.78, 11.0",
+                  tegra_release="# R39 (release), REVISION: 2.0",
+                  tensorrt_libraries=("libnvinfer.so.10.16.1",))  # fmt: skip
+    hardware = parse(facts)
+    assert (hardware.tegra, hardware.tree_known) == (True, False)
+    assert hardware.compatible == ("nvidia,tegra264",)
+    assert (hardware.jetpack, hardware.runtime) == ("7.2", {"tensorrt": "10.16.1"})
+
+
+def test_a_gpu_in_the_chip_of_another_maker_is_no_jetson() -> None:
+    hardware = parse(Facts("aarch64", "6.14", smi_gpus="NVIDIA GB10, [N/A], 580.95.05, 12.1"))
+    assert (hardware.tegra, hardware.tree_known, hardware.nvidia) == (False, True, "present")
+    assert hardware.gpus[0].kind == "integrated"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from forge.device.hardware.compute_target import CPU
 from forge.device.power import control
 from forge.device.power.control import PowerControl
 from forge.profiles import PowerSection
 from tests.support.captured import Replay, unpack
+from tests.support.machines import CARD, JETSON
 
 CONFIG = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=120W >\n< PM_CONFIG DEFAULT=1 >\n"
 
@@ -52,7 +54,7 @@ class Machine:
         self.program("nvpmodel", NVPMODEL.format(folder=self.programs, set=does))
 
     def jetson(self, *, is_root: bool = True) -> PowerControl:
-        return PowerControl("jetson", root=self.root, is_root=is_root)
+        return PowerControl(root=self.root, is_root=is_root)
 
     @property
     def calls(self) -> list[str]:
@@ -75,16 +77,16 @@ def power(
 
 def test_a_mode_is_set_and_read_back(machine: Machine) -> None:
     machine.nvpmodel()
-    report = machine.jetson().apply(power("MAXN"))
+    report = machine.jetson().apply(power("MAXN"), JETSON)
     assert (report.mode, report.problems, report.commands) == ("MAXN", (), ())
     assert machine.calls == ["nvpmodel -m 0"]
-    machine.jetson().apply(power("MAXN"))
+    machine.jetson().apply(power("MAXN"), JETSON)
     assert machine.calls == ["nvpmodel -m 0"]  # it is in force: nothing more to do
 
 
 def test_reporting_changes_nothing(machine: Machine) -> None:
     machine.nvpmodel()
-    report = machine.jetson().report(power("MAXN", lock=True))
+    report = machine.jetson().report(power("MAXN", lock=True), JETSON)
     assert (report.mode, report.default_mode) == ("120W", "120W")
     assert report.commands == ("nvpmodel -m 0", "jetson_clocks")
     assert machine.calls == []
@@ -94,7 +96,7 @@ def test_clocks_are_locked_in_the_mode_that_was_set(machine: Machine) -> None:
     machine.nvpmodel()
     locks = f"cd '{machine.programs}'; echo clocks in $(cat mode) >> calls"
     machine.program("jetson_clocks", locks)
-    report = machine.jetson().apply(power("MAXN", lock=True))
+    report = machine.jetson().apply(power("MAXN", lock=True), JETSON)
     assert report.problems == ()
     assert machine.calls == ["nvpmodel -m 0", "clocks in 0"]
 
@@ -102,7 +104,7 @@ def test_clocks_are_locked_in_the_mode_that_was_set(machine: Machine) -> None:
 def test_a_question_for_a_reboot_is_not_answered(machine: Machine) -> None:
     machine.nvpmodel(ASKS)
     machine.program("jetson_clocks", f"echo clocks >> '{machine.programs}'/calls")
-    report = machine.jetson().apply(power("MAXN", lock=True))
+    report = machine.jetson().apply(power("MAXN", lock=True), JETSON)
     assert report.mode == "120W"
     (problem,) = report.problems
     assert "needs a reboot and was not applied; run 'sudo nvpmodel -m 0'" in problem
@@ -112,19 +114,19 @@ def test_a_question_for_a_reboot_is_not_answered(machine: Machine) -> None:
 
 def test_an_error_with_exit_code_zero_is_seen(machine: Machine) -> None:
     machine.nvpmodel(FAILS)
-    (problem,) = machine.jetson().apply(power("MAXN")).problems
+    (problem,) = machine.jetson().apply(power("MAXN"), JETSON).problems
     assert "NVPM ERROR: failed to set power mode!" in problem
 
 
 def test_a_mode_that_was_set_and_is_not_in_force_is_said(machine: Machine) -> None:
     machine.nvpmodel(":")
-    report = machine.jetson().apply(power("MAXN"))
+    report = machine.jetson().apply(power("MAXN"), JETSON)
     assert report.problems == ("'nvpmodel -m 0' ran without effect: power mode MAXN is not set",)
 
 
 def test_without_root_nothing_is_tried_and_the_command_is_shown(machine: Machine) -> None:
     machine.nvpmodel()
-    report = machine.jetson(is_root=False).apply(power("MAXN"))
+    report = machine.jetson(is_root=False).apply(power("MAXN"), JETSON)
     assert report.commands == ("nvpmodel -m 0",)
     assert "needs root: sudo forge device power --apply" in report.problems[0]
     assert machine.calls == []
@@ -132,7 +134,7 @@ def test_without_root_nothing_is_tried_and_the_command_is_shown(machine: Machine
 
 def test_a_mode_the_board_has_not_is_a_sentence(machine: Machine) -> None:
     machine.nvpmodel()
-    report = machine.jetson().apply(power("90W"))
+    report = machine.jetson().apply(power("90W"), JETSON)
     assert report.problems == (
         "power mode 90W is not available; /etc/nvpmodel.conf has MAXN, 120W",
     )
@@ -141,11 +143,11 @@ def test_a_mode_the_board_has_not_is_a_sentence(machine: Machine) -> None:
 def test_modes_are_listed_by_nvpmodel_where_its_file_is_missing(machine: Machine) -> None:
     machine.nvpmodel()
     (machine.root / "etc/nvpmodel.conf").unlink()
-    assert machine.jetson().report(None).modes == ("MAXN", "120W")
+    assert machine.jetson().report(None, JETSON).modes == ("MAXN", "120W")
 
 
 def test_a_machine_without_nvpmodel_is_described_without(machine: Machine) -> None:
-    report = machine.jetson().apply(power("120W"))
+    report = machine.jetson().apply(power("120W"), JETSON)
     assert report.mode is None
     assert any("not installed" in problem for problem in report.problems)
 
@@ -154,7 +156,7 @@ def test_a_hanging_nvpmodel_is_given_up(machine: Machine, monkeypatch: pytest.Mo
     monkeypatch.setattr(control, "_ASK_S", 0.2)
     machine.program("nvpmodel", "exec sleep 600")
     begun = time.monotonic()
-    report = machine.jetson().report(None)
+    report = machine.jetson().report(None, JETSON)
     assert time.monotonic() - begun < 10
     assert "no answer within 0.2 s" in report.problems[0]
 
@@ -171,14 +173,14 @@ def test_a_hanging_nvpmodel_is_given_up(machine: Machine, monkeypatch: pytest.Mo
 def test_a_captured_board_says_its_modes(
     tmp_path: Path, name: str, mode: str, modes: tuple[str, ...]
 ) -> None:
-    control = PowerControl("jetson", root=unpack(name, tmp_path), run=Replay(name), is_root=True)
-    report = control.report(None)
+    control = PowerControl(root=unpack(name, tmp_path), run=Replay(name), is_root=True)
+    report = control.report(None, JETSON)
     assert (report.mode, report.modes, report.problems) == (mode, modes, ())
 
 
 def test_a_captured_board_without_its_file_lists_the_same_modes(tmp_path: Path) -> None:
-    control = PowerControl("jetson", root=tmp_path, run=Replay("thor-jetpack-7.2"), is_root=True)
-    report = control.report(None)
+    control = PowerControl(root=tmp_path, run=Replay("thor-jetpack-7.2"), is_root=True)
+    report = control.report(None, JETSON)
     assert (report.modes, report.default_mode) == (("MAXN", "120W"), "120W")
 
 
@@ -193,7 +195,7 @@ esac
 def test_a_limit_is_set_and_read_back(machine: Machine) -> None:
     (machine.programs / "limit").write_text("145\n")
     machine.program("nvidia-smi", GPU.format(folder=machine.programs))
-    report = PowerControl("discrete", is_root=True).apply(power(limit_w=100))
+    report = PowerControl(is_root=True).apply(power(limit_w=100), CARD)
     assert [gpu.limit_w for gpu in report.gpus] == [100.0]
     assert report.problems == ()
     assert machine.calls == ["-i 0 -pl 100"]
@@ -202,7 +204,7 @@ def test_a_limit_is_set_and_read_back(machine: Machine) -> None:
 @pytest.mark.parametrize("text", ["exit 9", "echo 'No devices were found'; exit 6"])
 def test_an_nvidia_smi_that_fails_is_a_sentence(machine: Machine, text: str) -> None:
     machine.program("nvidia-smi", text)
-    report = PowerControl("discrete", is_root=True).apply(power(limit_w=100))
+    report = PowerControl(is_root=True).apply(power(limit_w=100), CARD)
     assert any("exit code" in problem for problem in report.problems)
     assert any("no GPU has" in problem for problem in report.problems)
 
@@ -210,6 +212,6 @@ def test_an_nvidia_smi_that_fails_is_a_sentence(machine: Machine, text: str) -> 
 def test_a_machine_without_a_gpu_is_not_asked(machine: Machine) -> None:
     machine.program("nvidia-smi", f"touch {machine.programs}/calls")
     machine.program("nvpmodel", f"touch {machine.programs}/calls")
-    report = PowerControl("cpu").report(None)
+    report = PowerControl().report(None, CPU)
     assert (report.mode, report.modes, report.gpus, report.problems) == (None, (), (), ())
     assert not (machine.programs / "calls").exists()

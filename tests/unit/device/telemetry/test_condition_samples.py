@@ -39,7 +39,7 @@ def heated(celsius: float) -> ThermalMonitor:
         decisive=(Sensor(name="gpu0", celsius=celsius),),
         others=(Sensor(name="acpitz", celsius=40), Sensor(name="acpitz", celsius=41)),
     )
-    monitor = ThermalMonitor(ConcurrencyLimit(), "discrete", read_sensors=lambda: seen)
+    monitor = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda _target: seen)
     monitor.govern(ThermalSection(throttle_c=83, critical_c=90, batch_floor=1), 8)
     monitor.check()
     return monitor
@@ -60,7 +60,7 @@ def test_a_limit_that_heat_lowered_is_below_its_maximum() -> None:
 
 
 def test_without_temperatures_the_limit_is_its_own_maximum() -> None:
-    monitor = ThermalMonitor(ConcurrencyLimit(), "cpu", read_sensors=Temperatures)
+    monitor = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda _target: Temperatures())
     monitor.govern(None, 4)
     monitor.check()
     numbers = shown(*heat_samples(monitor.report()))

@@ -7,6 +7,8 @@ import io
 import json
 from pathlib import Path
 
+import pytest
+
 from forge.device.shared.release import Release
 from forge.device.state_machine.events import (
     Crashed,
@@ -25,7 +27,14 @@ from forge.device.state_machine.events import (
 )
 from forge.device.state_machine.journal import Journal
 from forge.device.state_machine.transitions import next_state
-from forge.device.telemetry.history import DeviceEvent, EventFile, History, between, stream
+from forge.device.telemetry.history import (
+    DetectionLog,
+    DeviceEvent,
+    EventFile,
+    History,
+    between,
+    stream,
+)
 
 AT = "2026-11-24T00:00:00Z"
 
@@ -140,3 +149,35 @@ def test_the_stream_has_one_json_document_a_line() -> None:
     first, second = (json.loads(line) for line in file.getvalue().splitlines())
     assert (first["event"], first["release"]["version"], first["slot"]) == ("committed", "1", "a")
     assert second == {"at": AT, "event": "crashed", "reason": "one\ntwo"}
+
+
+def detections(folder: Path) -> list[str]:
+    return [one.reason for one in History(folder).read() if one.event == "detected"]
+
+
+def test_each_new_decision_about_the_profile_is_logged_and_kept_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    log = DetectionLog(tmp_path, History(tmp_path).append, lambda: AT)
+    for decision in ("profile a: x", "profile a: x", "not known now", "profile a: x"):
+        log.note(decision)
+    assert detections(tmp_path) == ["profile a: x", "not known now", "profile a: x"]
+    assert caplog.messages == ["profile a: x", "not known now", "profile a: x"]
+
+
+def test_an_agent_that_starts_each_minute_does_not_fill_the_history(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for decision in ("profile a: x", "profile a: x", "profile b: y"):
+        DetectionLog(tmp_path, History(tmp_path).append, lambda: AT).note(decision)
+    assert detections(tmp_path) == ["profile a: x", "profile b: y"]
+    assert len(caplog.messages) == 3
+
+
+def test_a_history_that_cannot_be_read_is_no_reason_to_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").mkdir()
+    told: list[DeviceEvent] = []
+    DetectionLog(tmp_path, told.append, lambda: AT).note("profile a: x")
+    assert told == [DeviceEvent(at=AT, event="detected", reason="profile a: x")]

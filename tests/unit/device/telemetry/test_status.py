@@ -11,6 +11,7 @@ import pytest
 
 import forge
 from forge.bundle import Manifest
+from forge.device.hardware.compute_target import CPU
 from forge.device.hardware.fit import Refusal
 from forge.device.hardware.inventory import Hardware
 from forge.device.hardware.profile_match import Detection
@@ -40,7 +41,7 @@ OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
 AT = "2026-11-28T00:00:00Z"
 FOUND = Detection("thor", ("gpu_name is NVIDIA Thor",), ("the driver is old",))
 HARDWARE = Hardware(
-    platform="linux/amd64", kind="cpu", gpus=(), memory_mib=1024, driver=None, cuda=None,
+    platform="linux/amd64", gpus=(), memory_mib=1024, driver=None, cuda=None,
     model=None, compatible=(), tnspec=None, l4t=None, jetpack=None, runtime={}, power_modes=(),
     system="", kernel="6.8", notes=("nvidia-smi: no answer",),
 )  # fmt: skip
@@ -60,7 +61,7 @@ def home(tmp_path: Path) -> StateDirectory:
 
 @pytest.fixture
 def condition() -> tuple[PowerReport, ThermalReport]:
-    return PowerControl("cpu").report(None), ThermalMonitor(ConcurrencyLimit(), "cpu").report()
+    return PowerControl().report(None, CPU), ThermalMonitor(ConcurrencyLimit()).report()
 
 
 def report(pid: int, look: ChannelCheck | None = None) -> AgentReport:

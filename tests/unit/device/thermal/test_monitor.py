@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Never
 
 import pytest
 
+from forge.device.hardware.compute_target import ComputeTarget
 from forge.device.shared.concurrency import ConcurrencyLimit
-from forge.device.thermal import monitor
+from forge.device.thermal import governor, monitor
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import Sensor, Temperatures, read
 from forge.profiles import ThermalSection
+from tests.support.machines import JETSON, eagain
 
 THERMAL = ThermalSection(throttle_c=83, critical_c=90, batch_floor=1)
 
@@ -36,8 +39,8 @@ class Board:
     def lose(self) -> None:
         (self.zone / "temp").unlink()
 
-    def look(self) -> Temperatures:
-        return read("jetson", self.root)
+    def look(self, target: ComputeTarget) -> Temperatures:
+        return read(target, self.root)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def board(tmp_path: Path) -> Board:
 
 @pytest.fixture
 def guard(board: Board) -> ThermalMonitor:
-    return ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=board.look, period_s=0.02)
+    return ThermalMonitor(ConcurrencyLimit(), read_sensors=board.look, period_s=0.02)
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
@@ -63,7 +66,7 @@ def test_a_hot_zone_lowers_the_limit_and_the_report_says_why(
     board: Board, guard: ThermalMonitor
 ) -> None:
     with guard.running():
-        guard.govern(THERMAL, 8)
+        guard.govern(THERMAL, 8, JETSON)
         wait_for(lambda: guard.report().celsius == 45.0)
         assert guard.limit.current == 8
         board.set(95)
@@ -80,7 +83,7 @@ def test_a_hot_zone_lowers_the_limit_and_the_report_says_why(
 def test_without_temperatures_of_a_bundle_its_batch_is_the_limit(
     board: Board, guard: ThermalMonitor
 ) -> None:
-    guard.govern(THERMAL, 4)
+    guard.govern(THERMAL, 4, JETSON)
     board.set(95)
     guard.check()
     assert guard.limit.current == 1
@@ -94,17 +97,17 @@ def test_without_temperatures_of_a_bundle_its_batch_is_the_limit(
 def test_the_next_bundle_does_not_start_full_on_a_hot_board(
     board: Board, guard: ThermalMonitor
 ) -> None:
-    guard.govern(THERMAL, 8)
+    guard.govern(THERMAL, 8, JETSON)
     board.set(95)
     guard.check()
-    guard.govern(THERMAL, 4)
+    guard.govern(THERMAL, 4, JETSON)
     assert guard.limit.current == 1
 
 
 def test_a_sensor_that_disappears_is_counted_and_held_to_half(
     board: Board, guard: ThermalMonitor
 ) -> None:
-    guard.govern(THERMAL, 8)
+    guard.govern(THERMAL, 8, JETSON)
     guard.check()
     board.lose()
     for _ in range(3):
@@ -118,7 +121,7 @@ def test_a_sensor_that_disappears_is_counted_and_held_to_half(
 
 
 def test_a_machine_without_sensors_is_not_held_back(tmp_path: Path) -> None:
-    guard = ThermalMonitor(ConcurrencyLimit(), "cpu", read_sensors=lambda: read("cpu", tmp_path))
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda target: read(target, tmp_path))
     guard.govern(THERMAL, 2)
     for _ in range(10):
         guard.check()
@@ -126,15 +129,15 @@ def test_a_machine_without_sensors_is_not_held_back(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_looked_after_at_once_and_not_after_the_pause(board: Board) -> None:
-    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=board.look, period_s=600)
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=board.look, period_s=600)
     board.set(95)
     with guard.running():
-        guard.govern(THERMAL, 8)
+        guard.govern(THERMAL, 8, JETSON)
         wait_for(lambda: guard.limit.current == 1)
 
 
 def test_the_thread_ends_with_its_body_however_long_its_pause(board: Board) -> None:
-    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=board.look, period_s=600)
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=board.look, period_s=600)
     begun = time.monotonic()
     with guard.running():
         wait_for(lambda: guard.report().celsius is not None)
@@ -148,12 +151,12 @@ def test_an_nvidia_smi_that_hangs_is_asked_ever_more_seldom(
     monkeypatch.setattr(monitor, "_MAX_PAUSE_S", 0.4)
     asked: list[float] = []
 
-    def look() -> Temperatures:
+    def look(_target: ComputeTarget) -> Temperatures:
         asked.append(time.monotonic())
         return Temperatures(problem="nvidia-smi: no answer within 5 s")
 
-    guard = ThermalMonitor(ConcurrencyLimit(), "discrete", read_sensors=look, period_s=0.05)
-    guard.govern(THERMAL, 8)
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look, period_s=0.05)
+    guard.govern(THERMAL, 8, JETSON)
     with guard.running():
         wait_for(lambda: len(asked) >= 5)
     gaps = [late - early for early, late in pairwise(asked)]
@@ -162,21 +165,78 @@ def test_an_nvidia_smi_that_hangs_is_asked_ever_more_seldom(
     assert guard.limit.current == 4
 
 
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What threads died of, instead of a warning."""
-    died: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: died.append(str(args.exc_value)))
-    return died
+def test_a_mistake_in_one_look_ends_nothing_and_the_next_look_counts(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = [0]
+
+    def look(target: ComputeTarget) -> Temperatures:
+        looks[0] += 1
+        if looks[0] < 6:
+            raise TypeError("None has no decode")
+        return board.look(target)
+
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look, period_s=0.01)
+    guard.govern(THERMAL, 8, JETSON)
+    board.set(95)
+    with guard.running():
+        wait_for(lambda: guard.limit.current == 1)
+    assert guard.report().lost_readings == 5
+    assert "None has no decode" in caplog.text
 
 
-def test_a_governor_that_dies_leaves_a_cautious_limit(quiet: list[str]) -> None:
-    def look() -> Temperatures:
+def test_a_mistake_in_every_look_holds_the_load_to_half(caplog: pytest.LogCaptureFixture) -> None:
+    def look(_target: ComputeTarget) -> Temperatures:
         raise RuntimeError("a mistake")
 
-    guard = ThermalMonitor(ConcurrencyLimit(), "jetson", read_sensors=look, period_s=0.01)
-    guard.govern(THERMAL, 8)
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look, period_s=0.01)
+    guard.govern(THERMAL, 8, JETSON)
     with guard.running():
         wait_for(lambda: guard.limit.current == 4)
-    assert guard.limit.reason == "the governor stopped because of a bug in Forge"
-    assert quiet == ["a mistake"]
+    assert "a mistake" in guard.report().problem
+    assert "please report it" in caplog.text
+
+
+def test_a_mistake_of_the_governor_holds_the_load_to_half_and_ends_nothing(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = governor.step
+
+    def wrong(*_arguments: object) -> Never:
+        raise ZeroDivisionError
+
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=board.look, period_s=0.01)
+    guard.govern(THERMAL, 8, JETSON)
+    monkeypatch.setattr(governor, "step", wrong)
+    with guard.running():
+        wait_for(lambda: guard.limit.current == 4)
+        assert "bug in Forge" in guard.limit.reason
+        monkeypatch.setattr(governor, "step", right)
+        board.set(95)
+        wait_for(lambda: guard.limit.current == 1)
+
+
+def test_a_power_gated_zone_is_skipped_by_the_thread_that_watches(board: Board) -> None:
+    cv = board.zone.with_name("thermal_zone1")
+    cv.mkdir()
+    (cv / "type").write_text("cv0-thermal\n")
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=board.look, period_s=0.01)
+    with eagain(cv / "temp"), guard.running():
+        guard.govern(THERMAL, 8, JETSON)
+        wait_for(lambda: guard.report().silent == ("cv0-thermal",))
+        board.set(95)
+        wait_for(lambda: guard.limit.current == 1)
+    assert guard.report().lost_readings == 0
+
+
+def test_a_gpu_that_does_not_answer_is_asked_again_at_once() -> None:
+    """Only a process that hangs is a reason to ask seldom: row 5 of the machines."""
+    seen = [Temperatures(problem="nvidia-smi: exit code 18: mismatch")] * 20
+
+    def look(_target: ComputeTarget) -> Temperatures:
+        return seen.pop() if seen else Temperatures(decisive=(Sensor(name="gpu0", celsius=95),))
+
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look, period_s=0.01)
+    guard.govern(THERMAL, 8, JETSON)
+    with guard.running():
+        wait_for(lambda: guard.limit.current == 1, 5)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.device.hardware.facts import Answer, Run
+from forge.device.hardware.compute_target import CPU, ComputeTarget
+from forge.device.hardware.facts import Answer, Run, read_bytes
+from forge.device.hardware.gpus import Gpu
 from forge.device.thermal import sensors
-from forge.device.thermal.sensors import Sensor, parse_gpus, parse_zone, read, zones
+from forge.device.thermal.sensors import Sensor, parse_zone, read, zones
 from tests.support.captured import unpack
+from tests.support.machines import CARD, JETSON, FakeMachine, eagain
+
+SHIM = Path(__file__).parents[3] / "support" / "gated_read.c"
 
 
 def zone(root: Path, number: int, name: str, temp: str | None) -> Path:
@@ -33,7 +43,7 @@ def names(sensors: Sequence[Sensor]) -> list[str]:
 
 def test_zones_of_a_thor_are_read_without_the_one_that_sleeps(tmp_path: Path) -> None:
     root = unpack("thor-jetpack-7.1", tmp_path)
-    found = read("jetson", root)
+    found = read(JETSON, root)
     assert found.silent == ("gpu-thermal",)
     assert found.decisive == (
         Sensor(name="cpu-thermal", celsius=37.343),
@@ -73,15 +83,15 @@ def test_what_no_chip_can_have_is_no_temperature(text: str | None, celsius: floa
 @given(st.text())
 def test_no_text_breaks_the_parsers(text: str) -> None:
     parse_zone(text)
-    parse_gpus(text)
-    parse_gpus(f"0, {text}")
+    for said in (text, f"0, {text}", f"{text}, {text}, {text}"):
+        read(CARD, Path("/nowhere"), says(said))
 
 
 def test_a_machine_without_zones_has_no_temperature(tmp_path: Path) -> None:
-    assert read("cpu", tmp_path).hottest_c is None
+    assert read(CPU, tmp_path).hottest_c is None
     (tmp_path / "sys/class").mkdir(parents=True)
     (tmp_path / "sys/class/thermal").write_text("no folder")
-    assert read("jetson", tmp_path).hottest_c is None
+    assert read(JETSON, tmp_path).hottest_c is None
 
 
 def test_a_zone_without_a_type_has_its_folders_name(tmp_path: Path) -> None:
@@ -90,7 +100,7 @@ def test_a_zone_without_a_type_has_its_folders_name(tmp_path: Path) -> None:
 
 
 def test_this_machines_zones_are_read() -> None:
-    for sensor in read("cpu").decisive:
+    for sensor in read(CPU).decisive:
         assert -55 <= sensor.celsius <= 150
 
 
@@ -100,7 +110,7 @@ def says(output: str = "", problem: str = "") -> Run:
 
 def test_a_discrete_gpu_is_judged_by_its_own_sensor(tmp_path: Path) -> None:
     zone(tmp_path, 0, "x86_pkg_temp", "97000\n")
-    found = read("discrete", tmp_path, says("0, 61\n1, 64\n"))
+    found = read(CARD, tmp_path, says("0, 61\n1, 64\n"))
     assert names(found.decisive) == ["gpu0", "gpu1"]
     assert (found.hottest_c, names(found.others), found.problem) == (64.0, ["x86_pkg_temp"], "")
 
@@ -110,8 +120,8 @@ def test_a_jetsons_nvidia_smi_is_not_asked(tmp_path: Path) -> None:
         raise AssertionError(argv)
 
     zone(tmp_path, 0, "tj-thermal", "52000\n")
-    assert read("jetson", tmp_path, refuse).hottest_c == 52.0
-    assert read("cpu", tmp_path, refuse).hottest_c == 52.0
+    assert read(JETSON, tmp_path, refuse).hottest_c == 52.0
+    assert read(CPU, tmp_path, refuse).hottest_c == 52.0
 
 
 @pytest.mark.parametrize(
@@ -120,14 +130,14 @@ def test_a_jetsons_nvidia_smi_is_not_asked(tmp_path: Path) -> None:
         ("0, [N/A]\n", "", "no GPU reports its temperature"),
         ("", "", "no GPU reports its temperature"),
         ("0, 400\n", "", "no GPU reports its temperature"),
+        ("0, ERR!\n", "", "no GPU reports its temperature"),
         ("", "not installed", "not installed"),
-        ("0, 61\n", "exit code 15: the GPU is lost", "the GPU is lost"),
     ],
 )
 def test_a_gpu_that_says_nothing_is_a_problem(
     tmp_path: Path, output: str, problem: str, said: str
 ) -> None:
-    found = read("discrete", tmp_path, says(output, problem))
+    found = read(CARD, tmp_path, says(output, problem))
     assert found.hottest_c is None
     assert said in found.problem
 
@@ -139,5 +149,94 @@ def test_a_hanging_nvidia_smi_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(sensors, "_SMI_S", 0.2)
     begun = time.monotonic()
-    assert read("discrete", tmp_path).problem == "nvidia-smi: no answer within 0.2 s"
+    assert read(CARD, tmp_path).problem == "nvidia-smi: no answer within 0.2 s"
     assert time.monotonic() - begun < 10
+
+
+def gpu(uuid: str, index: int) -> ComputeTarget:
+    found = Gpu(
+        name="x", memory_mib=1, compute_capability="1.0", uuid=uuid, index=index, board=uuid
+    )
+    return ComputeTarget("card", found, alone=False)
+
+
+def test_only_the_gpu_that_serves_decides_by_uuid_and_not_by_order(tmp_path: Path) -> None:
+    both = says("0, 88, GPU-aa\n1, 41, GPU-bb\n")
+    assert read(gpu("GPU-bb", 0), tmp_path, both).hottest_c == 41
+    assert read(gpu("GPU-aa", 1), tmp_path, both).hottest_c == 88
+
+
+def test_a_slice_has_the_heat_of_its_board(tmp_path: Path) -> None:
+    part = Gpu(name="MIG", memory_mib=1, compute_capability="12.0", kind="mig", uuid="MIG-1",
+               index=1, board="GPU-bb")  # fmt: skip
+    found = read(ComputeTarget("card", part), tmp_path, says("0, 88, GPU-aa\n1, 41, GPU-bb\n"))
+    assert found.hottest_c == 41
+
+
+def test_an_integrated_gpu_of_another_maker_of_boards_is_heard_beside_the_zones(
+    tmp_path: Path,
+) -> None:
+    zone(tmp_path, 0, "acpitz", "52000\n")  # GB10: no Jetson, its GPU is in nvidia-smi only
+    found = read(ComputeTarget("soc"), tmp_path, says("0, 71\n"))
+    assert (names(found.decisive), found.hottest_c) == (["acpitz", "gpu0"], 71)
+    lost = read(ComputeTarget("soc"), tmp_path, says("", "not installed"))
+    assert (lost.hottest_c, lost.problem) == (52.0, "")
+
+
+def test_a_zone_that_the_kernel_says_to_ask_again_is_skipped(tmp_path: Path) -> None:
+    zone(tmp_path, 0, "tj-thermal", "52000\n")
+    gated = zone(tmp_path, 1, "cv0-thermal", "0")
+    with eagain(gated / "temp"), pytest.raises(BlockingIOError):
+        read_bytes(gated / "temp")
+    with eagain(gated / "temp"):
+        found = read(JETSON, tmp_path)
+    assert (found.silent, found.hottest_c) == (("cv0-thermal",), 52.0)
+
+
+@pytest.mark.parametrize("name", ["EAGAIN", "EIO", "ENODATA"])
+def test_any_errno_of_any_zone_is_a_skipped_zone(tmp_path: Path, name: str) -> None:
+    """By a library that lets the kernel's read() fail, as it does on boards."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    shim = tmp_path / "shim.so"
+    number = f"-DNUMBER={getattr(errno, name)}"
+    argv: list[str | Path] = [compiler, "-shared", "-fPIC", number, "-o", shim, SHIM, "-ldl"]
+    subprocess.run(argv, check=True)
+    zone(tmp_path, 0, "tj-thermal", "52000\n")
+    (zone(tmp_path, 1, "cv0-thermal", "0") / "gated").touch()
+    code = (
+        "import sys; from pathlib import Path;"
+        "from forge.device.hardware.compute_target import CPU;"
+        "from forge.device.thermal.sensors import read;"
+        "print(read(CPU, Path(sys.argv[1])).silent, read(CPU, Path(sys.argv[1])).hottest_c)"
+    )
+    environment = {**os.environ, "LD_PRELOAD": str(shim)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.returncode) == ("('cv0-thermal',) 52.0", 0), done.stderr
+
+
+@pytest.mark.parametrize(("code", "errors"), [(14, ""), (15, ""), (255, ""), (0, "a warning\n")])
+def test_rows_count_whatever_the_exit_code_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, errors: str
+) -> None:
+    machine = FakeMachine(tmp_path)
+    monkeypatch.setenv("PATH", machine.path)
+    warning = "WARNING: infoROM is corrupted at gpu 0000:01:00.0\n"
+    machine.smi("", code=code, errors=errors, temp=f"0, 88\n{warning}")
+    found = read(CARD, machine.root)
+    assert (found.hottest_c, found.problem) == (88.0, "")
+
+
+def test_why_there_is_no_row_is_the_first_line_that_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = FakeMachine(tmp_path)
+    monkeypatch.setenv("PATH", machine.path)
+    said = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 1\n"
+    machine.smi("", code=18, temp=said)
+    problem = read(CARD, machine.root).problem
+    assert "exit code 18: Failed to initialize NVML: Driver/library version mismatch" in problem

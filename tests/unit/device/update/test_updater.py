@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from forge.bundle import Manifest
-from forge.device.hardware.facts import collect
-from forge.device.hardware.inventory import parse
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import SlotName
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import DeviceSettings
@@ -25,7 +24,7 @@ def home(tmp_path: Path) -> StateDirectory:
 
 def updater(home: StateDirectory) -> Updater:
     device = DeviceSettings(store_url=str(home.path / "store"), name="llm", channel="stable")
-    return Updater(home, device, b"{}", parse(collect()))
+    return Updater(home, device, b"{}", HardwareWatch())
 
 
 def needing(version: str, memory_mib: int) -> Manifest:
