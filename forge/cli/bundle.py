@@ -18,12 +18,12 @@ from forge.cli.common import (
     keys_option,
     open_named_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
 from forge.cli.compare import compare
 from forge.cli.keys import keys_folder, open_keyring
+from forge.cli.terminal import print_table, print_text, print_title
 from forge.release.catalog import Catalog, only_name
 from forge.release.repository.unverified_index import check_timestamp
 from forge.smoke.result import Level, Result, figures, interval
@@ -118,7 +118,7 @@ def show(
         tree = f"{manifest.tree.digest[:12]} {bytes_text(manifest.tree.size)}"
         runtime = ", ".join(f"{k} {v}" for k, v in manifest.fit.runtime.items())
         receipt = catalog.accuracy(manifest)
-        click.echo(click.style(f"{name} {version} for {manifest.profile}", bold=True))
+        print_title(f"{name} {version} for {manifest.profile}")
         rows = [
             ("tree", f"{tree} in {manifest.tree.files} files"),
             ("published", manifest.created),
@@ -236,4 +236,4 @@ def promote(
         print_json({"name": name, "channel": channel, "version": version, "before": before})
     else:
         was = f" (was {before})" if before and before != version else ""
-        click.echo(f"{name} {channel} → {version}{was}")
+        print_text(f"{name} {channel} → {version}{was}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ __all__ = [
     "owner",
     "place_of_store",
     "print_json",
-    "print_table",
     "project_option",
     "store_option",
 ]
@@ -101,16 +100,6 @@ def open_project_store(project: Project | None, store_url: str | None) -> Store:
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as columns, two spaces apart; the last column is not padded."""
-    table = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[index]) for row in table) for index in range(len(header))]
-    for index, row in enumerate(table):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = "  ".join(cells).rstrip()
-        click.echo(click.style(line, bold=True) if index == 0 else line)
 
 
 def bytes_text(size: int) -> str:

@@ -17,10 +17,10 @@ from forge.cli.common import (
     json_option,
     open_named_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
+from forge.cli.terminal import print_table, print_title, tinted
 from forge.errors import ConfigurationError, SmokeGateError, UsageError
 from forge.release.catalog import Catalog, only_name
 
@@ -163,16 +163,21 @@ def _show(found: Compared) -> None:
     first, second = comparison.precision
     precision = first if first == second else f"{first} and {second}"
     of = f"{found.profile}: " if found.profile else ""
-    click.echo(click.style(f"{of}{verdict}; bytes {same}; {precision}", bold=True))
+    print_title(f"{of}{verdict}; bytes {same}; {precision}")
     rows = [
-        (one.section, one.figure, *map(_shown, (one.first, one.second, one.allowed)), _mark(one))
+        (
+            one.section,
+            one.figure,
+            *map(_shown, (one.first, one.second, one.allowed)),
+            tinted(_mark(one)),
+        )
         for one in comparison.figures
     ]
-    print_table(("section", "figure", "first", "second", "may differ by", ""), rows)
+    print_table(("section", "figure", "first", "second", "may differ by", "result"), rows)
 
 
 def _mark(one: FigureComparison) -> str:
-    return "" if one.equal else "differs"
+    return "equal" if one.equal else "differs"
 
 
 def _shown(value: float | None) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table, tinted
 from forge.errors import ConfigurationError, NoRunnerError
 from forge.extras import Extra, versions
 
@@ -193,8 +194,8 @@ def doctor(project_dir: Path | None, *, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
         return
     rows = [
-        ("ok" if one.ok else "missing", one.what, one.found, one.needed_by,
+        (tinted("ok" if one.ok else "missing"), one.what, one.found, one.needed_by,
          "" if one.ok else one.fix)
         for one in found
     ]  # fmt: skip
-    print_table(("", "what", "found", "needed by", "fix"), rows)
+    print_table(("state", "what", "found", "needed by", "fix"), rows)

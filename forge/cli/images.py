@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from forge import profiles
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table
 from forge.files import write_durably
 from forge.images.bases import FILE, Base, read_bases, rewrite
 from forge.images.plan import Image, discover, serving

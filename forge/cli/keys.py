@@ -15,10 +15,10 @@ from forge.cli.common import (
     open_project,
     place_of_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
+from forge.cli.terminal import print_table, print_text, tinted
 
 if TYPE_CHECKING:
     from forge.release.keys.keyring import Keyring
@@ -160,8 +160,8 @@ def init(
         print_json({"folder": str(folder), "root": str(folder / "root.json"), "keys": listed})
         return
     print_table(("key", "role", "id"), rows)
-    click.echo(f"Provision devices with {folder}/root.json.")
-    click.echo("Move root-*.pem and targets.pem offline: publishing does not use them.")
+    print_text(f"Provision devices with {folder}/root.json.")
+    print_text("Move root-*.pem and targets.pem offline: publishing does not use them.")
 
 
 @keys.command()
@@ -194,7 +194,7 @@ def status(
     else:
         rows = [
             (row.role, str(row.version), f"{row.threshold} of {len(row.keys)}", row.expires,
-             f"{row.days_left:.1f}", row.alarm)
+             f"{row.days_left:.1f}", tinted(row.alarm))
             for row in found
         ]  # fmt: skip
         print_table(("role", "version", "keys", "expires", "days left", "alarm"), rows)
@@ -231,7 +231,7 @@ def refresh(
     if as_json:
         print_json({"signed": signed})
     else:
-        click.echo("Signed new metadata." if signed else "No metadata is due.")
+        print_text("Signed new metadata." if signed else "No metadata is due.")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -285,4 +285,4 @@ def rotate(
     if as_json:
         print_json({"role": role, "key": name})
     else:
-        click.echo(f"Replaced the {role} key with {name}.")
+        print_text(f"Replaced the {role} key with {name}.")

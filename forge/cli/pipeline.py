@@ -21,10 +21,10 @@ from forge.cli.common import (
     open_project_store,
     owner,
     print_json,
-    print_table,
     store_option,
 )
 from forge.cli.signing import signing_environment
+from forge.cli.terminal import print_table
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, explain, resolve, select

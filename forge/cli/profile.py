@@ -10,7 +10,8 @@ import click
 
 from forge import profiles
 from forge.check import SCHEMA, schema_text
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table, print_text
 from forge.files import write_durably
 
 __all__ = ["profile"]
@@ -81,7 +82,7 @@ def show(name: str, overrides: tuple[str, ...], project_dir: Path | None, *, as_
         rows.append((path, json.dumps(value, ensure_ascii=False), origin.where))
     print_table(("field", "value", "from"), rows)
     for text in resolved.profile.unverified:
-        click.echo(f"not verified on hardware: {text}")
+        print_text(f"not verified on hardware: {text}")
 
 
 @profile.command()
@@ -99,4 +100,4 @@ def schema(project_dir: Path | None, *, write: bool) -> None:
         return
     path = open_project(project_dir).root / SCHEMA
     write_durably(path, text.encode())
-    click.echo(f"wrote {path}")
+    print_text(f"wrote {path}")

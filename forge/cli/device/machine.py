@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
 from forge.cli.device.options import profile_option, state_option
+from forge.cli.terminal import print_table, print_text
 from forge.errors import ConfigurationError, StepFailedError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def detect(profile: str | None, project_dir: Path | None, *, as_json: bool) -> N
     rows = [(key, str(value)) for key, value in found.hardware.model_dump(mode="json").items()]
     print_table(("", ""), [("profile", found.profile), *rows])
     for text in (*found.reasons, *found.warnings):
-        click.echo(text)
+        print_text(text)
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 
 from forge.cli.common import json_option, print_json
 from forge.cli.device.options import profile_option, state_option
+from forge.cli.terminal import print_text
 
 __all__ = ["provision"]
 
@@ -91,5 +92,5 @@ def provision(
     if as_json:
         print_json({"state": str(state), **made.model_dump(mode="json")})
         return
-    click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
-    click.echo(f"Next: forge device run --state {state}")
+    print_text(f"{state} follows {made.name} {made.channel} from {made.store_url}")
+    print_text(f"Next: forge device run --state {state}")

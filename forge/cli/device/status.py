@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forge.cli.common import json_option, print_json, print_table
+from forge.cli.common import json_option, print_json
 from forge.cli.device.options import state_option
+from forge.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from forge.device.telemetry.status import DeviceStatus

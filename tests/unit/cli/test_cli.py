@@ -41,7 +41,7 @@ def forge(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"COLUMNS": "100"},
+        env=dict(os.environ),  # readline sets COLUMNS behind the back of os.environ
     )
 
 

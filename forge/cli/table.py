@@ -1,0 +1,246 @@
+"""Lay out tables and texts for a terminal of a given width.
+
+Lines break between words and never in one. A word that is longer than a line, such as a URL or a
+path, gets a line of its own, so that it can be copied in one piece. A table that is too wide for
+columns is printed as one block for each row.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+__all__ = ["Cell", "Tone", "cells_wide", "lay_out", "printable", "tinted", "wrap"]
+
+_GAP: Final = 2
+# The least width of a column of wrapped text; without room for it a table is printed in blocks.
+_LEAST_TEXT: Final = 18
+# Without a terminal a row is one line; a longer cell than this does not widen its column.
+_MOST_PADDING: Final = 48
+
+
+class Tone(Enum):
+    """What a cell says, for its colour."""
+
+    PLAIN = "plain"
+    HEADING = "heading"
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell with a tone."""
+
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+_TONES: Final = {
+    Tone.GOOD: ("ok", "hit", "same", "equal", "intact", "active", "found", "passed"),
+    Tone.WARNING: ("missing", "warning", "due", "waits", "skipped", "repaired", "left over"),
+    Tone.BAD: ("wrong", "differs", "damaged", "expired", "failed", "none here", "refused"),
+}
+
+Line = Sequence[Cell]
+"""The pieces of one printed line, from left to right."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    header: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+
+    @property
+    def all_rows(self) -> Sequence[Sequence[Cell]]:
+        """Return the header, unless it is empty, and the rows."""
+        titled = any(cell.text for cell in self.header)
+        return [self.header, *self.rows] if titled else self.rows
+
+    def natural(self) -> list[int]:
+        """Return the width of each column without wrapping."""
+        return [_widest(column, str.splitlines) for column in self._columns()]
+
+    def words(self) -> list[int]:
+        """Return the width of the longest word in each column."""
+        return [_widest(column, str.split) for column in self._columns()]
+
+    def _columns(self) -> list[list[str]]:
+        return [[row[n].text for row in self.all_rows] for n in range(len(self.header))]
+
+
+def lay_out(
+    header: Sequence[str], rows: Sequence[Sequence[str | Cell]], width: int | None
+) -> Iterator[Line]:
+    """Yield the lines of a table.
+
+    Args:
+        header: titles of the columns; all empty for a list of properties, which gets no title line.
+        rows: the cells; a line break in a cell starts a new line in it.
+        width: columns of the terminal; None: each row is one line.
+    """
+    table = _Table(
+        [Cell(text, Tone.HEADING) for text in header],
+        [[_clean(cell) for cell in row] for row in rows],
+    )
+    if width is None:
+        yield from _one_line_each(table)
+    elif widths := _column_widths(table, width):
+        yield from _columns(table, widths)
+    elif any(header):
+        yield from _blocks(table, width)
+    else:
+        yield from _properties(table, width)
+
+
+def tinted(state: str) -> Cell:
+    """Return a cell for the name of a state, in the tone of that state."""
+    tones = (tone for tone, states in _TONES.items() if state in states)
+    return Cell(state, next(tones, Tone.PLAIN))
+
+
+def wrap(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:
+    """Return the lines of a text, broken between words.
+
+    Args:
+        text: its line breaks and the spaces at the start of its lines are kept.
+        width: of a line, with its indent; None: only the breaks of the text.
+        indent: in front of each line.
+        first: in front of the first line instead of `indent`.
+    """
+    lines: list[str] = []
+    for line in text.splitlines() or [""]:
+        own = line[: len(line) - len(line.lstrip())]
+        before = (indent if lines or first is None else first) + own
+        if width is None:
+            lines.append((before + line.strip()).rstrip())
+        else:
+            lines += _wrapped(line.split(), width, before, indent + own)
+    return lines
+
+
+def printable(text: str) -> str:
+    """Replace control characters but the line break: a cell may quote a server or a file."""
+    return "".join(
+        one if one == "\n" or unicodedata.category(one)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+        for one in text.expandtabs(4)
+    )
+
+
+def cells_wide(text: str) -> int:
+    """Return the number of columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells(one) for one in text)
+
+
+def _cells(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _widest(texts: Sequence[str], split: Callable[[str], list[str]]) -> int:
+    return max((cells_wide(part) for text in texts for part in split(text)), default=0)
+
+
+def _clean(cell: str | Cell) -> Cell:
+    if isinstance(cell, Cell):
+        return Cell(printable(cell.text), cell.tone)
+    return Cell(printable(cell))
+
+
+def _wrapped(words: Sequence[str], width: int, first: str, indent: str) -> Iterator[str]:
+    line, used = first, False
+    for word in words:
+        space = " " if used else ""
+        if used and cells_wide(line + space + word) > width:
+            yield line
+            line, space = indent, ""
+        line, used = line + space + word, True
+    yield line.rstrip()
+
+
+def _column_widths(table: _Table, width: int) -> list[int] | None:
+    """Return the widths of the columns, or None if there is no room for columns."""
+    natural, words = table.natural(), table.words()
+    room = width - _GAP * (len(natural) - 1)
+    if sum(natural) <= room:
+        return natural
+    least = [max(word, min(whole, _LEAST_TEXT)) for word, whole in zip(words, natural, strict=True)]
+    if sum(least) > room:
+        return None
+    widths = least
+    # What is left goes to the narrowest column that still has text to wrap.
+    for _ in range(room - sum(least)):
+        wanting = [n for n, wide in enumerate(widths) if wide < natural[n]]
+        if not wanting:
+            break
+        widths[min(wanting, key=lambda n: widths[n])] += 1
+    return widths
+
+
+def _columns(table: _Table, widths: Sequence[int]) -> Iterator[Line]:
+    for row in table.all_rows:
+        wrapped = [wrap(cell.text, wide) for cell, wide in zip(row, widths, strict=True)]
+        for number in range(max(map(len, wrapped))):
+            texts = [lines[number] if number < len(lines) else "" for lines in wrapped]
+            yield _line(texts, [cell.tone for cell in row], widths)
+
+
+def _one_line_each(table: _Table) -> Iterator[Line]:
+    widths = [min(wide, _MOST_PADDING) for wide in table.natural()]
+    for row in table.all_rows:
+        texts = [" ".join(cell.text.split("\n")) for cell in row]
+        yield _line(texts, [cell.tone for cell in row], widths)
+
+
+def _line(texts: Sequence[str], tones: Sequence[Tone], widths: Sequence[int]) -> Line:
+    """Return the pieces of a line; nothing follows its last text."""
+    last = max((n for n, text in enumerate(texts) if text), default=-1)
+    pieces = []
+    for number, (text, tone) in enumerate(zip(texts[: last + 1], tones, strict=False)):
+        pieces.append(Cell(text, tone))
+        if number < last:
+            pieces.append(Cell(" " * (widths[number] - cells_wide(text) + _GAP)))
+    return pieces
+
+
+def _blocks(table: _Table, width: int) -> Iterator[Line]:
+    """Yield a block for each row: its first cells as a heading, and a line for each other cell."""
+    titles = [cell.text for cell in table.header]
+    if not table.rows:
+        yield [Cell("  ".join(titles), Tone.HEADING)]
+    label = max((cells_wide(title) for title in titles[1:]), default=0)
+    for number, row in enumerate(table.rows):
+        if number:
+            yield []
+        named = next((n for n, cell in enumerate(row) if titles[n] and cell.text), 0)
+        for line in wrap(row[named].text, width):
+            yield [Cell(line, Tone.HEADING)]
+        for title, cell in zip(titles, row, strict=True):
+            if cell.text and cell is not row[named]:
+                yield from _property(title, cell, label, width, "  ")
+
+
+def _properties(table: _Table, width: int) -> Iterator[Line]:
+    label = max((cells_wide(row[0].text) for row in table.rows), default=0)
+    for row in table.rows:
+        for cell in row[1:]:
+            yield from _property(row[0].text, cell, label, width, "")
+
+
+def _property(title: str, cell: Cell, label: int, width: int, indent: str) -> Iterator[Line]:
+    """Yield `title  text`; a text with a word that is too long for that starts on the next line."""
+    before = indent + title.ljust(label) + " " * _GAP
+    room = width - cells_wide(before)
+    if any(cells_wide(word) > room for word in cell.text.split()):
+        yield [Cell(indent + title)]
+        yield from ([Cell(line, cell.tone)] for line in wrap(cell.text, width, indent + "  "))
+        return
+    for number, line in enumerate(wrap(cell.text, room)):
+        yield [Cell(before if number == 0 else " " * cells_wide(before)), Cell(line, cell.tone)]

@@ -1,0 +1,127 @@
+"""What the terminal can show, and printing to it: width, colours, tables, errors.
+
+    COLUMNS        the width, also where the output is a pipe
+    NO_COLOR       no colours (https://no-color.org)
+    FORCE_COLOR    colours, also where the output is a pipe
+
+Without a terminal and without COLUMNS a row of a table is one line, for grep and awk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TextIO
+
+import click
+
+from forge.cli.table import Cell, Tone, lay_out, printable, tinted, wrap
+from forge.errors import ForgeError
+
+__all__ = [
+    "HELP_WIDTH",
+    "colours",
+    "print_error",
+    "print_table",
+    "print_text",
+    "print_title",
+    "shown_width",
+    "tinted",
+]
+
+HELP_WIDTH: Final = 100
+"""Lines of help are not wider than this: longer ones are hard to read."""
+
+_LEAST_WIDTH: Final = 20
+_STYLES: Final[Mapping[Tone, Mapping[str, object]]] = {
+    Tone.PLAIN: {},
+    Tone.HEADING: {"bold": True},
+    Tone.GOOD: {"fg": "green"},
+    Tone.WARNING: {"fg": "yellow"},
+    Tone.BAD: {"fg": "red", "bold": True},
+}
+
+
+def shown_width(out: TextIO, environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the columns of the terminal that `out` writes to; None: lines may have any length."""
+    given = environment.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return max(_LEAST_WIDTH, int(given))
+    with contextlib.suppress(OSError, ValueError):
+        if out.isatty():
+            return max(_LEAST_WIDTH, os.get_terminal_size(out.fileno()).columns or 80)
+    return None
+
+
+def colours(out: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether `out` gets colours: a terminal does, unless NO_COLOR or TERM=dumb is set."""
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return environment["FORCE_COLOR"] != "0"
+    return out.isatty() and environment.get("TERM") != "dumb"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
+    """Print rows to standard output in the width of the terminal.
+
+    Args:
+        header: titles of the columns; all empty for a list of properties.
+        rows: the cells, as many in each row as titles.
+    """
+    for line in lay_out(header, rows, shown_width(sys.stdout)):
+        _print_line(line, sys.stdout)
+
+
+def print_title(text: str) -> None:
+    """Print a heading to standard output."""
+    print_text(text, tone=Tone.HEADING)
+
+
+def print_text(text: str, *, indent: str = "", tone: Tone = Tone.PLAIN) -> None:
+    """Print a text to standard output, wrapped between words; its own line breaks are kept."""
+    for line in wrap(printable(text), shown_width(sys.stdout), indent):
+        _print_line([Cell(line, tone)], sys.stdout)
+
+
+def print_error(error: ForgeError) -> None:
+    """Print an error to standard error: what happened, the cause, what to do next.
+
+    A cause of several lines, such as the end of a log, is a block of its own.
+    """
+    width = shown_width(sys.stderr)
+    why = error.why.strip("\n")
+    block = "\n" in why
+    what = error.what if block or not why else f"{error.what}: {why}"
+    first, *rest = wrap(printable(f"Error: {what}"), width, "  ", "")
+    label = [Cell("Error:", Tone.BAD), Cell(first.removeprefix("Error:"))]
+    lines: list[Sequence[Cell]] = [label, *([Cell(line)] for line in rest)]
+    if block:
+        lines += [[Cell(line)] for line in _block(printable(why), width)]
+    if error.hint:
+        hint = wrap(printable(error.hint), width, "    ", "  → ")
+        lines += [[Cell(line, Tone.WARNING)] for line in hint]
+    for line in lines:
+        _print_line(line, sys.stderr)
+
+
+def _block(text: str, width: int | None) -> Iterator[str]:
+    """Yield the lines of a cause; what continues a line of a log keeps the bar in front of it."""
+    for line in text.splitlines():
+        bar = line[: line.index("|") + 1] if line.lstrip().startswith("|") else " "
+        rest = line.removeprefix(bar).rstrip()
+        own = rest[: len(rest) - len(rest.lstrip())] or " "
+        yield from wrap(rest.strip(), width, f"{bar}{own}  ", f"{bar}{own}")
+
+
+def _print_line(line: Sequence[Cell], out: TextIO) -> None:
+    coloured = colours(out)
+    text = "".join(_styled(cell) if coloured else cell.text for cell in line)
+    click.echo(text, file=out, color=coloured)
+
+
+def _styled(cell: Cell) -> str:
+    style = _STYLES[cell.tone]
+    return click.style(cell.text, **style) if style and cell.text.strip() else cell.text  # type: ignore[arg-type]
