@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from forge.progress import bytes_text
 from forge.project import Project, find
 from forge.store import Store, open_store
 from forge.store.backends.open import check_exists
@@ -100,13 +101,3 @@ def open_project_store(project: Project | None, store_url: str | None) -> Store:
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def bytes_text(size: int) -> str:
-    """Return a size in bytes as text, `98.4 MB`, in powers of 1000 as for disks and networks."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:  # noqa: PLR2004
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

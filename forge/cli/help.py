@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from forge.cli.table import cells_wide, wrap
+from forge.wrapping import cells_wide, wrap
 
 __all__ = ["HelpContext", "HelpText", "help_command", "with_help_text"]
 

@@ -7,13 +7,14 @@ columns is printed as one block for each row.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Cell", "Tone", "cells_wide", "lay_out", "printable", "tinted", "wrap"]
+from forge.wrapping import cells_wide, printable, wrap
+
+__all__ = ["Cell", "Tone", "lay_out", "tinted"]
 
 _GAP: Final = 2
 # The least width of a column of wrapped text; without room for it a table is printed in blocks.
@@ -103,47 +104,6 @@ def tinted(state: str) -> Cell:
     return Cell(state, next(tones, Tone.PLAIN))
 
 
-def wrap(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:
-    """Return the lines of a text, broken between words.
-
-    Args:
-        text: its line breaks and the spaces at the start of its lines are kept.
-        width: of a line, with its indent; None: only the breaks of the text.
-        indent: in front of each line.
-        first: in front of the first line instead of `indent`.
-    """
-    lines: list[str] = []
-    for line in text.splitlines() or [""]:
-        own = line[: len(line) - len(line.lstrip())]
-        before = (indent if lines or first is None else first) + own
-        if width is None:
-            lines.append((before + line.strip()).rstrip())
-        else:
-            lines += _wrapped(line.split(), width, before, indent + own)
-    return lines
-
-
-def printable(text: str) -> str:
-    """Replace control characters but the line break: a cell may quote a server or a file."""
-    return "".join(
-        one if one == "\n" or unicodedata.category(one)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
-        for one in text.expandtabs(4)
-    )
-
-
-def cells_wide(text: str) -> int:
-    """Return the number of columns that a text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(_cells(one) for one in text)
-
-
-def _cells(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
 def _widest(texts: Sequence[str], split: Callable[[str], list[str]]) -> int:
     return max((cells_wide(part) for text in texts for part in split(text)), default=0)
 
@@ -152,17 +112,6 @@ def _clean(cell: str | Cell) -> Cell:
     if isinstance(cell, Cell):
         return Cell(printable(cell.text), cell.tone)
     return Cell(printable(cell))
-
-
-def _wrapped(words: Sequence[str], width: int, first: str, indent: str) -> Iterator[str]:
-    line, used = first, False
-    for word in words:
-        space = " " if used else ""
-        if used and cells_wide(line + space + word) > width:
-            yield line
-            line, space = indent, ""
-        line, used = line + space + word, True
-    yield line.rstrip()
 
 
 def _column_widths(table: _Table, width: int) -> list[int] | None:

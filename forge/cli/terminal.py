@@ -9,7 +9,6 @@ Without a terminal and without COLUMNS a row of a table is one line, for grep an
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +16,9 @@ from typing import Final, TextIO
 
 import click
 
-from forge.cli.table import Cell, Tone, lay_out, printable, tinted, wrap
+from forge.cli.table import Cell, Tone, lay_out, tinted
 from forge.errors import ForgeError
+from forge.wrapping import printable, shown_width, wrap
 
 __all__ = [
     "HELP_WIDTH",
@@ -27,14 +27,12 @@ __all__ = [
     "print_table",
     "print_text",
     "print_title",
-    "shown_width",
     "tinted",
 ]
 
 HELP_WIDTH: Final = 100
 """Lines of help are not wider than this: longer ones are hard to read."""
 
-_LEAST_WIDTH: Final = 20
 _STYLES: Final[Mapping[Tone, Mapping[str, object]]] = {
     Tone.PLAIN: {},
     Tone.HEADING: {"bold": True},
@@ -42,17 +40,6 @@ _STYLES: Final[Mapping[Tone, Mapping[str, object]]] = {
     Tone.WARNING: {"fg": "yellow"},
     Tone.BAD: {"fg": "red", "bold": True},
 }
-
-
-def shown_width(out: TextIO, environment: Mapping[str, str] = os.environ) -> int | None:
-    """Return the columns of the terminal that `out` writes to; None: lines may have any length."""
-    given = environment.get("COLUMNS", "")
-    if given.isdecimal() and int(given):
-        return max(_LEAST_WIDTH, int(given))
-    with contextlib.suppress(OSError, ValueError):
-        if out.isatty():
-            return max(_LEAST_WIDTH, os.get_terminal_size(out.fileno()).columns or 80)
-    return None
 
 
 def colours(out: TextIO, environment: Mapping[str, str] = os.environ) -> bool:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.cli.table import Cell, Tone, cells_wide, lay_out, printable, wrap
+from forge.cli.table import Cell, Tone, lay_out
+from forge.wrapping import cells_wide, printable, wrap
 
 ROWS = [
     ("engine@development", "waits", "after checkpoint, which is not in the store of this machine"),

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from forge.cli.table import Cell, Tone
-from forge.cli.terminal import colours, print_error, print_table, print_text, shown_width
+from forge.cli.terminal import colours, print_error, print_table, print_text
 from forge.errors import StepFailedError, StoreError
+from forge.wrapping import shown_width
 
 
 class Terminal(io.StringIO):
