@@ -161,6 +161,9 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
 def _print_usage(error: click.ClickException) -> None:
     """Print an error in the arguments, with the command that lists the right ones."""
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and context:
+        click.echo(context.get_help(), err=True)
+        return
     hint = f"for its arguments: {context.command_path} --help" if context else ""
     print_error(ForgeError(error.format_message().rstrip("."), hint=hint))
 

@@ -75,7 +75,8 @@ def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bo
         )
         return
     table = [(name, version, ", ".join(ps), ", ".join(on)) for name, version, ps, on in rows]
-    print_table(("bundle", "version", "profiles", "channels"), table)
+    nothing = f"No bundle is published in {objects.url}. Publish one: forge run release"
+    print_table(("bundle", "version", "profiles", "channels"), table, empty=nothing)
 
 
 @bundle.command()
@@ -189,7 +190,8 @@ def channels(
     if as_json:
         print_json([{"name": n, "channel": c, "version": v} for n, c, v in rows])
         return
-    print_table(("bundle", "channel", "version"), rows)
+    nothing = f"No channel in {objects.url}. Point one at a version: forge promote VERSION CHANNEL"
+    print_table(("bundle", "channel", "version"), rows, empty=nothing)
 
 
 @click.command()

@@ -168,7 +168,9 @@ def _show(found: Compared) -> None:
         (
             one.section,
             one.figure,
-            *map(_shown, (one.first, one.second, one.allowed)),
+            _shown(one.first),
+            _shown(one.second),
+            _shown(one.allowed),
             tinted(_mark(one)),
         )
         for one in comparison.figures

@@ -7,7 +7,7 @@ that they can be copied.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import click
@@ -48,7 +48,7 @@ class HelpText(click.HelpFormatter):
 
     def write_dl(
         self,
-        rows: Sequence[tuple[str, str]],
+        rows: Iterable[tuple[str, str]],
         col_max: int = _MOST_TERM,
         col_spacing: int = _GAP,
     ) -> None:
@@ -69,7 +69,7 @@ class HelpText(click.HelpFormatter):
             if definition:
                 self._write(wrap(" ".join(definition.split()), self.width, hanging))
 
-    def _write(self, lines: Iterator[str] | Sequence[str]) -> None:
+    def _write(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(f"{line}\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,9 @@ from forge.cli.common import (
     print_json,
     store_option,
 )
+from forge.cli.run_result import RunResult, print_result, read_result
 from forge.cli.signing import signing_environment
-from forge.cli.terminal import print_table
+from forge.cli.terminal import print_table, print_text, tinted
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, explain, resolve, select
@@ -54,6 +56,7 @@ class _Call:
 
 _Body = Callable[..., int | None]
 DEFAULT: Final = "release"
+_DONE_HEADER: Final = ("step", "status", "seconds", "outputs")
 
 
 class _PipelineGroup(click.Group):
@@ -171,7 +174,8 @@ def _parameter(option: Option) -> click.Option:
         type=option.type,
         default=option.default,
         required=option.required,
-        show_default=True,
+        # click would print a default of type bool as Python does.
+        show_default=str(option.default).lower() if option.type is bool else True,
         help=option.help,
     )
 
@@ -253,7 +257,11 @@ def _plan(call: _Call, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(header, table)
+        shown = [
+            (one, tinted(status), tinted(where), key, reason)
+            for one, status, where, key, reason in table
+        ]
+        print_table(header, shown, optional=("key", "runner"))
 
 
 def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
@@ -262,16 +270,36 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool) -> None:
     scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)
-    header = ("step", "status", "seconds", "outputs")
-    summary.append(os.environ, f"Run of {call.plan.pipeline}", header, [_done_row(d) for d in done])
+    result = read_result(call.store, done)
+    _summarise(call.plan.pipeline, done, result)
     if as_json:
-        print_json([_done_json(one) for one in done])
+        print_json([_done_json(one) | result.of_step(one.step) for one in done])
         return
     ran = [one for one in done if one.status in {Status.RUN, Status.EFFECT}]
     hits = sum(one.status is Status.HIT for one in done)
     skipped = sum(one.status is Status.SKIPPED for one in done)
     text = f"{len(done)} steps: {hits} cached, {len(ran)} ran"
-    click.echo(text + (f", {skipped} skipped" if skipped else ""))
+    print_text(text + (f", {skipped} skipped" if skipped else ""))
+    print_result(result)
+
+
+def _summarise(pipeline: str, done: Sequence[Done], result: RunResult) -> None:
+    """Write the steps and the result to GitHub's job summary."""
+    add = functools.partial(summary.append, os.environ)
+    add(f"Run of {pipeline}", _DONE_HEADER, [_done_row(one) for one in done])
+    if figures := result.figure_rows():
+        add("Measured", ("profile", "concurrency", "figures"), figures)
+    if checks := result.gate_rows():
+        add("Gate", ("profile", "result", "metric", "measured", "limit", "why"), checks)
+    published = [
+        (one.name, one.version, part.profile, part.tree[:12], bytes_text(part.bytes))
+        for one in result.published
+        for part in one.parts
+    ]
+    if published:
+        places = ", ".join(f"{one.channel} → {one.points_to}" for one in result.published)
+        title = f"Published in {result.published[0].store}: {places}"
+        add(title, ("bundle", "version", "profile", "tree", "size"), published)
 
 
 def _done_row(done: Done) -> tuple[str, ...]:
@@ -315,22 +343,22 @@ def _why(call: _Call, *, as_json: bool, step: str) -> None:
              "differences": differences}
         )  # fmt: skip
         return
-    click.echo(f"{step}: {row.status.value} ({row.reason}), key {row.key.digest[:12]}")
+    print_text(f"{step}: {row.status.value} ({row.reason}), key {row.key.digest[:12]}")
     if row.status is Status.HIT or explanation.nearest is None:
         if explanation.nearest is None:
-            click.echo("The store has no earlier result of this step.")
+            print_text("The store has no earlier result of this step.")
         return
     near = explanation.nearest
-    click.echo(f"Nearest stored result: {near.key[:12]} of {near.started}. Differences:")
+    print_text(f"Nearest stored result: {near.key[:12]} of {near.started}. Differences:")
     rows = [(one.field, one.stored or "—", one.wanted or "—") for one in explanation.differences]
-    print_table(("field", "stored", "current"), rows)
+    print_table(("field", "stored", "current"), rows, empty="No field differs.")
 
 
 def _explain_nothing(row: PlannedStep, *, as_json: bool) -> None:
     if as_json:
         print_json({"step": row.step.id, "status": row.status.value, "reason": row.reason})
     else:
-        click.echo(
+        print_text(
             f"{row.step.id}: {row.status.value} {row.reason}; its key depends on that result"
         )
 
@@ -342,7 +370,7 @@ def _matrix(call: _Call, *, as_json: bool, rounds: int | None) -> int | None:
     if as_json:
         print_json(made.as_json())
     else:
-        print_table(header, made.table())
+        print_table(header, made.table(), empty="Nothing is left to run.")
     if rounds is not None:
         made.fit(rounds)
     return NoRunnerError.exit_code if made.refused else None

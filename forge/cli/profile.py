@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import click
 from forge import profiles
 from forge.check import SCHEMA, schema_text
 from forge.cli.common import json_option, open_project, print_json, project_option
-from forge.cli.terminal import print_table, print_text
+from forge.cli.terminal import print_list, print_table, print_text, value_text
 from forge.files import write_durably
 
 __all__ = ["profile"]
@@ -47,7 +46,8 @@ def list_profiles(project_dir: Path | None, *, as_json: bool) -> None:
          "yes" if one.unverified else "no", one.description)
         for one in found
     ]  # fmt: skip
-    print_table(("profile", "platform", "builder", "precision", "unverified", "device"), rows)
+    print_table(("profile", "platform", "builder", "precision", "unverified", "device"), rows,
+                optional=("unverified", "precision"))  # fmt: skip
 
 
 @profile.command()
@@ -75,14 +75,21 @@ def show(name: str, overrides: tuple[str, ...], project_dir: Path | None, *, as_
         print_json({"profile": values, "origins": origins})
         return
     rows = []
-    for path, origin in sorted(resolved.origins.items()):
+    by_origin = sorted(resolved.origins.items(), key=_by_origin)
+    for path, origin in by_origin:
         value = values
         for part in path.split("."):
             value = value[part]
-        rows.append((path, json.dumps(value, ensure_ascii=False), origin.where))
-    print_table(("field", "value", "from"), rows)
-    for text in resolved.profile.unverified:
-        print_text(f"not verified on hardware: {text}")
+        if path != "unverified":  # printed below, a line each
+            rows.append((path, value_text(value), origin.where))
+    print_table(("field", "value", "from"), rows, group="from")
+    print_list("\nNot verified on hardware", resolved.profile.unverified)
+
+
+def _by_origin(one: tuple[str, profiles.Origin]) -> tuple[int, str, str]:
+    """Sort fields by where their values come from, the lowest layer first."""
+    path, origin = one
+    return origin.source.value, origin.where, path
 
 
 @profile.command()

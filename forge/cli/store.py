@@ -18,6 +18,7 @@ from forge.cli.common import (
     project_option,
     store_option,
 )
+from forge.cli.progress_line import progress_line
 from forge.cli.terminal import print_table, print_text, print_title
 
 if TYPE_CHECKING:
@@ -141,7 +142,13 @@ def verify(
 
     opened = _open_existing(project_dir, store_url)
     signed = audit(opened.objects)
-    report = check_store(opened, repair=repair or bool(repair_from), repair_from=repair_from)
+    with progress_line("Verifying") as progress:
+        report = check_store(
+            opened,
+            repair=repair or bool(repair_from),
+            repair_from=repair_from,
+            progress=progress,
+        )
     report = dataclasses.replace(
         report,
         objects=report.objects + signed.objects,

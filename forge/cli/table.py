@@ -7,6 +7,7 @@ columns is printed as one block for each row.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -62,6 +63,12 @@ class _Table:
         titled = any(cell.text for cell in self.header)
         return [self.header, *self.rows] if titled else self.rows
 
+    def without(self, titles: Sequence[str]) -> _Table:
+        """Return the table without some of its columns."""
+        kept = [n for n, cell in enumerate(self.header) if cell.text not in titles]
+        rows = [[row[n] for n in kept] for row in self.rows]
+        return _Table([self.header[n] for n in kept], rows)
+
     def natural(self) -> list[int]:
         """Return the width of each column without wrapping."""
         return [_widest(column, str.splitlines) for column in self._columns()]
@@ -70,12 +77,22 @@ class _Table:
         """Return the width of the longest word in each column."""
         return [_widest(column, str.split) for column in self._columns()]
 
-    def _columns(self) -> list[list[str]]:
-        return [[row[n].text for row in self.all_rows] for n in range(len(self.header))]
+    def content(self) -> list[int]:
+        """Return the width of each column without wrapping and without its title."""
+        return [_widest(column, str.splitlines) for column in self._columns(self.rows)]
+
+    def _columns(self, rows: Sequence[Sequence[Cell]] | None = None) -> list[list[str]]:
+        rows = self.all_rows if rows is None else rows
+        return [[row[n].text for row in rows] for n in range(len(self.header))]
 
 
 def lay_out(
-    header: Sequence[str], rows: Sequence[Sequence[str | Cell]], width: int | None
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | Cell]],
+    width: int | None,
+    *,
+    optional: Sequence[str] = (),
+    group: str = "",
 ) -> Iterator[Line]:
     """Yield the lines of a table.
 
@@ -83,6 +100,9 @@ def lay_out(
         header: titles of the columns; all empty for a list of properties, which gets no title line.
         rows: the cells; a line break in a cell starts a new line in it.
         width: columns of the terminal; None: each row is one line.
+        optional: titles of columns that are left out where there is no room for all.
+        group: title of the column whose cells become headings where there is no room for columns;
+            its rows are next to each other.
     """
     table = _Table(
         [Cell(text, Tone.HEADING) for text in header],
@@ -90,8 +110,13 @@ def lay_out(
     )
     if width is None:
         yield from _one_line_each(table)
-    elif widths := _column_widths(table, width):
-        yield from _columns(table, widths)
+        return
+    for narrower in (table, *(table.without(optional[: n + 1]) for n in range(len(optional)))):
+        if widths := _column_widths(narrower, width):
+            yield from _columns(narrower, widths)
+            return
+    if group:
+        yield from _groups(table, list(header).index(group), width)
     elif any(header):
         yield from _blocks(table, width)
     else:
@@ -120,7 +145,8 @@ def _column_widths(table: _Table, width: int) -> list[int] | None:
     room = width - _GAP * (len(natural) - 1)
     if sum(natural) <= room:
         return natural
-    least = [max(word, min(whole, _LEAST_TEXT)) for word, whole in zip(words, natural, strict=True)]
+    texts = [min(whole, _LEAST_TEXT) for whole in table.content()]
+    least = list(map(max, words, texts))
     if sum(least) > room:
         return None
     widths = least
@@ -159,6 +185,16 @@ def _line(texts: Sequence[str], tones: Sequence[Tone], widths: Sequence[int]) ->
     return pieces
 
 
+def _groups(table: _Table, column: int, width: int) -> Iterator[Line]:
+    """Yield the rows below each cell of a column: labels with their texts."""
+    for number, (name, rows) in enumerate(itertools.groupby(table.rows, lambda row: row[column])):
+        if number:
+            yield []
+        yield from ([Cell(line, Tone.HEADING)] for line in wrap(name.text, width))
+        rest = [[cell for n, cell in enumerate(row) if n != column] for row in rows]
+        yield from _properties(_Table([Cell("")] * (len(table.header) - 1), rest), width, "  ")
+
+
 def _blocks(table: _Table, width: int) -> Iterator[Line]:
     """Yield a block for each row: its first cells as a heading, and a line for each other cell."""
     titles = [cell.text for cell in table.header]
@@ -176,11 +212,11 @@ def _blocks(table: _Table, width: int) -> Iterator[Line]:
                 yield from _property(title, cell, label, width, "  ")
 
 
-def _properties(table: _Table, width: int) -> Iterator[Line]:
+def _properties(table: _Table, width: int, indent: str = "") -> Iterator[Line]:
     label = max((cells_wide(row[0].text) for row in table.rows), default=0)
     for row in table.rows:
         for cell in row[1:]:
-            yield from _property(row[0].text, cell, label, width, "")
+            yield from _property(row[0].text, cell, label, width, indent)
 
 
 def _property(title: str, cell: Cell, label: int, width: int, indent: str) -> Iterator[Line]:

@@ -24,10 +24,12 @@ __all__ = [
     "HELP_WIDTH",
     "colours",
     "print_error",
+    "print_list",
     "print_table",
     "print_text",
     "print_title",
     "tinted",
+    "value_text",
 ]
 
 HELP_WIDTH: Final = 100
@@ -51,15 +53,31 @@ def colours(out: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
     return out.isatty() and environment.get("TERM") != "dumb"
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
-    """Print rows to standard output in the width of the terminal.
+def print_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | Cell]],
+    *,
+    optional: Sequence[str] = (),
+    group: str = "",
+    empty: str = "",
+    out: TextIO | None = None,
+) -> None:
+    """Print rows in the width of the terminal.
 
     Args:
         header: titles of the columns; all empty for a list of properties.
         rows: the cells, as many in each row as titles.
+        optional: titles of columns that are left out where there is no room for all.
+        group: title of the column whose cells become headings where there is no room for columns.
+        empty: printed instead of a table without rows.
+        out: standard output by default.
     """
-    for line in lay_out(header, rows, shown_width(sys.stdout)):
-        _print_line(line, sys.stdout)
+    out = out or sys.stdout
+    if not rows and empty:
+        print_text(empty, out=out)
+        return
+    for line in lay_out(header, rows, shown_width(out), optional=optional, group=group):
+        _print_line(line, out)
 
 
 def print_title(text: str) -> None:
@@ -67,10 +85,40 @@ def print_title(text: str) -> None:
     print_text(text, tone=Tone.HEADING)
 
 
-def print_text(text: str, *, indent: str = "", tone: Tone = Tone.PLAIN) -> None:
-    """Print a text to standard output, wrapped between words; its own line breaks are kept."""
-    for line in wrap(printable(text), shown_width(sys.stdout), indent):
-        _print_line([Cell(line, tone)], sys.stdout)
+def print_list(title: str, items: Sequence[str]) -> None:
+    """Print a heading and an item a line below it; nothing without items."""
+    if not items:
+        return
+    print_title(title)
+    for item in items:
+        for line in wrap(printable(item), shown_width(sys.stdout), "    ", "  - "):
+            _print_line([Cell(line)], sys.stdout)
+
+
+def print_text(
+    text: str, *, indent: str = "", tone: Tone = Tone.PLAIN, out: TextIO | None = None
+) -> None:
+    """Print a text, wrapped between words; its own line breaks are kept."""
+    out = out or sys.stdout
+    for line in wrap(printable(text), shown_width(out), indent):
+        _print_line([Cell(line, tone)], out)
+
+
+def value_text(value: object) -> str:
+    """Return a value of a JSON document as a user would write it in YAML; `—` if there is none."""
+    match value:
+        case None | [] | {} | "":
+            return "—"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case dict():
+            return ", ".join(f"{key} {value_text(one)}" for key, one in value.items())
+        case list() | tuple():
+            separator = "; " if any(isinstance(one, dict | list) for one in value) else ", "
+            return separator.join(value_text(one) for one in value)
+    return str(value)
 
 
 def print_error(error: ForgeError) -> None:
@@ -80,16 +128,15 @@ def print_error(error: ForgeError) -> None:
     """
     width = shown_width(sys.stderr)
     why = error.why.strip("\n")
-    block = "\n" in why
+    block = "\n" in error.why
     what = error.what if block or not why else f"{error.what}: {why}"
     first, *rest = wrap(printable(f"Error: {what}"), width, "  ", "")
     label = [Cell("Error:", Tone.BAD), Cell(first.removeprefix("Error:"))]
     lines: list[Sequence[Cell]] = [label, *([Cell(line)] for line in rest)]
     if block:
         lines += [[Cell(line)] for line in _block(printable(why), width)]
-    if error.hint:
-        hint = wrap(printable(error.hint), width, "    ", "  → ")
-        lines += [[Cell(line, Tone.WARNING)] for line in hint]
+    for hint in printable(error.hint).splitlines():
+        lines += [[Cell(line, Tone.WARNING)] for line in wrap(hint, width, "    ", "  → ")]
     for line in lines:
         _print_line(line, sys.stderr)
 

@@ -208,7 +208,7 @@ class Workshop:
             f"Step {step.id} {how}",
             # Once: a view that displays what commands print has shown these lines already.
             why="" if self.view.shows_output else "\n".join(["", *(f"  | {one}" for one in lines)]),
-            hint=f"full log: {kept}/log.txt; to run the step manually: {kept}/reproduce.sh",
+            hint=f"full log: {kept}/log.txt\nto run the step manually: {kept}/reproduce.sh",
         )
 
 

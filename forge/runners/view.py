@@ -88,8 +88,10 @@ class PlainView:
 
     def _is_due(self, step_id: str) -> bool:
         with self._lock:
-            new = Throttle(_PROGRESS_S, self._clock)
-            return self._throttles.setdefault(step_id, new).due()
+            known = self._throttles.get(step_id)
+            throttle = self._throttles.setdefault(step_id, Throttle(_PROGRESS_S, self._clock))
+            due = throttle.due()
+        return due and known is not None  # what takes less than 10 seconds has no progress
 
     def hit(self, step_id: str, reason: str) -> None:
         """Print the step and where its result came from."""

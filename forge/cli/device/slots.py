@@ -78,4 +78,4 @@ def verify(state: Path, *, repair: bool, as_json: bool) -> None:
         )
         for one in found
     ]
-    print_table(("slot", "release", "state", "damage"), rows)
+    print_table(("slot", "release", "state", "damage"), rows, empty="No slot has a release.")

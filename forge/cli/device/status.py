@@ -87,4 +87,5 @@ def history(state: Path, *, as_json: bool) -> None:
     rows = [
         (one.at, one.event, str(one.release or ""), one.slot or "", one.reason) for one in found
     ]
-    print_table(("time", "event", "release", "slot", "reason"), rows)
+    header = ("time", "event", "release", "slot", "reason")
+    print_table(header, rows, optional=("slot",), empty="No event yet.")

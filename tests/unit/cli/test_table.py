@@ -1,6 +1,7 @@
 """Tables at a width: no line is wider than the terminal, no word is cut, nothing gets lost."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ WORDS = st.text(alphabet="abcxyz-@é漢", min_size=1, max_size=12)
 TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
 
 
-def printed(header: tuple[str, ...], rows: list[tuple[str, ...]], width: int | None) -> list[str]:
+def printed(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     return ["".join(cell.text for cell in line) for line in lay_out(header, rows, width)]
 
 
