@@ -181,7 +181,7 @@ def _line(texts: Sequence[str], tones: Sequence[Tone], widths: Sequence[int]) ->
     for number, (text, tone) in enumerate(zip(texts[: last + 1], tones, strict=False)):
         pieces.append(Cell(text, tone))
         if number < last:
-            pieces.append(Cell(" " * (widths[number] - cells_wide(text) + _GAP)))
+            pieces.append(Cell(" " * (max(0, widths[number] - cells_wide(text)) + _GAP)))
     return pieces
 
 
