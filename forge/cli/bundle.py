@@ -103,14 +103,10 @@ def show(
     forge bundle show 1.0.0
     forge bundle show 1.0.0 --profile development --json
     """  # noqa: D301
-    from forge.errors import UsageError
-
     catalog = Catalog(open_named_store(project_dir, store_url).objects)
     name = only_name(catalog, name)
+    catalog.require(name, version, profile)
     profiles = [profile] if profile else catalog.profiles(name, version)
-    if not profiles:
-        known = ", ".join(catalog.versions(name)) or "none"
-        raise UsageError(f"{name} {version} is not published", hint=f"versions: {known}")
     manifests = [catalog.manifest(name, version, one) for one in profiles]
     if as_json:
         print_json([_document(catalog, manifest) for manifest in manifests])
@@ -185,7 +181,7 @@ def channels(
     objects = open_named_store(project_dir, store_url).objects
     check_timestamp(objects)
     catalog = Catalog(objects)
-    names = [name] if name else catalog.names()
+    names = [only_name(catalog, name)] if name else catalog.names()
     rows = [(one, *pair) for one in names for pair in catalog.channels(one).items()]
     if as_json:
         print_json([{"name": n, "channel": c, "version": v} for n, c, v in rows])

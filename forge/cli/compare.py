@@ -110,6 +110,8 @@ def compare(
             _Side(catalog, only_name(catalog, name), version)
             for catalog, version in zip(catalogs, (first, second), strict=True)
         ]
+        for side in sides:
+            side.catalog.require(side.name, side.version, profile)
         found = list(_published(sides, profile))
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])

@@ -15,7 +15,7 @@ from typing import Final
 
 from forge.wrapping import cells_wide, printable, wrap
 
-__all__ = ["Cell", "Tone", "lay_out", "tinted"]
+__all__ = ["StyledText", "Tone", "lay_out", "tinted"]
 
 _GAP: Final = 2
 # The least width of a column of wrapped text; without room for it a table is printed in blocks.
@@ -35,7 +35,7 @@ class Tone(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class StyledText:
     """A cell with a tone."""
 
     text: str
@@ -48,17 +48,17 @@ _TONES: Final = {
     Tone.BAD: ("wrong", "differs", "damaged", "expired", "failed", "none here", "refused"),
 }
 
-Line = Sequence[Cell]
+Line = Sequence[StyledText]
 """The pieces of one printed line, from left to right."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    header: Sequence[Cell]
-    rows: Sequence[Sequence[Cell]]
+    header: Sequence[StyledText]
+    rows: Sequence[Sequence[StyledText]]
 
     @property
-    def all_rows(self) -> Sequence[Sequence[Cell]]:
+    def all_rows(self) -> Sequence[Sequence[StyledText]]:
         """Return the header, unless it is empty, and the rows."""
         titled = any(cell.text for cell in self.header)
         return [self.header, *self.rows] if titled else self.rows
@@ -81,14 +81,14 @@ class _Table:
         """Return the width of each column without wrapping and without its title."""
         return [_widest(column, str.splitlines) for column in self._columns(self.rows)]
 
-    def _columns(self, rows: Sequence[Sequence[Cell]] | None = None) -> list[list[str]]:
+    def _columns(self, rows: Sequence[Sequence[StyledText]] | None = None) -> list[list[str]]:
         rows = self.all_rows if rows is None else rows
         return [[row[n].text for row in rows] for n in range(len(self.header))]
 
 
 def lay_out(
     header: Sequence[str],
-    rows: Sequence[Sequence[str | Cell]],
+    rows: Sequence[Sequence[str | StyledText]],
     width: int | None,
     *,
     optional: Sequence[str] = (),
@@ -105,7 +105,7 @@ def lay_out(
             its rows are next to each other.
     """
     table = _Table(
-        [Cell(text, Tone.HEADING) for text in header],
+        [StyledText(text, Tone.HEADING) for text in header],
         [[_clean(cell) for cell in row] for row in rows],
     )
     if width is None:
@@ -123,20 +123,20 @@ def lay_out(
         yield from _properties(table, width)
 
 
-def tinted(state: str) -> Cell:
+def tinted(state: str) -> StyledText:
     """Return a cell for the name of a state, in the tone of that state."""
     tones = (tone for tone, states in _TONES.items() if state in states)
-    return Cell(state, next(tones, Tone.PLAIN))
+    return StyledText(state, next(tones, Tone.PLAIN))
 
 
 def _widest(texts: Sequence[str], split: Callable[[str], list[str]]) -> int:
     return max((cells_wide(part) for text in texts for part in split(text)), default=0)
 
 
-def _clean(cell: str | Cell) -> Cell:
-    if isinstance(cell, Cell):
-        return Cell(printable(cell.text), cell.tone)
-    return Cell(printable(cell))
+def _clean(cell: str | StyledText) -> StyledText:
+    if isinstance(cell, StyledText):
+        return StyledText(printable(cell.text), cell.tone)
+    return StyledText(printable(cell))
 
 
 def _column_widths(table: _Table, width: int) -> list[int] | None:
@@ -179,9 +179,9 @@ def _line(texts: Sequence[str], tones: Sequence[Tone], widths: Sequence[int]) ->
     last = max((n for n, text in enumerate(texts) if text), default=-1)
     pieces = []
     for number, (text, tone) in enumerate(zip(texts[: last + 1], tones, strict=False)):
-        pieces.append(Cell(text, tone))
+        pieces.append(StyledText(text, tone))
         if number < last:
-            pieces.append(Cell(" " * (max(0, widths[number] - cells_wide(text)) + _GAP)))
+            pieces.append(StyledText(" " * (max(0, widths[number] - cells_wide(text)) + _GAP)))
     return pieces
 
 
@@ -190,23 +190,25 @@ def _groups(table: _Table, column: int, width: int) -> Iterator[Line]:
     for number, (name, rows) in enumerate(itertools.groupby(table.rows, lambda row: row[column])):
         if number:
             yield []
-        yield from ([Cell(line, Tone.HEADING)] for line in wrap(name.text, width))
+        yield from ([StyledText(line, Tone.HEADING)] for line in wrap(name.text, width))
         rest = [[cell for n, cell in enumerate(row) if n != column] for row in rows]
-        yield from _properties(_Table([Cell("")] * (len(table.header) - 1), rest), width, "  ")
+        yield from _properties(
+            _Table([StyledText("")] * (len(table.header) - 1), rest), width, "  "
+        )
 
 
 def _blocks(table: _Table, width: int) -> Iterator[Line]:
     """Yield a block for each row: its first cells as a heading, and a line for each other cell."""
     titles = [cell.text for cell in table.header]
     if not table.rows:
-        yield [Cell("  ".join(titles), Tone.HEADING)]
+        yield [StyledText("  ".join(titles), Tone.HEADING)]
     label = max((cells_wide(title) for title in titles[1:]), default=0)
     for number, row in enumerate(table.rows):
         if number:
             yield []
         named = next((n for n, cell in enumerate(row) if titles[n] and cell.text), 0)
         for line in wrap(row[named].text, width):
-            yield [Cell(line, Tone.HEADING)]
+            yield [StyledText(line, Tone.HEADING)]
         for title, cell in zip(titles, row, strict=True):
             if cell.text and cell is not row[named]:
                 yield from _property(title, cell, label, width, "  ")
@@ -219,13 +221,16 @@ def _properties(table: _Table, width: int, indent: str = "") -> Iterator[Line]:
             yield from _property(row[0].text, cell, label, width, indent)
 
 
-def _property(title: str, cell: Cell, label: int, width: int, indent: str) -> Iterator[Line]:
+def _property(title: str, cell: StyledText, label: int, width: int, indent: str) -> Iterator[Line]:
     """Yield `title  text`; a text with a word that is too long for that starts on the next line."""
     before = indent + title.ljust(label) + " " * _GAP
     room = width - cells_wide(before)
     if any(cells_wide(word) > room for word in cell.text.split()):
-        yield [Cell(indent + title)]
-        yield from ([Cell(line, cell.tone)] for line in wrap(cell.text, width, indent + "  "))
+        yield [StyledText(indent + title)]
+        yield from ([StyledText(line, cell.tone)] for line in wrap(cell.text, width, indent + "  "))
         return
     for number, line in enumerate(wrap(cell.text, room)):
-        yield [Cell(before if number == 0 else " " * cells_wide(before)), Cell(line, cell.tone)]
+        yield [
+            StyledText(before if number == 0 else " " * cells_wide(before)),
+            StyledText(line, cell.tone),
+        ]

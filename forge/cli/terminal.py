@@ -16,7 +16,7 @@ from typing import Final, TextIO
 
 import click
 
-from forge.cli.table import Cell, Tone, lay_out, tinted
+from forge.cli.table import StyledText, Tone, lay_out, tinted
 from forge.errors import ForgeError
 from forge.wrapping import printable, shown_width, wrap
 
@@ -55,7 +55,7 @@ def colours(out: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
 
 def print_table(
     header: Sequence[str],
-    rows: Sequence[Sequence[str | Cell]],
+    rows: Sequence[Sequence[str | StyledText]],
     *,
     optional: Sequence[str] = (),
     group: str = "",
@@ -92,7 +92,7 @@ def print_list(title: str, items: Sequence[str]) -> None:
     print_title(title)
     for item in items:
         for line in wrap(printable(item), shown_width(sys.stdout), "    ", "  - "):
-            _print_line([Cell(line)], sys.stdout)
+            _print_line([StyledText(line)], sys.stdout)
 
 
 def print_text(
@@ -101,7 +101,7 @@ def print_text(
     """Print a text, wrapped between words; its own line breaks are kept."""
     out = out or sys.stdout
     for line in wrap(printable(text), shown_width(out), indent):
-        _print_line([Cell(line, tone)], out)
+        _print_line([StyledText(line, tone)], out)
 
 
 def value_text(value: object) -> str:
@@ -131,12 +131,12 @@ def print_error(error: ForgeError) -> None:
     block = "\n" in error.why
     what = error.what if block or not why else f"{error.what}: {why}"
     first, *rest = wrap(printable(f"Error: {what}"), width, "  ", "")
-    label = [Cell("Error:", Tone.BAD), Cell(first.removeprefix("Error:"))]
-    lines: list[Sequence[Cell]] = [label, *([Cell(line)] for line in rest)]
+    label = [StyledText("Error:", Tone.BAD), StyledText(first.removeprefix("Error:"))]
+    lines: list[Sequence[StyledText]] = [label, *([StyledText(line)] for line in rest)]
     if block:
-        lines += [[Cell(line)] for line in _block(printable(why), width)]
+        lines += [[StyledText(line)] for line in _block(printable(why), width)]
     for hint in printable(error.hint).splitlines():
-        lines += [[Cell(line, Tone.WARNING)] for line in wrap(hint, width, "    ", "  → ")]
+        lines += [[StyledText(line, Tone.WARNING)] for line in wrap(hint, width, "    ", "  → ")]
     for line in lines:
         _print_line(line, sys.stderr)
 
@@ -150,12 +150,12 @@ def _block(text: str, width: int | None) -> Iterator[str]:
         yield from wrap(rest.strip(), width, f"{bar}{own}  ", f"{bar}{own}")
 
 
-def _print_line(line: Sequence[Cell], out: TextIO) -> None:
+def _print_line(line: Sequence[StyledText], out: TextIO) -> None:
     coloured = colours(out)
     text = "".join(_styled(cell) if coloured else cell.text for cell in line)
     click.echo(text, file=out, color=coloured)
 
 
-def _styled(cell: Cell) -> str:
+def _styled(cell: StyledText) -> str:
     style = _STYLES[cell.tone]
     return click.style(cell.text, **style) if style and cell.text.strip() else cell.text  # type: ignore[arg-type]

@@ -307,9 +307,9 @@ def test_mistyped_pipeline_exits_2_with_a_suggestion(project: Path) -> None:
     assert "did you mean 'release'?" in done.stderr
 
 
-def test_mistyped_profile_exits_3_with_a_suggestion(project: Path) -> None:
+def test_mistyped_profile_exits_2_with_a_suggestion(project: Path) -> None:
     done = forge(project, "plan", "release", "--profile", "developement")
-    assert done.returncode == 3
+    assert done.returncode == 2
     assert "did you mean 'development'?" in done.stderr
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.cli.table import Cell, Tone, lay_out
+from forge.cli.table import StyledText, Tone, lay_out
 from forge.wrapping import cells_wide, printable, wrap
 
 ROWS = [
@@ -94,9 +94,9 @@ def test_control_characters_of_a_cell_do_not_reach_the_terminal() -> None:
 
 
 def test_a_tone_stays_with_its_cell_on_every_line() -> None:
-    rows = [(Cell("a b c d", Tone.BAD), "x")]
+    rows = [(StyledText("a b c d", Tone.BAD), "x")]
     lines = list(lay_out(("state", "what"), rows, 80))
-    assert lines[1][0] == Cell("a b c d", Tone.BAD)
+    assert lines[1][0] == StyledText("a b c d", Tone.BAD)
 
 
 def test_an_empty_table_shows_its_titles() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from forge.cli.table import Cell, Tone
+from forge.cli.table import StyledText, Tone
 from forge.cli.terminal import colours, print_error, print_table, print_text
 from forge.errors import StepFailedError, StoreError
 from forge.wrapping import shown_width
@@ -66,7 +66,7 @@ def test_states_are_coloured_and_the_width_counts_no_colour(
 ) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    print_table(("state", "what"), [(Cell("ok", Tone.GOOD), "git")])
+    print_table(("state", "what"), [(StyledText("ok", Tone.GOOD), "git")])
     assert capsys.readouterr().out.splitlines()[1] == "\x1b[32mok\x1b[0m     git"
 
 
