@@ -55,7 +55,7 @@ class ForgeError(Exception):
     Args:
         what: what happened, one sentence without a full stop.
         why: the cause, if known.
-        hint: what to do next, with the command.
+        hint: what to do next, with the command; several things are a line each.
     """
 
     exit_code = 1
@@ -68,7 +68,7 @@ class ForgeError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.what}: {self.why}" if self.why else self.what
-        return f"{text}\n  → {self.hint}" if self.hint else text
+        return text + "".join(f"\n  → {line}" for line in self.hint.splitlines())
 
 
 class UsageError(ForgeError):

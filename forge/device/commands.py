@@ -15,7 +15,7 @@ from forge.device.hardware.inventory import parse
 from forge.device.power.control import PowerControl
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import MAX_MIRRORS, DeviceSettings, read_settings, write_settings
-from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, read_agent
+from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, read_agent, read_once
 from forge.errors import ConfigurationError, UsageError
 from forge.profiles import PowerSection, Profile
 
@@ -119,6 +119,7 @@ def status(state: Path) -> DeviceStatus:
         held=journal.held,
         previous=journal.previous,
         rollbacks=journal.rollbacks,
+        last_once=read_once(home),
     )
 
 
