@@ -18,6 +18,7 @@ from typing import Any, Final
 import click
 
 from forge import __version__
+from forge.cli.completion import COMPLETION
 from forge.cli.help import with_help_text
 from forge.cli.terminal import HELP_WIDTH, print_error
 from forge.errors import ForgeError, StoreError
@@ -126,6 +127,8 @@ def main(argv: list[str] | None = None) -> int:
         with _resend_lost_signals():
             result: Any = cli.main(arguments, prog_name="forge", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
+        if COMPLETION in os.environ:
+            return 0  # a message would be printed into the command line that is completed
         if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
         return _report_error(error, arguments)

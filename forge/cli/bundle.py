@@ -11,7 +11,7 @@ import click
 
 from forge.accuracy.receipt import accuracy_text
 from forge.bundle import Manifest
-from forge.cli import summary
+from forge.cli import completion, summary
 from forge.cli.common import (
     bytes_text,
     json_option,
@@ -30,7 +30,11 @@ from forge.smoke.result import Level, Result, figures, interval
 
 __all__ = ["bundle", "channels", "promote"]
 
-_name_option = click.option("--name", help="Bundle name. Default: the only bundle in the store.")
+_name_option = click.option(
+    "--name",
+    shell_complete=completion.bundle_names,
+    help="Bundle name. Default: the only bundle in the store.",
+)
 
 
 @click.group()
@@ -80,8 +84,10 @@ def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bo
 
 
 @bundle.command()
-@click.argument("version")
-@click.option("--profile", help="Show this profile only.")
+@click.argument("version", shell_complete=completion.versions)
+@click.option(
+    "--profile", shell_complete=completion.published_profiles, help="Show this profile only."
+)
 @_name_option
 @store_option
 @project_option
@@ -191,8 +197,8 @@ def channels(
 
 
 @click.command()
-@click.argument("version")
-@click.argument("channel")
+@click.argument("version", shell_complete=completion.versions)
+@click.argument("channel", shell_complete=completion.channel_names)
 @click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
 @click.option(
     "--passphrase-file",

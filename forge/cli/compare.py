@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from forge.accuracy.comparison import BuildComparison, FigureComparison
 from forge.accuracy.comparison import compare as compare_receipts
 from forge.accuracy.receipt import Receipt, read_receipt
+from forge.cli import completion
 from forge.cli.common import (
     json_option,
     open_named_store,
@@ -23,6 +24,7 @@ from forge.cli.common import (
 from forge.cli.terminal import print_table, print_title, tinted
 from forge.errors import ConfigurationError, SmokeGateError, UsageError
 from forge.release.catalog import Catalog, only_name
+from forge.validation import validation_text
 
 __all__ = ["compare"]
 
@@ -67,10 +69,18 @@ class Compared(BaseModel):
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
-@click.option("--profile", help="Compare this profile only. Default: all that both have.")
-@click.option("--name", help="Bundle name. Default: the only bundle in the store.")
+@click.argument("first", shell_complete=completion.versions)
+@click.argument("second", shell_complete=completion.versions)
+@click.option(
+    "--profile",
+    shell_complete=completion.published_profiles,
+    help="Compare this profile only. Default: all that both have.",
+)
+@click.option(
+    "--name",
+    shell_complete=completion.bundle_names,
+    help="Bundle name. Default: the only bundle in the store.",
+)
 @click.option("--other-store", help="Store of SECOND. Default: the store of FIRST.")
 @store_option
 @project_option
@@ -155,7 +165,8 @@ def _read(path: Path) -> Receipt:
         raise UsageError(f"{path} cannot be read", why=str(error.strerror)) from None
     except (ValidationError, ValueError) as error:
         hint = "give receipt.json of step accuracy@PROFILE, or accuracy.dsse.json of a bundle"
-        raise UsageError(f"{path} is not a valid receipt", why=str(error), hint=hint) from None
+        why = validation_text(error) if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path} is not a valid receipt", why=why, hint=hint) from None
 
 
 def _show(found: Compared) -> None:

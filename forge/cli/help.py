@@ -88,8 +88,22 @@ def with_help_text(command: click.Command) -> click.Command:
     return command
 
 
+def _commands(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete to the commands of the program, or of the group that was named."""
+    current = context.find_root()
+    for name in context.params.get("command") or ():
+        group = current.command
+        found = group.get_command(current, name) if isinstance(group, click.Group) else None
+        if found is None:
+            return []
+        current = HelpContext(found, parent=current, info_name=name)
+    group = current.command
+    names = group.list_commands(current) if isinstance(group, click.Group) else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @click.command("help")
-@click.argument("command", nargs=-1)
+@click.argument("command", nargs=-1, shell_complete=_commands)
 @click.pass_context
 def help_command(context: click.Context, command: tuple[str, ...]) -> None:
     """Show the help of a command.

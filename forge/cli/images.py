@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from forge import profiles
+from forge.cli import completion
 from forge.cli.common import json_option, open_project, print_json, project_option
 from forge.cli.terminal import print_table
 from forge.errors import not_found
@@ -55,7 +56,7 @@ def list_images(project_dir: Path | None, *, as_json: bool) -> None:
 
 
 @images.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=completion.base_image_names)
 @project_option
 @json_option
 def update(names: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -> None:

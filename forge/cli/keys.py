@@ -245,7 +245,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 @keys.command()
-@click.argument("role", type=click.Choice(_ROLES))
+@click.argument("role", type=click.Choice(_ROLES), metavar="ROLE")
 @click.option(
     "--key", "uri", metavar="URI", help="Use a key in a KMS or HSM instead of a new file."
 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from forge import dead_settings, profiles
-from forge.cli import summary
+from forge.cli import completion, summary
 from forge.cli.common import (
     bytes_text,
     json_option,
@@ -141,6 +141,7 @@ def _common_parameters() -> list[click.Parameter]:
         click.Option(
             ["--profile", "profile_names"],
             multiple=True,
+            shell_complete=completion.profile_names,
             help="Device profile. Repeatable, or separated by commas. Default: all.",
         ),
         click.Option(
@@ -152,10 +153,17 @@ def _common_parameters() -> list[click.Parameter]:
         click.Option(
             ["--only"],
             multiple=True,
+            shell_complete=completion.step_ids,
             metavar="GLOB[,…]",
             help="Run only these steps and their inputs.",
         ),
-        click.Option(["--skip"], multiple=True, metavar="GLOB[,…]", help="Skip these steps."),
+        click.Option(
+            ["--skip"],
+            multiple=True,
+            metavar="GLOB[,…]",
+            shell_complete=completion.step_ids,
+            help="Skip these steps.",
+        ),
         click.Option(
             ["--runner", "runner_name"],
             type=click.Choice(RUNNERS),
@@ -413,7 +421,7 @@ run = _PipelineGroup(
 why = _PipelineGroup(
     "why",
     _why,
-    [click.Argument(["step"])],
+    [click.Argument(["step"], shell_complete=completion.step_ids)],
     """Explain why a step will run: the fields that differ from the nearest stored result.
 
     \b

@@ -9,6 +9,7 @@ import click
 
 from forge import profiles
 from forge.check import SCHEMA, schema_text
+from forge.cli import completion
 from forge.cli.common import json_option, open_project, print_json, project_option
 from forge.cli.terminal import print_list, print_table, print_text, value_text
 from forge.files import write_durably
@@ -51,7 +52,7 @@ def list_profiles(project_dir: Path | None, *, as_json: bool) -> None:
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.profile_names)
 @click.option(
     "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a profile field."
 )

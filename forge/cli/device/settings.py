@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from forge.cli import completion
 from forge.cli.common import json_option, print_json
 from forge.cli.device.options import profile_option, state_option
 from forge.cli.terminal import print_text
@@ -59,8 +60,14 @@ class Rate(click.ParamType[int]):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Trusted root.json, copied to this machine over a trusted channel.",
 )
-@click.option("--name", required=True, help="Bundle name.")
-@click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
+@click.option("--name", required=True, shell_complete=completion.bundle_names, help="Bundle name.")
+@click.option(
+    "--channel",
+    default="stable",
+    show_default=True,
+    shell_complete=completion.channel_names,
+    help="Channel to follow.",
+)
 @profile_option
 @state_option
 @json_option

@@ -31,6 +31,7 @@ from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
+from forge.validation import validation_text
 
 __all__ = ["Keyring", "read_keys"]
 
@@ -197,6 +198,4 @@ def read_keys(folder: Path) -> KeysFile:
     try:
         return KeysFile.model_validate_json(read_capped(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{path} is not valid", why=f"{place}: {first['msg']}") from None
+        raise ConfigurationError(f"{path} is not valid", why=validation_text(error)) from None
