@@ -41,7 +41,7 @@ def completed(line: str) -> list[str]:
         ("plan --profile tesla-p40 --only ", ["engine@tesla-p40", "smoke@tesla-p40"]),
         ("bundle show ", ["1.1.0", "1.0.0"]),
         ("bundle show 1.0.0 --profile ", ["development"]),
-        ("bundle list --store artifacts --st", ["--store"]),
+        ("bundle list --st", ["--store"]),
         ("promote 1.0.0 s", ["stable"]),
         ("promote 1.0.0 stable --name d", ["demo"]),
         ("device provision --store artifacts --name ", ["demo"]),
