@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forge import canonical
 from forge.errors import TrustError, UsageError
 from forge.profiles import MatchSection, PowerSection, ThermalSection
+from forge.validation import validation_text
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -260,9 +261,7 @@ def _parse(model: type[_T], data: bytes, what: str) -> _T:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
         hint = "it is damaged or from a newer version of Forge: update Forge on this machine"
         raise TrustError(
-            f"The {what} is not valid", why=f"{place}: {first['msg']}", hint=hint
+            f"The {what} is not valid", why=validation_text(error), hint=hint
         ) from None

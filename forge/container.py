@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.errors import ConfigurationError
+from forge.validation import validation_text
 
 __all__ = [
     "FORGE_IMAGE",
@@ -107,7 +108,8 @@ def running_image(
     except (OSError, ValidationError) as error:
         message = f"{statement} is not valid"
         hint = "build the image again: forge run images"
-        raise ConfigurationError(message, why=str(error), hint=hint) from None
+        why = validation_text(error) if isinstance(error, ValidationError) else str(error)
+        raise ConfigurationError(message, why=why, hint=hint) from None
     reference = environment.get(FORGE_IMAGE, "")
     if reference and not is_reference(reference):
         message = f"{FORGE_IMAGE}={reference[:80]!r} is not a valid image reference"

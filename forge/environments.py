@@ -32,6 +32,7 @@ from typing import IO, Final
 
 from forge import canonical, sealed
 from forge.errors import ConfigurationError, StepFailedError
+from forge.progress import duration_text
 
 __all__ = [
     "Installed",
@@ -50,6 +51,7 @@ _MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
 _INSTALL_TIMEOUT_S: Final = 3600.0  # 5.5 GB of torch over a slow line
 _INSPECT_TIMEOUT_S: Final = 60.0
 _LAST_LINES: Final = 12
+_PROGRESS_BYTES: Final = 2048
 _POLL_S: Final = 0.1
 _MAX_PURPOSE: Final = 200
 
@@ -66,10 +68,14 @@ class Watch:
     Attributes:
         report: called with a line for each slow operation.
         check: called while waiting; may raise to cancel, which leaves no files.
+        progress: called while packages are installed with what uv does, and for how long.
+        command: called with each command that is run.
     """
 
     report: Callable[[str], None] = _to_stderr
     check: Callable[[], None] = lambda: None
+    progress: Callable[[str], None] = lambda _text: None
+    command: Callable[[str], None] = lambda _text: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +327,7 @@ def _uv(*arguments: str | Path, name: str, offline: bool, watch: Watch) -> None:
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
     if offline:
         environment["UV_OFFLINE"] = "1"
-    watch.report("+ " + " ".join(map(str, ["uv", *arguments])))
+    watch.command("+ " + " ".join(map(str, ["uv", *arguments])))
     with tempfile.TemporaryFile() as output:
         try:
             code = _wait(argv, output, environment, watch)
@@ -339,7 +345,8 @@ def _wait(
     argv: list[str | Path], output: IO[bytes], environment: Mapping[str, str], watch: Watch
 ) -> int:
     """Run a command and return its exit code, unless `watch` cancels it."""
-    deadline = time.monotonic() + _INSTALL_TIMEOUT_S
+    started = time.monotonic()
+    deadline = started + _INSTALL_TIMEOUT_S
     child = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
     )
@@ -348,11 +355,22 @@ def _wait(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return child.wait(_POLL_S)
             watch.check()
+            watch.progress(_progress(output.fileno(), time.monotonic() - started))
         raise subprocess.TimeoutExpired(argv, _INSTALL_TIMEOUT_S)
     finally:
         if child.poll() is None:
             child.kill()
             child.wait()
+
+
+def _progress(output: int, seconds: float) -> str:
+    """Return what uv printed last, such as `Downloading torch (190.9MiB)`, and the time so far."""
+    # Not read by the file object: its position is the one at which uv writes.
+    size = os.fstat(output).st_size
+    tail = os.pread(output, _PROGRESS_BYTES, max(0, size - _PROGRESS_BYTES))
+    lines = tail.decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "uv")
+    return f"installing: {last}, {duration_text(seconds)}"
 
 
 def _find_uv() -> str:

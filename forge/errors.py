@@ -2,6 +2,7 @@
 
     ForgeError                 1
      ├─ UsageError             2   an argument of the command line is not valid
+     │   └─ NotFoundError      2   nothing has the name that was given
      ├─ ConfigurationError     3   a profile, pipeline, lock or checkpoint is not valid
      │   └─ BundleError        3   the files of a bundle are not valid
      ├─ NoRunnerError          4   no runner on this machine can run the step
@@ -22,6 +23,7 @@ A message states what happened, why, and what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "ForgeError",
     "LoadFailedError",
     "NoRunnerError",
+    "NotFoundError",
     "NotInStoreError",
     "PortTakenError",
     "RolledBackError",
@@ -42,6 +45,7 @@ __all__ = [
     "TrustError",
     "UsageError",
     "from_exit_code",
+    "not_found",
 ]
 
 
@@ -51,7 +55,7 @@ class ForgeError(Exception):
     Args:
         what: what happened, one sentence without a full stop.
         why: the cause, if known.
-        hint: what to do next, with the command.
+        hint: what to do next, with the command; several things are a line each.
     """
 
     exit_code = 1
@@ -64,13 +68,17 @@ class ForgeError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.what}: {self.why}" if self.why else self.what
-        return f"{text}\n  → {self.hint}" if self.hint else text
+        return text + "".join(f"\n  → {line}" for line in self.hint.splitlines())
 
 
 class UsageError(ForgeError):
     """An argument of the command line is not valid."""
 
     exit_code = 2
+
+
+class NotFoundError(UsageError):
+    """Nothing has the name that was given: no profile, step, bundle, version, channel, key."""
 
 
 class ConfigurationError(ForgeError):
@@ -145,6 +153,8 @@ class RolledBackError(ForgeError):
     exit_code = 10
 
 
+_MAX_NAMES: Final = 20
+
 _BY_EXIT_CODE: Final[dict[int, type[ForgeError]]] = {
     cls.exit_code: cls
     for cls in (
@@ -159,6 +169,26 @@ _BY_EXIT_CODE: Final[dict[int, type[ForgeError]]] = {
         RolledBackError,
     )
 }
+
+
+def not_found(what: str, name: str, known: Iterable[str], *, why: str = "") -> NotFoundError:
+    """Return the error for a name that nothing has, with the name that was probably meant.
+
+    Args:
+        what: what happened, one sentence without a full stop.
+        name: the name that was given.
+        known: the names that exist, in the order in which they are listed.
+        why: the cause, if known.
+    """
+    import difflib  # takes longer than the rest of this module
+
+    names = list(dict.fromkeys(known))
+    # Two versions of digits are similar by chance.
+    cutoff = 0.6 if any(one.isalpha() for one in name) else 0.85
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    shown = ", ".join(names[:_MAX_NAMES]) + (", …" if len(names) > _MAX_NAMES else "")
+    hints = [f"did you mean {one!r}?" for one in near] + ([f"known: {shown}"] if names else [])
+    return NotFoundError(what, why=why, hint="\n".join(hints))
 
 
 def from_exit_code(code: int) -> type[ForgeError]:

@@ -8,14 +8,13 @@ same key as before and is cached (early cut-off).
 
 from __future__ import annotations
 
-import difflib
 import enum
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from forge.errors import UsageError
+from forge.errors import not_found
 from forge.steps import Artifact, Key, Step, key_of, walk
 from forge.store import ActionResult
 
@@ -50,14 +49,12 @@ class Plan:
         return cls(pipeline, tuple(walk([*artifacts, *ends])))
 
     def step(self, step_id: str) -> Step:
-        """Return the step with an id. Raises UsageError with a suggestion."""
+        """Return the step with an id. Raises NotFoundError."""
         for step in self.steps:
             if step.id == step_id:
                 return step
         ids = [step.id for step in self.steps]
-        near = difflib.get_close_matches(step_id, ids, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"steps: {', '.join(ids)}"
-        raise UsageError(f"The plan of {self.pipeline!r} has no step {step_id!r}", hint=hint)
+        raise not_found(f"The plan of {self.pipeline!r} has no step {step_id!r}", step_id, ids)
 
 
 class Status(enum.Enum):
@@ -163,14 +160,12 @@ def select(plan: Plan, only: Sequence[str] = (), skip: Sequence[str] = ()) -> di
     """Return for each step id whether it may run.
 
     `only` selects the steps that match one of its globs and all of their inputs; `skip` deselects
-    the steps that match. Raises UsageError for a glob that matches no step.
+    the steps that match. Raises NotFoundError for a glob that matches no step.
     """
     ids = [step.id for step in plan.steps]
     for glob in [*only, *skip]:
         if not fnmatch.filter(ids, glob):
-            near = difflib.get_close_matches(glob, ids, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"steps: {', '.join(ids)}"
-            raise UsageError(f"No step matches {glob!r}", hint=hint)
+            raise not_found(f"No step matches {glob!r}", glob, ids)
     wanted = {step_id for step_id in ids if not only or _matches(step_id, only)}
     for step in reversed(plan.steps):
         if step.id in wanted:

@@ -7,7 +7,6 @@ the options of the pipeline; Forge provides the other parameters by name.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, get_type_hints
 
-from forge.errors import ConfigurationError, UsageError
+from forge.errors import ConfigurationError, not_found
 from forge.plan import Plan
 
 __all__ = ["RESERVED", "Option", "Pipeline", "Project", "find"]
@@ -98,16 +97,10 @@ class Project:
         )
 
     def load(self, name: str) -> Pipeline:
-        """Import pipeline `name`. Raises UsageError or ConfigurationError."""
+        """Import pipeline `name`. Raises NotFoundError or ConfigurationError."""
         path = self.root / "pipelines" / f"{name}.py"
         if name not in self.pipelines():
-            near = difflib.get_close_matches(name, self.pipelines(), n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"pipelines: {', '.join(self.pipelines())}"
-            )
-            raise UsageError(f"No pipeline {name!r} in {path.parent}", hint=hint)
+            raise not_found(f"No pipeline {name!r} in {path.parent}", name, self.pipelines())
         function = getattr(_import(path, self.root), name, None)
         if not callable(function):
             raise ConfigurationError(f"{path} defines no function {name!r}")

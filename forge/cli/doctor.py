@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table, print_title, tinted
 from forge.errors import ConfigurationError, NoRunnerError
 from forge.extras import Extra, versions
 from forge.nvidia_smi import FOLDERS, NAME
@@ -198,8 +199,10 @@ def doctor(project_dir: Path | None, *, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
         return
     rows = [
-        ("ok" if one.ok else "missing", one.what, one.found, one.needed_by,
-         "" if one.ok else one.fix)
-        for one in found
-    ]  # fmt: skip
-    print_table(("", "what", "found", "needed by", "fix"), rows)
+        (tinted("ok" if one.ok else "missing"), one.what, one.found, one.needed_by) for one in found
+    ]
+    print_table(("state", "what", "found", "needed by"), rows, optional=("found",))
+    missing = [one for one in found if not one.ok]
+    if missing:
+        print_title("\nTo add what is missing")
+        print_table(("", ""), [(one.what, one.fix) for one in missing])

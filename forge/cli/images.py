@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from forge import profiles
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli import completion
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_table
+from forge.errors import not_found
 from forge.files import write_durably
 from forge.images.bases import FILE, Base, read_bases, rewrite
 from forge.images.plan import Image, discover, serving
@@ -53,7 +56,7 @@ def list_images(project_dir: Path | None, *, as_json: bool) -> None:
 
 
 @images.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=completion.base_image_names)
 @project_option
 @json_option
 def update(names: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -> None:
@@ -69,6 +72,9 @@ def update(names: tuple[str, ...], project_dir: Path | None, *, as_json: bool) -
 
     folder = open_project(project_dir).root / "dockerfiles"
     bases = read_bases(folder)
+    for name in names:
+        if name not in bases.by_name:
+            raise not_found(f"No base image {name!r} in {FILE}", name, sorted(bases.by_name))
     selected = {name: bases.get(name) for name in names or bases.by_name}
     found = {name: resolve(base) for name, base in selected.items()}
     path = folder / FILE

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from forge.cli.common import json_option, print_json
+from forge.cli.terminal import print_text
 
 __all__ = ["init"]
 
@@ -34,7 +35,7 @@ def init(directory: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"directory": str(directory), "files": files, "next": list(_NEXT)})
         return
-    click.echo(f"Wrote a project of {len(files)} files to {directory}. Next:")
+    print_text(f"Wrote a project of {len(files)} files to {directory}. Next:")
     for command in (f"cd {directory}", *_NEXT):
-        click.echo(f"  {command}")
-    click.echo("README.md in that folder describes the files and the set-up of GitHub Actions.")
+        print_text(command, indent="  ")
+    print_text("README.md in that folder describes the files and the set-up of GitHub Actions.")

@@ -16,7 +16,6 @@ from forge.cli.common import (
     keys_option,
     place_of_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
@@ -30,6 +29,7 @@ from forge.cli.keyring import (
     own_passphrases,
     passphrase_option,
 )
+from forge.cli.terminal import print_table, print_text, tinted
 
 if TYPE_CHECKING:
     from forge.release.keys.keyring import Keyring
@@ -150,8 +150,8 @@ def init(
         print_json({"folder": str(folder), "root": str(folder / "root.json"), "keys": listed})
         return
     print_table(("key", "role", "id"), rows)
-    click.echo(f"Provision devices with {folder}/root.json.")
-    click.echo("Move root-*.pem and targets.pem offline: publishing does not use them.")
+    print_text(f"Provision devices with {folder}/root.json.")
+    print_text("Move root-*.pem and targets.pem offline: publishing does not use them.")
 
 
 @keys.command()
@@ -185,7 +185,7 @@ def status(
     else:
         rows = [
             (row.role, str(row.version), f"{row.threshold} of {len(row.keys)}", row.expires,
-             f"{row.days_left:.1f}", row.alarm)
+             f"{row.days_left:.1f}", tinted(row.alarm))
             for row in found
         ]  # fmt: skip
         print_table(("role", "version", "keys", "expires", "days left", "alarm"), rows)
@@ -222,7 +222,7 @@ def refresh(
     if as_json:
         print_json({"signed": signed})
     else:
-        click.echo("Signed new metadata." if signed else "No metadata is due.")
+        print_text("Signed new metadata." if signed else "No metadata is due.")
 
 
 def _check_unsigned(store: str, folder: Path) -> None:
@@ -288,7 +288,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 @keys.command()
-@click.argument("role", type=click.Choice(_ROLES))
+@click.argument("role", type=click.Choice(_ROLES), metavar="ROLE")
 @click.option(
     "--key", "uri", metavar="URI", help="Use a key in a KMS or HSM instead of a new file."
 )
@@ -338,4 +338,4 @@ def rotate(
     if as_json:
         print_json({"role": role, "key": name})
     else:
-        click.echo(f"Replaced the {role} key with {name}.")
+        print_text(f"Replaced the {role} key with {name}.")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from forge import dead_settings, profiles
-from forge.cli import summary
+from forge.cli import completion, summary
 from forge.cli.common import (
     bytes_text,
     json_option,
@@ -22,12 +22,13 @@ from forge.cli.common import (
     open_project_store,
     owner,
     print_json,
-    print_table,
     store_option,
 )
 from forge.cli.confirm import confirm_new_channel
 from forge.cli.keyring import say_where_keys_are
+from forge.cli.run_result import RunResult, print_result, read_result
 from forge.cli.signing import signing_environment
+from forge.cli.terminal import print_table, print_text, tinted
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, explain, resolve, select
@@ -61,6 +62,7 @@ class _Call:
 _Body = Callable[..., int | None]
 DEFAULT: Final = "release"
 _PUBLISHES: Final = "forge.release.steps.publish"
+_DONE_HEADER: Final = ("step", "status", "seconds", "outputs")
 
 
 class _PipelineGroup(click.Group):
@@ -145,6 +147,7 @@ def _common_parameters() -> list[click.Parameter]:
         click.Option(
             ["--profile", "profile_names"],
             multiple=True,
+            shell_complete=completion.profile_names,
             help="Device profile. Repeatable, or separated by commas. Default: all.",
         ),
         click.Option(
@@ -156,10 +159,17 @@ def _common_parameters() -> list[click.Parameter]:
         click.Option(
             ["--only"],
             multiple=True,
+            shell_complete=completion.step_ids,
             metavar="GLOB[,…]",
             help="Run only these steps and their inputs.",
         ),
-        click.Option(["--skip"], multiple=True, metavar="GLOB[,…]", help="Skip these steps."),
+        click.Option(
+            ["--skip"],
+            multiple=True,
+            metavar="GLOB[,…]",
+            shell_complete=completion.step_ids,
+            help="Skip these steps.",
+        ),
         click.Option(
             ["--runner", "runner_name"],
             type=click.Choice(RUNNERS),
@@ -178,7 +188,8 @@ def _parameter(option: Option) -> click.Option:
         type=option.type,
         default=option.default,
         required=option.required,
-        show_default=True,
+        # click would print a default of type bool as Python does.
+        show_default=str(option.default).lower() if option.type is bool else True,
         help=option.help,
     )
 
@@ -266,7 +277,11 @@ def _plan(call: _Call, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(header, table)
+        shown = [
+            (one, tinted(status), tinted(where), key, reason)
+            for one, status, where, key, reason in table
+        ]
+        print_table(header, shown, optional=("key", "runner"))
 
 
 def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> None:
@@ -281,16 +296,36 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> 
     scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)
-    header = ("step", "status", "seconds", "outputs")
-    summary.append(os.environ, f"Run of {call.plan.pipeline}", header, [_done_row(d) for d in done])
+    result = read_result(call.store, done)
+    _summarise(call.plan.pipeline, done, result)
     if as_json:
-        print_json([_done_json(one) for one in done])
+        print_json([_done_json(one) | result.of_step(one.step) for one in done])
         return
     ran = [one for one in done if one.status in {Status.RUN, Status.EFFECT}]
     hits = sum(one.status is Status.HIT for one in done)
     skipped = sum(one.status is Status.SKIPPED for one in done)
     text = f"{len(done)} steps: {hits} cached, {len(ran)} ran"
-    click.echo(text + (f", {skipped} skipped" if skipped else ""))
+    print_text(text + (f", {skipped} skipped" if skipped else ""))
+    print_result(result)
+
+
+def _summarise(pipeline: str, done: Sequence[Done], result: RunResult) -> None:
+    """Write the steps and the result to GitHub's job summary."""
+    add = functools.partial(summary.append, os.environ)
+    add(f"Run of {pipeline}", _DONE_HEADER, [_done_row(one) for one in done])
+    if figures := result.figure_rows():
+        add("Measured", ("profile", "concurrency", "figures"), figures)
+    if checks := result.gate_rows():
+        add("Gate", ("profile", "result", "metric", "measured", "limit", "why"), checks)
+    published = [
+        (one.name, one.version, part.profile, part.tree[:12], bytes_text(part.bytes))
+        for one in result.published
+        for part in one.parts
+    ]
+    if published:
+        places = ", ".join(f"{one.channel} → {one.points_to}" for one in result.published)
+        title = f"Published in {result.published[0].store}: {places}"
+        add(title, ("bundle", "version", "profile", "tree", "size"), published)
 
 
 def _confirm_channels(call: _Call, *, yes: bool) -> None:
@@ -347,22 +382,22 @@ def _why(call: _Call, *, as_json: bool, step: str) -> None:
              "differences": differences}
         )  # fmt: skip
         return
-    click.echo(f"{step}: {row.status.value} ({row.reason}), key {row.key.digest[:12]}")
+    print_text(f"{step}: {row.status.value} ({row.reason}), key {row.key.digest[:12]}")
     if row.status is Status.HIT or explanation.nearest is None:
         if explanation.nearest is None:
-            click.echo("The store has no earlier result of this step.")
+            print_text("The store has no earlier result of this step.")
         return
     near = explanation.nearest
-    click.echo(f"Nearest stored result: {near.key[:12]} of {near.started}. Differences:")
+    print_text(f"Nearest stored result: {near.key[:12]} of {near.started}. Differences:")
     rows = [(one.field, one.stored or "—", one.wanted or "—") for one in explanation.differences]
-    print_table(("field", "stored", "current"), rows)
+    print_table(("field", "stored", "current"), rows, empty="No field differs.")
 
 
 def _explain_nothing(row: PlannedStep, *, as_json: bool) -> None:
     if as_json:
         print_json({"step": row.step.id, "status": row.status.value, "reason": row.reason})
     else:
-        click.echo(
+        print_text(
             f"{row.step.id}: {row.status.value} {row.reason}; its key depends on that result"
         )
 
@@ -374,7 +409,7 @@ def _matrix(call: _Call, *, as_json: bool, rounds: int | None) -> int | None:
     if as_json:
         print_json(made.as_json())
     else:
-        print_table(header, made.table())
+        print_table(header, made.table(), empty="Nothing is left to run.")
     if rounds is not None:
         made.fit(rounds)
     return NoRunnerError.exit_code if made.refused else None
@@ -419,7 +454,7 @@ run = _PipelineGroup(
 why = _PipelineGroup(
     "why",
     _why,
-    [click.Argument(["step"])],
+    [click.Argument(["step"], shell_complete=completion.step_ids)],
     """Explain why a step will run: the fields that differ from the nearest stored result.
 
     \b

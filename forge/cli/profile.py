@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import click
 
 from forge import profiles
 from forge.check import SCHEMA, schema_text
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli import completion
+from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.terminal import print_list, print_table, print_text, value_text
 from forge.files import write_durably
 
 __all__ = ["profile"]
@@ -46,11 +47,12 @@ def list_profiles(project_dir: Path | None, *, as_json: bool) -> None:
          "yes" if one.unverified else "no", one.description)
         for one in found
     ]  # fmt: skip
-    print_table(("profile", "platform", "builder", "precision", "unverified", "device"), rows)
+    print_table(("profile", "platform", "builder", "precision", "unverified", "device"), rows,
+                optional=("unverified", "precision"))  # fmt: skip
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.profile_names)
 @click.option(
     "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a profile field."
 )
@@ -74,14 +76,21 @@ def show(name: str, overrides: tuple[str, ...], project_dir: Path | None, *, as_
         print_json({"profile": values, "origins": origins})
         return
     rows = []
-    for path, origin in sorted(resolved.origins.items()):
+    by_origin = sorted(resolved.origins.items(), key=_by_origin)
+    for path, origin in by_origin:
         value = values
         for part in path.split("."):
             value = value[part]
-        rows.append((path, json.dumps(value, ensure_ascii=False), origin.where))
-    print_table(("field", "value", "from"), rows)
-    for text in resolved.profile.unverified:
-        click.echo(f"not verified on hardware: {text}")
+        if path != "unverified":  # printed below, a line each
+            rows.append((path, value_text(value), origin.where))
+    print_table(("field", "value", "from"), rows, group="from")
+    print_list("\nNot verified on hardware", resolved.profile.unverified)
+
+
+def _by_origin(one: tuple[str, profiles.Origin]) -> tuple[int, str, str]:
+    """Sort fields by where their values come from, the lowest layer first."""
+    path, origin = one
+    return origin.source.value, origin.where, path
 
 
 @profile.command()
@@ -99,4 +108,4 @@ def schema(project_dir: Path | None, *, write: bool) -> None:
         return
     path = open_project(project_dir).root / SCHEMA
     write_durably(path, text.encode())
-    click.echo(f"wrote {path}")
+    print_text(f"wrote {path}")

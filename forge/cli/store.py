@@ -15,10 +15,11 @@ from forge.cli.common import (
     json_option,
     place_of_store,
     print_json,
-    print_table,
     project_option,
     store_option,
 )
+from forge.cli.progress_line import progress_line
+from forge.cli.terminal import print_table, print_text, print_title
 
 if TYPE_CHECKING:
     from forge.store import Store
@@ -98,10 +99,10 @@ def gc(
     if as_json:
         print_json(report.as_json())
         return
-    click.echo("Would delete:" if dry_run else "Deleted:")
+    print_title("Would delete:" if dry_run else "Deleted:")
     print_table(("kind", "objects", "size"), report.rows(bytes_text))
     for name in report.foreign:
-        click.echo(f"Kept, not written by Forge: {name}")
+        print_text(f"Kept, not written by Forge: {name}")
 
 
 @store.command()
@@ -141,7 +142,13 @@ def verify(
 
     opened = _open_existing(project_dir, store_url)
     signed = audit(opened.objects)
-    report = check_store(opened, repair=repair or bool(repair_from), repair_from=repair_from)
+    with progress_line("Verifying") as progress:
+        report = check_store(
+            opened,
+            repair=repair or bool(repair_from),
+            repair_from=repair_from,
+            progress=progress,
+        )
     report = dataclasses.replace(
         report,
         objects=report.objects + signed.objects,
@@ -166,20 +173,20 @@ def _lost_bundles(report: VerifyReport, bundles: dict[str, list[str]]) -> list[s
 
 def _print(report: VerifyReport, lost: list[str], *, repaired: bool) -> None:
     for problem in report.problems:
-        click.echo(f"{problem.name}: {problem.reason}")
-    click.echo(
+        print_text(f"{problem.name}: {problem.reason}")
+    print_text(
         f"{report.objects} objects, {bytes_text(report.bytes)}: "
         f"{len(report.problems)} damaged, {len(report.deleted)} deleted, "
         f"{report.restored} files restored"
     )
     for who in lost:
-        click.echo(
+        print_text(
             f"{who} can no longer be installed: its tree was deleted. Run its release again, or "
             "restore its files with --repair-from."
         )
     if report.problems and not repaired:
-        click.echo("Next: forge store verify --repair")
+        print_text("Next: forge store verify --repair")
     elif report.remaining:
-        click.echo(f"{len(report.remaining)} still damaged:")
+        print_text(f"{len(report.remaining)} still damaged:")
         for problem in report.remaining:
-            click.echo(f"  {problem.name}: {problem.reason}")
+            print_text(f"{problem.name}: {problem.reason}", indent="  ")

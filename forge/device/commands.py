@@ -24,7 +24,7 @@ from forge.device.state.settings import (
     read_settings,
     write_settings,
 )
-from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, read_agent
+from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, read_agent, read_once
 from forge.errors import ConfigurationError, FitError, UsageError
 from forge.profiles import PowerSection, Profile
 
@@ -142,6 +142,7 @@ def status(state: Path) -> DeviceStatus:
         held=journal.held,
         previous=journal.previous,
         rollbacks=journal.rollbacks,
+        last_once=read_once(home),
     )
 
 

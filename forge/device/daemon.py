@@ -41,12 +41,18 @@ from forge.device.telemetry.condition_samples import (
 from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
 from forge.device.telemetry.history import DetectionLog, DeviceEvent, EventListener, History
 from forge.device.telemetry.metrics import Metrics, Sample
-from forge.device.telemetry.status import AgentReport, ChannelCheck, HardwareReport, write_agent
+from forge.device.telemetry.status import (
+    AgentReport,
+    ChannelCheck,
+    HardwareReport,
+    write_agent,
+    write_once,
+)
 from forge.device.telemetry.tracing import Tracer, tracer_of
 from forge.device.telemetry.triton_samples import triton_samples
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.updater import Updater
-from forge.errors import ForgeError
+from forge.errors import ForgeError, RolledBackError
 
 __all__ = ["Service", "allow_many", "run"]
 
@@ -234,10 +240,34 @@ def _run_once(
         runtime=_runtime(operation.watch), serves=False, notify=notify,
         configure=operation.configure, environment=operation.environment,
     )  # fmt: skip
-    with _stopping(agent):
+    with _stopping(agent), _recorded(home, agent, notify):
         agent.start()
         if not handle_pending(home, agent):
             agent.update()
+
+
+@contextlib.contextmanager
+def _recorded(home: StateDirectory, agent: Agent, notify: EventListener) -> Iterator[None]:
+    """Leave the result of the body in the status, and its failure in the history too.
+
+    No agent runs afterwards that could be asked.
+    """
+    at = timestamp(datetime.now(UTC))
+    try:
+        yield
+    except ForgeError as error:
+        found = agent.channel_check or ChannelCheck(at=at)
+        _write_once(home, found.model_copy(update={"at": at, "error": str(error)}))
+        if not isinstance(error, RolledBackError):  # the state machine has recorded that
+            notify(DeviceEvent(at=at, event="check-failed", reason=str(error)))
+        raise
+    if agent.channel_check:
+        _write_once(home, agent.channel_check)
+
+
+def _write_once(home: StateDirectory, check: ChannelCheck) -> None:
+    with contextlib.suppress(OSError):  # a full disk; the command itself prints the error
+        write_once(home, check)
 
 
 def _service(

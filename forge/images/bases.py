@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from forge.errors import ConfigurationError
 from forge.images.platforms import Platform
+from forge.validation import validation_text, yaml_text
 
 __all__ = ["FILE", "Base", "Bases", "read_bases", "rewrite"]
 
@@ -102,11 +103,9 @@ def read_bases(dockerfiles: Path) -> Bases:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read", why=str(error)) from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not valid YAML", why=str(error)) from None
+        raise ConfigurationError(f"{path} is not valid YAML", why=yaml_text(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{path} is not valid", why=f"{place}: {first['msg']}") from None
+        raise ConfigurationError(f"{path} is not valid", why=validation_text(error)) from None
     for name in found:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(

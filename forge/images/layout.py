@@ -22,6 +22,7 @@ from forge.errors import ConfigurationError, CorruptedError
 from forge.files import sha256_file, write_durably
 from forge.images.documents import IMAGE_MEDIA_TYPE, INDEX_MEDIA_TYPE, PlatformImage
 from forge.images.platforms import Platform
+from forge.validation import validation_text
 
 __all__ = ["Content", "Descriptor", "index_bytes", "join", "read_content"]
 
@@ -150,7 +151,7 @@ def _parse(model: type[_T], data: bytes, what: str) -> _T:
         return model.model_validate_json(data)
     except ValidationError as error:
         raise CorruptedError(
-            f"The {what} of an image layout is not valid", why=error.errors()[0]["msg"]
+            f"The {what} of an image layout is not valid", why=validation_text(error)
         ) from None
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Final
 
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, not_found
 from forge.profiles.layers import Layer, Origin, Source, parse_yaml
 from forge.profiles.profile import NAME
 
@@ -33,7 +32,9 @@ def file_layers(name: str, directory: Path) -> list[Layer]:
     """Return a layer for each file from `defaults.yaml` to `NAME.yaml`, lowest first.
 
     Raises:
-        ConfigurationError: a file is missing or not a YAML mapping, or a profile extends itself.
+        NotFoundError: there is no profile `name`.
+        ConfigurationError: a file that it extends is missing, a file is not a YAML mapping, or a
+            profile extends itself.
     """
     chain: list[tuple[str, dict[str, Any]]] = []
     current: str | None = name
@@ -62,10 +63,11 @@ def _read(name: str, directory: Path, child: str | None) -> dict[str, Any]:
     path = directory / f"{name}.yaml"
     if not NAME.fullmatch(name) or not path.is_file():
         known = [*names(directory), "defaults"]
-        near = difflib.get_close_matches(str(name), known, n=1)
-        why = f"profiles/{child}.yaml extends it" if child else f"{path} does not exist"
-        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known)}"
-        raise ConfigurationError(f"No profile {name!r}", why=why, hint=hint)
+        what = f"No profile {name!r}"
+        if child is None:
+            raise not_found(what, name, known, why=f"{path} does not exist")
+        error = not_found(what, name, known)
+        raise ConfigurationError(what, why=f"profiles/{child}.yaml extends it", hint=error.hint)
     if path.stat().st_size > _MAX_YAML_BYTES:
         raise ConfigurationError(f"{path} is larger than {_MAX_YAML_BYTES} bytes")
     try:

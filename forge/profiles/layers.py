@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from forge.errors import ConfigurationError
+from forge.validation import yaml_text
 
 __all__ = [
     "Layer",
@@ -107,7 +108,7 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml_loader.load(text)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where} is not valid YAML", why=str(error)) from None
+        raise ConfigurationError(f"{where} is not valid YAML", why=yaml_text(error)) from None
 
 
 def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:

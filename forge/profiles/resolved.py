@@ -21,6 +21,7 @@ from forge.profiles.layers import (
     environment_layers,
 )
 from forge.profiles.profile import Profile
+from forge.validation import message_text
 
 __all__ = ["ResolvedProfile", "load"]
 
@@ -120,7 +121,7 @@ def _explain(
         path = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
         origin = origins.get(path)
         where = f" (from {origin.where})" if origin else ""
-        lines.append(f"{path}{where}: {item['msg']}")
+        lines.append(f"{path}{where}: {message_text(item['msg'])}")
     return ConfigurationError(
         f"Profile {name!r} is not valid",
         why="; ".join(lines),

@@ -17,7 +17,7 @@ from forge.bundle import (
     version_order,
 )
 from forge.canonical import sha256
-from forge.errors import CorruptedError, NotInStoreError, UsageError
+from forge.errors import CorruptedError, NotInStoreError, UsageError, not_found
 from forge.release.measured import baseline_of, read_accuracy, read_performance
 from forge.release.repository.unverified_index import (
     PublishedEntry,
@@ -98,6 +98,15 @@ class Catalog:
             if path.startswith(prefix)
         }
 
+    def require(self, name: str, version: str, profile: str | None = None) -> None:
+        """Raise NotFoundError if a version, or its part for a profile, is not published."""
+        versions = self.versions(name)
+        if version not in versions:
+            raise not_found(f"{name} {version} is not published", version, versions)
+        profiles = self.profiles(name, version)
+        if profile is not None and profile not in profiles:
+            raise not_found(f"{name} {version} has no profile {profile!r}", profile, profiles)
+
     def manifest(self, name: str, version: str, profile: str) -> Manifest:
         """Return one manifest.
 
@@ -154,10 +163,14 @@ class Catalog:
 def only_name(catalog: Catalog, name: str | None) -> str:
     """Return `name`, or the name of the only bundle in the store.
 
-    Raises UsageError: no name was given, and the store has none or several.
+    Raises:
+        NotFoundError: no bundle has this name.
+        UsageError: no name was given, and the store has none or several.
     """
     names = catalog.names()
-    if name:
+    if name and names:
+        if name not in names:
+            raise not_found(f"No bundle {name!r} is published", name, names)
         return name
     if len(names) != 1:
         if not names:

@@ -19,6 +19,7 @@ from forge.serving.repository.spec import SPEC_FILE, Spec
 from forge.smoke.result import RESULT_FILE, Result, summary
 from forge.steps import Link
 from forge.store.formats.tree import Tree
+from forge.validation import validation_text
 
 __all__ = ["Part", "PlannedManifest", "Request", "TreeStore", "build", "parse_request"]
 
@@ -258,8 +259,4 @@ def _parse(model: type[_T], data: bytes, what: str) -> _T:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(
-            f"The {what} is not valid", why=f"{place}: {first['msg']}"
-        ) from None
+        raise ConfigurationError(f"The {what} is not valid", why=validation_text(error)) from None

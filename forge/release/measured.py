@@ -23,6 +23,7 @@ from forge.store.download.downloader import Downloader
 from forge.store.formats.names import tree_name
 from forge.store.formats.tree import MAX_TREE_BYTES, Tree, parse
 from forge.trust.predicates import ACCURACY, MAX_PREDICATE_BYTES, PERFORMANCE
+from forge.validation import validation_text
 
 __all__ = ["baseline_of", "read_accuracy", "read_performance"]
 
@@ -85,4 +86,5 @@ def _parse(envelope: bytes, what: str, model: type[_T]) -> _T:
         return model.model_validate_json(json.dumps(statement["predicate"]))
     except (ValueError, KeyError, TypeError, binascii.Error, ValidationError) as error:
         hint = "it is damaged or from a newer version of Forge: update Forge on this machine"
-        raise CorruptedError(f"{what} is not valid", why=str(error), hint=hint) from None
+        why = validation_text(error) if isinstance(error, ValidationError) else str(error)
+        raise CorruptedError(f"{what} is not valid", why=why, hint=hint) from None

@@ -23,7 +23,7 @@ from forge.bundle import (
     version_order,
 )
 from forge.canonical import Json
-from forge.errors import ConflictError, NotInStoreError, UsageError
+from forge.errors import ConflictError, NotInStoreError, UsageError, not_found
 from forge.release.attest.verify import check_proofs
 from forge.release.catalog import YANKED, is_yanked, read_manifest
 from forge.release.repository.unverified_index import PublishedEntry
@@ -331,11 +331,9 @@ def _check_published(edit: Edit, name: str, version: str) -> None:
         return
     versions = sorted({one for its_name, one in known if its_name == name}, key=version_order)
     if versions:
-        raise UsageError(
-            f"{name} {version} is not published", hint=f"published: {', '.join(versions)}"
-        )
-    names = ", ".join(sorted({its_name for its_name, _ in known})) or "nothing"
-    raise UsageError(f"No bundle {name!r} is published", hint=f"published: {names}")
+        raise not_found(f"{name} {version} is not published", version, reversed(versions))
+    names = sorted({its_name for its_name, _ in known})
+    raise not_found(f"No bundle {name!r} is published", name, names)
 
 
 def _taken(new: Manifest, old: Manifest) -> VersionTakenError:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from forge.progress import PROGRESS
 from forge.runners.view import View
-from forge.steps import Link, Step
+from forge.steps import WARNING, Link, Step
 
-__all__ = ["Cancelled", "Execution", "Job", "Runner", "raise_if_cancelled", "refuse"]
+__all__ = ["Cancelled", "Execution", "Job", "Runner", "raise_if_cancelled", "refuse",
+           "show_line"]  # fmt: skip
 
 
 class Cancelled(Exception):  # noqa: N818  not an error: the user interrupted the run
@@ -122,3 +124,16 @@ def _refuse_programs(runner: Runner, programs: tuple[str, ...]) -> str:
         packages = " ".join(absent)  # Debian's packages have the programs' names
         return f"it requires {' and '.join(absent)} on this machine: apt-get install {packages}"
     return ""
+
+
+def show_line(job: Job, text: str) -> None:
+    """Show a line that the command of a job printed; warnings and progress have marks of their own.
+
+    Warnings of Forge's commands are shown without --verbose.
+    """
+    if text.startswith(WARNING):
+        job.view.note(job.step.id, text.removeprefix(WARNING))
+    elif text.startswith(PROGRESS):
+        job.view.progress(job.step.id, text.removeprefix(PROGRESS))
+    else:
+        job.view.line(job.step.id, text)

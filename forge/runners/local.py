@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,8 @@ from forge import canonical, environments
 from forge.container import RunningImage
 from forge.errors import ForgeError
 from forge.files import write_durably
-from forge.runners.base import Execution, Job, raise_if_cancelled
-from forge.steps import WARNING, Step, substitute
+from forge.runners.base import Execution, Job, raise_if_cancelled, show_line
+from forge.steps import Step, substitute
 
 __all__ = ["LocalRunner", "host_platform", "write_documents"]
 
@@ -112,6 +112,8 @@ class LocalRunner:
     def _command(self, job: Job) -> list[str]:
         watch = environments.Watch(
             report=lambda text: job.view.note(job.step.id, text),
+            progress=lambda text: job.view.progress(job.step.id, text),
+            command=lambda text: job.view.line(job.step.id, text),
             check=lambda: raise_if_cancelled(job.cancelled),
         )
         tools = {
@@ -204,9 +206,11 @@ def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path)
         raise ForgeError(what, why=str(error), hint=f"see {job.folder}/reproduce.sh") from None
     try:
         with log.open("rb") as reader:
+            started = b""  # the command is still writing this line
             while True:
                 ended = child.poll() is not None
-                _show(job, reader.read())
+                *lines, started = (started + reader.read()).split(b"\n")
+                _show(job, [*lines, started] if ended and started else lines)
                 if ended:
                     return int(child.returncode)
                 job.cancelled.wait(_POLL_S)
@@ -215,12 +219,9 @@ def _run(job: Job, argv: list[str], env: dict[str, str], log_fd: int, log: Path)
         _end(child)
 
 
-def _show(job: Job, data: bytes) -> None:
-    for line in data.decode(errors="replace").splitlines():
-        if line.startswith(WARNING):  # warnings of Forge's commands are shown without --verbose
-            job.view.note(job.step.id, line.removeprefix(WARNING))
-        else:
-            job.view.line(job.step.id, line)
+def _show(job: Job, lines: Sequence[bytes]) -> None:
+    for line in lines:
+        show_line(job, line.decode(errors="replace").rstrip("\r"))
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -29,11 +29,13 @@ from forge.errors import (
     from_exit_code,
 )
 from forge.plan import input_digests
+from forge.progress import ProgressMeter
 from forge.runners.base import Execution, Job, Runner, raise_if_cancelled, refuse
 from forge.runners.tree_cache import TreeCache, file_states
 from forge.runners.view import View
 from forge.steps import Key, Link, Step
 from forge.store import ActionResult, Store
+from forge.store.progress import Progress
 
 __all__ = ["DamagedInputError", "Workshop"]
 
@@ -130,7 +132,7 @@ class Workshop:
     ) -> Job:
         digests = input_digests(step, results) or {}
         inputs = {
-            name: self._unpacked(digest, results[step.inputs[name].step.id], cancelled)
+            name: self._unpacked(step.id, digest, results[step.inputs[name].step.id], cancelled)
             for name, digest in digests.items()
             if name not in step.references
         }
@@ -143,11 +145,24 @@ class Workshop:
             self.store.url, self.keys, self.view, cancelled,
         )  # fmt: skip
 
-    def _unpacked(self, digest: str, maker: ActionResult, cancelled: threading.Event) -> Path:
+    def _unpacked(
+        self, step_id: str, digest: str, maker: ActionResult, cancelled: threading.Event
+    ) -> Path:
+        progress = self._report(step_id, f"fetching the result of {maker.step}", cancelled)
         try:
-            return self._trees.get(digest, lambda: raise_if_cancelled(cancelled))
+            return self._trees.get(digest, progress)
         except (CorruptedError, NotInStoreError) as error:
             raise DamagedInputError(maker, error) from error
+
+    def _report(self, step_id: str, what: str, cancelled: threading.Event) -> Progress:
+        """Return a callback that reports bytes, rate and time left, and cancels the transfer."""
+        meter = ProgressMeter()
+
+        def progress(done: int, total: int) -> None:
+            raise_if_cancelled(cancelled)
+            self.view.progress(step_id, f"{what}: {meter.text(done, total)}")
+
+        return progress
 
     def _store(
         self, step: Step, key: Key, job: Job, execution: Execution, started: dt.datetime
@@ -155,7 +170,7 @@ class Workshop:
         states = {name: file_states(folder) for name, folder in job.outputs.items()}
         outputs = {
             name: self.store.put_tree(
-                folder, progress=lambda _done, _all: raise_if_cancelled(job.cancelled)
+                folder, progress=self._report(step.id, f"storing {name}", job.cancelled)
             )
             for name, folder in job.outputs.items()
         }
@@ -191,8 +206,9 @@ class Workshop:
         lines = _tail(kept / "log.txt").rstrip().splitlines()[-_SHOWN_LINES:]
         raise from_exit_code(code)(
             f"Step {step.id} {how}",
-            why="\n" + "\n".join(f"  | {line}" for line in lines),
-            hint=f"full log: {kept}/log.txt; to run the step manually: {kept}/reproduce.sh",
+            # Once: a view that displays what commands print has shown these lines already.
+            why="" if self.view.shows_output else "\n".join(["", *(f"  | {one}" for one in lines)]),
+            hint=f"full log: {kept}/log.txt\nto run the step manually: {kept}/reproduce.sh",
         )
 
 

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 from forge import canonical
 from forge.files import sha256_file
 from forge.store import Store, TreeEntry
+from forge.store.progress import Progress
 
 __all__ = ["FileStates", "TreeCache", "file_states"]
 
@@ -49,19 +50,20 @@ class TreeCache:
     folder: Path
     store: Store
 
-    def get(self, digest: str, check: Callable[[], None] = lambda: None) -> Path:
+    def get(self, digest: str, progress: Progress | None = None) -> Path:
         """Return the folder of a stored tree, every byte of it verified.
 
         Args:
             digest: digest of the tree.
-            check: called during the download; may raise to cancel it.
+            progress: called during the download with (bytes done, bytes in total); may raise to
+                cancel it.
 
         Raises:
             StoreError: the store is unreachable or damaged, or the disk is full.
         """
         kept = self.folder / digest
         if not kept.is_dir() or not self._whole(kept, digest):
-            self._unpack(digest, kept, check)
+            self._unpack(digest, kept, progress)
         os.utime(kept)
         return kept
 
@@ -101,14 +103,14 @@ class TreeCache:
             self._note(digest, now)
         return len(file_states(kept)) == len(entries)
 
-    def _unpack(self, digest: str, kept: Path, check: Callable[[], None]) -> None:
+    def _unpack(self, digest: str, kept: Path, progress: Progress | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         damaged = self.folder / f".{digest}.{os.getpid()}.{time.monotonic_ns()}"
         with contextlib.suppress(FileNotFoundError):
             kept.rename(damaged)
         try:
             seeds = [damaged] if damaged.is_dir() else []
-            self.store.unpack(digest, kept, seeds=seeds, progress=lambda _done, _all: check())
+            self.store.unpack(digest, kept, seeds=seeds, progress=progress)
         finally:
             shutil.rmtree(damaged, ignore_errors=True)
         self._note(digest, file_states(kept))

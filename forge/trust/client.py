@@ -31,7 +31,14 @@ from forge.bundle import (
     parse_manifest_digests,
 )
 from forge.canonical import sha256
-from forge.errors import CorruptedError, NotInStoreError, StoreError, TrustError, UsageError
+from forge.errors import (
+    CorruptedError,
+    NotInStoreError,
+    StoreError,
+    TrustError,
+    UsageError,
+    not_found,
+)
 from forge.files import fsync_directory, write_durably
 from forge.store.backends.protocol import Objects, read_attempts
 from forge.trust import layout
@@ -230,11 +237,27 @@ class TrustedStore:
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
             info = self._info(self._updater, path)
         if info is None:
-            hint = "to list published bundles, run: forge bundle list"
-            raise NotInStoreError(f"{path} is not published in {self._objects.url}", hint=hint)
+            raise self._unpublished(self._updater, path)
         if "sha256" not in info.hashes:
             raise TrustError(f"{path} is signed without a SHA-256")
         return info
+
+    def _unpublished(self, updater: Updater, path: str) -> NotInStoreError:
+        """Return the error for a target that does not exist, with the name probably meant."""
+        kind, name, *_ = path.split("/")
+        # python-tuf has no method that lists targets; it has just verified this metadata.
+        role = updater._trusted_set.get(kind)  # noqa: SLF001
+        known = [one.split("/") for one in getattr(role, "targets", {})]
+        names = sorted({parts[1] for parts in known})
+        if kind == "channels" and name in names:
+            channel = Path(path).stem
+            channels = sorted(Path(parts[2]).stem for parts in known if parts[1] == name)
+            what = f"{name} has no channel {channel!r} in {self._objects.url}"
+            hint = not_found(what, channel, channels).hint
+        else:
+            what = f"{path} is not published in {self._objects.url}"
+            hint = not_found(what, name, names).hint if name not in names else ""
+        return NotInStoreError(what, hint=hint or "run 'forge bundle list' where it is published")
 
     def _info(self, updater: Updater, path: str) -> TargetFile | None:
         """Return the signed length and digest of a target, trying other mirrors on bad metadata."""

@@ -26,6 +26,7 @@ from forge.errors import TrustError
 from forge.files import check_paths
 from forge.store.disk_errors import WRONG_FILE, disk_errors
 from forge.trust.proof_keys import ProofKeys
+from forge.validation import validation_text
 
 __all__ = ["MAX_SIGNATURE_BYTES", "check_signer", "verify_model_signature"]
 
@@ -141,7 +142,7 @@ def _parse(signature: bytes, keys: ProofKeys) -> tuple[_Bundle, bytes, str]:
         bundle = _Bundle.model_validate_json(signature)
         payload = base64.b64decode(bundle.dsseEnvelope.payload, validate=True)
     except ValidationError as error:
-        raise _refused(f"it is not a model signature, {_first(error)}") from None
+        raise _refused(f"it is not a model signature, {validation_text(error)}") from None
     except (ValueError, binascii.Error) as error:
         raise _refused(f"it is not a model signature, {error}") from None
     hint = bundle.verificationMaterial.publicKey.hint
@@ -156,7 +157,7 @@ def _signed_files(payload: bytes) -> Mapping[str, str]:
     try:
         statement = _Statement.model_validate_json(payload)
     except ValidationError as error:
-        raise _refused(f"unsupported signature, {_first(error)}") from None
+        raise _refused(f"unsupported signature, {validation_text(error)}") from None
     resources = statement.predicate.resources
     check_paths(one.name for one in resources)
     root = hashlib.sha256(b"".join(bytes.fromhex(one.digest) for one in resources)).hexdigest()
@@ -233,12 +234,6 @@ def _compare(signed: Mapping[str, str], actual: Mapping[str, str]) -> None:
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise _refused(", ".join(found[:_NAMED]) + more)
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def _fingerprint(pem: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from forge.trust.envelope import StatementPart, StatementSubject, refused, verified_payload
 from forge.trust.proof_keys import ProofKeys
 from forge.trust.provenance import TREE_SUBJECT
+from forge.validation import validation_text
 
 __all__ = [
     "ACCURACY",
@@ -62,9 +63,7 @@ def verify_predicate(
     try:
         statement = _Statement.model_validate_json(payload)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise refused(what, f"it is not a valid statement, {place}: {first['msg']}") from None
+        raise refused(what, f"it is not a valid statement, {validation_text(error)}") from None
     if statement.predicateType != predicate_type:
         raise refused(what, f"its type is {statement.predicateType!r}")
     found = {one.name: one.digest.sha256 for one in statement.subject}.get(TREE_SUBJECT, "")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forge import canonical
 from forge.bundle import Digest
 from forge.errors import TrustError
+from forge.validation import validation_text
 
 __all__ = ["MAX_PROOF_KEYS_BYTES", "BuildKey", "ProofKeys", "parse_proof_keys"]
 
@@ -49,10 +50,8 @@ def parse_proof_keys(data: bytes) -> ProofKeys:
     try:
         return ProofKeys.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
         raise TrustError(
             "The list of proof keys is not valid",
-            why=f"{place}: {first['msg']}",
+            why=validation_text(error),
             hint="it is damaged or from a newer version of Forge: update Forge on this machine",
         ) from None

@@ -23,6 +23,7 @@ from forge.store.disk_errors import WRONG_FILE, disk_error
 from forge.trust import model, predicates, provenance
 from forge.trust.proof_keys import ProofKeys
 from forge.trust.provenance import Provenance
+from forge.validation import validation_text
 
 __all__ = [
     "MODEL_SIGNATURE",
@@ -85,7 +86,8 @@ def engine_folder(tree: Path) -> Path:
     try:
         spec = _Spec.model_validate_json(_read(tree / _SPEC, _MAX_SPEC_BYTES))
     except ValidationError as error:
-        raise TrustError(f"{_SPEC} of the bundle is not valid", why=str(error)) from None
+        what = f"{_SPEC} of the bundle is not valid"
+        raise TrustError(what, why=validation_text(error)) from None
     path = check_relative_path(f"{spec.repository}/{spec.model}/1/engine")
     if not (tree / path).is_dir():
         raise TrustError("The bundle has no engine", why=f"folder {path} does not exist")

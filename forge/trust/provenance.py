@@ -18,6 +18,7 @@ from forge.trust.envelope import (
     verified_payload,
 )
 from forge.trust.proof_keys import ProofKeys
+from forge.validation import validation_text
 
 __all__ = [
     "MAX_PROVENANCE_BYTES",
@@ -98,9 +99,7 @@ def verify_provenance(data: bytes, keys: ProofKeys, *, tree: str) -> Provenance:
     try:
         statement = _Statement.model_validate_json(payload)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _refused(f"it is not valid SLSA provenance, {place}: {first['msg']}") from None
+        raise _refused(f"it is not valid SLSA provenance, {validation_text(error)}") from None
     subjects = {one.name: one.digest.sha256 for one in statement.subject}
     found = subjects.pop(TREE_SUBJECT, "")
     if found != tree:

@@ -27,13 +27,12 @@ _KEPT: Final = ("FORGE_DAGGER_", "FORGE_DEMO_REPORT", "FORGE_FAULTS_", "FORGE_ST
                 "FORGE_TEST_")  # fmt: skip
 _REMOVED_PREFIXES: Final = ("AWS_", "FORGE_", "GITHUB_", "LC_", "PYTHON", "XDG_")
 _REMOVED: Final = (
-    "CI", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "LANGUAGE", "LINES", "MAKEFLAGS",
+    "CI", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LANGUAGE", "LINES", "MAKEFLAGS",
     "MAKELEVEL", "MFLAGS", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV",
 )  # fmt: skip
 _SET: Final = {
     # boto3 must not find this machine's credentials in a test about missing ones.
     "AWS_EC2_METADATA_DISABLED": "true",
-    "COLUMNS": "80",
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
     "NO_COLOR": "1",

@@ -44,7 +44,7 @@ def test_a_new_file_can_be_read_by_all(tmp_path: Path) -> None:
 
 def test_locale_zone_and_terminal_are_the_same_everywhere() -> None:
     assert time.tzname == ("UTC", "UTC")
-    assert (os.environ["LC_ALL"], os.environ["COLUMNS"]) == ("C.UTF-8", "80")
+    assert (os.environ["LC_ALL"], os.environ.get("COLUMNS")) == ("C.UTF-8", None)
     argv = [sys.executable, "-c", "print('\u00e9')"]
     assert subprocess.run(argv, check=True, capture_output=True).stdout == b"\xc3\xa9\n"
 

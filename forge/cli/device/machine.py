@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forge.cli.common import json_option, open_project, print_json, print_table, project_option
+from forge.cli.common import json_option, open_project, print_json, project_option
 from forge.cli.device.options import gpu_option, profile_option, state_option
+from forge.cli.terminal import print_table, print_text, value_text
 from forge.errors import ConfigurationError, StepFailedError
 
 if TYPE_CHECKING:
@@ -39,10 +40,15 @@ def detect(
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    rows = [(key, str(value)) for key, value in found.hardware.model_dump(mode="json").items()]
+    facts = found.hardware.model_dump(mode="json").items()
+    rows = [(_label(key), value_text(value)) for key, value in facts]
     print_table(("", ""), [("profile", found.profile), *rows])
     for text in (*found.reasons, *found.warnings):
-        click.echo(text)
+        print_text(text)
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ").replace("mib", "MiB")
 
 
 @click.command()

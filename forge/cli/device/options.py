@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from forge.cli import completion
+
 __all__ = ["gpu_option", "profile_option", "state_option"]
 
 state_option = click.option(
@@ -19,6 +21,7 @@ state_option = click.option(
 profile_option = click.option(
     "--profile",
     envvar="HARDWARE_PROFILE",
+    shell_complete=completion.profile_names,
     help="Use this profile instead of the one that matches the hardware.",
 )
 gpu_option = click.option(

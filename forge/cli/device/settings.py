@@ -8,8 +8,10 @@ from typing import Final
 
 import click
 
+from forge.cli import completion
 from forge.cli.common import json_option, print_json
 from forge.cli.device.options import gpu_option, profile_option, state_option
+from forge.cli.terminal import print_text
 
 __all__ = ["provision"]
 
@@ -58,8 +60,14 @@ class Rate(click.ParamType[int]):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Trusted root.json, copied to this machine over a trusted channel.",
 )
-@click.option("--name", required=True, help="Bundle name.")
-@click.option("--channel", default="stable", show_default=True, help="Channel to follow.")
+@click.option("--name", required=True, shell_complete=completion.bundle_names, help="Bundle name.")
+@click.option(
+    "--channel",
+    default="stable",
+    show_default=True,
+    shell_complete=completion.channel_names,
+    help="Channel to follow.",
+)
 @click.option(
     "--offline",
     is_flag=True,
@@ -104,7 +112,7 @@ def provision(
     if as_json:
         print_json({"state": str(state), **made.model_dump(mode="json")})
         return
-    click.echo(f"{state} follows {made.name} {made.channel} from {made.store_url}")
+    print_text(f"{state} follows {made.name} {made.channel} from {made.store_url}")
     if version:
-        click.echo(f"That channel points to {version}.")
-    click.echo(f"Next: forge device run --state {state}")
+        print_text(f"That channel points to {version}.")
+    print_text(f"Next: forge device run --state {state}")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from forge.cli.common import json_option, print_json, print_table
+from forge.cli.common import json_option, print_json
 from forge.cli.device.options import state_option
+from forge.cli.terminal import print_table, print_text, tinted
 
 __all__ = ["rollback", "verify"]
 
@@ -44,9 +45,9 @@ def rollback(reason: str, state: Path, *, unhold: bool, unhold_alias: bool, as_j
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    click.echo(f"{state}: {found.release} is active in slot {found.slot}")
+    print_text(f"{state}: {found.release} is active in slot {found.slot}")
     if found.held:
-        click.echo(f"Held: {found.held.release}. To allow it again: forge device rollback --unhold")
+        print_text(f"Held: {found.held.release}. To allow it again: forge device rollback --unhold")
 
 
 @click.command()
@@ -72,9 +73,9 @@ def verify(state: Path, *, repair: bool, as_json: bool) -> None:
         (
             one.slot,
             str(one.release),
-            "repaired" if one.repaired else "intact",
+            tinted("repaired" if one.repaired else "damaged" if one.damages else "intact"),
             "; ".join(one.damages),
         )
         for one in found
     ]
-    print_table(("slot", "release", "state", "damage"), rows)
+    print_table(("slot", "release", "state", "damage"), rows, empty="No slot has a release.")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forge.cli.common import json_option, print_json, print_table
+from forge.cli.common import json_option, print_json
 from forge.cli.device.options import state_option
+from forge.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from forge.device.telemetry.status import DeviceStatus
@@ -33,7 +34,7 @@ def status(state: Path, *, as_json: bool) -> None:
         print_json(found.model_dump(mode="json"))
         return
     agent = found.agent
-    check = agent.look if agent else None
+    check = found.look
     rows = [
         ("follows", f"{found.name} {found.channel} from {found.store_url}"),
         *_places(found),
@@ -42,7 +43,8 @@ def status(state: Path, *, as_json: bool) -> None:
         ("agent", f"pid {agent.pid}, {agent.url or 'no API'}" if agent else "not running"),
     ]
     if check:
-        rows.append(("last check", f"{check.at} {check.error or check.offered or ''}"))
+        result = check.error or (f"found {check.offered}" if check.offered else "")
+        rows.append(("last check", "\n".join(filter(None, [check.at, result]))))
         rows += [("does not fit", refusal) for refusal in check.refusals]
         rows += [("warning", warning) for warning in check.warnings]
     rows += [("rolled back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
@@ -86,4 +88,5 @@ def history(state: Path, *, as_json: bool) -> None:
     rows = [
         (one.at, one.event, str(one.release or ""), one.slot or "", one.reason) for one in found
     ]
-    print_table(("time", "event", "release", "slot", "reason"), rows)
+    header = ("time", "event", "release", "slot", "reason")
+    print_table(header, rows, optional=("slot",), empty="No event yet.")

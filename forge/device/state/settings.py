@@ -11,6 +11,7 @@ from forge import canonical
 from forge.device.state import disk_errors
 from forge.errors import ConfigurationError
 from forge.files import write_durably
+from forge.validation import validation_text
 
 __all__ = [
     "GPU_PATTERN",
@@ -84,4 +85,4 @@ def read_settings(path: Path) -> tuple[DeviceSettings, bytes]:
         raise disk_errors.unreadable(path, error) from None
     except ValidationError as error:
         message = f"The device's settings in {path} cannot be read"
-        raise ConfigurationError(message, why=str(error), hint=hint) from None
+        raise ConfigurationError(message, why=validation_text(error), hint=hint) from None

@@ -59,6 +59,7 @@ EventKind = Literal[
     "went-back",
     "hold-lifted",
     "repaired",
+    "check-failed",  # of `forge device run --once`: nothing was installed, for this reason
 ]
 _MAX_BYTES: Final = 512 * 1024
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024

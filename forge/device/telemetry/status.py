@@ -33,10 +33,13 @@ __all__ = [
     "HardwareReport",
     "PowerStatus",
     "read_agent",
+    "read_once",
     "write_agent",
+    "write_once",
 ]
 
 _MAX_BYTES = 1024 * 1024
+_ONCE = "last-once.json"
 
 
 class _Model(BaseModel):
@@ -200,16 +203,31 @@ class DeviceStatus(_Model):
     held: FailedRelease | None
     previous: Release | None
     rollbacks: tuple[FailedRelease, ...]
+    last_once: ChannelCheck | None = None
 
     @property
     def look(self) -> ChannelCheck | None:
-        """Return the last check of the running agent."""
-        return self.agent.look if self.agent else None
+        """Return the last check of the running agent, else of the last `run --once`."""
+        return self.agent.look if self.agent else self.last_once
 
 
 def write_agent(home: StateDirectory, report: AgentReport) -> None:
     """Write the report that `forge device status` reads. Raises OSError."""
     write_durably(home.path / "agent.json", canonical.dumps(report.model_dump(mode="json")))
+
+
+def write_once(home: StateDirectory, check: ChannelCheck) -> None:
+    """Write what `forge device run --once` found, for `forge device status`. Raises OSError."""
+    write_durably(home.path / _ONCE, canonical.dumps(check.model_dump(mode="json")))
+
+
+def read_once(home: StateDirectory) -> ChannelCheck | None:
+    """Return what the last `forge device run --once` found; None without one."""
+    try:
+        with (home.path / _ONCE).open("rb") as file:
+            return ChannelCheck.model_validate_json(file.read(_MAX_BYTES))
+    except (OSError, ValidationError):
+        return None
 
 
 def read_agent(home: StateDirectory) -> AgentReport | None:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from forge.errors import ConfigurationError
 from forge.steps import Link
+from forge.validation import validation_text
 
 __all__ = ["ancestry", "makers", "parse_chain"]
 
@@ -24,7 +25,7 @@ def parse_chain(data: bytes) -> tuple[Link, ...]:
         return _LINKS.validate_json(data)
     except ValidationError as error:
         raise ConfigurationError(
-            "The chain is not a list of links", why=str(error.errors()[0]["msg"])
+            "The chain is not a list of links", why=validation_text(error)
         ) from None
 
 

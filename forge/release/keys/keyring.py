@@ -30,6 +30,7 @@ from forge.release.keys.passphrases import OWN_FILES, OwnPassphrases
 from forge.release.keys.places import missing_keys
 from forge.trust import layout
 from forge.trust.proof_keys import ProofKeys, parse_proof_keys
+from forge.validation import validation_text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -241,6 +242,4 @@ def read_keys(folder: Path) -> KeysFile:
     try:
         return KeysFile.model_validate_json(read_capped(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{path} is not valid", why=f"{place}: {first['msg']}") from None
+        raise ConfigurationError(f"{path} is not valid", why=validation_text(error)) from None

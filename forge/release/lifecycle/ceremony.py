@@ -13,7 +13,7 @@ from typing import Final, Literal
 from tuf.api.metadata import DelegatedRole, Delegations, Root, Signed, TargetFile, Targets
 from tuf.api.metadata import Role as TufRole
 
-from forge.errors import UsageError
+from forge.errors import not_found
 from forge.release.keys.create import make_key
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.model import KeyEntry, Role
@@ -168,10 +168,7 @@ def _replaced(keyring: Keyring, state: RepositoryState, role: Role, name: str | 
         return list(current)
     names = {entry.name: entry.keyid for entry in keyring.entries("root") if entry.keyid in current}
     if name not in names:
-        known = ", ".join(sorted(names))
-        raise UsageError(
-            f"{name!r} is not a root key in use", hint=f"set --replace to one of: {known}"
-        )
+        raise not_found(f"{name!r} is not a root key in use", str(name), sorted(names))
     return [names[name]]
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from forge.errors import NoRunnerError
-from forge.runners.base import Cancelled, Execution, Job, refuse
+from forge.runners.base import Cancelled, Execution, Job, refuse, show_line
 from forge.runners.dagger.container import ContainerPlan, container_plan, stays_here
 from forge.runners.dagger.settings import DaggerSettings
 from forge.runners.local import LocalRunner, host_platform, write_documents
@@ -135,7 +135,7 @@ async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]
 
     def line(text: str) -> None:
         if not _OWN_LINES.match(text):
-            job.view.line(job.step.id, text)
+            show_line(job, text)
 
     async with session(cli, plan.engine, environment, line) as client:
         ended = await run_exec(client, plan, functools.partial(job.view.note, job.step.id))

@@ -24,6 +24,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from forge.errors import ConfigurationError
+from forge.validation import validation_text
 
 __all__ = ["FILE", "DaggerSettings", "load"]
 
@@ -120,10 +121,7 @@ def _from_variable(text: str) -> Mapping[str, str | None]:
 
 
 def _wrong(where: str, error: Exception) -> ConfigurationError:
-    why = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    why = validation_text(error) if isinstance(error, ValidationError) else str(error)
     hint = (
         'example: {"linux/amd64": "unix:///run/dagger/engine.sock"}; see docs/reference/runners.md'
     )

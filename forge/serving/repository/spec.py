@@ -12,7 +12,7 @@ A tree can be moved: nothing in it is an absolute path.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -21,6 +21,7 @@ from forge.errors import ConfigurationError
 from forge.files import check_relative_path, write_durably
 from forge.profiles import GoldenSection, ProbeSection, ServingSection
 from forge.store.disk_errors import WRONG_FILE, disk_error
+from forge.validation import validation_text
 
 __all__ = [
     "ENGINE_FILE",
@@ -196,10 +197,4 @@ def read_document(path: Path, model: type[_T]) -> _T:
             raise disk_error(f"{path.name} cannot be read", str(path), error) from None
         raise ConfigurationError(f"{path.name} cannot be read", why=str(error)) from None
     except ValidationError as error:
-        raise ConfigurationError(f"{path.name} is not valid", why=_first(error.errors())) from None
-
-
-def _first(errors: list[Any]) -> str:
-    place = ".".join(str(part) for part in errors[0]["loc"])
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{place}: {errors[0]['msg']}{more}" if place else f"{errors[0]['msg']}{more}"
+        raise ConfigurationError(f"{path.name} is not valid", why=validation_text(error)) from None

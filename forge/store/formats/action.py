@@ -11,6 +11,7 @@ from forge import canonical
 from forge.bundle import Digest, TreeReference
 from forge.errors import UsageError
 from forge.store.formats.names import ACTIONS, is_digest
+from forge.validation import validation_text
 
 __all__ = ["MAX_ACTION_BYTES", "ActionResult", "action_name", "parse"]
 
@@ -74,7 +75,7 @@ def parse(data: bytes, key: str, where: str) -> ActionResult | None:
     try:
         result = ActionResult.model_validate_json(data)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = validation_text(error)
     else:
         if result.key == key:
             return result

@@ -22,6 +22,7 @@ from forge.bundle import Digest, TreeReference
 from forge.errors import ConfigurationError, CorruptedError, TrustError
 from forge.files import check_paths
 from forge.store.formats.names import MAX_FILE_BYTES
+from forge.validation import validation_text
 
 __all__ = ["MAX_TREE_BYTES", "SMALL", "Found", "Tree", "TreeEntry", "parse", "scan"]
 
@@ -89,7 +90,9 @@ def parse(data: bytes, digest: str, where: str) -> Tree:
         raise _damaged(digest, where, "its bytes do not have this digest")
     try:
         tree = Tree.model_validate(json.loads(data))
-    except (ValidationError, ValueError, RecursionError) as error:
+    except ValidationError as error:
+        raise _damaged(digest, where, validation_text(error)) from None
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise _damaged(digest, where, reason) from None
     paths = [entry.path for entry in tree.entries]

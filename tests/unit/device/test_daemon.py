@@ -6,12 +6,15 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import uvicorn
 from starlette.applications import Starlette
 
 import forge.device.gateway.server
+from forge.device import commands, daemon, maintenance
 from forge.device.agent.agent import Agent
 from forge.device.agent.operating_point import OperatingPoint
 from forge.device.daemon import Service
@@ -24,12 +27,14 @@ from forge.device.shared.signals import StopAskedError, ask_to_stop, stop_on_sig
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import DeviceSettings
+from forge.device.telemetry.history import DeviceEvent
 from forge.device.telemetry.metrics import Metrics
-from forge.device.telemetry.status import ChannelCheck
+from forge.device.telemetry.status import ChannelCheck, read_once, write_once
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.updater import Updater
-from forge.errors import StepFailedError, StoreError
+from forge.errors import RolledBackError, StepFailedError, StoreError
 from forge.store import cancellation
+from tests.support.release_world import World
 
 
 @pytest.fixture
@@ -133,3 +138,46 @@ def test_a_signal_is_not_taken_for_a_bug(service: Service) -> None:
 
     with pytest.raises(StopAskedError):
         service._try(stop)
+
+
+def test_a_failed_run_once_is_in_status_and_history(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    world = World(tmp_path / "world")
+    world.release("1.0.0")
+    world.promote("1.0.0", "stable")
+    state, root = tmp_path / "state", (world.keys / "metadata" / "1.root.json").read_bytes()
+    commands.provision(state, str(tmp_path / "world" / "store"), root, "demo", "stabel")
+    with pytest.raises(StoreError, match="demo has no channel 'stabel'") as caught:
+        daemon.run(state, once=True)
+    assert "did you mean 'stable'?" in caught.value.hint
+    found = commands.status(state)
+    assert found.agent is None
+    assert found.look is not None
+    assert found.look.error == str(caught.value)
+    last = maintenance.history(state)[-1]
+    assert (last.event, last.reason) == ("check-failed", str(caught.value))
+
+
+def test_a_run_once_that_finds_a_store_again_clears_the_error(tmp_path: Path) -> None:
+    home = StateDirectory(tmp_path / "state")
+    home.clean()
+    write_once(home, ChannelCheck(at="2026-11-24T04:00:00Z", error="the store was away"))
+    agent = SimpleNamespace(channel_check=ChannelCheck(at="2026-11-25T04:00:00Z"))
+    events: list[DeviceEvent] = []
+    with daemon._recorded(home, cast("Agent", agent), events.append):
+        pass
+    assert read_once(home) == agent.channel_check
+    assert events == []
+
+
+def test_a_bundle_that_was_not_kept_is_in_the_history_once(tmp_path: Path) -> None:
+    home = StateDirectory(tmp_path / "state")
+    home.clean()
+    events: list[DeviceEvent] = []
+    agent = cast("Agent", SimpleNamespace(channel_check=None))
+    with pytest.raises(RolledBackError), daemon._recorded(home, agent, events.append):
+        raise RolledBackError("demo 1.1.0 was not kept", why="the probe failed")
+    assert events == []
+    found = read_once(home)
+    assert found is not None
+    assert found.error == "demo 1.1.0 was not kept: the probe failed"

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,11 +187,16 @@ def test_referenced_input_comes_as_a_digest_and_is_not_unpacked(run: Run, store:
 
 
 def test_failed_step_keeps_its_log_and_a_script_that_runs_it_by_hand(
-    run: Run, tmp_path: Path
+    run: Run, scheduler: Scheduler, tmp_path: Path
 ) -> None:
     step = shell("engine@a", "echo compiling; echo broken >&2; exit 17", secrets=("TOKEN",))
     with pytest.raises(StepFailedError, match="Step engine@a failed with exit code 17") as caught:
         run(step)
+    assert caught.value.why == ""  # the view of this test is verbose: it has shown the log
+    quiet = replace(scheduler, view=PlainView(io.StringIO()))
+    plan = Plan.of("test", [], [step])
+    with pytest.raises(StepFailedError) as caught:
+        quiet.run(plan, select(plan))
     assert "| broken" in caught.value.why
     script = next((tmp_path / ".forge" / "failed").glob("engine@a-*/reproduce.sh"))
     assert str(script) in caught.value.hint

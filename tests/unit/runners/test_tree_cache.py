@@ -120,7 +120,7 @@ def test_tree_that_the_store_lacks_is_an_error(trees: TreeCache) -> None:
 
 
 def test_check_may_end_an_unpacking_which_leaves_nothing(trees: TreeCache, digest: str) -> None:
-    def check() -> None:
+    def check(_done: int, _total: int) -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):

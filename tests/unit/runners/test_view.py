@@ -30,11 +30,9 @@ def play(view: View) -> None:
 PLAIN = """\
 = a: in the store
 ▶ b
-  + compile x
   b: environment is made
 ✔ b 1.2 s engine 123
 ▶ c
-  + measure
 ✘ c 2.0 s exit code 1
 """
 
@@ -50,7 +48,10 @@ def test_verbose_plain_lines_show_what_a_command_prints() -> None:
     play(PlainView(out, verbose=True))
     assert "  b | layer 1\n" in out.getvalue()
     assert "  c | [red]50%[/red]\n" in out.getvalue()
-    rest = [line for line in out.getvalue().splitlines(keepends=True) if " | " not in line]
+    assert "  + compile x\n" in out.getvalue()
+    extra = (" | ", "  + ")
+    rest = [one for one in out.getvalue().splitlines(keepends=True) if not any(
+        mark in one for mark in extra)]  # fmt: skip
     assert "".join(rest) == PLAIN
 
 
@@ -91,7 +92,46 @@ def test_terminal_shows_the_same_events() -> None:
     out = Terminal()
     play(RichView(out))
     for line in PLAIN.splitlines():
-        assert line in out.getvalue()
+        assert line.startswith("▶") or line in out.getvalue()
+    assert "compile x" not in out.getvalue()
+
+
+def test_progress_in_a_log_is_a_line_each_ten_seconds_for_each_step() -> None:
+    out, now = io.StringIO(), [0.0]
+    view = PlainView(out, clock=lambda: now[0])
+    for second in range(25):
+        now[0] = second
+        view.progress("a", f"{second} MB")
+    view.progress("b", "first")
+    assert out.getvalue().splitlines() == ["  a: 10 MB", "  a: 20 MB"]
+
+
+def test_progress_is_beside_the_spinner_and_leaves_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    view = RichView(Terminal())
+    with view.live():
+        view.progress("engine@development", "installing: Downloading torch (190.9MiB), 34 s")
+        view.started("engine@development", "compile")
+        (task,) = view._progress.tasks
+        assert task.fields["last"] == "installing: Downloading …"
+        view.finished("engine@development", 1, "")
+    assert not view._progress.tasks
+
+
+@pytest.mark.parametrize("kind", [PlainView, RichView])
+def test_no_line_of_a_run_is_wider_than_the_terminal(
+    kind: type[PlainView | RichView], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out = Terminal()
+    view = kind(out)
+    text = "a reason of many words that says why this step must run again on this machine"
+    view.hit("engine@development", text)
+    view.note("engine@development", text)
+    view.finished("engine@development", 2, text)
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= 60 for line in lines)
+    assert out.getvalue().split().count("machine") == 3
 
 
 @pytest.mark.parametrize("text", ["[/bold]", "[red]50%[/blue]", "[", "]"])

@@ -76,12 +76,19 @@ def test_reading_before_refresh_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "channel"), [("demo", "stable"), ("other", "canary"), ("demo", "canar")]
+    ("name", "channel", "says"),
+    [
+        ("demo", "stable", "demo has no channel 'stable'.*known: canary"),
+        ("other", "canary", "channels/other/canary.json is not published.*known: demo"),
+        ("demo", "canar", "demo has no channel 'canar'.*did you mean 'canary'"),
+    ],
 )
-def test_channel_that_is_not_published_is_named(world: World, name: str, channel: str) -> None:
+def test_channel_that_is_not_published_is_named_with_those_that_are(
+    world: World, name: str, channel: str, says: str
+) -> None:
     client = world.client()
     client.refresh()
-    with pytest.raises(NotInStoreError, match=f"channels/{name}/{channel}.json is not published"):
+    with pytest.raises(NotInStoreError, match=f"(?s){says}"):
         client.channel(name, channel)
 
 
