@@ -212,7 +212,7 @@ def yank(
         print_json({"name": name, "version": version, "profiles": profiles})
     else:
         done = f"for {', '.join(profiles)}" if profiles else "before"
-        click.echo(f"Yanked {name} {version} {done}")
+        print_text(f"Yanked {name} {version} {done}")
 
 
 @click.group()
@@ -262,7 +262,7 @@ def rm(
     if as_json:
         print_json({"name": name, "channel": channel_name, "version": version})
     else:
-        click.echo(f"Removed {name} {channel_name}, which pointed to {version}")
+        print_text(f"Removed {name} {channel_name}, which pointed to {version}")
 
 
 @click.command()

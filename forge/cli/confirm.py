@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from forge.cli.terminal import print_text
 from forge.errors import UsageError
 
 __all__ = ["confirm", "confirm_new_channel", "yes_option"]
@@ -34,7 +35,7 @@ def confirm(question: str, effects: Sequence[str] = (), *, yes: bool) -> None:
         UsageError: the answer is no, or there is no terminal to ask.
     """
     for line in effects:
-        click.echo(line, err=True)
+        print_text(line, out=sys.stderr)
     if yes:
         return
     if not sys.stdin.isatty():

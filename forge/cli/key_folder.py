@@ -22,6 +22,7 @@ from forge.cli.keyring import (
     own_passphrases,
     passphrase_option,
 )
+from forge.cli.terminal import print_text
 
 __all__ = ["backup", "move", "passphrase", "restore"]
 
@@ -66,9 +67,9 @@ def move(
     if as_json:
         print_json({"from": str(source), "to": str(folder), "moved": moved})
         return
-    click.echo(f"Moved the keys to {folder}" if moved else f"The keys are in {folder} already.")
+    print_text(f"Moved the keys to {folder}" if moved else f"The keys are in {folder} already.")
     if target:
-        click.echo(f"To use them: export FORGE_KEYS={folder}")
+        print_text(f"To use them: export FORGE_KEYS={folder}")
 
 
 @click.command()
@@ -99,10 +100,10 @@ def backup(
     if as_json:
         print_json({"folder": str(folder), "file": str(file), "left_out": left_out})
         return
-    click.echo(f"Wrote the keys in {folder} to {file}")
+    print_text(f"Wrote the keys in {folder} to {file}")
     if left_out:
-        click.echo(f"Not in it, because they are not in the folder: {', '.join(left_out)}")
-    click.echo("Keep the passphrase elsewhere: both together sign releases.")
+        print_text(f"Not in it, because they are not in the folder: {', '.join(left_out)}")
+    print_text("Keep the passphrase elsewhere: both together sign releases.")
 
 
 @click.command()
@@ -132,8 +133,8 @@ def restore(
     if as_json:
         print_json({"folder": str(folder), "keys": names})
         return
-    click.echo(f"Restored the keys in {folder}: {', '.join(names)}")
-    click.echo("Next: forge keys status")
+    print_text(f"Restored the keys in {folder}: {', '.join(names)}")
+    print_text("Next: forge keys status")
 
 
 @click.command()
@@ -180,4 +181,4 @@ def passphrase(
     if as_json:
         print_json({"folder": str(folder), "changed": changed})
     else:
-        click.echo(f"Changed the passphrase of {', '.join(changed) or 'no key: all have it'}")
+        print_text(f"Changed the passphrase of {', '.join(changed) or 'no key: all have it'}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from forge.cli.common import open_project, place_of_store
+from forge.cli.terminal import print_text
 
 if TYPE_CHECKING:
     from forge.release.keys.keyring import Keyring
@@ -50,10 +51,10 @@ def keys_folder(project_dir: Path | None, keys_dir: Path | None) -> Path:
 
 def say_where_keys_are(folder: Path) -> None:
     """Print how to move keys out of the checkout."""
-    click.echo(
+    print_text(
         f"The keys are in the checkout ({folder}), where 'git clean' deletes them. "
         "To move them: forge keys move",
-        err=True,
+        out=sys.stderr,
     )
 
 

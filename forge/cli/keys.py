@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,7 +235,7 @@ def _check_unsigned(store: str, folder: Path) -> None:
     try:
         signed = has_root(open_objects(store, environment=os.environ))
     except (StoreError, ConfigurationError) as error:
-        click.echo(f"Not checked whether the store {store} has keys: {error.what}", err=True)
+        print_text(f"Not checked whether the store {store} has keys: {error.what}", out=sys.stderr)
         return
     if signed:
         raise UsageError(

@@ -16,7 +16,7 @@ anew = 1  # a name, and not prose
 # This is no
 # name; there is no other, there
 # is no more.
-print(f"ProfileRequest: {anew}", "is " "no")
+print(f"Wishes: {anew}", "is " "no")
 '''
 
 

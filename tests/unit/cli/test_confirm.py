@@ -105,7 +105,7 @@ def test_promotion_of_an_unknown_version_is_refused_and_not_asked_about(
 ) -> None:
     terminal = Terminal(monkeypatch, answer=True)
     assert main(["promote", "9.9.9", "beta"]) == 2
-    assert "published: 1.0.0" in capsys.readouterr().err
+    assert "known: 1.0.0" in capsys.readouterr().err
     assert terminal.asked == []
     assert channels(world) == {"canary": "1.0.0"}
 

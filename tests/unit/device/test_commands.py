@@ -102,6 +102,7 @@ def test_provision_keeps_the_gpu_and_says_nothing_of_it_where_none_is_named(
     (tmp_path / "root.json").write_bytes(ROOT_JSON)
     argv = ["device", "provision", "--store", "https://a.example.com/prod", "--name", "llm"]
     argv += ["--root", str(tmp_path / "root.json"), "--state", str(tmp_path / "state")]
+    argv += ["--offline"]
     assert main(argv) == 0
     device = tmp_path / "state" / "device.json"
     assert b"gpu" not in device.read_bytes()  # an older agent can read it
