@@ -174,7 +174,7 @@ class _Grammar:
         fitted = fit(node, least, most)
         found = None if fitted is None else self.strings.matching(fitted)
         if found is None:
-            self.schema.impossible(facts.pointer, "no text has the pattern and the length")
+            self.schema.impossible(facts.pointer, "no text was found that has the pattern and the length")
             return None
         return self.rules.add(found)
 
@@ -279,33 +279,28 @@ class _Grammar:
         if counted and possible > MAX_COUNTED:
             reason = f"the number of properties can be bounded for at most {MAX_COUNTED}"
             raise refuse(self.schema.root.pointer, reason)
-        known: dict[tuple[int, int], str | None] = {}
+        counts = range(len(members) + 1) if counted else range(2)  # so many were given, or some
+        after = {count: _others(other, count, least, most) for count in counts}
+        for index in range(len(members) - 1, -1, -1):
+            before = {}
+            for count in counts if index else (0,):
+                full = count > index or (most is not None and count >= most)
+                following = None if full and counted else after.get(count + 1, after[counts[-1]])
+                before[count] = self._member(members[index], count, following, after[count])
+            after = before
+        return after[0]
 
-        def after(index: int, count: int) -> str | None:
-            """Return what follows when so many members were given."""
-            key = index, count if counted else min(count, 1)
-            if key not in known:
-                known[key] = made(index, count)
-            return known[key]
-
-        def made(index: int, count: int) -> str | None:
-            if index == len(members):
-                return _others(other, count, least, most)
-            member = members[index]
-            options = []
-            if member.text is not None and (most is None or count < most):
-                following = after(index + 1, count + 1)
-                if following is not None:
-                    text = f'", " {member.text}' if count else member.text
-                    options.append(text if following == '""' else f"{text} {following}")
-            if not member.required:
-                options.append(after(index + 1, count))
-            found = [one for one in options if one is not None]
-            if len(found) < 2:  # noqa: PLR2004 - one way needs no rule
-                return found[0] if found else None
-            return self.rules.add(choice(found))
-
-        return after(0, 0)
+    def _member(
+        self, member: _Member, count: int, following: str | None, without: str | None
+    ) -> str | None:
+        """Return a member and what follows it, or what comes without it."""
+        options = [without] if not member.required and without is not None else []
+        if member.text is not None and following is not None:
+            text = f'", " {member.text}' if count else member.text
+            options.insert(0, text if following == '""' else f"{text} {following}")
+        if len(options) < 2:  # noqa: PLR2004 - one way needs no rule
+            return options[0] if options else None
+        return self.rules.add(choice(options))
 
 
 def _is_free(facts: Facts) -> bool:

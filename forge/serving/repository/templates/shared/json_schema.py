@@ -216,9 +216,11 @@ class Schema:
             chosen = replace(chosen, places=(*chosen.places, place))
             if "$ref" in place.schema:
                 target = self.resolve(place)
+                if _is_inside(place, target):
+                    raise refuse(f"{place.pointer}/$ref", "it refers to itself at the same place")
                 chosen = replace(chosen, depth=chosen.depth + self.is_recursive(target))
-                if chosen.depth > RECURSION or _is_inside(place, target):
-                    reason = "it contains itself without an end"
+                if chosen.depth > RECURSION:
+                    reason = f"it contains itself more than {RECURSION} times"
                     self.impossible(place.pointer, reason)
                     return
                 waiting.append(replace(target, origin=place))
