@@ -71,7 +71,7 @@ class Grammar:
     """The rules of a grammar, of which `root` is the first."""
 
     def __init__(self, text: str) -> None:
-        bodies = dict(line.split(" ::= ", 1) for line in text.splitlines())
+        bodies = dict(line.split(" ::= ", 1) for line in text.split("\n"))
         self.rules = {name: _Reader(body).read() for name, body in bodies.items()}
         self._heights = dict.fromkeys(self.rules, math.inf)
         for _ in self.rules:

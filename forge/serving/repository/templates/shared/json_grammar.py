@@ -16,9 +16,9 @@ from typing import Any
 from json_numbers import ANY_NUMBER, integer, multiples, number
 from json_patterns import copies, fit
 from json_rules import Rules, choice, json_text, literal, repeat
-from json_schema import NUMBERS, Facts, Place, Places, Schema, refuse
+from json_schema import NUMBERS, Facts, Place, Places, Schema, canonical, refuse
 from json_strings import MAX_LENGTH, Strings
-from json_values import distinct, excludes, holds
+from json_values import excludes, holds
 
 NESTING = 4  # of objects and arrays in a value of any kind
 MEMBERS = 16  # of an object or array in it, and properties whose names are free
@@ -92,7 +92,7 @@ class _Grammar:
 
     def _literals(self, facts: Facts) -> str | None:
         places = tuple(facts.places)
-        found = [one for one in distinct(facts.values) if holds(self.schema, places, one)]
+        found = [one for one in facts.values.values() if holds(self.schema, places, one)]
         allowed = [
             one
             for one in found
@@ -232,12 +232,13 @@ class _Grammar:
         return _enclosed("[", found, "]")
 
     def _listed(self, places: Places, depth: int) -> list[Any] | None:
-        values: list[Any] = []
+        values: dict[str, Any] = {}
         for facts in self.schema.expand(places, depth):
             if facts.values is None and facts.types != frozenset({"boolean"}):
                 return None
-            values += [False, True] if facts.values is None else facts.values
-        return [one for one in distinct(values) if holds(self.schema, places, one)]
+            both = {canonical(one): one for one in (False, True)}
+            values |= both if facts.values is None else facts.values
+        return [one for one in values.values() if holds(self.schema, places, one)]
 
     def _object(self, facts: Facts) -> str | None:
         names = {**facts.properties, **{one: facts.others for one in facts.required
