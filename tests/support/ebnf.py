@@ -11,6 +11,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -70,8 +71,7 @@ class Grammar:
     """The rules of a grammar, of which `root` is the first."""
 
     def __init__(self, text: str) -> None:
-        sys.setrecursionlimit(max(_RECURSION, sys.getrecursionlimit()))
-        bodies = dict(line.split(" ::= ", 1) for line in text.splitlines())
+        bodies = dict(line.split(" ::= ", 1) for line in text.split("\n"))
         self.rules = {name: _Reader(body).read() for name, body in bodies.items()}
         self._heights = dict.fromkeys(self.rules, math.inf)
         for _ in self.rules:
@@ -82,11 +82,13 @@ class Grammar:
 
     def draw(self, numbers: random.Random, budget: int = 400) -> str:
         """Return a random text; after `budget` choices the shortest ones are taken."""
-        return "".join(_Draw(self, numbers, budget).pieces(Reference("root")))
+        with _deep():
+            return "".join(_Draw(self, numbers, budget).pieces(Reference("root")))
 
     def accepts(self, text: str) -> bool:
         """Return whether a whole text is one of the grammar."""
-        return len(text) in _Match(self.rules, text).ends(Reference("root"), 0)
+        with _deep():
+            return len(text) in _Match(self.rules, text).ends(Reference("root"), 0)
 
     def _height(self, one: Expression) -> float:
         if isinstance(one, Reference):
@@ -101,6 +103,17 @@ class Grammar:
 
     def lowest(self, options: tuple[Expression, ...]) -> Expression:
         return min(options, key=self._height)
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Allow rules that call themselves for each character."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(_RECURSION)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 class _Draw:

@@ -16,9 +16,9 @@ from typing import Any
 from json_numbers import ANY_NUMBER, integer, multiples, number
 from json_patterns import copies, fit
 from json_rules import Rules, choice, json_text, literal, repeat
-from json_schema import NUMBERS, Facts, Place, Places, Schema, refuse
+from json_schema import NUMBERS, Facts, Place, Places, Schema, canonical, refuse
 from json_strings import MAX_LENGTH, Strings
-from json_values import distinct, excludes, holds
+from json_values import excludes, holds
 
 NESTING = 4  # of objects and arrays in a value of any kind
 MEMBERS = 16  # of an object or array in it, and properties whose names are free
@@ -92,7 +92,7 @@ class _Grammar:
 
     def _literals(self, facts: Facts) -> str | None:
         places = tuple(facts.places)
-        found = [one for one in distinct(facts.values) if holds(self.schema, places, one)]
+        found = [one for one in facts.values.values() if holds(self.schema, places, one)]
         allowed = [
             one
             for one in found
@@ -174,7 +174,7 @@ class _Grammar:
         fitted = fit(node, least, most)
         found = None if fitted is None else self.strings.matching(fitted)
         if found is None:
-            self.schema.impossible(facts.pointer, "no text has the pattern and the length")
+            self.schema.impossible(facts.pointer, "no text was found that has the pattern and the length")
             return None
         return self.rules.add(found)
 
@@ -232,12 +232,13 @@ class _Grammar:
         return _enclosed("[", found, "]")
 
     def _listed(self, places: Places, depth: int) -> list[Any] | None:
-        values: list[Any] = []
+        values: dict[str, Any] = {}
         for facts in self.schema.expand(places, depth):
             if facts.values is None and facts.types != frozenset({"boolean"}):
                 return None
-            values += [False, True] if facts.values is None else facts.values
-        return [one for one in distinct(values) if holds(self.schema, places, one)]
+            both = {canonical(one): one for one in (False, True)}
+            values |= both if facts.values is None else facts.values
+        return [one for one in values.values() if holds(self.schema, places, one)]
 
     def _object(self, facts: Facts) -> str | None:
         names = {**facts.properties, **{one: facts.others for one in facts.required
@@ -279,33 +280,28 @@ class _Grammar:
         if counted and possible > MAX_COUNTED:
             reason = f"the number of properties can be bounded for at most {MAX_COUNTED}"
             raise refuse(self.schema.root.pointer, reason)
-        known: dict[tuple[int, int], str | None] = {}
+        counts = range(len(members) + 1) if counted else range(2)  # so many were given, or some
+        after = {count: _others(other, count, least, most) for count in counts}
+        for index in range(len(members) - 1, -1, -1):
+            before = {}
+            for count in counts if index else (0,):
+                full = count > index or (most is not None and count >= most)
+                following = None if full and counted else after.get(count + 1, after[counts[-1]])
+                before[count] = self._member(members[index], count, following, after[count])
+            after = before
+        return after[0]
 
-        def after(index: int, count: int) -> str | None:
-            """Return what follows when so many members were given."""
-            key = index, count if counted else min(count, 1)
-            if key not in known:
-                known[key] = made(index, count)
-            return known[key]
-
-        def made(index: int, count: int) -> str | None:
-            if index == len(members):
-                return _others(other, count, least, most)
-            member = members[index]
-            options = []
-            if member.text is not None and (most is None or count < most):
-                following = after(index + 1, count + 1)
-                if following is not None:
-                    text = f'", " {member.text}' if count else member.text
-                    options.append(text if following == '""' else f"{text} {following}")
-            if not member.required:
-                options.append(after(index + 1, count))
-            found = [one for one in options if one is not None]
-            if len(found) < 2:  # noqa: PLR2004 - one way needs no rule
-                return found[0] if found else None
-            return self.rules.add(choice(found))
-
-        return after(0, 0)
+    def _member(
+        self, member: _Member, count: int, following: str | None, without: str | None
+    ) -> str | None:
+        """Return a member and what follows it, or what comes without it."""
+        options = [without] if not member.required and without is not None else []
+        if member.text is not None and following is not None:
+            text = f'", " {member.text}' if count else member.text
+            options.insert(0, text if following == '""' else f"{text} {following}")
+        if len(options) < 2:  # noqa: PLR2004 - one way needs no rule
+            return options[0] if options else None
+        return self.rules.add(choice(options))
 
 
 def _is_free(facts: Facts) -> bool:

@@ -14,7 +14,7 @@ from math import floor
 DIGITS = 15  # before the point where no bound asks for more, and in all of a number that has bounds
 MAX_DIGITS = 30  # of a bound
 FRACTION = 12  # digits after the point of a number that has bounds
-ANY_NUMBER = '"-"? ("0" | [1-9] [0-9]{0,14}) ("." [0-9]{1,15})? ([eE] [+-]? [0-9]{1,2})?'
+ANY_NUMBER = '"-"? ("0" | [1-9] [0-9]{0,14}) ("." [0-9]{1,15})? ([eE] ("+" | "-")? [0-9]{1,2})?'
 
 
 @dataclass(frozen=True)
@@ -195,16 +195,22 @@ def _positive(interval: Interval) -> str | None:
     """Return the numbers of a bounded interval that begins at 0 or above."""
     low, high = interval.low, interval.high
     first, last = floor(low), floor(high)
-    most = max(0, min(FRACTION, DIGITS - len(str(last))))
+    least_most = _most(first) if interval.low_open else FRACTION
+    most = _most(last) if interval.high_open else FRACTION
     lower = _Fraction(_decimals(low), interval.low_open)
     upper = _Fraction(_decimals(high), interval.high_open)
     if first == last:
-        return _with(str(first), _fraction(lower, upper, most))
-    parts = [_with(str(first), _fraction(lower, None, most))]
+        return _with(str(first), _fraction(lower, upper, min(least_most, most)))
+    parts = [_with(str(first), _fraction(lower, None, min(least_most, most)))]
     between = _natural(first + 1, last - 1)
     parts += [_with(between, _fraction(None, None, most))] if between else []
     parts.append(_with(str(last), _fraction(None, upper, most)))
     return " | ".join(one for one in parts if one) or None
+
+
+def _most(whole: int) -> int:
+    """Return how many digits after the point keep a double apart from an open bound."""
+    return max(0, min(FRACTION, DIGITS - len(str(whole))))
 
 
 def _with(whole: str, fraction: str | None) -> str | None:

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - Triton's stub imports this file from the folder of model.py
-"""Regular expressions of JSON Schema: read, matched, and fitted to a length. Pure.
+r"""Regular expressions of JSON Schema: read, matched, and fitted to a length. Pure.
 
 What ECMA 262 and Python read differently is read as what both allow: `\d` and `\w` are ASCII's, and
 so are `\D` and `\W`. Look-around, references back and word boundaries are refused.
@@ -326,12 +326,23 @@ def fit(node: Node, least: int, most: int | None) -> Node | None:
 
 
 def _fit_repeat(node: Repeat, least: int, most: int | None) -> Node | None:
+    """Return fewer or more repetitions, or as few as are allowed of a shorter node."""
     low, high = width(node.node)
-    if high != low:
+    if low == 0 and least:
         return None
-    first = max(node.least, -(-least // low))
-    last = node.most if most is None else min(most // low, node.most or most // low)
-    return Repeat(node.node, first, last) if last is None or first <= last else None
+    first = max(node.least, -(-least // low)) if low else node.least
+    if node.most is not None and first > node.most:
+        return None
+    if most is None:
+        return Repeat(node.node, first, node.most)
+    if high:
+        last = min(most // high, most if node.most is None else node.most)
+        if first <= last:
+            return Repeat(node.node, first, last)
+    if first == 0:
+        return NOTHING
+    shorter = fit(node.node, 0, most // first)
+    return None if shorter is None else Repeat(shorter, first, first)
 
 
 def _fit_sequence(node: Sequence, least: int, most: int | None) -> Node | None:

@@ -91,7 +91,7 @@ class Facts:
         rivals: branches of oneOf that an answer must not satisfy.
         types: the types that may be answered; None if no schema says any.
         typed: the types of the other keywords.
-        values: of `enum` and `const`; None if there are none.
+        values: of `enum` and `const`, by their canonical text; None if there are none.
     """
 
     pointer: str
@@ -100,7 +100,7 @@ class Facts:
     rivals: Places = ()
     types: frozenset[str] | None = None
     typed: frozenset[str] = frozenset()
-    values: list[Any] | None = None
+    values: dict[str, Any] | None = None
     interval: Interval = Interval()  # noqa: RUF009 - it is frozen
     steps: tuple[Decimal, ...] = ()
     least_length: int = 0
@@ -149,6 +149,7 @@ class Schema:
         self.root = Place(root, "#")
         self.reasons: list[tuple[str, str]] = []  # why places allow nothing
         self.recursive: dict[str, bool] = {}
+        self.expanded: dict[tuple[str | int, ...], list[Facts]] = {}
         self.steps = 0
 
     def impossible(self, pointer: str, reason: str) -> None:
@@ -157,13 +158,16 @@ class Schema:
 
     def expand(self, places: Places, depth: int = 0) -> list[Facts]:
         """Return the alternatives of a place. Raises RequestError for what cannot be obeyed."""
-        found = []
-        for chosen in self._alternatives(list(places), _Chosen((), depth, ())):
-            found.append(self._facts(chosen))
-            if len(found) > MAX_ALTERNATIVES:
-                reason = f"it has more than {MAX_ALTERNATIVES} alternatives"
-                raise refuse(places[0].pointer, reason)
-        return found
+        key = (*(one.pointer for one in places), depth)
+        if key not in self.expanded:
+            found = []
+            for chosen in self._alternatives(list(places), _Chosen((), depth, ())):
+                found.append(self._facts(chosen))
+                if len(found) > MAX_ALTERNATIVES:
+                    reason = f"it has more than {MAX_ALTERNATIVES} alternatives"
+                    raise refuse(places[0].pointer, reason)
+            self.expanded[key] = found
+        return self.expanded[key]
 
     def resolve(self, place: Place) -> Place:
         """Return the place that a $ref names."""
@@ -216,9 +220,11 @@ class Schema:
             chosen = replace(chosen, places=(*chosen.places, place))
             if "$ref" in place.schema:
                 target = self.resolve(place)
+                if _is_inside(place, target):
+                    raise refuse(f"{place.pointer}/$ref", "it refers to itself at the same place")
                 chosen = replace(chosen, depth=chosen.depth + self.is_recursive(target))
-                if chosen.depth > RECURSION or _is_inside(place, target):
-                    reason = "it contains itself without an end"
+                if chosen.depth > RECURSION:
+                    reason = f"it contains itself more than {RECURSION} times"
                     self.impossible(place.pointer, reason)
                     return
                 waiting.append(replace(target, origin=place))
@@ -320,15 +326,19 @@ def _references(place: Place) -> Iterator[Place]:
             yield from _references(place.at(index))
 
 
-def equal(one: Any, other: Any) -> bool:
-    """Return whether two values are the same in JSON, where true is not 1 and 1.0 is 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
-    return bool(one == other)
+def canonical(value: Any) -> str:
+    """Return one text for values that are the same in JSON, where true is not 1 and 1.0 is 1."""
+    return json.dumps(_canonical(value), sort_keys=True)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _canonical(one) for name, one in value.items()}
+    return value
 
 
 def decimal(value: Any, pointer: str) -> Decimal:
@@ -384,8 +394,9 @@ def _join_types(facts: Facts, place: Place) -> None:
 def _enum(facts: Facts, value: Any, pointer: str) -> None:
     if not isinstance(value, list):
         raise refuse(pointer, "must be a list of values")
-    known = value if facts.values is None else facts.values
-    facts.values = [one for one in known if any(equal(one, other) for other in value)]
+    own = {canonical(one): one for one in value}
+    known = own if facts.values is None else facts.values
+    facts.values = {text: one for text, one in known.items() if text in own}
 
 
 def _const(facts: Facts, value: Any, pointer: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from json_numbers import is_multiple
 from json_patterns import matches
-from json_schema import NUMBERS, Facts, Place, Places, Schema, equal
+from json_schema import NUMBERS, Facts, Place, Places, Schema, canonical
 
 _DEPTH = 4  # to which schemas are compared
 
@@ -35,7 +35,7 @@ def _agrees(schema: Schema, facts: Facts, value: Any) -> bool:
     kind = kind_of(value)
     if kind not in facts.allowed():
         return False
-    if facts.values is not None and not any(equal(value, one) for one in facts.values):
+    if facts.values is not None and canonical(value) not in facts.values:
         return False
     return _CHECKS[kind](schema, facts, value)
 
@@ -62,7 +62,7 @@ def _array(schema: Schema, facts: Facts, value: list[Any]) -> bool:
     most = facts.most_items
     if len(value) < facts.least_items or (most is not None and len(value) > most):
         return False
-    if facts.unique and len(distinct(value)) < len(value):
+    if facts.unique and len({canonical(one) for one in value}) < len(value):
         return False
     return all(holds(schema, facts.item(index), one) for index, one in enumerate(value))
 
@@ -87,15 +87,6 @@ _CHECKS = {
 }  # fmt: skip
 
 
-def distinct(values: list[Any]) -> list[Any]:
-    """Return the values without those that are there again."""
-    found: list[Any] = []
-    for value in values:
-        if not any(equal(value, one) for one in found):
-            found.append(value)
-    return found
-
-
 def excludes(schema: Schema, facts: Facts, place: Place) -> bool:
     """Return whether no answer of an alternative has a schema, as far as that can be seen."""
     return _excludes(schema, facts, (place,), _DEPTH)
@@ -110,9 +101,9 @@ def _apart(schema: Schema, one: Facts, other: Facts, depth: int) -> bool:
     common = one.answered & other.allowed()
     if other.values is not None:
         places = tuple(one.places)
-        return not any(holds(schema, places, value) for value in other.values)
+        return not any(holds(schema, places, value) for value in other.values.values())
     if one.values is not None:
-        return not any(_agrees(schema, other, value) for value in one.values)
+        return not any(_agrees(schema, other, value) for value in one.values.values())
     if common & NUMBERS and one.interval.meet(other.interval).empty:
         common -= NUMBERS
     if "string" in common and _lengths_apart(one, other):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from typing import Any
@@ -15,7 +16,7 @@ from tests.support.ebnf import Grammar
 from tests.support.templates import load
 
 json_grammar = load("shared", "json_grammar")
-turns = load("shared", "turns")
+RequestError = load("shared", "json_schema").RequestError
 DRAWS = 40
 
 
@@ -28,12 +29,9 @@ def grammar_of(schema: Any) -> Grammar:
 
 
 def refusal(schema: Any) -> str:
-    try:
+    with pytest.raises(RequestError) as caught:
         json_grammar.grammar_of(schema)
-    except Exception as error:  # noqa: BLE001 - its class is of a module that load() made anew
-        assert type(error).__name__ == "RequestError"
-        return str(error)
-    raise AssertionError("it is not refused")
+    return str(caught.value)
 
 
 def drawn(schema: Any, seed: int, count: int) -> list[str]:
@@ -54,7 +52,6 @@ def test_every_text_of_the_grammar_is_json_that_has_the_schema(schema: Any) -> N
     for text in drawn(schema, 1, DRAWS):
         value = json.loads(text)
         assert reference.is_valid(value), text
-        assert "  " not in json.dumps(json.loads(text)) or "  " in text
 
 
 @pytest.mark.parametrize(("schema", "values"), json_schemas.ACCEPTED, ids=names)
@@ -181,9 +178,7 @@ def schemas() -> st.SearchStrategy[Any]:
 def test_any_schema_is_obeyed_or_refused(schema: Any, seed: int) -> None:
     try:
         text = json_grammar.grammar_of(schema)
-    except Exception as error:
-        if type(error).__name__ != "RequestError":
-            raise
+    except RequestError:
         return
     grammar, numbers = Grammar(text), random.Random(seed)  # noqa: S311 - no key
     reference = json_schemas.validator(schema)
@@ -199,8 +194,5 @@ def test_any_schema_is_obeyed_or_refused(schema: Any, seed: int) -> None:
         st.dictionaries(st.sampled_from(sorted(load("shared", "json_schema").OBEYED)), one)),
     max_leaves=6))  # fmt: skip
 def test_what_is_no_schema_is_refused(value: Any) -> None:
-    try:
+    with contextlib.suppress(RequestError):
         Grammar(json_grammar.grammar_of(value))
-    except Exception as error:
-        if type(error).__name__ != "RequestError":
-            raise
