@@ -122,6 +122,10 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
 
 
 def _print_error(text: str, exit_code: int) -> int:
+    if os.environ.get("GITHUB_ACTIONS") == "true":  # it may quote what a step or a server said
+        from forge.runners.github_log import inert
+
+        text = inert(text)
     click.echo(text, err=True)
     return exit_code
 
