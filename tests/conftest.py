@@ -50,6 +50,12 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    with isolation.logging_restored():
+        yield
+
+
 @pytest.fixture(scope="module")
 def module_folder(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO
 from forge.progress import Throttle
 from forge.wrapping import shortened, shown_width, wrap
 
+from forge.runners import github_log
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -130,7 +132,10 @@ class PlainView:
 
 
 class GitHubView(PlainView):
-    """A folded group for each step: its lines are printed together when it ends."""
+    """A folded group for each step: its lines are printed together when it ends.
+
+    What a step prints, and what Forge says about it, never is a command of GitHub's log.
+    """
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -149,9 +154,15 @@ class GitHubView(PlainView):
         """Keep the line for the group."""
         self._lines.setdefault(step_id, []).append(text)
 
+    def _print(self, text: str) -> None:
+        super()._print(github_log.inert(text))
+
     def _group(self, title: str, step_id: str) -> None:
-        lines = "\n".join(self._lines.pop(step_id, []))
-        self._print(f"::group::{title}\n{lines}\n::endgroup::")
+        lines = github_log.inert("\n".join(self._lines.pop(step_id, [])))
+        self._command(f"::group::{github_log.escape(title)}\n{lines}\n::endgroup::")
+
+    def _command(self, text: str) -> None:
+        super()._print(text)
 
     def finished(self, step_id: str, seconds: float, summary: str) -> None:
         """Print the whole group, folded."""
@@ -160,11 +171,8 @@ class GitHubView(PlainView):
     def failed(self, step_id: str, seconds: float, summary: str) -> None:
         """Print the group and an error annotation, which GitHub shows on the page of the run."""
         self._group(f"✘ {step_id} {seconds:.1f} s", step_id)
-        self._print(f"::error title={step_id}::{_escape(summary)}")
-
-
-def _escape(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        title, message = github_log.escape_property(step_id), github_log.escape(summary)
+        self._command(f"::error title={title}::{message}")
 
 
 class RichView:
@@ -246,7 +254,7 @@ class RichView:
 
 def choose(out: TextIO, environment: Mapping[str, str], *, verbose: bool = False) -> View:
     """Return the view for GitHub Actions, a terminal, or anything else."""
-    if environment.get("GITHUB_ACTIONS") == "true":
+    if github_log.in_actions(environment):
         return GitHubView(out)
     if out.isatty() and not verbose and environment.get("TERM") != "dumb":
         return RichView(out)

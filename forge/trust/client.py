@@ -382,7 +382,10 @@ def _fetcher(objects: Objects, requested: list[str]) -> FetcherInterface:
     from tuf.ngclient.fetcher import FetcherInterface
 
     class StoreFetcher(FetcherInterface):
-        """Fetcher that reads `Objects`, never more than the maximum length."""
+        """Fetcher that reads `Objects`, never more than the maximum length.
+
+        What python-tuf calls a URL is an object name, as `layout.metadata_name` returns it.
+        """
 
         def _fetch(self, url: str) -> Iterator[bytes]:
             yield self.download_bytes(url, layout.max_metadata_bytes("targets"))

@@ -1,6 +1,6 @@
 """Names of signed objects in a store, and the maximum size of each.
 
-tuf/metadata/<version>.<role>.json       never changed once written
+tuf/metadata/<version>.<role>.json       never changed once written; <role> is percent-encoded
 tuf/metadata/timestamp.json              the one object that is replaced
 tuf/targets/<folder>/<sha256>.<file>     never changed once written
 """
@@ -8,6 +8,7 @@ tuf/targets/<folder>/<sha256>.<file>     never changed once written
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 __all__ = [
     "BUNDLES",
@@ -34,12 +35,21 @@ _MAX_TARGETS_BYTES: Final = 5_000_000
 
 
 def metadata_name(role: str, version: int) -> str:
-    """Return the object name of a version of a role's metadata, except the timestamp's."""
-    return f"{METADATA_PREFIX}{version}.{role}.json"
+    """Return the object name of a version of a role's metadata, except the timestamp's.
+
+    A role may have any name. It is percent-encoded here, once, as python-tuf's client does before
+    it asks for an object (the client's fetcher passes on what it gets); `/` and `..` in it are then
+    no folders. How a backend writes an object name into a URL or a key is another matter: the web
+    backend encodes the `%` of the object name again.
+    """
+    return f"{METADATA_PREFIX}{version}.{quote(role, safe='')}.json"
 
 
 def target_name(path: str, sha256: str) -> str:
-    """Return the object name of a target, with its digest before the file name."""
+    """Return the object name of a target, with its digest before the file name.
+
+    Backends refuse the name of a path that is not relative or has `..` in it.
+    """
     folder, slash, file = path.rpartition("/")
     return f"{TARGETS_PREFIX}{folder}{slash}{sha256}.{file}"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from forge.files import sha256_file
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -89,9 +91,28 @@ def test_install_script_of_a_new_project_installs_forge_from_a_wheel(
 ) -> None:
     path = tmp_path / "path"
     environment = {"PYTHON": sys.executable, "GITHUB_PATH": str(path)}
-    run(["scripts/install-forge"], cwd=project, FORGE_PACKAGE=str(wheel), **environment)
+    package = f"{wheel} --hash=sha256:{sha256_file(wheel)}"
+    run(["scripts/install-forge"], cwd=project, FORGE_PACKAGE=package, **environment)
     assert path.read_text() == f"{project}/.venv/bin\n"
     assert "pipeline release for development" in run([".venv/bin/forge", "check"], cwd=project)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["forge-release", "forge-release==0.1.0", "{wheel}", "forge-release @ file://{wheel}",
+     "{wheel} --hash=sha256:1234", "{wheel}\n--hash=sha256:{right}", "{wheel}#sha512={right}"],
+)  # fmt: skip
+def test_install_script_installs_nothing_without_a_hash(
+    project: Path, wheel: Path, package: str
+) -> None:
+    named = package.format(wheel=wheel, right=sha256_file(wheel))
+    done = subprocess.run(
+        ["scripts/install-forge"], cwd=project, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHON": sys.executable, "FORGE_PACKAGE": named},
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "::error::FORGE_PACKAGE must be one requirement with its SHA-256" in done.stdout
+    assert not (project / ".venv").exists()
 
 
 def test_install_script_says_which_variable_a_new_project_lacks(project: Path) -> None:

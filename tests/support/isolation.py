@@ -7,6 +7,7 @@ what it sets is inherited by every process that a test starts.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import caches
 
-__all__ = ["folders", "prepare"]
+__all__ = ["folders", "logging_restored", "prepare"]
 
 # Settings of the tests themselves, not of Forge.
 _KEPT: Final = ("FORGE_DAGGER_", "FORGE_DEMO_REPORT", "FORGE_FAULTS_", "FORGE_STRESS_",
@@ -44,6 +45,19 @@ _UMASK: Final = 0o022
 # A process keeps the signals that its parent ignored (a background job: SIGINT; nohup: SIGHUP).
 _RESET: Final = (signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
                  signal.SIGALRM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # fmt: skip
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Undo what a command that ran in this process has set: its levels and its handler."""
+    root, ours = logging.getLogger(), logging.getLogger("forge")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
 
 
 def prepare() -> None:

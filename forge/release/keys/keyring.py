@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from forge import canonical
 from forge.errors import ConfigurationError, ForgeError, TrustError, UsageError
-from forge.files import write_durably
+from forge.files import check_relative_path, write_durably
 from forge.release.keys.model import KeyEntry, KeysFile, Role, read_capped
 from forge.release.keys.passphrases import OWN_FILES, OwnPassphrases
 from forge.release.keys.places import missing_keys
@@ -192,13 +192,17 @@ class Keyring:
             write_durably(self.folder / "root.json", data)
 
     def target(self, path: str, sha256: str) -> bytes:
-        """Return a target file that the targets role signed. Raises UsageError."""
-        return read_capped(self.folder / layout.target_name(path, sha256).removeprefix("tuf/"))
+        """Return a target file that the targets role signed. Raises UsageError, TrustError."""
+        name = check_relative_path(layout.target_name(path, sha256))
+        return read_capped(self.folder / name.removeprefix("tuf/"))
 
     def keep_target(self, path: str, data: bytes) -> None:
-        """Write a target file of the targets role to the folder."""
-        name = layout.target_name(path, canonical.sha256(data)).removeprefix("tuf/")
-        write_durably(self.folder / name, data)
+        """Write a target file of the targets role to the folder.
+
+        Raises TrustError if its path, which that role signed, leaves the folder.
+        """
+        name = check_relative_path(layout.target_name(path, canonical.sha256(data)))
+        write_durably(self.folder / name.removeprefix("tuf/"), data)
 
     def proof_keys(self) -> ProofKeys:
         """Return the proof keys of the newest targets metadata in this folder, newest first.

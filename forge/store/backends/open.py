@@ -54,6 +54,10 @@ def _open(
     if folder is not None:
         return DirectoryObjects(folder)
     parts = urlsplit(url)
+    if parts.query or parts.fragment:
+        hint = "percent-encode ? and # in file: and https: URLs; a prefix of a bucket has neither"
+        message = f"{_without_secret(url)!r} is not a valid store URL"
+        raise ConfigurationError(message, why="it has a query or a fragment", hint=hint)
     if parts.scheme == "s3" and parts.hostname and "@" not in parts.netloc:
         with needs_extra("s3", f"The store {_without_secret(url)}"):
             from forge.store.backends.s3 import S3Objects
@@ -79,6 +83,8 @@ def local_folder(url: str) -> Path | None:
     except ValueError as error:  # brackets without an IPv6 address
         message = f"{_without_secret(url)!r} is not a valid URL"
         raise ConfigurationError(message, why=str(error), hint=_HINT) from None
+    if parts.query or parts.fragment:
+        return None  # and not the folder that is named before it; `open_objects` refuses it
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
         return Path(unquote(parts.path))
     return None

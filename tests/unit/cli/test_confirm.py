@@ -77,16 +77,16 @@ def test_answer_decides_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_channel_that_is_there_needs_no_answer() -> None:
     confirm_new_channel("stable", "demo", ["canary", "stable"], "1.0.0", yes=False)
-    with pytest.raises(UsageError, match="Create the channel stabel of demo for 1"):
-        confirm_new_channel("stabel", "demo", ["canary", "stable"], "1.0.0", yes=False)
+    with pytest.raises(UsageError, match="Create the channel stable1 of demo for 1"):
+        confirm_new_channel("stable1", "demo", ["canary", "stable"], "1.0.0", yes=False)
 
 
 def test_promotion_to_a_new_channel_is_confirmed_and_to_a_present_one_is_not(
     world: World, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["promote", "1.0.0", "stabel"]) == 2
+    assert main(["promote", "1.0.0", "stable1"]) == 2
     said = capsys.readouterr().err
-    assert "demo has no channel stabel; its channels: canary" in said
+    assert "demo has no channel stable1; its channels: canary" in said
     assert "--yes" in said
     assert channels(world) == {"canary": "1.0.0"}
     assert main(["promote", "1.0.0", "stable", "--yes"]) == 0

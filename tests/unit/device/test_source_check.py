@@ -50,7 +50,7 @@ def test_store_is_tried_with_its_mirrors(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "channel", "what", "hint"),
     [
-        ("demo", "stabel", "has no channel 'stabel'", "its channels: canary, stable"),
+        ("demo", "stable1", "has no channel 'stable1'", "its channels: canary, stable"),
         ("dmeo", "stable", "No bundle 'dmeo'", "published: demo"),
         ("demo", "../stable", "not a valid", ""),
     ],
@@ -88,15 +88,15 @@ def test_provision_writes_nothing_unless_the_source_is_right_or_not_tried(
     state = tmp_path / "state"
     argv = ["device", "provision", "--store", world.objects.url, "--name", "demo"]
     argv += ["--root", str(tmp_path / "root.json"), "--state", str(state)]
-    assert main([*argv, "--channel", "stabel"]) == 2
+    assert main([*argv, "--channel", "stable1"]) == 2
     said = capsys.readouterr().err
     assert "its channels: canary, stable" in said
     assert "--offline" in said
     assert not state.exists()
     assert main([*argv, "--channel", "stable"]) == 0
     assert "That channel points to 1.0.0" in capsys.readouterr().out
-    assert main([*argv, "--channel", "stabel", "--offline"]) == 0
-    assert read_settings(state)[0].channel == "stabel"
+    assert main([*argv, "--channel", "stable1", "--offline"]) == 0
+    assert read_settings(state)[0].channel == "stable1"
 
 
 def test_every_error_says_how_to_provision_without_the_store(world: World, tmp_path: Path) -> None:

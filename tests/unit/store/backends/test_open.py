@@ -131,3 +131,21 @@ def test_the_cache_folder_follows_from_the_environment(
     environment: dict[str, str], folder: str
 ) -> None:
     assert cache_folder(environment) == Path(folder).expanduser()
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/a?b", "s3://bucket/a#b", "file:///tmp/a?b", "file:///tmp/a#b"]
+)
+def test_rest_of_a_url_is_not_dropped(url: str) -> None:
+    """Else the store is another one than the user named."""
+    with pytest.raises(ConfigurationError, match="not a valid store URL") as caught:
+        open_objects(url, environment=ENDPOINT)
+    assert "percent-encode" in caught.value.hint
+    assert local_folder(url) is None
+
+
+def test_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b#c%20d"
+    open_objects(str(folder)).write("x", b"by path")
+    encoded = f"file://{tmp_path}/a%3Fb%23c%2520d"
+    assert open_objects(encoded).read("x", max_bytes=9).data == b"by path"
