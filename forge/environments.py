@@ -143,6 +143,8 @@ def ensure(
     """
     target = environment_path(name, lock, python=python, cache=cache)
     if not _problem(target):
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(target)  # when it was last used
         return target
     watch = watch or Watch()
     with _only_one(target, watch):
