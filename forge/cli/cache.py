@@ -176,7 +176,8 @@ def _usage(project: Project) -> Iterator[CacheUsage]:
 
 
 def _uv_cache() -> Path:
+    from forge.store.backends.open import user_cache
+
     if given := os.environ.get("UV_CACHE_DIR"):
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
-    return Path(base) / "uv"
+    return user_cache(os.environ) / "uv"

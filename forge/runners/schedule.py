@@ -88,6 +88,7 @@ class Scheduler:
             KeyboardInterrupt: after all child processes have ended.
         """
         self.refuse_early(plan, chosen)
+        WorkFolder(self.work).check_writable()
         self._workshop.clean()
         work = WorkFolder(self.work)
         with work.used(), self.view.live():

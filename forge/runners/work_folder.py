@@ -16,12 +16,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
 
 from forge import sealed
+from forge.errors import ConfigurationError
 
 __all__ = ["AREAS", "Area", "CacheItem", "WorkFolder", "folder_bytes"]
 
@@ -60,6 +62,21 @@ class WorkFolder:
     """The folder `.forge` of a project."""
 
     path: Path
+
+    def check_writable(self) -> None:
+        """Make the folder. Raises ConfigurationError if it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"The project's folder {self.path} cannot be written",
+                why=error.strerror or str(error),
+                hint="run steps in a copy of the project that can be written: "
+                f"cp -r {self.path.parent} FOLDER\n"
+                "plan, check, profile and bundle need no such copy",
+            ) from None
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
