@@ -67,12 +67,14 @@ locks: .venv/.dev ## Update every lock file
 		$(LOCK) $$([ ! -e $$excludes ] || echo --excludes $$excludes) $$in -o $${in%.in}.lock; done
 	@cd tests/clients/node && npm update --package-lock-only --ignore-scripts
 
-clean: ## Delete environment, store and caches, but no keys
-	@[ ! -d .forge ] || find .forge -mindepth 1 -maxdepth 1 ! -name keys -exec chmod -R u+w {} + \
-		-exec rm -rf {} +  # tool environments are read-only
-	@[ ! -e .forge/keys ] || echo 'Kept: .forge/keys; to move it out of the checkout: forge keys move'
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
-	find artifacts -mindepth 1 -maxdepth 1 ! -name README.md ! -name schema -exec rm -rf {} +
+clean: ## Delete what can be made again: environments, caches, results of the demo; never keys, never a store
+	@[ ! -d .forge ] || chmod -R u+w .forge  # tool environments are read-only
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	[ ! -d .forge ] || find .forge -mindepth 1 -maxdepth 1 ! -name keys ! -name demo -exec rm -rf {} +
+	[ ! -d .forge/demo ] || find .forge/demo -mindepth 1 -maxdepth 1 ! -name passphrase -exec rm -rf {} +
+	@[ ! -e .forge/keys ] || echo 'To move the keys out of the checkout: forge keys move'
+	@for kept in .forge/keys artifacts/tuf; do [ ! -e $$kept ] || echo "Kept: $$kept"; done
+	@[ ! -e artifacts/tuf ] || echo 'The keys and the store have no other copy here. To delete them: git clean -xdf .forge artifacts'
 
 .venv/.base:
 	@scripts/system-packages

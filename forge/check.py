@@ -17,6 +17,7 @@ from forge.errors import ForgeError
 from forge.profiles import Profile
 from forge.project import Pipeline, Project
 from forge.release.catalog import Catalog
+from forge.steps import lock_command
 from forge.store import Store
 
 __all__ = ["SCHEMA", "Finding", "check", "schema_text"]
@@ -83,7 +84,11 @@ def _locks(project: Project) -> Iterator[Finding]:
         what = f"lock {wanted.parent.name}"
         lock = wanted.with_suffix(".lock")
         if not lock.is_file():
-            yield Finding(what, False, "requirements.in has no requirements.lock: make locks")
+            yield Finding(
+                what,
+                False,
+                f"requirements.in has no requirements.lock: {lock_command(wanted.parent)}",
+            )
         elif lock.stat().st_size > _MAX_LOCK_BYTES:
             yield Finding(what, False, f"it is larger than {_MAX_LOCK_BYTES} bytes")
         else:

@@ -143,6 +143,8 @@ def ensure(
     """
     target = environment_path(name, lock, python=python, cache=cache)
     if not _problem(target):
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(target)  # when it was last used
         return target
     watch = watch or Watch()
     with _only_one(target, watch):
@@ -384,18 +386,21 @@ def _find_uv() -> str:
 
 
 def _explain(name: str, output: str) -> ConfigurationError | StepFailedError:
+    from forge.steps import lock_command  # a device needs it for this message only
+
     why = "\n".join([line for line in output.splitlines() if line.strip()][-_LAST_LINES:])
     lowered = output.lower()
     what = f"Environment {name!r} could not be made"
+    command = lock_command(Path("dockerfiles") / name)
     if "hash mismatch" in lowered or "hashes" in lowered or "--require-hashes" in lowered:
         what = f"A package of environment {name!r} does not have the hash in its lock file"
-        hint = "do not install it manually; update the lock file: make locks"
+        hint = f"do not install it manually; update the lock file: {command}"
         return ConfigurationError(what, why=why, hint=hint)
     if "no interpreter found" in lowered or "version request" in lowered:
         hint = "install that Python version, or choose another one for this environment"
         return ConfigurationError(what, why=why, hint=hint)
     if "no solution found" in lowered or "no matching distribution" in lowered:
-        hint = "a package in the lock file is not available for this platform or index: make locks"
+        hint = f"a package in the lock file is not available for this platform or index: {command}"
         return ConfigurationError(what, why=why, hint=hint)
     hint = "check the connection to the package index and the free disk space, then run it again"
     return StepFailedError(what, why=why, hint=hint)

@@ -40,6 +40,7 @@ __all__ = [
     "SourceFile",
     "Step",
     "key_of",
+    "lock_command",
     "locked",
     "placeholders",
     "source",
@@ -189,6 +190,12 @@ class Link:
     runner: str
 
 
+def lock_command(folder: Path) -> str:
+    """Return the command that writes the lock file of a tool environment."""
+    name = f"{folder.parent.name}/{folder.name}/requirements"
+    return f"uv pip compile --universal --generate-hashes {name}.in -o {name}.lock"
+
+
 def locked(folder: Path, python: str = "3.11") -> Environment:
     """Return the tool environment of `dockerfiles/<name>`.
 
@@ -196,7 +203,7 @@ def locked(folder: Path, python: str = "3.11") -> Environment:
     """
     lock = folder / "requirements.lock"
     if not lock.is_file():
-        hint = f"write {folder.name}/requirements.in and run: make locks"
+        hint = f"write {folder.name}/requirements.in and run: {lock_command(folder)}"
         raise ConfigurationError(f"Tool environment {folder.name!r} has no lock", hint=hint)
     return Environment(folder.name, lock, sha256_file(lock), python)
 

@@ -55,6 +55,7 @@ _SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Housekeeping": {
         "store": ("store", "Verify the store and collect garbage."),
+        "cache": ("cache", "Show and delete what Forge keeps on this machine."),
     },
 }
 _COMMANDS: Final = {name: one for section in _SECTIONS.values() for name, one in section.items()}

@@ -10,12 +10,15 @@ Without a terminal and without COLUMNS a row of a table is one line, for grep an
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, TextIO
 
 import click
 
+import forge
 from forge.cli.table import StyledText, Tone, lay_out, tinted
 from forge.errors import ForgeError
 from forge.wrapping import printable, shown_width, wrap
@@ -35,6 +38,7 @@ __all__ = [
 HELP_WIDTH: Final = 100
 """Lines of help are not wider than this: longer ones are hard to read."""
 
+_PAGE: Final = re.compile(r"\bdocs/[a-z0-9_/-]+\.md\b")
 _STYLES: Final[Mapping[Tone, Mapping[str, object]]] = {
     Tone.PLAIN: {},
     Tone.HEADING: {"bold": True},
@@ -135,10 +139,25 @@ def print_error(error: ForgeError) -> None:
     lines: list[Sequence[StyledText]] = [label, *([StyledText(line)] for line in rest)]
     if block:
         lines += [[StyledText(line)] for line in _block(printable(why), width)]
-    for hint in printable(error.hint).splitlines():
+    for hint in _with_pages(printable(error.hint)).splitlines():
         lines += [[StyledText(line, Tone.WARNING)] for line in wrap(hint, width, "    ", "  → ")]
     for line in lines:
         _print_line(line, sys.stderr)
+
+
+def _with_pages(text: str) -> str:
+    """Return a hint whose pages of the documentation are files that can be opened.
+
+    A wheel contains them; elsewhere than in a checkout, `docs/` of the current folder does not.
+    """
+    return _PAGE.sub(lambda found: _page(found[0]), text)
+
+
+def _page(name: str) -> str:
+    package = Path(forge.__file__).parent
+    places = (package / name, package.parent / name)
+    found = (str(place) for place in places if place.is_file())
+    return name if Path(name).is_file() else next(found, name)
 
 
 def _block(text: str, width: int | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from forge.plan import Plan, PlannedStep, Status, resolve, resolve_one
 from forge.runners.base import Cancelled, Runner, refuse
 from forge.runners.step_execution import DamagedInputError, Workshop
 from forge.runners.view import View
+from forge.runners.work_folder import WorkFolder
 from forge.steps import Key, Step
 from forge.store import ActionResult, Store
 from forge.store.locks.leases import LeaseCancelledError
@@ -86,14 +88,23 @@ class Scheduler:
             KeyboardInterrupt: after all child processes have ended.
         """
         self.refuse_early(plan, chosen)
+        WorkFolder(self.work).check_writable()
         self._workshop.clean()
+        work = WorkFolder(self.work)
+        with work.used(), self.view.live():
+            done = self._until_whole(plan, chosen)
+        # Not before: this run has marked what it used.
+        work.bound(time.time(), "environments", "trees")
+        return done
+
+    def _until_whole(self, plan: Plan, chosen: Mapping[str, bool]) -> tuple[Done, ...]:
+        """Run the plan, again after a stored result was found to be damaged."""
         forgotten: set[str] = set()
-        with self.view.live():
-            while True:
-                try:
-                    return self._pass(plan, chosen)
-                except DamagedInputError as damaged:
-                    self._forget_damaged(damaged, forgotten)
+        while True:
+            try:
+                return self._pass(plan, chosen)
+            except DamagedInputError as damaged:
+                self._forget_damaged(damaged, forgotten)
 
     def _pass(self, plan: Plan, chosen: Mapping[str, bool]) -> tuple[Done, ...]:
         """Run the plan once; results of an earlier pass are found in the store."""

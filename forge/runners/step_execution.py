@@ -33,6 +33,7 @@ from forge.progress import ProgressMeter
 from forge.runners.base import Execution, Job, Runner, raise_if_cancelled, refuse
 from forge.runners.tree_cache import TreeCache, file_states
 from forge.runners.view import View
+from forge.runners.work_folder import WorkFolder
 from forge.steps import Key, Link, Step
 from forge.store import ActionResult, Store
 from forge.store.progress import Progress
@@ -112,12 +113,8 @@ class Workshop:
             shutil.rmtree(folder, ignore_errors=True)
 
     def clean(self) -> None:
-        """Delete the folders of killed runs, and trees that were not used for a long time."""
-        self._trees.trim(time.time())
-        for left in (self.work / "running").glob("*"):
-            pid = left.name.rpartition("-")[2]
-            if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
-                shutil.rmtree(left, ignore_errors=True)
+        """Delete the folders of killed runs and of steps that failed long ago."""
+        WorkFolder(self.work).bound(time.time(), "running", "failed")
 
     @property
     def _trees(self) -> TreeCache:

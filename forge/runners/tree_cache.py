@@ -28,7 +28,6 @@ from forge.store.progress import Progress
 __all__ = ["FileStates", "TreeCache", "file_states"]
 
 _MAX_SEEN_BYTES: Final = 64 * 1024 * 1024
-_KEPT_S: Final = 14 * 24 * 3600.0  # trees that were not used for this long are deleted
 
 FileStates: TypeAlias = Mapping[str, list[int]]
 """Inode, size, mtime and ctime (ns) by path."""
@@ -79,14 +78,6 @@ class TreeCache:
         with contextlib.suppress(OSError):  # another run has cached the same tree
             folder.rename(self.folder / digest)
             self._note(digest, states)
-
-    def trim(self, now: float) -> None:
-        """Delete trees that were not used for two weeks."""
-        for kept in self.folder.glob("*") if self.folder.is_dir() else ():
-            with contextlib.suppress(OSError):
-                if kept.is_dir() and kept.stat().st_mtime < now - _KEPT_S:
-                    shutil.rmtree(kept)
-                    self._seen_file(kept.name).unlink(missing_ok=True)
 
     def _whole(self, kept: Path, digest: str) -> bool:
         seen = self._seen(digest)

@@ -58,6 +58,7 @@ def logging_restored() -> Iterator[None]:
         root.handlers[:] = handlers
         root.setLevel(levels[0])
         ours.setLevel(levels[1])
+        logging.captureWarnings(capture=False)
 
 
 def prepare() -> None:

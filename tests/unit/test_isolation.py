@@ -1,5 +1,6 @@
 """What tests/conftest.py promises to every test, and that it holds on an odd machine."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from forge.device.telemetry.logs import configure
+from tests.support.isolation import logging_restored
 from tests.support.spawn import Spawn, spawning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,3 +94,12 @@ def test_a_process_that_a_test_forgot_ends_with_it_and_its_pipes_are_closed() ->
     assert child.returncode == -signal.SIGKILL
     assert child.stdin.closed
     assert child.stdout.closed
+
+
+def test_logging_that_a_command_set_up_in_this_process_is_undone() -> None:
+    root, ours = logging.getLogger(), logging.getLogger("forge")
+    before = (root.handlers[:], root.level, ours.level)
+    with logging_restored():
+        configure(level="debug")
+        assert (root.handlers[:], root.level, ours.level) != before
+    assert (root.handlers[:], root.level, ours.level) == before

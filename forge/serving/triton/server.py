@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -54,6 +55,33 @@ _STUB_MODE: Final = 0o755
 _STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
 _OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
 _WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
+
+
+@dataclass(slots=True)
+class _ModelProcess:
+    """Detects that the process of a model ended while the model was loaded.
+
+    Triton 2.51 then waits without end. Between two processes of a model, the one that reads its
+    configuration and the one that serves, there is none for a moment.
+    """
+
+    _was_there: bool = False
+    _gone_since: float | None = None
+
+    def is_gone(self, processes: int | None, now: float) -> bool:
+        """Return whether the process was there and has been gone for a while.
+
+        Args:
+            processes: of the server with its models; None: unknown now.
+            now: monotonic seconds.
+        """
+        if processes is None:
+            return False
+        if processes >= _TRITON_AND_MODEL:
+            self._was_there, self._gone_since = True, None
+        elif self._was_there and self._gone_since is None:
+            self._gone_since = now
+        return self._gone_since is not None and now - self._gone_since >= _STUB_FAILED_S
 
 
 class TritonServer:
@@ -186,9 +214,14 @@ class TritonServer:
         """
         begin = time.monotonic()
         end, stub_failed, unseen = begin + timeout_s, False, None
+        model = _ModelProcess()
         while time.monotonic() < end:
             if not self.alive:
                 raise self._ended()
+            if model.is_gone(self._processes(), time.monotonic()):
+                message = f"The process of model {self.spec.model!r} ended while it loaded"
+                hint = f"its log: {self.log}; a process that was killed may have lacked memory"
+                raise LoadFailedError(message, why=self.reasons(), hint=hint)
             try:
                 if self.is_ready():
                     return time.monotonic() - begin
@@ -207,6 +240,13 @@ class TritonServer:
         message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
         hint = f"its log: {self.log}; or raise serving.start_timeout_s"
         raise LoadFailedError(message, why=self.reasons(), hint=hint)
+
+    def _processes(self) -> int | None:
+        """Return how many processes the server has; None: unknown."""
+        try:
+            return self.usage().processes
+        except OSError:
+            return None
 
     def _ended(self) -> StepFailedError:
         hint = f"its log: {self.log}"

@@ -20,6 +20,7 @@ from forge import canonical
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, StoreError
 from forge.files import check_relative_path, fsync_directory
 from forge.store.backends.protocol import Entry, Stored
+from forge.store.backends.throttle import RateLimit
 from forge.store.disk_errors import disk_error, sweep_folder
 
 __all__ = ["DirectoryObjects"]
@@ -32,10 +33,15 @@ class DirectoryObjects:
 
     A folder that existed before is never created again: if its disk is unmounted during a run, a
     write must not create a second store below the mount point.
+
+    Args:
+        root: the folder.
+        limit: rate limit for reading packs: the folder may be a mount of another machine.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, limit: RateLimit | None = None) -> None:
         self._root = root
+        self._limit = limit
         self._seen = root.is_dir()
 
     @property
@@ -66,8 +72,14 @@ class DirectoryObjects:
         return data
 
     def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
-        """See `Objects.stream`: one block."""
-        yield self.read_range(name, start, length)
+        """See `Objects.stream`: one block, or smaller ones where the rate is limited."""
+        if self._limit is None:
+            yield self.read_range(name, start, length)
+            return
+        for begin in range(start, start + length, self._limit.block):
+            data = self.read_range(name, begin, min(self._limit.block, start + length - begin))
+            self._limit.take(len(data))
+            yield data
 
     def report_bad_copy(self, name: str) -> bool:  # noqa: ARG002
         """See `Objects.report_bad_copy`: there is one place only."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,7 +16,8 @@ from forge.store.backends.directory import DirectoryObjects
 from forge.store.backends.protocol import Objects
 from forge.store.backends.throttle import RateLimit
 
-__all__ = ["cache_folder", "check_exists", "local_folder", "open_objects"]
+__all__ = ["cache_folder", "check_exists", "local_folder", "open_objects",
+           "user_cache"]  # fmt: skip
 
 _HINT: Final = "use a folder, file:///path, https://host/path or s3://bucket/prefix"
 
@@ -32,7 +36,8 @@ def open_objects(
         environment: for S3: FORGE_S3_ENDPOINT or AWS_ENDPOINT_URL, and what boto3 reads; for the
             web: SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, FORGE_ALLOW_HTTP.
         mirrors: URLs of copies of the store, of any kind; with mirrors it is read-only.
-        limit_rate: maximum bytes per second, over all places but folders.
+        limit_rate: maximum bytes per second for reading packs, over all places; a folder may be
+            a mount of another machine.
 
     Raises:
         ConfigurationError: another kind of URL, an S3 URL without a bucket; the extra `s3` is not
@@ -52,7 +57,7 @@ def _open(
 ) -> Objects:
     folder = local_folder(url)
     if folder is not None:
-        return DirectoryObjects(folder)
+        return DirectoryObjects(folder, limit)
     parts = urlsplit(url)
     if parts.query or parts.fragment:
         hint = "percent-encode ? and # in file: and https: URLs; a prefix of a bucket has neither"
@@ -106,8 +111,31 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
     """Return FORGE_CACHE, else `forge` in the user's cache folder."""
     if given := environment.get("FORGE_CACHE"):
         return Path(given)
-    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "forge"
+    return user_cache(environment) / "forge"
+
+
+def user_cache(environment: Mapping[str, str]) -> Path:
+    """Return the user's cache folder; without a home, one of this user in the temporary folder.
+
+    A container may run as a user that has neither HOME nor an entry in /etc/passwd.
+    """
+    if given := environment.get("XDG_CACHE_HOME"):
+        return Path(given)
+    try:
+        home = Path(environment.get("HOME") or Path("~").expanduser())
+    except RuntimeError:
+        home = Path("~")
+    if not home.is_absolute():
+        return _temporary_cache()
+    return home / ".cache"
+
+
+def _temporary_cache() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+    with contextlib.suppress(FileNotFoundError):
+        if folder.lstat().st_uid != os.getuid():  # anybody may make this folder
+            return Path(tempfile.mkdtemp(prefix="cache-"))
+    return folder
 
 
 def _without_secret(url: str) -> str:

@@ -16,6 +16,8 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -38,6 +40,7 @@ from forge.errors import (
     StoreError,
 )
 from forge.files import check_relative_path
+from forge.progress import duration_text
 from forge.store import cancellation
 from forge.store.backends.protocol import Entry, Stored
 from forge.store.backends.s3_body import BROKEN_OFF, blocks
@@ -58,6 +61,8 @@ _STALE_S: Final = 24 * 3600.0
 _TRANSIENT: Final = {500, 502, 503, 504, 429}
 _ABSENT: Final = {"NoSuchKey", "404", "NotFound"}
 _LOST: Final = {"PreconditionFailed", "412"}
+_SKEWED: Final = "RequestTimeTooSkewed"
+_MAX_SKEW_S: Final = 15 * 60  # of AWS; an answer to HEAD has no code but 403
 _DENIED: Final = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "401",
     "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed",
@@ -354,6 +359,8 @@ class S3Objects:
         if code == "NoSuchBucket":
             hint = f"create it, for example: aws s3 mb s3://{self._bucket}"
             return StoreError(f"No bucket {self._bucket} for {self.url}", hint=hint)
+        if code == _SKEWED or (code in _DENIED and _skew_s(error) > _MAX_SKEW_S):
+            return self._clock(error)
         if code in _DENIED:
             hint = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the permissions of that key"
             return StoreError(f"The store {self.url} denied access", why=code, hint=hint)
@@ -364,6 +371,17 @@ class S3Objects:
         hint = "run the command again; if it keeps failing, contact the store's administrator"
         return StoreError(
             f"The store {self.url} failed", why=f"{name}: {_short_text(error)}", hint=hint
+        )
+
+    def _clock(self, error: ClientError) -> StoreError:
+        """Return the error for a signature that S3 refuses because of its time."""
+        skew = _skew_s(error)
+        by = f"by {duration_text(skew)}" if skew else "by more than 15 minutes"
+        return StoreError(
+            f"The clock of this machine differs {by} from that of the store {self.url}",
+            why=f"this machine has {_now():%Y-%m-%d %H:%M:%S} UTC, the store answered at "
+            f"{_answered_at(error) or 'another time'}",
+            hint="set the clock, for example: timedatectl set-ntp true",
         )
 
     def _too_large(self, name: str, max_bytes: int) -> CorruptedError:
@@ -420,6 +438,24 @@ def _check_credentials(environment: Mapping[str, str], url: str) -> None:
         why = f"{' and '.join(given or ['AWS_SESSION_TOKEN'])} is set without {missing[0]}"
         hint = f"set {missing[0]} too; in a CI job, check the name of its secret"
         raise ConfigurationError(what, why=why, hint=hint)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _answered_at(error: ClientError) -> str:
+    """Return the Date header of an answer; empty if it has none."""
+    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    return str(metadata.get("HTTPHeaders", {}).get("date", ""))
+
+
+def _skew_s(error: ClientError) -> float:
+    """Return how far this machine's clock is from the answer's Date header; 0 if not known."""
+    try:
+        return abs((parsedate_to_datetime(_answered_at(error)) - _now()).total_seconds())
+    except (ValueError, TypeError):  # no header, no date, or one without a time zone
+        return 0.0
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,10 @@ from forge.cli.table import StyledText, Tone
 from forge.cli.terminal import colours, print_error, print_table, print_text
 from forge.errors import StepFailedError, StoreError
 from forge.wrapping import shown_width
+
+ROOT = Path(__file__).resolve().parents[3]
+ELSEWHERE = {"docs/gguf.md", "docs/introduction/compatibility.md",
+             "docs/user_guide/metrics.md"}  # of ggml and of Triton  # fmt: skip
 
 
 class Terminal(io.StringIO):
@@ -111,3 +117,28 @@ def test_texts_are_wrapped_between_words(
     print_text("one two three four five six")
     assert capsys.readouterr().out == "one two three four\nfive six\n"
     assert sys.stdout.isatty() is False
+
+
+def test_a_page_in_a_hint_is_a_file_that_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    print_error(StoreError("x", hint="docs/no/such.md"))
+    assert "→ docs/no/such.md" in capsys.readouterr().err
+    print_error(StoreError("x", hint="docs/reference/profile.md"))
+    shown = capsys.readouterr().err.split("→ ")[1].strip()
+    assert Path(shown).is_file()
+    monkeypatch.chdir(ROOT)
+    print_error(StoreError("x", hint="docs/reference/profile.md"))
+    assert "→ docs/reference/profile.md" in capsys.readouterr().err
+
+
+def test_every_page_that_forge_names_exists() -> None:
+    named = {
+        page
+        for path in (ROOT / "forge").rglob("*.py")
+        for page in re.findall(r"\bdocs/[a-z0-9_/-]+\.md\b", path.read_text())
+        if page not in ELSEWHERE
+    }
+    assert named
+    assert [page for page in sorted(named) if not (ROOT / page).is_file()] == []

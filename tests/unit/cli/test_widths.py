@@ -57,6 +57,8 @@ COMMANDS = [
         run --profile tesla-p40 --fail true
         store verify
         store gc --dry-run
+        cache df
+        cache prune --older-than 0 --dry-run
         bundle list --store http://127.0.0.1:9/prod
         bundle lst
         bundle list --stor x
@@ -74,6 +76,7 @@ def _inside(project: SmallProject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("FORGE_CACHE", str(project.root / "cache"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(project.root / "uv"))
 
 
 def shown(command: list[str], capture: Capture) -> list[str]:

@@ -1,10 +1,13 @@
+import os
 import resource
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import forge.serving.triton.server as server_module
 from forge.environments import Installed
 from forge.errors import ConfigurationError, LoadFailedError, NoRunnerError, StepFailedError
 from forge.serving.repository.render import make_spec
@@ -178,3 +181,37 @@ def test_a_server_that_cannot_be_asked_is_nobody_s_fault_and_no_model_that_does_
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             process.kill()
+
+
+def test_a_model_process_that_ends_while_it_loads_is_noticed_before_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_STUB_FAILED_S", 0.3)
+    spec = make_spec(render_settings(), EngineFacts(builder="openvino", runtime={}))
+    # The supervisor, Triton, and the process of a model that is killed.
+    script = "sleep 60 & sleep 60 & sleep 0.5; kill -9 $!; wait"
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
+        try:
+            server = TritonServer(process, spec, Ports(1, 2), tmp_path / "log")
+            with pytest.raises(LoadFailedError, match="'llm' ended while it loaded"):
+                server.wait_ready(50)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("counts", "gone"),
+    [
+        ([1] * 100, False),  # it has not started yet
+        ([2] * 100, False),
+        ([2, *[1] * 20, *[2] * 100], False),  # the next process of the model
+        ([2, *[1] * 100], True),
+        ([2, *[None] * 100], False),
+    ],
+)
+def test_a_pause_between_two_processes_of_a_model_is_not_its_end(
+    counts: list[int | None], gone: object
+) -> None:
+    watch = server_module._ModelProcess()
+    found = [watch.is_gone(count, second / 5) for second, count in enumerate(counts)]
+    assert any(found) is gone

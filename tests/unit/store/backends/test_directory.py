@@ -12,6 +12,7 @@ import pytest
 
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, StoreError
 from forge.store.backends.directory import DirectoryObjects
+from forge.store.backends.throttle import RateLimit
 
 READS: dict[str, Callable[[DirectoryObjects], object]] = {
     "read": lambda objects: objects.read("x", max_bytes=1),
@@ -201,3 +202,19 @@ def test_sweep_deletes_old_files_of_the_scratch_folder_only(
         os.utime(path, (0, 0 if path.name != "young" else 1000))
     assert objects.sweep(500) == 1
     assert files(root) == {"x", ".lock", ".tmp/young"}
+
+
+def test_the_rate_of_a_folder_is_limited_too_and_its_bytes_are_the_same(root: Path) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    limit = RateLimit(8192, clock=lambda: now[0], sleep=sleep)
+    objects = DirectoryObjects(root, limit)
+    data = bytes(range(256)) * 128
+    objects.write("x", data)
+    blocks = list(objects.stream("x", 100, 30_000))
+    assert b"".join(blocks) == data[100:30_100]
+    assert max(map(len, blocks)) == limit.block
+    assert now[0] == pytest.approx(30_000 / 8192, abs=0.3)

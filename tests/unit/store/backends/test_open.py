@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,42 @@ def test_the_cache_folder_follows_from_the_environment(
     environment: dict[str, str], folder: str
 ) -> None:
     assert cache_folder(environment) == Path(folder).expanduser()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"FORGE_CACHE": "/f"}, "/f"),
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/forge"),
+        ({"HOME": "/h"}, "/h/.cache/forge"),
+    ],
+)
+def test_the_cache_is_in_the_users_cache_folder(environment: dict[str, str], expected: str) -> None:
+    assert str(cache_folder(environment)) == expected
+
+
+def test_a_user_without_a_home_has_a_cache_in_the_temporary_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(_uid: int) -> object:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    expected = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}" / "forge"
+    assert cache_folder({}) == expected
+    assert cache_folder({"HOME": "relative"}) == expected
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a folder of another user")
+def test_a_folder_that_another_user_made_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    taken = tmp_path / f"cache-{os.getuid()}"
+    taken.mkdir()
+    os.chown(taken, 12345, 12345)
+    assert cache_folder({"HOME": "relative"}).parent != taken
 
 
 @pytest.mark.parametrize(

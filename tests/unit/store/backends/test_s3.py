@@ -25,6 +25,7 @@ from botocore.exceptions import (
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
+import forge.store.backends.s3 as s3_module
 from forge.errors import (
     ConfigurationError,
     ConflictError,
@@ -447,3 +448,37 @@ def test_a_scratch_folder_that_another_user_controls_is_refused(
     with pytest.raises(StoreError, match=re.escape(str(folder))) as caught:
         opened.scratch()
     assert "TMPDIR" in caught.value.hint
+
+
+def skewed(stub: Stubber, use: str, code: str, date: str | None) -> None:
+    headers = {"date": date} if date else {}
+    meta = {"HTTPHeaders": headers}
+    stub.add_client_error(USES[use][0], code, "x", http_status_code=403, response_meta=meta)
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "403", "AccessDenied"])
+def test_a_wrong_clock_is_named_with_its_difference(
+    objects: S3Objects, stub: Stubber, monkeypatch: pytest.MonkeyPatch, use: str, code: str
+) -> None:
+    now = datetime(2026, 11, 24, 6, 10, tzinfo=UTC)
+    monkeypatch.setattr(s3_module, "_now", lambda: now)
+    skewed(stub, use, code, "Tue, 24 Nov 2026 04:00:00 GMT")
+    with pytest.raises(StoreError, match="clock of this machine differs by 2 h 10 min") as caught:
+        USES[use][1](objects)
+    assert "this machine has 2026-11-24 06:10:00 UTC" in caught.value.why
+    assert "Tue, 24 Nov 2026 04:00:00 GMT" in caught.value.why
+    assert "timedatectl" in caught.value.hint
+    assert "AWS_ACCESS_KEY_ID" not in str(caught.value)
+
+
+@pytest.mark.parametrize("date", [None, "yesterday", "Tue, 24 Nov 2026 04:00:00"])
+def test_a_refused_time_without_a_date_is_still_the_clock_and_a_refused_key_is_not(
+    objects: S3Objects, stub: Stubber, date: str | None
+) -> None:
+    skewed(stub, "read", "RequestTimeTooSkewed", date)
+    with pytest.raises(StoreError, match="by more than 15 minutes"):
+        objects.read("x", max_bytes=1)
+    skewed(stub, "read", "AccessDenied", date)
+    with pytest.raises(StoreError, match="denied access"):
+        objects.read("x", max_bytes=1)
