@@ -28,7 +28,7 @@ from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, r
 from forge.errors import ConfigurationError, FitError, UsageError
 from forge.profiles import PowerSection, Profile
 
-__all__ = ["check_gpu", "check_root", "detect", "power", "provision", "status"]
+__all__ = ["check_gpu", "check_root", "detect", "inspect", "power", "provision", "status"]
 
 _MAX_ROOT_BYTES: Final = 512_000  # python-tuf's cap
 
@@ -38,6 +38,7 @@ def detect(
     *,
     profile: str | None = None,
     gpu: str | None = None,
+    hardware: Hardware | None = None,
     root: Path = Path("/"),
     run: Run | None = None,
 ) -> Detected:
@@ -47,6 +48,7 @@ def detect(
         profiles: platform and match by profile name (`profile_match.candidates` makes it).
         profile: a name given by hand; it overrides the hardware.
         gpu: the only GPU that counts: its UUID or its number in nvidia-smi.
+        hardware: of the machine; this machine's by default, read by `root` and `run`.
         root: where /proc and /etc are.
         run: runs commands; the machine's own by default.
 
@@ -54,9 +56,14 @@ def detect(
         UsageError: `profile` is not one of these, or `gpu` is not in this machine.
         FitError: nothing matches, several do, or it is not known now which one does.
     """
-    hardware = parse(collect(root, run))
+    hardware = hardware or inspect(root, run)
     found = profile_match.match(hardware, profiles, ProfileRequest(profile=profile, gpu=gpu))
     return Detected.of(hardware, found)
+
+
+def inspect(root: Path = Path("/"), run: Run | None = None) -> Hardware:
+    """Return what this machine is, as `detect` sees it."""
+    return parse(collect(root, run))
 
 
 def provision(  # noqa: PLR0913 - the options of one command

@@ -29,7 +29,7 @@ CLIENTS: Final = caches.ROOT / "tests" / "clients"
 AIPERF: Final = caches.ROOT / "benchmarks" / "aiperf"
 CACHE: Final = caches.ROOT / ".forge" / "clients"
 _INSTALL_S: Final = 900
-_RUN_S: Final = 240
+_RUN_S: Final = 540
 # None of these programs may wait for a service that is not the device.
 _OFFLINE: Final = {
     "DO_NOT_TRACK": "1",

@@ -10,9 +10,10 @@ import click
 from forge.cli.common import json_option, open_project, print_json, project_option
 from forge.cli.device.options import gpu_option, profile_option, state_option
 from forge.cli.terminal import print_table, print_text, value_text
-from forge.errors import ConfigurationError, StepFailedError
+from forge.errors import ConfigurationError, FitError, StepFailedError
 
 if TYPE_CHECKING:
+    from forge.device.hardware.inventory import Hardware
     from forge.device.power.plan import PowerReport
     from forge.profiles import Profile
 
@@ -36,19 +37,31 @@ def detect(
     from forge.device.hardware.profile_match import candidates
 
     rules = candidates(_profiles(project_dir))
-    found = commands.detect(rules, profile=profile, gpu=commands.check_gpu(gpu))
+    hardware, gpu = commands.inspect(), commands.check_gpu(gpu)
+    try:
+        found = commands.detect(rules, profile=profile, gpu=gpu, hardware=hardware)
+    except FitError:  # what the machine is matters most where no profile is for it
+        _print_hardware(hardware, None, as_json=as_json)
+        raise
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    facts = found.hardware.model_dump(mode="json").items()
-    rows = [(_label(key), value_text(value)) for key, value in facts]
-    print_table(("", ""), [("profile", found.profile), *rows])
+    _print_hardware(hardware, found.profile, as_json=False)
     for text in (*found.reasons, *found.warnings):
         print_text(text)
 
 
 def _label(key: str) -> str:
     return key.replace("_", " ").replace("mib", "MiB")
+
+
+def _print_hardware(hardware: Hardware, profile: str | None, *, as_json: bool) -> None:
+    values = hardware.model_dump(mode="json")
+    if as_json:
+        print_json({"hardware": values, "profile": profile, "reasons": [], "warnings": []})
+        return
+    rows = [(_label(key), value_text(value)) for key, value in values.items()]
+    print_table(("", ""), [("profile", profile or "none"), *rows])
 
 
 @click.command()

@@ -27,6 +27,7 @@ from forge.profiles import MatchSection, PowerSection, Profile, ThermalSection
 from forge.store import open_objects
 from forge.store.backends.mirrors import Mirrors, Standing
 from tests.support.captured import Replay, unpack
+from tests.support.machines import FakeMachine
 from tests.support.manifests import manifest
 
 RELEASE, OTHER = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
@@ -308,6 +309,22 @@ def test_a_captured_machine_is_detected_with_its_profile(
     assert by_hand.profile == "development"
     with pytest.raises(UsageError):
         commands.detect(rules, profile="no-such", root=root, run=Replay(capture))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_detect_shows_the_machine_also_where_no_profile_is_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    *, as_json: bool,
+) -> None:  # fmt: skip
+    machine = FakeMachine(tmp_path)
+    monkeypatch.setenv("PATH", machine.path)
+    machine.smi("NVIDIA GeForce RTX 5090, 32607, 590.44.01, 12.0, GPU-5090, [N/A]\n")
+    assert main(["device", "detect", *(["--json"] if as_json else [])]) == 8
+    shown = capsys.readouterr()
+    assert "NVIDIA GeForce RTX 5090" in shown.out
+    assert "No profile of this channel matches" in shown.err
+    if as_json:
+        assert json.loads(shown.out)["profile"] is None
 
 
 WANTED = PowerSection(mode="MAXN", limit_w=None, lock_clocks=True)
