@@ -322,7 +322,7 @@ def promote(
     catalog = Catalog(store.objects)
     name = only_name(catalog, name)
     keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, store.objects)
-    if version in catalog.versions(name):  # else it is refused, whatever the answer
+    if version in catalog.versions(name):  # else it is refused in any case
         confirm_new_channel(check_name(channel, "Channel"), name, list(catalog.channels(name)),
                             version, yes=yes)  # fmt: skip
     before = move(store, keyring, name, version, channel, now=dt.datetime.now(dt.UTC), force=force)

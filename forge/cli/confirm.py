@@ -31,7 +31,7 @@ def confirm(question: str, effects: Sequence[str] = (), *, yes: bool) -> None:
         yes: the answer was given on the command line.
 
     Raises:
-        UsageError: the answer is no, or there is no terminal to ask.
+        UsageError: the answer is not yes, or there is no terminal to ask.
     """
     for line in effects:
         click.echo(line, err=True)
@@ -60,7 +60,7 @@ def confirm_new_channel(
         yes: the answer was given on the command line.
 
     Raises:
-        UsageError: the answer is no, or there is no terminal to ask.
+        UsageError: the answer is not yes, or there is no terminal to ask.
     """
     if channel in known:
         return

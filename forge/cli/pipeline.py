@@ -294,7 +294,7 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> 
 
 
 def _confirm_channels(call: _Call, *, yes: bool) -> None:
-    """Ask before a long run ends by creating a channel; the pipeline's default name is no typo."""
+    """Ask before a long run ends by creating a channel; the pipeline's default was not typed."""
     catalog = Catalog(call.store.objects)
     for step in call.plan.steps:
         if call.chosen[step.id] and step.effect and _PUBLISHES in step.argv:
