@@ -337,7 +337,7 @@ def promote(
     catalog = Catalog(store.objects)
     name = only_name(catalog, name)
     keyring = open_keyring(keys_folder(project_dir, keys_dir), passphrase_file, store.objects)
-    if version in catalog.versions(name):  # else it is refused, whatever the answer
+    if version in catalog.versions(name):  # else it is refused in any case
         confirm_new_channel(check_name(channel, "Channel"), name, list(catalog.channels(name)),
                             version, yes=yes)  # fmt: skip
     now = dt.datetime.now(dt.UTC)

@@ -32,7 +32,7 @@ def confirm(question: str, effects: Sequence[str] = (), *, yes: bool) -> None:
         yes: the answer was given on the command line.
 
     Raises:
-        UsageError: the answer is no, or there is no terminal to ask.
+        UsageError: the answer is not yes, or there is no terminal to ask.
     """
     for line in effects:
         print_text(line, out=sys.stderr)
@@ -61,7 +61,7 @@ def confirm_new_channel(
         yes: the answer was given on the command line.
 
     Raises:
-        UsageError: the answer is no, or there is no terminal to ask.
+        UsageError: the answer is not yes, or there is no terminal to ask.
     """
     if channel in known:
         return

@@ -262,7 +262,7 @@ def _confirm_revocation(store_url: str, keyring: Keyring, role: str, *, yes: boo
     confirm(
         f"Revoke the {role} key and end these {len(ended)} versions?",
         [
-            "Devices would refuse to install, and could not be rolled back by a channel to:",
+            "No device could install these versions any more:",
             *(f"  {one}" for one in ended),
             f"Channels without an installable version: {', '.join(channels) or 'none'}",
         ],

@@ -329,7 +329,7 @@ def _summarise(pipeline: str, done: Sequence[Done], result: RunResult) -> None:
 
 
 def _confirm_channels(call: _Call, *, yes: bool) -> None:
-    """Ask before a long run ends by creating a channel; the pipeline's default name is no typo."""
+    """Ask before a long run ends by creating a channel; the pipeline's default was not typed."""
     catalog = Catalog(call.store.objects)
     for step in call.plan.steps:
         if call.chosen[step.id] and step.effect and _PUBLISHES in step.argv:

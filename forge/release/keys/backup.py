@@ -116,7 +116,7 @@ def _write_new(file: Path, data: bytes) -> None:
         raise UsageError(f"{file} exists", why="a backup is never overwritten") from None
     try:
         with os.fdopen(descriptor, "wb") as out:
-            os.fchmod(out.fileno(), 0o600)  # whatever the umask is
+            os.fchmod(out.fileno(), 0o600)  # with any umask
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
