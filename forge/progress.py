@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["PROGRESS", "ProgressMeter", "Throttle", "bytes_text", "duration_text"]
 
 PROGRESS: Final = "forge progress: "
-"""Begins a line of a command that reports its progress; the view shows it beside the step."""
+"""Begins a line of a command that reports its progress; the view shows it next to the step."""
 
 _WINDOW_S: Final = 15.0
 _MINUTE_S: Final = 60

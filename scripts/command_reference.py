@@ -47,6 +47,24 @@ on standard output; progress goes to standard error. The store of a command is `
 `forge plan`, `forge run`, `forge why` and `forge matrix` take the name of a pipeline and its
 options: the keyword parameters of its function. Left out, the pipeline is `release`, as shown
 here. `--only` and `--skip` take globs of step ids, such as `engine@*`.
+
+**Width and colours.** Tables have the width of the terminal, or that of `COLUMNS`; where there is
+no room for columns, each row is a block. In a pipe a row is one line. States and errors have
+colours on a terminal; `NO_COLOR` turns them off, `FORCE_COLOR` on.
+
+**Completion** of commands, options, profiles, steps, bundles, versions and channels, for bash, zsh
+(`zsh_source`) and fish (`fish_source`):
+
+```console
+$ eval "$(_FORGE_COMPLETE=bash_source forge)"
+```
+
+**Names.** A command, profile, step, bundle, version, channel or key that does not exist ends with
+exit code 2, the name that was probably meant, and those that exist.
+
+**Disk.** `forge cache df` shows what Forge keeps on this machine. A run deletes environments and
+failed steps that were not used for 30 days, and unpacked trees after 14; never what another run
+uses, keys, or a store.
 """
 
 

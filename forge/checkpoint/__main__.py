@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _watch() -> FetchWatch:
-    """Return callbacks that print what the view of the run shows beside the step."""
+    """Return callbacks that print what the view of the run shows next to the step."""
     meter, throttle = ProgressMeter(), Throttle(1.0)
 
     def progress(done: int, total: int) -> None:

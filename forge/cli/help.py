@@ -52,7 +52,7 @@ class HelpText(click.HelpFormatter):
         col_max: int = _MOST_TERM,
         col_spacing: int = _GAP,
     ) -> None:
-        """Write terms and their definitions, beside each other where there is room."""
+        """Write terms and their definitions, next to each other where there is room."""
         rows = list(rows)
         indent = " " * self.current_indent
         longest = max((cells_wide(term) for term, _ in rows), default=0)

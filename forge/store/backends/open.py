@@ -133,7 +133,7 @@ def user_cache(environment: Mapping[str, str]) -> Path:
 def _temporary_cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
     with contextlib.suppress(FileNotFoundError):
-        if folder.lstat().st_uid != os.getuid():  # anybody may make this folder
+        if folder.lstat().st_uid != os.getuid():  # any user may make this folder
             return Path(tempfile.mkdtemp(prefix="cache-"))
     return folder
 

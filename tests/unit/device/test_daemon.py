@@ -146,8 +146,8 @@ def test_a_failed_run_once_is_in_status_and_history(tmp_path: Path) -> None:
     world.release("1.0.0")
     world.promote("1.0.0", "stable")
     state, root = tmp_path / "state", (world.keys / "metadata" / "1.root.json").read_bytes()
-    commands.provision(state, str(tmp_path / "world" / "store"), root, "demo", "stabel")
-    with pytest.raises(StoreError, match="demo has no channel 'stabel'") as caught:
+    commands.provision(state, str(tmp_path / "world" / "store"), root, "demo", "stables")
+    with pytest.raises(StoreError, match="demo has no channel 'stables'") as caught:
         daemon.run(state, once=True)
     assert "did you mean 'stable'?" in caught.value.hint
     found = commands.status(state)
