@@ -26,11 +26,11 @@ def grammar(expression: str) -> Grammar:
     return Grammar(f"root ::= {expression}")
 
 
-@given(BOUNDS, BOUNDS, st.booleans(), st.booleans(), st.integers(0, 10**6))
+@given(BOUNDS, BOUNDS, st.tuples(st.booleans(), st.booleans()), st.integers(0, 10**6))
 def test_texts_are_inside_and_numbers_inside_are_texts(
-    low: Decimal | None, high: Decimal | None, low_open: bool, high_open: bool, seed: int
+    low: Decimal | None, high: Decimal | None, is_open: tuple[bool, bool], seed: int
 ) -> None:
-    interval = Interval(low, high, low_open, high_open)
+    interval = Interval(low, high, *is_open)
     random_numbers = random.Random(seed)  # noqa: S311 - no key
     near = [one for one in (low, high, Decimal(0)) if one is not None]
     for find, whole in ((numbers.integer, True), (numbers.number, False)):
