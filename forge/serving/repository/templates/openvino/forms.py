@@ -2,10 +2,11 @@
 """The form of an answer, as OpenVINO GenAI takes it: XGrammar compiles it there.
 
 A JSON schema is given as the grammar that json_grammar.py makes of it, not to XGrammar's own
-converter, which allows white space without end and ignores keywords. A form that XGrammar cannot compile raises inside of the pipeline's step, which then serves no
-request any more (openvino-genai 2026.4.1). So each form is compiled in a pipeline of its own first:
-a graph without weights, whose logits are zeros, with the engine's tokenizer. It takes 0.3 s to
-make, and a form some milliseconds.
+converter, which allows white space without end and ignores keywords. A form that XGrammar cannot
+compile raises inside of the pipeline's step, which then serves no request any more (openvino-genai
+2026.4.1). So each form is compiled in a pipeline of its own first: a graph without weights, whose
+logits are zeros, with the engine's tokenizer. It takes 0.3 s to make, and a form some milliseconds
+to a second.
 """
 
 from __future__ import annotations

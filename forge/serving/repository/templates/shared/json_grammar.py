@@ -13,10 +13,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from json_facts import NUMBERS, Facts, Places, canonical, refuse
 from json_numbers import ANY_NUMBER, integer, multiples, number
 from json_patterns import copies, fit
 from json_rules import Rules, choice, json_text, literal, repeat
-from json_schema import NUMBERS, Facts, Place, Places, Schema, canonical, refuse
+from json_schema import Schema
 from json_strings import MAX_LENGTH, Strings
 from json_values import excludes, holds
 
@@ -174,7 +175,9 @@ class _Grammar:
         fitted = fit(node, least, most)
         found = None if fitted is None else self.strings.matching(fitted)
         if found is None:
-            self.schema.impossible(facts.pointer, "no text was found that has the pattern and the length")
+            self.schema.impossible(
+                facts.pointer, "no text was found that has the pattern and the length"
+            )
             return None
         return self.rules.add(found)
 
@@ -276,7 +279,8 @@ class _Grammar:
         """Return the members of an object or a set in their order; None if none are possible."""
         required = sum(one.required for one in members)
         possible = sum(one.text is not None for one in members)
-        counted = least > required or (most is not None and (other is not None or most < possible))
+        fewer = most is not None and (other is not None or most < possible)
+        counted = least > required or fewer
         if counted and possible > MAX_COUNTED:
             reason = f"the number of properties can be bounded for at most {MAX_COUNTED}"
             raise refuse(self.schema.root.pointer, reason)

@@ -131,9 +131,7 @@ def multiples(interval: Interval, steps: tuple[Decimal, ...], most: int) -> list
 
 def is_multiple(number: Decimal, steps: tuple[Decimal, ...]) -> bool:
     """Return whether a number is a multiple of each step, for decimals and for doubles."""
-    return all(
-        number % step == 0 and (float(number) / float(step)).is_integer() for step in steps
-    )
+    return all(number % step == 0 and (float(number) / float(step)).is_integer() for step in steps)
 
 
 def _minus(expression: str | None) -> str | None:
@@ -278,9 +276,7 @@ def _after(low: _Fraction | None, high: _Fraction | None, most: int) -> str | No
     return f"({' | '.join(found)})" if found else None
 
 
-def _tight(
-    digit: int, low: _Fraction | None, high: _Fraction | None, most: int
-) -> str | None:
+def _tight(digit: int, low: _Fraction | None, high: _Fraction | None, most: int) -> str | None:
     """Return a digit that is a bound's own, and what may follow it."""
     following = _after(low, high, most - 1)
     ends = _may_end(low, high)

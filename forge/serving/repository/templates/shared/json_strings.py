@@ -4,13 +4,13 @@
 How a rule is written decides how fast XGrammar is (measured with 49,152 tokens, 2026-11-29). It
 computes the mask of each place in a rule once, 16 ms for a character of any text, and checks tokens
 that leave the rule again for each token of the answer. A string without an end that is one rule
-which calls itself costs 0.1 ms for a token; one rule for a character, repeated, 30 ms, and 600 ms if
-it is counted to 256. Counted characters are therefore blocks of 32, which all lengths share.
+which calls itself costs 0.1 ms for a token; one rule for a character, repeated, 30 ms, and 600 ms
+if it is counted to 256. Counted characters are therefore blocks of 32, which all lengths share.
 """
 
 from __future__ import annotations
 
-from json_patterns import ANY, Chars, Choice, Node, Repeat, Sequence, complement, copies, has, union
+from json_patterns import Chars, Choice, Node, Repeat, complement, has, union
 from json_rules import PLAIN, Rules, characters, choice, literal, repeat
 
 BLOCK = 32
@@ -20,9 +20,7 @@ _QUOTED: dict[int, str] = {
 }  # fmt: skip
 _ESCAPED = (*((one, one) for one in (0x22, 0x5C)), (0, 0x1F))
 # Surrogates are left out: two of them are one character, and one alone is none.
-ESCAPE = (
-    '(["\\u005c/bfnrt] | "u" ([0-9A-CE-Fa-ce-f] [0-9A-Fa-f]{3} | [Dd] [0-7] [0-9A-Fa-f]{2}))'
-)
+ESCAPE = '(["\\u005c/bfnrt] | "u" ([0-9A-CE-Fa-ce-f] [0-9A-Fa-f]{3} | [Dd] [0-7] [0-9A-Fa-f]{2}))'
 _FEW = 64  # characters that are written one by one
 
 _DAY = (
@@ -125,10 +123,7 @@ class Strings:
     def _counted(self, body: str, least: int, most: int | None) -> str:
         """Return a character several times."""
         exact = self._exactly(body, least)
-        if most is None:
-            more = self._loop(body)
-        else:
-            more = self._up_to(body, most - least)
+        more = self._loop(body) if most is None else self._up_to(body, most - least)
         return " ".join(one for one in (exact, more) if one != '""') or '""'
 
     def _loop(self, body: str) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from json_facts import NUMBERS, Facts, Place, Places, canonical
 from json_numbers import is_multiple
 from json_patterns import matches
-from json_schema import NUMBERS, Facts, Place, Places, Schema, canonical
+from json_schema import Schema
 
 _DEPTH = 4  # to which schemas are compared
 
@@ -134,10 +135,10 @@ def _arrays_apart(schema: Schema, one: Facts, other: Facts, depth: int) -> bool:
 
 def _objects_apart(schema: Schema, one: Facts, other: Facts, depth: int) -> bool:
     """Return whether a property that one always has is wrong or missing in the other."""
-    if any(name not in one.properties and name not in one.required for name in other.required):
-        # No answer has a property that is not named, unless names are free.
-        if one.properties and not one.says_others:
-            return True
+    unnamed = other.required.keys() - one.properties.keys() - one.required.keys()
+    free = one.says_others or not one.properties or one.least_properties > len(one.properties)
+    if unnamed and not free:
+        return True
     return any(
         _parts_apart(schema, one.property(name), other.property(name), depth)
         for name in one.required
