@@ -56,7 +56,7 @@ def test_build_on_a_base_without_a_digest_exits_with_3(
 def test_update_of_an_unknown_base_names_the_known_ones(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["images", "update", "python", "--project", str(project)]) == 3
+    assert main(["images", "update", "python", "--project", str(project)]) == 2
     assert "python-3.11" in capsys.readouterr().err
 
 
