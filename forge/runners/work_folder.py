@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Final, Literal
 
 from forge import sealed
-from forge.errors import ConfigurationError
+from forge.errors import StoreError
 
 __all__ = ["AREAS", "Area", "CacheItem", "WorkFolder", "folder_bytes"]
 
@@ -64,13 +64,13 @@ class WorkFolder:
     path: Path
 
     def check_writable(self) -> None:
-        """Make the folder. Raises ConfigurationError if it cannot be written."""
+        """Make the folder. Raises StoreError if it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
-            raise ConfigurationError(
+            raise StoreError(
                 f"The project's folder {self.path} cannot be written",
                 why=error.strerror or str(error),
                 hint="run steps in a copy of the project that can be written: "

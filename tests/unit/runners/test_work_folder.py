@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forge import sealed
-from forge.errors import ConfigurationError
+from forge.errors import StoreError
 from forge.runners.work_folder import AREAS, Area, WorkFolder, folder_bytes
 from tests.support.spawn import Spawn
 
@@ -139,7 +139,7 @@ def test_a_file_with_two_names_counts_once(tmp_path: Path) -> None:
 
 def test_a_project_that_cannot_be_written_is_said_to_be_so_before_any_step(tmp_path: Path) -> None:
     (tmp_path / "project").write_text("a file, where root may not write either")
-    with pytest.raises(ConfigurationError, match="cannot be written") as caught:
+    with pytest.raises(StoreError, match="cannot be written") as caught:
         WorkFolder(tmp_path / "project" / ".forge").check_writable()
     assert f"cp -r {tmp_path}/project FOLDER" in caught.value.hint
     WorkFolder(tmp_path / "other" / ".forge").check_writable()
