@@ -333,6 +333,6 @@ KEYWORDS: dict[str, Callable[[Facts, Any, str], None]] = {
 }
 OBEYED = frozenset(KEYWORDS) | {
     "type", "nullable", "$ref", "allOf", "anyOf", "oneOf", "minimum", "exclusiveMinimum",
-    "maximum", "exclusiveMaximum", "multipleOf", "prefixItems", "items", "additionalItems", "properties", "required",
-    "additionalProperties",
+    "maximum", "exclusiveMaximum", "multipleOf", "prefixItems", "items", "additionalItems",
+    "properties", "required", "additionalProperties",
 }  # fmt: skip
