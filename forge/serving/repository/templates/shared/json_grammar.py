@@ -4,8 +4,9 @@
 Not every valid answer is one of the grammar's: properties come in the order of the schema, names
 that it does not have only where it says `additionalProperties`, and everything is bounded: without
 bounds, SmolLM2 counts in an array and repeats itself in a string until its tokens are used up, and
-the answer is no JSON. White space is one space after a comma and a colon, as json.dumps writes and
-models learned: where more was allowed, small models wrote blanks until their tokens were used up.
+the answer is not valid JSON. White space is one space after a comma and a colon, as json.dumps
+writes and models learned: where more was allowed, small models wrote blanks until their tokens were
+used up.
 """
 
 from __future__ import annotations
