@@ -175,7 +175,7 @@ def _print_usage(error: click.ClickException) -> None:
 
 def _print_error(text: str, exit_code: int) -> int:
     if os.environ.get("GITHUB_ACTIONS") == "true":  # it may quote what a step or a server said
-        from forge.runners.github_log import inert
+        from forge.github_log import inert
 
         text = inert(text)
     click.echo(text, err=True)

@@ -52,10 +52,16 @@ def keys_folder(project_dir: Path | None, keys_dir: Path | None) -> Path:
 def say_where_keys_are(folder: Path) -> None:
     """Print how to move keys out of the checkout."""
     print_text(
-        f"The keys are in the checkout ({folder}), where 'git clean' deletes them. "
+        f"The keys are in the checkout, in {_relative(folder)}, where 'git clean' deletes them. "
         "To move them: forge keys move",
         out=sys.stderr,
     )
+
+
+def _relative(folder: Path) -> Path:
+    """Return a folder as a user in the project sees it; a long path cannot be wrapped."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def open_keyring(folder: Path, passphrase_file: Path | None, objects: Objects) -> Keyring:

@@ -21,6 +21,7 @@ import click
 import forge
 from forge.cli.table import StyledText, Tone, lay_out, tinted
 from forge.errors import ForgeError
+from forge.github_log import in_actions, inert
 from forge.wrapping import printable, shown_width, wrap
 
 __all__ = [
@@ -111,14 +112,14 @@ def print_text(
 def value_text(value: object) -> str:
     """Return a value of a JSON document as a user would write it in YAML; `—` if there is none."""
     match value:
-        case None | [] | {} | "":
+        case None | [] | "":
             return "—"
         case bool():
             return "true" if value else "false"
         case float():
             return f"{value:g}"
-        case dict():
-            return ", ".join(f"{key} {value_text(one)}" for key, one in value.items())
+        case dict():  # the pattern {} would match every one
+            return ", ".join(f"{key} {value_text(one)}" for key, one in value.items()) or "—"
         case list() | tuple():
             separator = "; " if any(isinstance(one, dict | list) for one in value) else ", "
             return separator.join(value_text(one) for one in value)
@@ -172,6 +173,8 @@ def _block(text: str, width: int | None) -> Iterator[str]:
 def _print_line(line: Sequence[StyledText], out: TextIO) -> None:
     coloured = colours(out)
     text = "".join(_styled(cell) if coloured else cell.text for cell in line)
+    if in_actions(os.environ):  # it may quote what a server or a file says
+        text = inert(text)
     click.echo(text, file=out, color=coloured)
 
 

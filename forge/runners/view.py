@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
+from forge import github_log
 from forge.progress import Throttle
 from forge.wrapping import shortened, shown_width, wrap
-
-from forge.runners import github_log
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -289,7 +289,7 @@ def test_passphrase_of_one_root_key_is_changed_on_the_command_line(
     assert main(rotate) == 0
 
 
-def test_clean_deletes_everything_but_keys(tmp_path: Path) -> None:
+def test_clean_deletes_what_can_be_made_again_and_keeps_keys_and_store(tmp_path: Path) -> None:
     shutil.copyfile(Path(__file__).parents[3] / "Makefile", tmp_path / "Makefile")
     for name in (".forge/keys/online.pem", ".forge/trees/x/y", "artifacts/packs/x", ".venv/x",
                  "artifacts/README.md"):  # fmt: skip
@@ -301,7 +301,8 @@ def test_clean_deletes_everything_but_keys(tmp_path: Path) -> None:
     )
     assert "forge keys move" in said.stdout
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"Makefile", ".forge/keys/online.pem", "artifacts/README.md"}
+    kept = {".forge/keys/online.pem", "artifacts/README.md", "artifacts/packs/x"}
+    assert left == {"Makefile", *kept}
 
 
 # Help and --project

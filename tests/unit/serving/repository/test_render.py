@@ -14,6 +14,10 @@ from tests.support.serving import profile_fields
 from tests.support.serving import render_settings as settings
 
 TEXT = {"text.py", "chat_template.py", "plain_text.py", "tool_prompt.py"}
+FORMS = {"repetitions.py"} | {
+    f"json_{name}.py"
+    for name in ("facts", "grammar", "numbers", "patterns", "rules", "schema", "strings", "values")
+}
 FACTS = EngineFacts(builder="openvino", runtime={"openvino-genai": "2026.4.1.0"})
 
 
@@ -76,6 +80,7 @@ def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) 
         "models/llm/1/chat_template.py",
         "models/llm/1/choice.py",
         "models/llm/1/forms.py",
+        *(f"models/llm/1/{name}" for name in FORMS),
         "models/llm/1/model.py",
         "models/llm/1/model_io.py",
         "models/llm/1/pieces.py",
@@ -98,7 +103,7 @@ def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("builder", "beside"),
     [
-        ("openvino", {"forms.py", "runtime_tokenizer.py", "scorer.py"}),
+        ("openvino", {"forms.py", "runtime_tokenizer.py", "scorer.py"} | FORMS),
         ("tensorrt-rtx", {"generation.py", "gpu.py"}),
         ("onnx-runtime", {"cuda_driver.py", "generation.py", "session.py"}),
     ],

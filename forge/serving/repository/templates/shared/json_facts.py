@@ -138,7 +138,7 @@ class Facts:
 
 
 def check_keywords(place: Place) -> None:
-    """Raise RequestError for a schema that is no schema, or has keywords that cannot be obeyed."""
+    """Raise RequestError for what is not a schema, or has keywords that cannot be obeyed."""
     if not isinstance(place.schema, dict):
         raise refuse(place.pointer, "a schema must be an object or a boolean")
     for name in place.schema:
@@ -333,6 +333,6 @@ KEYWORDS: dict[str, Callable[[Facts, Any, str], None]] = {
 }
 OBEYED = frozenset(KEYWORDS) | {
     "type", "nullable", "$ref", "allOf", "anyOf", "oneOf", "minimum", "exclusiveMinimum",
-    "maximum", "exclusiveMaximum", "multipleOf", "prefixItems", "items", "additionalItems", "properties", "required",
-    "additionalProperties",
+    "maximum", "exclusiveMaximum", "multipleOf", "prefixItems", "items", "additionalItems",
+    "properties", "required", "additionalProperties",
 }  # fmt: skip

@@ -2,9 +2,11 @@
 """A JSON Schema as a grammar for XGrammar, each of whose texts is a valid answer. Pure.
 
 Not every valid answer is one of the grammar's: properties come in the order of the schema, names
-that it does not have only where it says `additionalProperties`, and numbers, nesting and values of
-any kind are bounded. White space is one space after a comma and a colon, as json.dumps writes and
-models learned: where more was allowed, small models wrote blanks until their tokens were used up.
+that it does not have only where it says `additionalProperties`, and everything is bounded: without
+bounds, SmolLM2 counts in an array and repeats itself in a string until its tokens are used up, and
+the answer is not valid JSON. White space is one space after a comma and a colon, as json.dumps
+writes and models learned: where more was allowed, small models wrote blanks until their tokens were
+used up.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from json_values import excludes, holds
 NESTING = 4  # of objects and arrays in a value of any kind
 MEMBERS = 16  # of an object or array in it, and properties whose names are free
 NAME = 32  # characters of a name that is free
-ITEMS = 4096
+ITEMS = 64  # of an array without maxItems
+MAX_ITEMS = 4096
+LENGTH = 1024  # of a string without maxLength
 MAX_MULTIPLES = 512
 MAX_COPIES = 4096  # of a regular expression's parts, with its repetitions written out
 MAX_COUNTED = 64  # properties where their number is bounded
@@ -122,7 +126,7 @@ class _Grammar:
     def _any(self, nesting: int) -> str:
         """Return the rule of a value of any kind."""
         parts = ['"null"', '"true"', '"false"', self.rules.add(ANY_NUMBER)]
-        parts.append(self.rules.add(self.strings.text()))
+        parts.append(self.rules.add(self.strings.text(0, LENGTH)))
         if nesting:
             item = self._any(nesting - 1)
             parts.append(_enclosed("[", _list(item, 0, MEMBERS), "]"))
@@ -164,7 +168,7 @@ class _Grammar:
             return None
         if least > MAX_LENGTH:
             raise refuse(f"{facts.pointer}/minLength", f"must be at most {MAX_LENGTH}")
-        most = None if most is None else min(most, MAX_LENGTH)
+        most = max(LENGTH, least) if most is None else min(most, MAX_LENGTH)
         if not facts.patterns:
             return self.rules.add(self.strings.text(least, most))
         if len(facts.patterns) > 1:
@@ -175,49 +179,48 @@ class _Grammar:
         fitted = fit(node, least, most)
         found = None if fitted is None else self.strings.matching(fitted)
         if found is None:
-            self.schema.impossible(
-                facts.pointer, "no text was found that has the pattern and the length"
-            )
+            reason = "no text was found that has the pattern and the length"
+            self.schema.impossible(facts.pointer, reason)
             return None
         return self.rules.add(found)
 
     def _array(self, facts: Facts) -> str | None:
         least, most = facts.least_items, facts.most_items
-        if least > ITEMS:
-            raise refuse(f"{facts.pointer}/minItems", f"must be at most {ITEMS}")
-        most = None if most is None else min(most, ITEMS)
-        if facts.unique and (most is None or most > 1):
+        if least > MAX_ITEMS:
+            raise refuse(f"{facts.pointer}/minItems", f"must be at most {MAX_ITEMS}")
+        most = max(ITEMS, least) if most is None else min(most, MAX_ITEMS)
+        if facts.unique and most > 1:
             return self._set(facts, least, most)
         first = [self._value(one, facts.depth) for one in facts.first_items]
         stop = first.index(None) if None in first else len(first)
         first, rest = first[:stop], None
         unsaid = bool(first) and not facts.says_items and least <= stop
         ends = stop < len(facts.first_items) or unsaid
-        if not ends and (most is None or most > stop):
+        if not ends and most > stop:
             rest = self._value(facts.items, facts.depth)
         if rest is None:
-            most = stop if most is None else min(most, stop)
-        if most is not None and least > most:
+            most = min(most, stop)
+        if least > most:
             self.schema.impossible(facts.pointer, f"minItems {least} is above {most}")
             return None
         return _enclosed("[", self._items(first, rest, least, most), "]")
 
-    def _items(self, first: list[str], rest: str | None, least: int, most: int | None) -> str:
+    def _items(self, first: list[str], rest: str | None, least: int, most: int) -> str:
         """Return the items of an array, from the last one to the first."""
         count = len(first)
         tail = '""'
         if rest is not None and not first:
             return _list(rest, least, most)
         if rest is not None:
-            tail = repeat(f'", " {rest}', max(0, least - count), most and most - count)
-        for index in range(min(count, count if most is None else most) - 1, -1, -1):
+            tail = repeat(f'", " {rest}', max(0, least - count), most - count)
+        for index in range(min(count, most) - 1, -1, -1):
             one = first[index] if index == 0 else f'", " {first[index]}'
             tail = one if tail == '""' else f"{one} {tail}"
             if index >= least:
                 tail = f"({tail})?"
         return tail
 
-    def _set(self, facts: Facts, least: int, most: int | None) -> str | None:
+    def _set(self, facts: Facts, least: int, most: int) -> str | None:
         """Return an array without equal items: of listed values, in their order."""
         places = facts.items
         listed = None if facts.first_items else self._listed(places, facts.depth)
@@ -317,7 +320,7 @@ def _others(other: str | None, count: int, least: int, most: int | None) -> str 
     missing = max(0, least - count)
     if other is None:
         return '""' if not missing else None
-    room = MEMBERS if most is None else min(most - count, ITEMS)
+    room = MEMBERS if most is None else min(most - count, MAX_ITEMS)
     if missing > 1 or room < missing:
         return None
     if count == 0:
@@ -325,11 +328,11 @@ def _others(other: str | None, count: int, least: int, most: int | None) -> str 
     return repeat(f'", " {other}', missing, room)
 
 
-def _list(item: str, least: int, most: int | None) -> str:
+def _list(item: str, least: int, most: int) -> str:
     """Return items with commas between them."""
     if most == 0:
         return '""'
-    more = repeat(f'", " {item}', max(0, least - 1), most and most - 1)
+    more = repeat(f'", " {item}', max(0, least - 1), most - 1)
     found = item if more == '""' else f"{item} {more}"
     return found if least else f"({found})?"
 

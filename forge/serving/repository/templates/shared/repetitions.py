@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - Triton's stub imports this file from the folder of model.py
 """Counted repetitions of a regular expression or a grammar, written out. Pure.
 
-XGrammar takes 5 s for a text of at most 100,000 characters and 0.2 s for one of 4,096. Repetitions
-beside each other add up, and those inside of others multiply.
+XGrammar takes 5 s for a text of at most 100,000 characters and 0.2 s for one of 4,096.
+Repetitions that follow each other add up, and those inside of others multiply.
 """
 
 from __future__ import annotations

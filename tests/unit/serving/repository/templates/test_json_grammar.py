@@ -102,6 +102,20 @@ def test_a_name_of_additional_properties_is_none_of_the_named_ones() -> None:
     assert not grammar.accepts('{"x": 7}')
 
 
+def test_strings_patterns_and_arrays_without_a_bound_get_one_and_larger_ones_are_obeyed() -> None:
+    for schema in ({"type": "string"}, {"pattern": "^a*$"}, {"type": "string", "minLength": 9}):
+        assert grammar_of(schema).accepts(f'"{"a" * 1024}"')
+        assert not grammar_of(schema).accepts(f'"{"a" * 1025}"')
+    for bound in ("minLength", "maxLength"):
+        assert grammar_of({"type": "string", bound: 2000}).accepts(f'"{"a" * 2000}"')
+    bounds: tuple[tuple[int, dict[str, int]], ...]
+    bounds = ((64, {}), (100, {"maxItems": 100}), (90, {"minItems": 90}))
+    for count, bound_of_items in bounds:
+        grammar = grammar_of({"items": {"const": 1}, **bound_of_items})
+        assert grammar.accepts(f"[{', '.join('1' * count)}]")
+        assert not grammar.accepts(f"[{', '.join('1' * (count + 1))}]")
+
+
 def test_numbers_nesting_and_free_members_end() -> None:
     assert not grammar_of({"type": "integer"}).accepts("1" * 16)
     assert not grammar_of({"type": "number"}).accepts("0." + "1" * 16)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.runners.github_log import escape, escape_property, inert
+from forge.github_log import escape, escape_property, inert
 from forge.runners.view import GitHubView
 
 # The runner's own rules: ActionCommand.TryParseV2 takes a line that, without leading white space,
@@ -91,7 +91,7 @@ def test_error_that_quotes_a_command_is_no_command(tmp_path: Path, *, actions: b
         [sys.executable, "-m", "forge", "bundle", "list", "--store", f"{tmp_path}/{name}"],
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
         | ({"GITHUB_ACTIONS": "true"} if actions else {}),
-        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False, timeout=60,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 9
     assert bool(commands(done.stderr)) is not actions
