@@ -1,6 +1,8 @@
 """A publisher is killed, or is not alone, at every point there is."""
 
-from __future__ import shutil
+from __future__ import annotations
+
+import shutil
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
