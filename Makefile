@@ -71,9 +71,9 @@ clean: ## Delete what can be made again: environments, caches, results of the de
 	@[ ! -d .forge ] || chmod -R u+w .forge  # tool environments are read-only
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	[ ! -d .forge ] || find .forge -mindepth 1 -maxdepth 1 ! -name keys ! -name demo -exec rm -rf {} +
-	[ ! -d .forge/demo ] || find .forge/demo -mindepth 1 -maxdepth 1 ! -name passphrase -exec rm -rf {} +
+	[ ! -d .forge/demo ] || find .forge/demo -mindepth 1 -maxdepth 1 ! -name keys ! -name passphrase -exec rm -rf {} +
 	@[ ! -e .forge/keys ] || echo 'To move the keys out of the checkout: forge keys move'
-	@for kept in .forge/keys artifacts/tuf; do [ ! -e $$kept ] || echo "Kept: $$kept"; done
+	@for kept in .forge/keys .forge/demo/keys artifacts/tuf; do [ ! -e $$kept ] || echo "Kept: $$kept"; done
 	@[ ! -e artifacts/tuf ] || echo 'The keys and the store have no other copy here. To delete them: git clean -xdf .forge artifacts'
 
 .venv/.base:

@@ -292,7 +292,8 @@ def test_passphrase_of_one_root_key_is_changed_on_the_command_line(
 def test_clean_deletes_what_can_be_made_again_and_keeps_keys_and_store(tmp_path: Path) -> None:
     shutil.copyfile(Path(__file__).parents[3] / "Makefile", tmp_path / "Makefile")
     for name in (".forge/keys/online.pem", ".forge/trees/x/y", "artifacts/packs/x", ".venv/x",
-                 "artifacts/README.md"):  # fmt: skip
+                 "artifacts/README.md", ".forge/demo/keys/online.pem", ".forge/demo/passphrase",
+                 ".forge/demo/device/state.json"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / ".forge/trees/x").chmod(0o500)  # read-only, as tool environments
@@ -301,7 +302,9 @@ def test_clean_deletes_what_can_be_made_again_and_keeps_keys_and_store(tmp_path:
     )
     assert "forge keys move" in said.stdout
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    kept = {".forge/keys/online.pem", "artifacts/README.md", "artifacts/packs/x"}
+    # The demo's keys too: the store that is kept is signed with them.
+    kept = {".forge/keys/online.pem", ".forge/demo/keys/online.pem", ".forge/demo/passphrase",
+            "artifacts/README.md", "artifacts/packs/x"}  # fmt: skip
     assert left == {"Makefile", *kept}
 
 
