@@ -27,7 +27,7 @@ from forge.cli.common import (
 from forge.cli.confirm import confirm_new_channel
 from forge.cli.keyring import say_where_keys_are
 from forge.cli.run_result import RunResult, print_result, read_result
-from forge.cli.signing import signing_environment
+from forge.cli.signing import refuse_unsigned, signing_environment, signing_only
 from forge.cli.terminal import print_table, print_text, tinted
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
@@ -284,7 +284,11 @@ def _plan(call: _Call, *, as_json: bool) -> None:
         print_table(header, shown, optional=("key", "runner"))
 
 
-def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> None:
+def _run(
+    call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool, sign_only: bool
+) -> None:
+    if sign_only:
+        call = replace(call, chosen=signing_only(_rows(call), call.chosen))
     _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
     _confirm_channels(call, yes=yes)
     if call.keys.in_checkout:
@@ -296,6 +300,8 @@ def _run(call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool) -> 
     scheduler = _scheduler(replace(call, environment=environment), jobs=jobs, verbose=verbose)
     with call.store.writing(owner()):
         done = scheduler.run(call.plan, call.chosen)
+    if sign_only:
+        refuse_unsigned([(one.step, one.status, one.reason) for one in done], call.chosen)
     result = read_result(call.store, done)
     _summarise(call.plan.pipeline, done, result)
     if as_json:
@@ -441,6 +447,8 @@ run = _PipelineGroup(
                      callback=_refuse_jobs, help="Number of steps to run in parallel."),
         click.Option(["--yes", "-y"], is_flag=True,
                      help="Create a channel without asking; required where there is no terminal."),
+        click.Option(["--sign-only"], is_flag=True,
+                     help="Sign and publish what is stored; refuse to run any other step."),
         click.Option(["--verbose", "-v"], is_flag=True, help="Print the output of the commands."),
     ],
     """Run the steps of a pipeline whose results are not in the store. Safe to repeat.

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from forge.errors import UsageError
+from forge.errors import NoRunnerError, UsageError
 from forge.plan import PlannedStep, Status
+from forge.steps import Step
 
 if TYPE_CHECKING:
     from forge.release.keys.keyring import Keyring
 
-__all__ = ["signing_environment"]
+__all__ = ["refuse_unsigned", "signing_environment", "signing_only"]
 
 _VARIABLE: Final = "FORGE_PASSPHRASE"
 _FILE: Final = "FORGE_PASSPHRASE_FILE"
@@ -79,6 +80,44 @@ def signing_environment(
     return given
 
 
+def signing_only(rows: Sequence[PlannedStep], chosen: Mapping[str, bool]) -> dict[str, bool]:
+    """Return which steps may run if only those that sign may: no other one runs beside the keys.
+
+    Args:
+        rows: the resolved plan.
+        chosen: which steps were chosen.
+
+    Raises:
+        NoRunnerError: the result of another chosen step is not in the store.
+    """
+    for row in rows:
+        if chosen[row.step.id] and not _has_keys(row.step) and row.status is not Status.HIT:
+            raise _not_built(row.step.id, row.reason)
+    return {row.step.id: chosen[row.step.id] and _has_keys(row.step) for row in rows}
+
+
+def refuse_unsigned(
+    outcomes: Sequence[tuple[Step, Status, str]], chosen: Mapping[str, bool]
+) -> None:
+    """Raise NoRunnerError if a signing step did not run: what it signs was deleted meanwhile.
+
+    Args:
+        outcomes: each step with its status and the reason.
+        chosen: which steps could run.
+    """
+    for step, status, reason in outcomes:
+        if chosen[step.id] and status is Status.SKIPPED:
+            raise _not_built(step.id, reason)
+
+
+def _not_built(step: str, reason: str) -> NoRunnerError:
+    return NoRunnerError(
+        f"Step {step} has no stored result: {reason}",
+        why="--sign-only signs and publishes what is stored and runs no other step",
+        hint=f"build it where no keys are, with this store: --only '{step}'",
+    )
+
+
 def _check_private(keyring: Keyring, passphrases: Sequence[str]) -> None:
     """Refuse files that other users can open now, and not when the first step signs."""
     from forge.release.keys.model import check_private
@@ -93,7 +132,11 @@ def _known(environment: Mapping[str, str]) -> str:
 
 
 def _signs(row: PlannedStep) -> bool:
-    return row.status not in {Status.HIT, Status.SKIPPED} and _VARIABLE in row.step.secrets
+    return row.status not in {Status.HIT, Status.SKIPPED} and _has_keys(row.step)
+
+
+def _has_keys(step: Step) -> bool:
+    return _VARIABLE in step.secrets
 
 
 def _prompt() -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from forge.cli.signing import signing_environment
-from forge.errors import UsageError
+from forge.cli.signing import refuse_unsigned, signing_environment, signing_only
+from forge.errors import NoRunnerError, UsageError
 from forge.plan import PlannedStep, Status
 from forge.release.keys.keyring import Keyring
 from forge.steps import Step
@@ -127,3 +127,43 @@ def test_keys_of_a_kms_need_no_passphrase(keys: Path) -> None:
     ]
     ring.save(ring.file.model_copy(update={"keys": (*offline, *moved)}))
     assert signing_environment({}, keys, never, not_asked) == {}
+
+
+def plan(*statuses: Status) -> list[PlannedStep]:
+    """An engine, its proofs, and their publication."""
+    steps = (
+        Step(id="engine@x", argv=("compile",)),
+        Step(id="proofs@x", argv=("sign",), secrets=SIGNS),
+        Step(id="publish", argv=("publish",), secrets=SIGNS, effect=True),
+    )
+    return [
+        PlannedStep(step, status, "its input changed")
+        for step, status in zip(steps, statuses, strict=True)
+    ]
+
+
+ALL = {"engine@x": True, "proofs@x": True, "publish": True}
+
+
+def test_sign_only_lets_no_other_step_run() -> None:
+    rows = plan(Status.HIT, Status.RUN, Status.WAITS)
+    assert signing_only(rows, ALL) == {**ALL, "engine@x": False}
+    assert signing_only(rows, {**ALL, "publish": False})["publish"] is False
+
+
+@pytest.mark.parametrize("status", [Status.RUN, Status.WAITS, Status.EFFECT])
+def test_sign_only_refuses_what_is_not_built_before_anything_is_signed(status: Status) -> None:
+    rows = plan(status, Status.WAITS, Status.WAITS)
+    with pytest.raises(NoRunnerError, match=r"engine@x has no stored result") as caught:
+        signing_only(rows, ALL)
+    assert caught.value.exit_code == 4
+    assert "--only 'engine@x'" in caught.value.hint
+    assert not signing_only(rows, {**ALL, "engine@x": False})["engine@x"]  # --skip
+
+
+def test_sign_only_fails_if_a_result_was_deleted_meanwhile() -> None:
+    rows = plan(Status.SKIPPED, Status.SKIPPED, Status.SKIPPED)
+    done = [(row.step, row.status, "needs engine@x") for row in rows]
+    with pytest.raises(NoRunnerError, match=r"proofs@x has no stored result: needs engine@x"):
+        refuse_unsigned(done, {**ALL, "engine@x": False})
+    refuse_unsigned(done[:1], {**ALL, "engine@x": False})
