@@ -125,7 +125,7 @@ def test_a_bundle_without_proofs_is_refused(world: World, device: Device) -> Non
 
 def test_a_channel_that_is_not_published_is_named(world: World, device: Device) -> None:
     api.provision(device.state, world.store_url, world.root, "llm", "nightly")
-    with refused(device, StoreError, "channels/llm/nightly.json is not published"):
+    with refused(device, StoreError, "llm has no channel 'nightly'"):
         device.once()
 
 

@@ -220,7 +220,7 @@ class ActionExecutor:
         candidate = journal.candidate
         if candidate is None:
             raise ConfigurationError(f"The journal does not say what slot {slot} holds")
-        self._repair.check_before_start(slot, candidate)
+        self._repair.make_whole(slot, candidate)
         seconds = _retry(lambda: self._cutover.start(slot, beside, candidate))
         meanwhile = f" while slot {beside} served" if beside and self._serves else ""
         _log.info("slot %s is ready after %.1f s%s", slot, seconds, meanwhile)

@@ -40,6 +40,17 @@ class Repair:
         if damages := integrity.before_start(self.home, slot, release):
             raise BundleError(f"Slot {slot} is damaged", why=str(damages[0]))
 
+    def make_whole(self, slot: SlotName, release: Release) -> None:
+        """Check a slot before its start, and repair what is damaged. Raises BundleError, OSError.
+
+        It may read the store, so the agent's main thread uses `check_before_start`.
+        """
+        try:
+            self.check_before_start(slot, release)
+        except BundleError:
+            if self.check_and_repair(slot, release) != "repaired":
+                raise
+
     def check_and_repair(self, slot: SlotName, release: Release) -> SlotCondition:
         """Read the whole slot, repair what is damaged, and return what was found."""
         try:

@@ -21,6 +21,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ from forge.files import fsync_directory, write_durably
 __all__ = ["StateDirectory"]
 
 _MAX_STATE_BYTES: Final = 4 * 1024 * 1024
+_SWITCHING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,11 @@ class StateDirectory:
         """
         new = self.path / ".current.new"
         try:
-            new.unlink(missing_ok=True)
-            new.symlink_to(Path("slots") / slot)
-            new.replace(self.path / "current")
-            fsync_directory(self.path)
+            with _SWITCHING:  # the agent's main thread and its worker may both do it
+                new.unlink(missing_ok=True)
+                new.symlink_to(Path("slots") / slot)
+                new.replace(self.path / "current")
+                fsync_directory(self.path)
         except OSError as error:
             raise disk_errors.unwritable(self.path, error) from None
 

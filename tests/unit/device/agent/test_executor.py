@@ -110,8 +110,8 @@ class Parts:
     def refuse(self, reason: str) -> None:
         self.call("refuse", reason)
 
-    def check_before_start(self, slot: SlotName, release: Release) -> None:
-        self.call("check_before_start", slot, release.version)
+    def make_whole(self, slot: SlotName, release: Release) -> None:
+        self.call("make_whole", slot, release.version)
 
     def check_and_repair(self, slot: SlotName, release: Release) -> str:
         self.call("check_and_repair", slot, release.version)
@@ -287,11 +287,11 @@ def test_a_slot_that_failed_is_read_before_its_release_is_judged(
     assert device.parts.log[-1] == "check_and_repair b 1.1.0"
 
 
-def test_a_candidate_whose_files_changed_is_not_started_and_is_repaired(device: Device) -> None:
-    device.parts.condition = "repaired"
-    device.parts.errors["check_before_start"] = [BundleError("Slot b is damaged")]
+def test_a_candidate_that_cannot_be_made_whole_is_not_started(device: Device) -> None:
+    device.parts.condition = "damaged"
+    device.parts.errors["make_whole"] = [BundleError("Slot b is damaged")]
     assert not device.failure(Activate("b")).release_fault
-    assert device.parts.log == ["check_before_start b 1.1.0", "check_and_repair b 1.1.0"]
+    assert device.parts.log == ["make_whole b 1.1.0", "check_and_repair b 1.1.0"]
 
 
 @pytest.mark.parametrize(("action", "call"), [(Activate("b"), "start"), (Probe("b"), "probe")])
@@ -314,7 +314,7 @@ def test_a_wrong_answer_is_not_asked_for_again(device: Device) -> None:
 
 def test_a_candidate_is_started_beside_what_serves(device: Device) -> None:
     assert device.execute(Activate("b", serving="a")) == Ready()
-    assert device.parts.log == ["check_before_start b 1.1.0", "start b a 1.1.0"]
+    assert device.parts.log == ["make_whole b 1.1.0", "start b a 1.1.0"]
 
 
 def test_an_activation_without_a_candidate_is_a_failure_of_the_journal(device: Device) -> None:

@@ -96,6 +96,19 @@ def test_other_bytes_of_the_same_size_are_found_by_reading_and_repaired(device: 
     assert device.repair.check_and_repair("a", device.release) == "intact"
 
 
+def test_a_slot_is_made_whole_before_its_start_or_not_started(device: Device) -> None:
+    device.repair.make_whole("a", device.release)
+    assert device.store.repaired == []
+    device.weights.write_bytes(b"x" + DATA[1:])
+    device.store.error = StoreError("the store is gone")
+    with pytest.raises(BundleError, match="Slot a is damaged"):
+        device.repair.make_whole("a", device.release)
+    device.store.error = None
+    device.repair.make_whole("a", device.release)
+    assert device.store.repaired == [("a", device.release)]
+    assert device.weights.read_bytes() == DATA
+
+
 def test_a_repair_is_an_event_with_its_bytes(device: Device) -> None:
     device.repair.repair("a", device.release)
     assert device.events == [
