@@ -66,6 +66,8 @@ def prepare() -> None:
     caches.remember()
     for name in [name for name in os.environ if _is_removed(name)]:
         del os.environ[name]
+    for name in ("COLUMNS", "LINES"):
+        os.unsetenv(name)  # readline, which pytest loads, sets them behind the back of os.environ
     os.environ |= _SET
     for name in ("no_proxy", "NO_PROXY"):
         before = [host for host in os.environ.get(name, "").split(",") if host]

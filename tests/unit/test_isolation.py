@@ -96,6 +96,12 @@ def test_a_process_that_a_test_forgot_ends_with_it_and_its_pipes_are_closed() ->
     assert child.stdout.closed
 
 
+def test_a_child_of_a_test_has_no_terminal_width() -> None:
+    program = "import os; print(os.environ.get('COLUMNS'), os.environ.get('LINES'))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert said.stdout.split() == [b"None", b"None"]
+
+
 def test_logging_that_a_command_set_up_in_this_process_is_undone() -> None:
     root, ours = logging.getLogger(), logging.getLogger("forge")
     before = (root.handlers[:], root.level, ours.level)
