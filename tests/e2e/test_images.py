@@ -141,7 +141,9 @@ def test_device_image_starts_as_nobody_special_and_its_health_command_agrees(
         shutil.chown(state, 65532, 65532)
         volumes = {root: "/root.json", state: "/var/lib/forge"}
         forge = shlex.join(config["config"]["Entrypoint"])
-        provision = "provision --store /var/lib/forge/store --root /root.json --name smollm2"
+        provision = (
+            "provision --store /var/lib/forge/store --root /root.json --name smollm2 --offline"
+        )
         health = config["config"]["Labels"]["forge.health"]
         script = f"""
             {forge} {provision}

@@ -267,7 +267,14 @@ def test_triton_model_makes_the_calls_the_real_package_takes(
 ) -> None:
     """NVIDIA's own Python code runs; only its native module, which needs CUDA, is stood in."""
     shutil.copy(TEMPLATES / "edge-llm" / "model.py", tmp_path)
-    for name in ("model_io.py", "pieces.py", "sampling.py", "streaming.py", "turns.py"):
+    for name in (
+        "model_io.py",
+        "pieces.py",
+        "sampling.py",
+        "streaming.py",
+        "tool_prompt.py",
+        "turns.py",
+    ):
         shutil.copy(TEMPLATES / "shared" / name, tmp_path)
     engine = tmp_path / "engine"
     engine.mkdir()
