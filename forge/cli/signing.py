@@ -81,7 +81,7 @@ def signing_environment(
 
 
 def signing_only(rows: Sequence[PlannedStep], chosen: Mapping[str, bool]) -> dict[str, bool]:
-    """Return which steps may run if only those that sign may: no other one runs beside the keys.
+    """Return which steps may run if only those that sign may: no other one runs where the keys are.
 
     Args:
         rows: the resolved plan.
@@ -99,7 +99,7 @@ def signing_only(rows: Sequence[PlannedStep], chosen: Mapping[str, bool]) -> dic
 def refuse_unsigned(
     outcomes: Sequence[tuple[Step, Status, str]], chosen: Mapping[str, bool]
 ) -> None:
-    """Raise NoRunnerError if a signing step did not run: what it signs was deleted meanwhile.
+    """Raise NoRunnerError if a signing step did not run: what it signs was deleted during the run.
 
     Args:
         outcomes: each step with its status and the reason.
