@@ -17,7 +17,7 @@ from forge.cli.terminal import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".forge" / "demo"
-# Keys that nobody needs to keep, beside their passphrase; an earlier demo made them in .forge/keys.
+# The demo's own keys, next to their passphrase; an earlier demo made them in .forge/keys.
 OLD_KEYS = ROOT / ".forge" / "keys"
 KEYS = OLD_KEYS if (OLD_KEYS / "keys.json").is_file() else WORK / "keys"
 FORGE = str(Path(sys.executable).parent / "forge")

@@ -185,12 +185,7 @@ class TrustedStore:
 
     def channels(self) -> dict[str, list[str]]:
         """Return the names of all channels by bundle, after `channel` was called; sorted."""
-        found: dict[str, list[str]] = {}
-        role = self._updater._trusted_set[layout.CHANNELS] if self._updater else None  # noqa: SLF001
-        for path in sorted(getattr(role, "targets", ())):
-            _, name, file = path.split("/")
-            found.setdefault(name, []).append(file.removesuffix(".json"))
-        return found
+        return self._listed(layout.CHANNELS)
 
     def manifest(self, name: str, version: str, profile: str) -> Manifest:
         """Return the manifest of one profile. Raises NotInStoreError, TrustError, StoreError."""
@@ -237,27 +232,33 @@ class TrustedStore:
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
             info = self._info(self._updater, path)
         if info is None:
-            raise self._unpublished(self._updater, path)
+            raise self._unpublished(path)
         if "sha256" not in info.hashes:
             raise TrustError(f"{path} is signed without a SHA-256")
         return info
 
-    def _unpublished(self, updater: Updater, path: str) -> NotInStoreError:
+    def _unpublished(self, path: str) -> NotInStoreError:
         """Return the error for a target that does not exist, with the name probably meant."""
         kind, name, *_ = path.split("/")
-        # python-tuf has no method that lists targets; it has just verified this metadata.
-        role = updater._trusted_set.get(kind)  # noqa: SLF001
-        known = [one.split("/") for one in getattr(role, "targets", {})]
-        names = sorted({parts[1] for parts in known})
-        if kind == "channels" and name in names:
+        known = self._listed(kind)
+        if kind == layout.CHANNELS and name in known:
             channel = Path(path).stem
-            channels = sorted(Path(parts[2]).stem for parts in known if parts[1] == name)
             what = f"{name} has no channel {channel!r} in {self._objects.url}"
-            hint = not_found(what, channel, channels).hint
+            hint = not_found(what, channel, known[name]).hint
         else:
             what = f"{path} is not published in {self._objects.url}"
-            hint = not_found(what, name, names).hint if name not in names else ""
+            hint = not_found(what, name, sorted(known)).hint if name not in known else ""
         return NotInStoreError(what, hint=hint or "run 'forge bundle list' where it is published")
+
+    def _listed(self, kind: str) -> dict[str, list[str]]:
+        """Return the documents of a role that was verified, by bundle; both are sorted."""
+        found: dict[str, list[str]] = {}
+        # python-tuf has no method that lists targets; it has just verified this metadata.
+        role = self._updater._trusted_set.get(kind) if self._updater else None  # noqa: SLF001
+        for path in sorted(getattr(role, "targets", ())):
+            _, name, *_, file = path.split("/")
+            found.setdefault(name, []).append(file.removesuffix(".json"))
+        return found
 
     def _info(self, updater: Updater, path: str) -> TargetFile | None:
         """Return the signed length and digest of a target, trying other mirrors on bad metadata."""
