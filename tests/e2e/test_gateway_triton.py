@@ -205,7 +205,7 @@ def test_a_triton_that_is_not_there_is_a_502(tmp_path_factory: pytest.TempPathFa
 
 
 def test_keys_let_openais_client_in_and_keep_others_out(triton: TritonServer) -> None:
-    keys = ApiKeys((hashlib.sha256(b"sk-device").digest(),))
+    keys = ApiKeys((("camera", hashlib.sha256(b"sk-device").digest()),))
     with gateway(triton, keys=keys) as served, served.openai() as client:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()

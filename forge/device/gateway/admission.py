@@ -1,8 +1,9 @@
 """Admission control: which requests are in Triton, which wait, which are refused.
 
     arrives ── a place is free, the queue is empty ────────────────────→ inside
-       └────── else it waits, first come first served ── a place ──────→ inside
+       └────── else it waits for its turn (fair_queue.py) ── a place ──→ inside
                   ├── the queue is full, or it waited too long ────────→ 429, Retry-After
+                  │   (a full queue refuses the newest of who has most in it)
                   └── no slot is active when it arrives or times out ──→ 503, Retry-After
 
 A request stays inside until the model says that it has ended, whether its client waits or not.
@@ -15,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from forge.device.gateway.config import QueueRules
 from forge.device.gateway.errors import ServiceUnavailableError, TooManyRequestsError
+from forge.device.gateway.fair_queue import FairQueue
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.device.telemetry.metrics import Sample
@@ -63,15 +64,17 @@ class Place:
     """A place in the model that one request holds until the model has ended it.
 
     Attributes:
+        caller: whose request it is.
         serving: the server with the model.
         since: when it was taken, on the monotonic clock.
     """
 
-    __slots__ = ("_admission", "_left", "serving", "since")
+    __slots__ = ("_admission", "_left", "caller", "serving", "since")
 
-    def __init__(self, admission: Admission, serving: ActiveServer) -> None:
+    def __init__(self, admission: Admission, caller: str, serving: ActiveServer) -> None:
         self._admission = admission
         self._left = False
+        self.caller = caller
         self.serving = serving
         self.since = time.monotonic()
 
@@ -91,7 +94,7 @@ class Admission:
         self._upstream = upstream
         self._limit = limit
         self._rules = rules or QueueRules()
-        self._waiting: deque[asyncio.Future[ActiveServer]] = deque()
+        self._waiting: FairQueue[asyncio.Future[ActiveServer]] = FairQueue()
         self._polling: asyncio.Task[None] | None = None
         self._inside = self._admitted = self._queued = self._busy = self._unavailable = 0
         self._waited_s = 0.0
@@ -123,63 +126,83 @@ class Admission:
             Sample("forge_device_queue_seconds_total", (), round(self._waited_s, 3)),
         )
 
-    async def enter(self) -> Place:
+    async def enter(self, caller: str = "") -> Place:
         """Wait for a place in the active slot; `leave` it.
+
+        Args:
+            caller: whose request it is; callers share the places and the queue.
 
         Raises:
             TooManyRequestsError: the queue is full, or the request waited too long.
             ServiceUnavailableError: no slot is active.
         """
-        serving = None if self._waiting else self._take()
+        serving = None if self._waiting else self._take(caller)
         if serving is None:
-            serving = await self._wait()
+            serving = await self._wait(caller)
         self._admitted += 1
-        return Place(self, serving)
+        return Place(self, caller, serving)
 
     def leave(self, place: Place) -> None:
         """Make a place free; Place.leave calls it once."""
         self._observe(time.monotonic() - place.since)
-        self._leave(place.serving)
+        self._leave(place.caller, place.serving)
 
-    def _take(self) -> ActiveServer | None:
+    def _take(self, caller: str) -> ActiveServer | None:
         allowed, _ = self._limit.get()
         if self._inside >= allowed:
             return None
         serving = self._upstream.enter()
-        self._inside += serving is not None
+        if serving is not None:
+            self._inside += 1
+            self._waiting.entered(caller)
         return serving
 
-    def _leave(self, serving: ActiveServer) -> None:
+    def _leave(self, caller: str, serving: ActiveServer) -> None:
         self._inside -= 1
+        self._waiting.left(caller)
         self._upstream.leave(serving)
         self._admit()
 
-    async def _wait(self) -> ActiveServer:
-        serving, _ = self._upstream.get()
-        allowed, _ = self._limit.get()
-        if serving is None or len(self._waiting) >= self._rules.length(allowed):
-            raise self._refused("The queue is full")
+    async def _wait(self, caller: str) -> ActiveServer:
+        self._make_room(caller)
         waiter: asyncio.Future[ActiveServer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting.push(caller, waiter)
         self._queued += 1
         self._start_polling()
-        began, got = time.monotonic(), False
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._rules.max_wait_s):
-                serving = await waiter
-            got = True
+                return await self._turn(caller, waiter)
         except TimeoutError:
             seconds = self._rules.max_wait_s
             raise self._refused(f"No place became free within {seconds:g} s") from None
-        else:
-            return serving
         finally:
             self._waited_s += time.monotonic() - began
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-            elif not got and not waiter.cancelled():
+
+    async def _turn(self, caller: str, waiter: asyncio.Future[ActiveServer]) -> ActiveServer:
+        try:
+            return await waiter
+        except BaseException:
+            waits = self._waiting.remove(caller, waiter)
+            if not waits and not waiter.cancelled() and waiter.exception() is None:
                 # The place became free at the same moment as the timeout.
-                self._leave(waiter.result())
+                self._leave(caller, waiter.result())
+            raise
+
+    def _make_room(self, caller: str) -> None:
+        """Refuse a request, this one or a waiting one, if the queue is full."""
+        serving, _ = self._upstream.get()
+        allowed, _ = self._limit.get()
+        if serving is not None and len(self._waiting) < self._rules.length(allowed):
+            return
+        found = self._waiting.newest_of_longest(caller) if serving is not None else None
+        if found is None:
+            raise self._refused("The queue is full")
+        _, newest = found
+        if not newest.done():  # else it is cancelled, and its task has not run yet
+            what = "The queue is full, and another caller has fewer requests in it"
+            newest.set_exception(self._refused(what))
+        self._waiting.remove(*found)
 
     def _start_polling(self) -> None:
         if self._polling is None or self._polling.done():
@@ -191,14 +214,14 @@ class Admission:
             await asyncio.sleep(_POLL_S)
 
     def _admit(self) -> None:
-        while self._waiting:
-            if self._waiting[0].done():  # cancelled; its task has not run yet
-                self._waiting.popleft()
-                continue
-            serving = self._take()
-            if serving is None:
-                return
-            self._waiting.popleft().set_result(serving)
+        while found := self._waiting.next():
+            caller, waiter = found
+            if not waiter.done():  # else it is cancelled, and its task has not run yet
+                serving = self._take(caller)
+                if serving is None:
+                    return
+                waiter.set_result(serving)
+            self._waiting.remove(caller, waiter)
 
     def _observe(self, seconds: float) -> None:
         before = seconds if self._service_s is None else self._service_s

@@ -22,28 +22,28 @@ __all__ = ["ApiKeys", "KeyFile", "Keys", "is_loopback", "read_keys", "require_ke
 _log = logging.getLogger(__name__)
 
 _MAX_FILE_BYTES: Final = 1024 * 1024
-_LINE: Final = re.compile(r"[\w.-]{1,64}\s+([0-9a-f]{64})")
+_LINE: Final = re.compile(r"([\w.-]{1,64})\s+([0-9a-f]{64})")
 _HINT: Final = "a line is NAME and what this prints: printf %s KEY | sha256sum"
 
 
 class Keys(Protocol):
     """A set of API keys."""
 
-    def knows(self, key: bytes, /) -> bool:
-        """Return whether this is one of the keys."""
+    def name_of(self, key: bytes, /) -> str | None:
+        """Return the name of a key, which several may share; None: it is not one of the keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """SHA-256 digests of the keys."""
+    """Names and SHA-256 digests of the keys."""
 
-    digests: tuple[bytes, ...]
+    digests: tuple[tuple[str, bytes], ...]
 
-    def knows(self, key: bytes) -> bool:
-        """Return whether this is one of the keys, in the same time for every wrong key."""
+    def name_of(self, key: bytes) -> str | None:
+        """Return the name of a key, in the same time for every wrong key."""
         digest = hashlib.sha256(key).digest()
-        found = [hmac.compare_digest(digest, one) for one in self.digests]
-        return any(found)
+        found = [name for name, one in self.digests if hmac.compare_digest(digest, one)]
+        return found[0] if found else None
 
 
 class KeyFile:
@@ -63,8 +63,8 @@ class KeyFile:
         self._seen = self._mark()
         self._keys = read_keys(path)
 
-    def knows(self, key: bytes) -> bool:
-        """Return whether the file names this key now."""
+    def name_of(self, key: bytes) -> str | None:
+        """Return the name that the file gives this key now."""
         if (mark := self._mark()) != self._seen:
             self._seen = mark
             try:
@@ -72,7 +72,7 @@ class KeyFile:
                 _log.warning("the API keys have changed: %d are valid", len(self._keys.digests))
             except ConfigurationError as error:
                 _log.warning("the API keys are unchanged: %s", error)
-        return self._keys.knows(key)
+        return self._keys.name_of(key)
 
     def _mark(self) -> tuple[int, ...]:
         try:
@@ -101,7 +101,7 @@ def read_keys(path: Path) -> ApiKeys:
         found = _LINE.fullmatch(content)
         if not found:
             raise ConfigurationError(f"Line {number} of {path} is not a valid API key", hint=_HINT)
-        digests.append(bytes.fromhex(found[1]))
+        digests.append((found[1], bytes.fromhex(found[2])))
     if not digests:
         raise ConfigurationError(
             f"{path} holds no API key, so every request would be refused", hint=_HINT

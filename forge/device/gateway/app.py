@@ -35,6 +35,7 @@ from forge.canonical import Json
 from forge.device.gateway.admission import Admission
 from forge.device.gateway.api_keys import Keys
 from forge.device.gateway.backend import Backend
+from forge.device.gateway.caller import CallerMiddleware
 from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.connection_limits import METRICS_STATE
 from forge.device.gateway.disconnect import CancelOnDisconnect
@@ -151,6 +152,7 @@ def _middleware(
     found = [
         Middleware(RequestIdMiddleware),
         Middleware(MetricsMiddleware, metrics=service.metrics),
+        Middleware(CallerMiddleware),
     ]
     if config.cors_origins:  # before the keys: a browser's preflight request has none
         found.append(_cors(config.cors_origins))

@@ -1,6 +1,7 @@
 """Limits on connections: slow, idle, stalled and too many clients.
 
     more connections than `most`                                    503 at once
+    one in the last quarter of them, of an address that has as many     503 at once
     a head that is not complete after `head_s`, or longer than 64 KiB    closed
     a client that reads nothing of what is sent to it for `stalled_s`    closed
     no request for `idle_s`                                              closed
@@ -27,6 +28,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from forge.device.gateway.caller import address_of
 from forge.device.gateway.disconnect import DISCONNECT_EXTENSION, CancelOnDisconnect
 from forge.device.gateway.errors import ServiceUnavailableError, json_error
 from forge.device.telemetry.metrics import Metrics
@@ -68,6 +70,11 @@ class ConnectionLimits:
     # that is just being sent gets a broken connection.
     idle_s: int = 75
     stalled_s: float = 30.0
+
+    @property
+    def reserved(self) -> int:
+        """How many connections are kept for addresses that have fewer than this."""
+        return self.most // 4
 
     @property
     def burst(self) -> int:
@@ -151,11 +158,21 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_made(cast("asyncio.Transport", JoinedHead(transport, self.loop)))
         # So that `pause_writing` is called for every byte that the client has not read.
         transport.set_write_buffer_limits(high=0)
-        if len(self.connections) > self._bounds.most:
+        if self._too_many():
             transport.write(_response(_FULL))
             transport.close()
         else:
             self._start_head_timer()
+
+    def _too_many(self) -> bool:
+        """Return whether this connection, which is counted already, is one too many."""
+        left = self._bounds.most - len(self.connections)
+        if left < 0 or left >= self._bounds.reserved:
+            return left < 0
+        # Only near the limit: it reads the addresses of all connections.
+        mine = address_of(self.client)
+        others = (address_of(cast("LimitedConnection", one).client) for one in self.connections)
+        return sum(one == mine for one in others) > self._bounds.reserved
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers and the work for this client."""

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from forge.device.gateway.admission import Admission, Place
 from forge.device.gateway.backend import AnswerDroppedError, Backend, Ended, ModelAnswer
+from forge.device.gateway.caller import current_caller
 from forge.device.gateway.errors import RequestTimeoutError
 from forge.device.gateway.keep_alive import place_taken
 from forge.device.shared.upstream import ActiveServer, Upstream
@@ -217,7 +218,7 @@ class GenerationService:
         serving, _ = self.upstream.get()
         if serving:
             _fitted(request, serving)  # refused before it waits
-        place = await self.admission.enter()
+        place = await self.admission.enter(current_caller())
         timing.admitted()
         place_taken()
         try:

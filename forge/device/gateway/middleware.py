@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forge.device.gateway.api_keys import Keys
+from forge.device.gateway.caller import set_caller
 from forge.device.gateway.errors import UnauthorizedError, json_error
 from forge.device.telemetry.metrics import Metrics
 from forge.errors import UsageError
@@ -111,13 +112,15 @@ class ApiKeyMiddleware:
         if scope["type"] == "http" and scope["path"] not in _OPEN:
             given = dict(scope["headers"]).get(b"authorization", b"")
             scheme, _, key = given.partition(b" ")
-            if scheme.lower() != b"bearer" or not self._keys.knows(key.strip()):
+            name = self._keys.name_of(key.strip()) if scheme.lower() == b"bearer" else None
+            if name is None:
                 hint = "send Authorization: Bearer KEY with a key of this device"
                 error = UnauthorizedError("The API key is missing or not valid", hint=hint)
                 refusal = json_error(scope["path"], error)
                 refusal.headers["WWW-Authenticate"] = "Bearer"
                 await refusal(scope, receive, send)
                 return
+            set_caller(f"key {name}")
         await self._app(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""The queue in front of Triton, without HTTP: order, bounds, swaps, and nothing that leaks."""
+"""The queue in front of Triton, without HTTP: order, shares, bounds, swaps, nothing that leaks."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Device:
         self.order: list[int] = []
         self.peak = 0
 
-    async def ask(self, number: int, seconds: float = 0.02) -> str:
-        place = await self.queue.enter()
+    async def ask(self, number: int, seconds: float = 0.02, caller: str = "") -> str:
+        place = await self.queue.enter(caller)
         try:
             self.order.append(number)
             self.peak = max(self.peak, self.queue.counts.inside)
@@ -50,8 +50,8 @@ class Device:
             place.leave()
         return place.serving.url
 
-    def start(self, number: int, seconds: float = 0.02) -> asyncio.Task[str]:
-        return asyncio.create_task(self.ask(number, seconds))
+    def start(self, number: int, seconds: float = 0.02, caller: str = "") -> asyncio.Task[str]:
+        return asyncio.create_task(self.ask(number, seconds, caller))
 
     def check_empty(self) -> None:
         assert (self.queue.counts.inside, self.queue.counts.waiting) == (0, 0)
@@ -83,6 +83,55 @@ def test_nobody_overtakes_those_that_wait() -> None:
         tasks.append(device.start(3))
         await asyncio.gather(*tasks)
         assert device.order == [0, 1, 2, 3]
+
+    go(work())
+
+
+def test_a_caller_with_one_request_does_not_wait_for_all_of_another() -> None:
+    async def work() -> None:
+        device = Device(2)
+        tasks = [device.start(number, caller="many") for number in range(10)]
+        await asyncio.sleep(0.01)
+        tasks.append(device.start(10, caller="one"))
+        await asyncio.gather(*tasks)
+        assert device.order.index(10) == 2  # the first place that became free
+        assert [one for one in device.order if one != 10] == list(range(10))
+        device.check_empty()
+
+    go(work())
+
+
+def test_a_caller_that_fills_the_queue_makes_room_for_another() -> None:
+    async def work() -> None:
+        device = Device(1, QueueRules(per_place=3))
+        many = [device.start(number, caller="many") for number in range(4)]
+        await asyncio.sleep(0.01)
+        assert device.queue.counts.waiting == 3
+        one = device.start(4, caller="one")
+        with pytest.raises(
+            TooManyRequestsError, match=r"another caller has fewer .*, 3 wait"
+        ) as why:
+            await many[3]
+        assert why.value.retry_after_s >= 1
+        await asyncio.gather(*many[:3], one)
+        assert device.order == [0, 1, 4, 2]  # in turns
+        assert device.queue.counts.busy == 1
+        device.check_empty()
+
+    go(work())
+
+
+def test_a_caller_that_is_gone_is_not_refused_a_second_time() -> None:
+    async def work() -> None:
+        device = Device(1, QueueRules(per_place=2))
+        tasks = [device.start(number, caller="many") for number in range(3)]
+        await asyncio.sleep(0.01)
+        tasks[2].cancel()
+        one = device.start(3, caller="one")  # begins before the task of the cancelled one runs
+        await asyncio.gather(*tasks, one, return_exceptions=True)
+        assert tasks[2].cancelled()
+        assert (device.queue.counts.busy, device.order) == (0, [0, 1, 3])
+        device.check_empty()
 
     go(work())
 
@@ -249,7 +298,8 @@ def test_whatever_happens_the_limit_holds_and_nothing_is_left(seed: int) -> None
         device = Device(4, QueueRules(per_place=3, max_wait_s=0.05))
         tasks = []
         for number in range(300):
-            tasks.append(device.start(number, chance.uniform(0, 0.02)))
+            caller = chance.choice("aaab")
+            tasks.append(device.start(number, chance.uniform(0, 0.02), caller))
             match chance.randrange(8):
                 case 0:
                     chance.choice(tasks).cancel()

@@ -22,10 +22,10 @@ def test_a_key_is_known_by_its_digest(tmp_path: Path) -> None:
         f"# who may ask\n\ncamera {sha('secret')}  # in the hall\nkiosk\t{sha('other')}\n"
     )
     keys = read_keys(path)
-    assert keys.knows(b"secret")
-    assert keys.knows(b"other")
-    assert not keys.knows(sha("secret").encode())
-    assert not keys.knows(b"")
+    assert keys.name_of(b"secret") == "camera"
+    assert keys.name_of(b"other") == "kiosk"
+    assert keys.name_of(sha("secret").encode()) is None
+    assert keys.name_of(b"") is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_strangers_need_a_key_unless_somebody_says_they_do_not(host: str) -> Non
     with pytest.raises(UsageError, match="could use this device"):
         GatewayConfig(host).keys()
     assert GatewayConfig(host, open_to_all=True).keys() is None
-    require_keys(host, ApiKeys((b"x",)), open_to_all=False)
+    require_keys(host, ApiKeys((("camera", b"x"),)), open_to_all=False)
 
 
 def test_a_key_is_revoked_by_changing_the_file(
@@ -59,10 +59,10 @@ def test_a_key_is_revoked_by_changing_the_file(
     path = tmp_path / "keys"
     path.write_text(f"camera {sha('secret')}\nkiosk {sha('other')}\n")
     keys = KeyFile(path)
-    assert keys.knows(b"secret")
+    assert keys.name_of(b"secret") == "camera"
     path.write_text(f"kiosk {sha('other')}\n")
-    assert not keys.knows(b"secret")
-    assert keys.knows(b"other")
+    assert keys.name_of(b"secret") is None
+    assert keys.name_of(b"other") == "kiosk"
     assert caplog.messages == ["the API keys have changed: 1 are valid"]
 
 
@@ -74,7 +74,7 @@ def test_a_file_that_has_become_wrong_changes_nothing_and_is_logged_once(
     path.write_text(f"camera {sha('secret')}\n")
     keys = KeyFile(path)
     path.unlink() if content is None else path.write_text(content)
-    assert keys.knows(b"secret")
-    assert not keys.knows(b"other")
+    assert keys.name_of(b"secret") == "camera"
+    assert keys.name_of(b"other") is None
     [message] = caplog.messages
     assert message.startswith("the API keys are unchanged")

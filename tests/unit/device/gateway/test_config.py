@@ -46,8 +46,8 @@ def test_keys_are_those_of_the_file_and_changes_are_logged(
     path.write_text(f"camera {hashlib.sha256(b'secret').hexdigest()}\n")
     keys = GatewayConfig("192.168.1.5", keys_file=path).keys()
     assert keys is not None
-    assert (keys.knows(b"secret"), keys.knows(b"other")) == (True, False)
+    assert (keys.name_of(b"secret"), keys.name_of(b"other")) == ("camera", None)
     assert caplog.messages == []
     path.write_text(f"kiosk {hashlib.sha256(b'other').hexdigest()} # another\n")
-    assert (keys.knows(b"secret"), keys.knows(b"other")) == (False, True)
+    assert (keys.name_of(b"secret"), keys.name_of(b"other")) == (None, "kiosk")
     assert caplog.messages == ["the API keys have changed: 1 are valid"]

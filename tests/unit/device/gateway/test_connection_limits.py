@@ -19,8 +19,9 @@ from forge.device.gateway.connection_limits import ConnectionLimits, JoinedHead
 from tests.support.gateway_app import Gateway, Script, running, wait_for
 
 
-def connect(gateway: Gateway, receive_buffer: int = 0) -> socket.socket:
+def connect(gateway: Gateway, receive_buffer: int = 0, address: str = "127.0.0.1") -> socket.socket:
     caller = socket.socket()
+    caller.bind((address, 0))  # all of 127.0.0.0/8 is this machine
     if receive_buffer:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     caller.settimeout(20)
@@ -178,14 +179,28 @@ def test_connections_beyond_the_bound_are_refused_until_others_go() -> None:
         running(Script(), bounds=ConnectionLimits(most=10, head_s=1.5)) as gateway,
         contextlib.ExitStack() as stack,
     ):
-        for _ in range(10):
-            stack.enter_context(connect(gateway))
+        for number in range(10):
+            stack.enter_context(connect(gateway, address=f"127.0.1.{number + 1}"))
         refused = said_until_closed(stack.enter_context(connect(gateway)))
         head, _, body = refused.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 5" in head
         assert json.loads(body)["error"]["code"] == "service_unavailable"
         assert wait_for(lambda: gateway.client.get("/health/live").status_code == 200)
+
+
+def test_one_address_leaves_a_quarter_of_the_connections_to_others() -> None:
+    with (
+        running(Script(), bounds=ConnectionLimits(most=12)) as gateway,
+        contextlib.ExitStack() as stack,
+    ):
+        greedy = [stack.enter_context(connect(gateway, address="127.0.1.1")) for _ in range(9)]
+        assert all(map(is_live, greedy))
+        refused = said_until_closed(stack.enter_context(connect(gateway, address="127.0.1.1")))
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        others = [stack.enter_context(connect(gateway, address="127.0.1.2")) for _ in range(3)]
+        assert all(map(is_live, others))
+        assert all(map(is_live, greedy))
 
 
 @pytest.fixture

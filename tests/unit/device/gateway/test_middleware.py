@@ -153,7 +153,7 @@ def test_a_web_page_that_calls_itself_this_machine_is_refused(host: str, status:
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-KEYS = ApiKeys((hashlib.sha256(b"secret").digest(),))
+KEYS = ApiKeys((("camera", hashlib.sha256(b"secret").digest()),))
 
 
 def pieces(*bodies: bytes) -> list[Message]:

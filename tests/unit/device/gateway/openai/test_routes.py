@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
@@ -331,7 +334,7 @@ def test_a_client_that_goes_away_while_it_waits_is_never_asked_for(*, stream: bo
 
 
 def test_keys_are_asked_for_everywhere_but_at_the_health_checks() -> None:
-    keys = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
+    keys = ApiKeys((("camera", hashlib.sha256(KEY.encode()).digest()),))
     with served(Script(), key=KEY, keys=keys) as (client, gateway):
         assert chat(client).choices[0].message.content == "Paris"
         for wrong in ("sk-other", hashlib.sha256(KEY.encode()).hexdigest()):
@@ -345,6 +348,36 @@ def test_keys_are_asked_for_everywhere_but_at_the_health_checks() -> None:
         assert gateway.ask(prompt="a").status_code == 401
         assert gateway.client.get("/health/ready").status_code == 200
         assert gateway.client.get("/health/live").status_code == 200
+
+
+def test_the_callers_that_share_places_are_the_names_of_the_keys() -> None:
+    names = {"sk-a": "camera", "sk-b": "kiosk", "sk-c": "kiosk"}  # one caller with two keys
+    keys = ApiKeys(
+        tuple((name, hashlib.sha256(key.encode()).digest()) for key, name in names.items())
+    )
+    script = Script(pieces=("x",) * 1000, pause_s=0.02)
+    with served(script, key="sk-b", keys=keys) as (client, gateway), ExitStack() as stack:
+        gateway.limit.set(2, "hot")
+
+        def ask(key: str, text: str) -> None:
+            messages: Any = [{"role": "user", "content": text}]
+            stream = partial(chat, client.with_options(api_key=key), stream=True, messages=messages)
+            thread = threading.Thread(target=lambda: stack.enter_context(stream()))
+            before = gateway.admission.counts.waiting
+            thread.start()
+            stack.callback(thread.join)
+            assert wait_for(lambda: gateway.admission.counts.waiting > before)
+
+        first, second = (
+            chat(client, stream=True),
+            chat(client.with_options(api_key="sk-c"), stream=True),
+        )
+        ask("sk-b", "of a caller that is inside once more")
+        ask("sk-a", "of another caller")
+        first.close()
+        assert wait_for(lambda: len(script.asked) == 3)
+        assert script.asked[2][0] == "of another caller"
+        second.close()
 
 
 PATHS = [
@@ -370,7 +403,7 @@ PATHS = [
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", PATHS)
 def test_every_error_has_openais_shape_on_every_path_and_method(method: str, path: str) -> None:
-    keys = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
+    keys = ApiKeys((("camera", hashlib.sha256(KEY.encode()).digest()),))
     whole = {"Authorization": f"Bearer {KEY}"}
     sent: list[dict[str, Any]] = [
         {"headers": {}},
@@ -395,7 +428,7 @@ def test_every_error_has_openais_shape_on_every_path_and_method(method: str, pat
 
 
 def test_errors_have_their_own_codes() -> None:
-    keys = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
+    keys = ApiKeys((("camera", hashlib.sha256(KEY.encode()).digest()),))
     with running(Script(), GatewayConfig(), keys=keys) as gateway:
         post = gateway.client.post
         kind = {"Authorization": f"Bearer {KEY}"}
@@ -414,7 +447,7 @@ def test_errors_have_their_own_codes() -> None:
 
 
 def test_a_page_of_an_allowed_origin_may_use_the_api_and_no_other() -> None:
-    keys = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
+    keys = ApiKeys((("camera", hashlib.sha256(KEY.encode()).digest()),))
     config = GatewayConfig(cors_origins=("https://app.example.com",))
     asks = {
         "Access-Control-Request-Method": "POST",
