@@ -8,6 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 # Most tests wait for servers and not for a processor, so there are more workers than processors.
 WORKERS ?= $$(( $$(nproc) + 2 ))
 PYTEST := $(BIN)/python -m pytest
+COVERAGE :=
 
 .PHONY: demo test test-quick coverage test-heavy test-all test-odd lint locks schema docs-reference clean help
 
@@ -22,10 +23,10 @@ test: .venv/.dev lint ## Run lint, the quick tests, and one real test of each sl
 	@echo 'Not included: make test-heavy (builders, images, Dagger, kills), make test-all (all tests)'
 
 test-quick: .venv/.dev ## Run the tests that install nothing and take seconds
-	@$(PYTEST) -n $(WORKERS) --group quick
+	@$(PYTEST) -n $(WORKERS) --group quick $(COVERAGE)
 
-coverage: .venv/.dev ## Statement coverage of the unit tests; fails if it falls (pyproject.toml)
-	@$(PYTEST) -n $(WORKERS) --group quick --cov --cov-report=term:skip-covered tests/unit
+coverage: COVERAGE := --cov --cov-report=term:skip-covered
+coverage: test-quick ## Run test-quick with statement coverage; fails if it falls (pyproject.toml)
 
 test-heavy: .venv/.dev ## Run the tests of NVIDIA's builders, images, Dagger, a sample of kills; 30 minutes
 	@scripts/system-packages test-heavy
