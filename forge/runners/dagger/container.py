@@ -43,10 +43,18 @@ NETWORK: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file or folder on this machine and its path in the container."""
+    """A file or folder on this machine and its path in the container.
+
+    Attributes:
+        host: path on this machine.
+        path: path in the container.
+        exclude: patterns of what is left out. Only of Forge's own package: a step must see all of
+            its inputs, as it does with the local runner, since both have the same key.
+    """
 
     host: Path
     path: str
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,8 @@ def container_plan(
     folders.append(Mount(documents, f"{_ROOT}/documents"))
     if ("python", None) in placeholders(step.argv):
         tools.append(ToolImage(FORGE, own_lock(), f">={_DEFAULT_PYTHON}", f"{_ROOT}/source"))
-        folders.append(Mount(Path(forge.__file__).parent, f"{_ROOT}/source/forge"))
+        package = Path(forge.__file__).parent
+        folders.append(Mount(package, f"{_ROOT}/source/forge", exclude=("**/__pycache__",)))
     return ContainerPlan(
         step=step.id,
         platform=platform,

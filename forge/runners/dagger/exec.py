@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ import dagger
 from forge.errors import StepFailedError
 from forge.images.lock import own_lock
 from forge.runners.dagger.container import (
-    FORGE,
     NETWORK,
     UV,
     ContainerPlan,
@@ -24,6 +24,7 @@ __all__ = ["Ended", "run"]
 
 _UV: Final = "/opt/uv"
 _CACHES: Final = {"/root/.cache/uv": "forge-uv", "/root/.cache/pip": "forge-pip"}
+_KEY_CHARACTERS: Final = 16
 # With two pipes, the lines of stdout and stderr would be out of order.
 _ONE_STREAM: Final = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 _LAST_LINES: Final = 20
@@ -92,11 +93,9 @@ async def _prepared(
 def _with_files(
     client: dagger.Client, container: dagger.Container, plan: ContainerPlan
 ) -> dagger.Container:
-    if any(tool.name == FORGE for tool in plan.tools):
-        container = _with_caches(client, container)  # `forge.checkpoint` installs from PyPI
     host = client.host()
     for mount in plan.folders:
-        folder = host.directory(str(mount.host), exclude=["**/__pycache__"])
+        folder = host.directory(str(mount.host), exclude=list(mount.exclude))
         container = container.with_mounted_directory(mount.path, folder)
     for mount in plan.files:
         container = container.with_mounted_file(mount.path, host.file(str(mount.host)))
@@ -110,7 +109,8 @@ def _environment(
 ) -> dagger.Directory:
     """Return the folder /opt/<name>, made with the same uv and options as by the local runner."""
     target = f"/opt/{tool.name}"
-    container = _with_uv(client, base, plan).with_new_file("/forge/lock", tool.lock.read_text())
+    lock = tool.lock.read_text()
+    container = _with_uv(client, base, plan, lock).with_new_file("/forge/lock", lock)
     container = container.with_exec([f"{_UV}/bin/uv", "venv", "--python", tool.python, target])
     container = container.with_exec(
         [f"{_UV}/bin/uv", "pip", "sync", "--require-hashes", "--compile-bytecode",
@@ -128,25 +128,36 @@ def _environment(
 
 
 def _with_uv(
-    client: dagger.Client, base: dagger.Container, plan: ContainerPlan
+    client: dagger.Client, base: dagger.Container, plan: ContainerPlan, lock: str
 ) -> dagger.Container:
     """Return `base` with the caches and the uv version of Forge's own lock file."""
-    lock = locked_lines(own_lock().read_text(), "uv")
-    container = _with_caches(client, base)
+    container = _with_caches(client, base, _cache_key(plan, lock))
     for name, value in UV.items():
         container = container.with_env_variable(name, value)
     network = {name: value for name, value in plan.secrets.items() if name.upper() in NETWORK}
     container = _with_secrets(client, container, network)
-    container = container.with_new_file("/forge/uv.lock", lock)
+    uv_lock = locked_lines(own_lock().read_text(), "uv")
+    container = container.with_new_file("/forge/uv.lock", uv_lock)
     container = container.with_exec(["python3", "-m", "venv", _UV])
     install = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", "/forge/uv.lock"]
     return container.with_exec([f"{_UV}/bin/python", "-m", *install])
 
 
-def _with_caches(client: dagger.Client, container: dagger.Container) -> dagger.Container:
-    for path, key in _CACHES.items():
-        container = container.with_mounted_cache(path, client.cache_volume(key))
+def _with_caches(client: dagger.Client, container: dagger.Container, key: str) -> dagger.Container:
+    """Return the container with caches that the steps never see, and no other environment.
+
+    uv does not check again what its cache holds: a step, or an image's own `python3`, that writes
+    there would change the hash-checked environments of others.
+    """
+    for path, name in _CACHES.items():
+        container = container.with_mounted_cache(path, client.cache_volume(f"{name}-{key}"))
     return container
+
+
+def _cache_key(plan: ContainerPlan, lock: str) -> str:
+    """Return the key of an environment's caches: the platform, the image and the lock."""
+    text = f"{plan.platform}\n{plan.image}\n{lock}"
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_CHARACTERS]
 
 
 def _with_secrets(

@@ -30,7 +30,7 @@ class ActionResult(BaseModel):
         outputs: output trees by name.
         inputs: digests of the input trees by name.
         parents: keys of the steps that made the inputs.
-        log_tail: end of the log, at most 16 KiB.
+        log_tail: end of the log, at most 16 KiB; empty for a step with secrets.
         seconds: wall time.
         started: RFC 3339, UTC.
         runner: name and platform of the runner.

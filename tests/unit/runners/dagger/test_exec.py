@@ -114,10 +114,36 @@ def test_inputs_sources_outputs_variables_and_secrets_are_there() -> None:
     assert all("secret" not in str(call) for call in of("with_env_variable"))
 
 
-def test_folder_of_this_machine_is_sent_without_compiled_python() -> None:
-    executed(PLAN)
-    ((_, folder),) = of("with_mounted_directory")
-    assert folder.calls[-1] == ("directory", "/trees/a", {"exclude": ["**/__pycache__"]})
+def test_input_is_sent_whole_and_only_forges_own_package_without_compiled_python() -> None:
+    own = Mount(Path("/site/forge"), "/forge/source/forge", exclude=("**/__pycache__",))
+    executed(replace(PLAN, folders=(*PLAN.folders, own)))
+    (_, tree), (_, package) = of("with_mounted_directory")
+    assert tree.calls[-1] == ("directory", "/trees/a", {"exclude": []})
+    assert package.calls[-1] == ("directory", "/site/forge", {"exclude": ["**/__pycache__"]})
+
+
+def cache_volumes(calls: tuple[tuple[Any, ...], ...]) -> set[str]:
+    return {call[2].calls[-1][1] for call in calls if call[0] == "with_mounted_cache"}
+
+
+def test_caches_of_installers_are_of_one_environment_and_no_step_sees_them(tmp_path: Path) -> None:
+    def volumes(lock: str, plan: ContainerPlan = PLAN) -> set[str]:
+        path = tmp_path / "requirements.lock"
+        path.write_text(lock)
+        tools = (ToolImage("forge", path, "3.11"),)
+        executed(replace(plan, tools=tools))
+        assert of("with_mounted_cache") == []
+        return cache_volumes(of("with_mounted_directory")[0][1].calls)
+
+    mine = volumes("click==8.1.0")
+    assert len(mine) == 2
+    assert volumes("click==8.1.0") == mine
+    for other in (
+        volumes("click==8.2.0"),
+        volumes("click==8.1.0", replace(PLAN, platform="linux/amd64")),
+        volumes("click==8.1.0", replace(PLAN, image="python:3.12-slim")),
+    ):
+        assert not mine & other
 
 
 @pytest.mark.parametrize("gpu", [False, True])
