@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,27 +19,28 @@ _NEAREST: Final = 3  # files with another name that are searched for chunks
 
 
 class Seeds:
-    """The regular files below some folders. Unreadable files are ignored."""
+    """The regular files below some folders. Unreadable files are ignored.
+
+    Each file is hashed at most once, however many files of a tree have its size.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._by_size: dict[int, list[Path]] = {}
+        self._by_size: dict[int, _EqualSize] = {}
         self._by_path: dict[str, list[Path]] = {}
-        self._digests: dict[Path, str] = {}
-        self._lock = threading.Lock()
+        self._by_suffix: dict[str, list[tuple[int, Path]]] = {}
         for folder in folders:
             for path, size in _files(folder):
-                self._by_size.setdefault(size, []).append(path)
+                self._by_size.setdefault(size, _EqualSize()).add(path)
                 relative = path.relative_to(folder).as_posix()
                 self._by_path.setdefault(relative, []).append(path)
+                self._by_suffix.setdefault(path.suffix, []).append((size, path))
+        for files in self._by_suffix.values():
+            files.sort(key=_size)
 
     def whole(self, entry: TreeEntry) -> Path | None:
         """Return a file with exactly the bytes of the entry, hashed now; None if there is none."""
-        same_path = self._by_path.get(entry.path, [])
-        candidates = self._by_size.get(entry.size, [])
-        for path in sorted(candidates, key=lambda one: one not in same_path):
-            if self._digest(path) == entry.sha256:
-                return path
-        return None
+        files = self._by_size.get(entry.size)
+        return files.find(entry.sha256, self._by_path.get(entry.path, ())) if files else None
 
     def chunks(
         self,
@@ -61,22 +63,53 @@ class Seeds:
         same = self._by_path.get(entry.path)
         if same:
             return same
-        suffix = Path(entry.path).suffix
-        sizes = sorted(self._by_size, key=lambda size: abs(size - entry.size))
-        near = (path for size in sizes for path in self._by_size[size] if path.suffix == suffix)
-        return [path for path, _ in zip(near, range(_NEAREST), strict=False)]
+        files = self._by_suffix.get(Path(entry.path).suffix, [])
+        at = bisect.bisect_left(files, entry.size, key=_size)
+        near = files[max(0, at - _NEAREST) : at + _NEAREST]
+        near.sort(key=lambda file: abs(file[0] - entry.size))
+        return [path for _, path in near[:_NEAREST]]
+
+
+class _EqualSize:
+    """Files of one size: their digests as far as they are known."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, str | None] = {}
+        self._by_digest: dict[str, Path] = {}
+        self._left: list[Path] | None = None
+        self._lock = threading.Lock()
+
+    def add(self, path: Path) -> None:
+        """Add a file; none after the first search."""
+        self._files[path] = None
+
+    def find(self, sha256: str, first: Iterable[Path]) -> Path | None:
+        """Return a file with that digest, of `first` if one of them has it; None: there is none."""
+        for path in first:
+            if path in self._files and self._digest(path) == sha256:
+                return path
+        # One thread at a time: who does not find it would download what another is about to find.
+        with self._lock:
+            if self._left is None:
+                self._left = [*reversed(self._files)]
+            while sha256 not in self._by_digest and self._left:
+                path = self._left.pop()
+                self._by_digest.setdefault(self._digest(path), path)
+            return self._by_digest.get(sha256)
 
     def _digest(self, path: Path) -> str:
-        with self._lock:
-            known = self._digests.get(path)
+        known = self._files[path]
         if known is None:
             try:
                 known = sha256_file(path)
             except OSError:
                 known = ""
-            with self._lock:
-                self._digests[path] = known
+            self._files[path] = known
         return known
+
+
+def _size(file: tuple[int, Path]) -> int:
+    return file[0]
 
 
 def _readable(path: Path) -> Iterator[tuple[bytes, memoryview]]:

@@ -77,6 +77,37 @@ def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert read == [tmp_path / "file"]
 
 
+def test_as_many_files_are_hashed_as_there_are_for_any_number_of_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"old-{number}": str(number).zfill(8).encode() for number in range(200)}
+    for name, data in files.items():
+        write(tmp_path / name, data)
+    compared: list[Path] = []
+
+    def digest(path: Path) -> str:
+        compared.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(module, "sha256_file", digest)
+    seeds = Seeds([tmp_path])
+    found = [seeds.whole(entry(f"new-{name}", data)) for name, data in reversed(files.items())]
+    assert found == [tmp_path / name for name in reversed(files)]
+    assert seeds.whole(entry("none", b"00000999")) is None
+    assert sorted(compared) == sorted(tmp_path / name for name in files)
+
+
+@pytest.mark.parametrize("sizes", [[5, 9, 11, 30], [1, 2, 3, 4], [20, 30, 40, 50], [10], []])
+def test_the_nearest_sizes_are_those_of_a_search_through_all(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    for size in sizes:
+        write(tmp_path / f"{size}.bin", noise(size))
+    nearest = sorted(sizes, key=lambda size: abs(size - 10))[:3]
+    likely = Seeds([tmp_path])._likely(entry("x.bin", noise(10, 1)))
+    assert [path.stat().st_size for path in likely] == nearest
+
+
 def test_links_pipes_and_empty_files_are_not_used(tmp_path: Path) -> None:
     target = write(tmp_path / "elsewhere", b"12345")
     (tmp_path / "old").mkdir()
