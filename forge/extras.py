@@ -7,6 +7,7 @@ error names the command to install them.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Literal
@@ -46,4 +47,9 @@ def needs_extra(extra: Extra, purpose: str) -> Iterator[None]:
 def versions(extra: Extra, *packages: str) -> dict[str, str]:
     """Return the installed version of each package. Raises ConfigurationError as `needs_extra`."""
     with needs_extra(extra, "This pipeline"):  # PackageNotFoundError is a ModuleNotFoundError
-        return {package: metadata.version(package) for package in packages}
+        return {package: _version(package) for package in packages}
+
+
+@functools.cache  # each call parses the package's whole metadata, for every step of a plan
+def _version(package: str) -> str:
+    return metadata.version(package)

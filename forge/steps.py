@@ -20,7 +20,10 @@ not in the key is not available to the step.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +55,7 @@ __all__ = [
 
 KEY_VERSION: Final = 2
 WARNING: Final = "forge warning: "  # begins a line of a command that its user must see
+_COARSE_NS: Final = 2_000_000_000  # FAT counts time in steps of 2 s
 _STEP_ID = re.compile(r"[a-z0-9][a-z0-9_.-]*(@[a-z0-9][a-z0-9_.-]*)?")
 _PLACEHOLDER = re.compile(r"\$\{([a-z]+)(?:\.([A-Za-z0-9_.-]+))?\}")
 
@@ -205,7 +209,7 @@ def locked(folder: Path, python: str = "3.11") -> Environment:
     if not lock.is_file():
         hint = f"write {folder.name}/requirements.in and run: {lock_command(folder)}"
         raise ConfigurationError(f"Tool environment {folder.name!r} has no lock", hint=hint)
-    return Environment(folder.name, lock, sha256_file(lock), python)
+    return Environment(folder.name, lock, _sha256(lock, _state(lock.stat())), python)
 
 
 def sources(*folders: Path) -> tuple[SourceFile, ...]:
@@ -242,16 +246,40 @@ def tool(script: Path) -> tuple[SourceFile, ...]:
     The modules are files of the script's folder, from which Python imports them. Raises
     ConfigurationError for a file that is not valid Python.
     """
+    with os.scandir(script.parent) as entries:
+        states = tuple((one.name, *_state(one.stat())) for one in entries if one.is_file())
+    return _tool(script, states)
+
+
+@functools.lru_cache(maxsize=64)  # a plan asks for the same tools for each of its profiles
+def _tool(script: Path, _states: tuple[tuple[str | int, ...], ...]) -> tuple[SourceFile, ...]:
+    """Return what `tool` does; other states of the folder's files are other calls."""
     found = {script: source(script)}
     waiting = [script]
     while waiting:
-        parsed = syntax.parse(waiting.pop().read_bytes())
-        for name in sorted(syntax.imported(parsed)):
+        for name in sorted(syntax.parse(waiting.pop().read_bytes()).imported):
             module = script.parent / f"{name}.py"
             if module not in found and module.is_file():
                 found[module] = source(module)
                 waiting.append(module)
     return tuple(found.values())
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, _state: tuple[int, ...]) -> str:
+    """Return the digest of a file; another state of it is another call."""
+    return sha256_file(path)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced, as git's index compares it.
+
+    A file system's clock is coarse: a file of this moment may change once more without another
+    time, so that its state is never equal to an earlier one.
+    """
+    age = time.time_ns() - found.st_mtime_ns
+    now = time.monotonic_ns() if age < _COARSE_NS else 0
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, now
 
 
 def placeholders(argv: Iterable[str]) -> list[tuple[str, str | None]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Syntax", "imported", "name_of", "parse"]
+__all__ = ["Syntax", "name_of", "parse"]
 
 # Fields of a syntax tree that say nothing about what it does, or are not on every Python.
 _SILENT: Final = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
@@ -26,14 +27,16 @@ class Syntax:
         tree: all of it.
         nodes: what runs; not what is under `if TYPE_CHECKING:`, nor docstrings.
         sha256: digest of what runs.
+        imported: modules that it imports by their whole name, as `import NAME` does.
     """
 
     tree: ast.Module
     nodes: tuple[ast.AST, ...]
     sha256: str
+    imported: frozenset[str]
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=128)  # a plan of many profiles asks for the same files again
 def parse(source: bytes, *, leave_out: str = "") -> Syntax:
     """Parse a file's bytes. Raises SyntaxError, ValueError.
 
@@ -45,13 +48,13 @@ def parse(source: bytes, *, leave_out: str = "") -> Syntax:
     text: list[str] = []
     nodes: list[ast.AST] = []
     _flatten([node for node in tree.body if not _assigns(node, leave_out)], text, nodes)
-    return Syntax(tree, tuple(nodes), hashlib.sha256("".join(text).encode()).hexdigest())
+    sha256 = hashlib.sha256("".join(text).encode()).hexdigest()
+    return Syntax(tree, tuple(nodes), sha256, _imported(nodes))
 
 
-def imported(parsed: Syntax) -> frozenset[str]:
-    """Return the modules that a file imports by their whole name, as `import NAME` does."""
+def _imported(nodes: Iterable[ast.AST]) -> frozenset[str]:
     found: set[str] = set()
-    for node in parsed.nodes:
+    for node in nodes:
         match node:
             case ast.Import(names=names):
                 found.update(alias.name for alias in names)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, Final, cast
 
 import yaml
-from yaml import MappingNode, SafeLoader
+from yaml import MappingNode, Mark
 from yaml.constructor import ConstructorError
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+try:
+    from yaml import CSafeLoader as SafeLoader  # ten times as fast
+except ImportError:  # PyYAML was built without libyaml
+    from yaml import SafeLoader  # type: ignore[assignment]
 
 __all__ = ["UniqueKeys", "load"]
+
+_MAX_DEPTH: Final = 100
 
 
 class UniqueKeys(SafeLoader):
@@ -31,9 +39,33 @@ def load(text: str) -> Any:
 
     Raises:
         YAMLError: it is not valid YAML. This includes texts for which PyYAML raises other errors:
-            a number with too many digits, an invalid date, nesting beyond Python's stack.
+            a number with too many digits, an invalid date, nesting beyond 100 levels,
+            a value that contains itself.
     """
     try:
+        _check_structure(text)
         return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
+
+
+def _check_structure(text: str) -> None:
+    """Raise ConstructorError for values without an end, and for too many levels.
+
+    A value that contains itself is valid YAML and has no end for whoever walks through it; the C
+    library follows levels by recursion and would overflow its stack.
+    """
+    open_anchors: list[str | None] = []
+    for event in yaml.parse(text, SafeLoader):
+        problem = None
+        if isinstance(event, CollectionStartEvent):
+            open_anchors.append(event.anchor)
+            if len(open_anchors) > _MAX_DEPTH:
+                problem = f"nested more than {_MAX_DEPTH} levels"
+        elif isinstance(event, CollectionEndEvent):
+            open_anchors.pop()
+        elif isinstance(event, AliasEvent) and event.anchor in open_anchors:
+            problem = f"*{event.anchor} is inside of &{event.anchor}"
+        if problem:
+            mark = cast("Mark", event.start_mark)  # the C library's has the same fields
+            raise ConstructorError(None, None, problem, mark)

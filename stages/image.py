@@ -1,5 +1,6 @@
 """Container images: one step per platform, one index of all platforms, one push."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,13 @@ def _packed(image: Image) -> tuple[tuple[SourceFile, ...], tuple[str, ...]]:
     """Return the sources that enter the image, and the arguments for its lock file."""
     if image.lock is not None:
         return (), ("--lock", "${lock." + image.lock.parent.name + "}")
-    return (*sources(Path(forge.__path__[0])), source(device_lock())), ()
+    return (*_package(), source(device_lock())), ()
+
+
+@functools.cache  # hundreds of files, for each image and platform; they do not change meanwhile
+def _package() -> tuple[SourceFile, ...]:
+    """Return the files of Forge itself."""
+    return sources(Path(forge.__path__[0]))
 
 
 def _unresolved(what: str) -> str:

@@ -10,6 +10,7 @@ A reference may start with `http://` for a registry without TLS, for tests.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,16 +93,24 @@ class Bases:
 
 def read_bases(dockerfiles: Path) -> Bases:
     """Read bases.yaml in a folder. Raises ConfigurationError."""
-    import yaml
-
     path = dockerfiles / FILE
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigurationError(f"{path} is larger than {_MAX_BYTES} bytes")
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found = TypeAdapter(dict[str, Base]).validate_python(raw)
-    except OSError as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read", why=str(error)) from None
+    return _parse(text, path)
+
+
+@functools.lru_cache(maxsize=4)  # each image of a plan asks for it
+def _parse(text: str, path: Path) -> Bases:
+    import yaml
+
+    from forge import yaml_loader
+
+    try:
+        found = TypeAdapter(dict[str, Base]).validate_python(yaml_loader.load(text))
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not valid YAML", why=yaml_text(error)) from None
     except ValidationError as error:

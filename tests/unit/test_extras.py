@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from forge import extras
 from forge.errors import ConfigurationError
 from forge.extras import needs_extra, versions
 from forge.images.sbom import encode
@@ -65,6 +66,7 @@ def test_a_pipeline_that_needs_an_extra_says_how_to_install_it(
 ) -> None:
     assert versions("build", "model-signing").keys() == {"model-signing"}
     monkeypatch.setattr(sys, "path", [])
+    extras._version.cache_clear()  # no package disappears while a process runs
     with pytest.raises(
         ConfigurationError, match="This pipeline requires the extra 'build'"
     ) as caught:

@@ -1,5 +1,6 @@
 """Steps: complete keys, placeholders, and the order of the graph."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from forge.steps import (
     SourceFile,
     Step,
     key_of,
+    locked,
     source,
     substitute,
     tool,
@@ -158,3 +160,21 @@ def test_tool_counts_with_the_modules_of_its_folder_that_it_imports(tmp_path: Pa
     assert [one.name for one in before] == ["compile", "reader", "formats"]
     (tmp_path / "formats.py").write_text("TYPES = 2\n")
     assert tool(tmp_path / "compile.py") != before
+
+
+def test_file_that_kept_its_size_and_its_old_time_is_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "openvino"
+    folder.mkdir()
+    files = (folder / "requirements.lock", folder / "compile.py")
+
+    def write(text: str) -> tuple[object, ...]:
+        for path in files:
+            path.write_text(text)
+            os.utime(path, (1e9, 1e9))  # old enough to be remembered
+        return locked(folder), tool(folder / "compile.py")
+
+    before = write("x = 1\n")
+    assert write("x = 1\n") == before
+    lock, script = write("x = 2\n")
+    assert lock != before[0]
+    assert script != before[1]

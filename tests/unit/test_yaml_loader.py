@@ -13,7 +13,24 @@ def test_a_document_is_read() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "a: &x {b: 1}\nc: *x",
+        "[" * 100 + "]" * 100,
+        "a: 'it''s'\nb: |\n  two\n  lines\nc: >-\n  one\n  line\nd: [0x1f, 1_000, 1e3, .5, ~]",
+        "yes: no\n2: 2026-11-29\n'é': \"\\u00e9\"",
+    ],
+)
+def test_a_document_is_what_pyyamls_own_loader_makes_of_it(text: str) -> None:
+    assert yaml_loader.load(text) == yaml.load(text, yaml.SafeLoader)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "[" * 5000,
+        "- " * 100_000,  # the C library's stack
+        "{a: " * 50_000,
+        "a: &a {b: *a}",
+        "&a [1, [*a]]",
         "9" * 5000,
         "!!timestamp x",
         "2026-99-99",
