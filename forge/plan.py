@@ -12,7 +12,7 @@ import enum
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from forge.errors import not_found
 from forge.steps import Artifact, Key, Step, key_of, walk
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 Lookup: TypeAlias = Callable[[str], ActionResult | None]
+
+_MOST_NAMES: Final = 4  # steps that a row names
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,13 @@ def resolve(
     return tuple(rows)
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return the first names and how many others there are: a plan may have thousands."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    left = len(names) - _MOST_NAMES
+    return f"{shown} and {left} more" if left > 0 else shown
+
+
 def resolve_one(
     step: Step, results: Mapping[str, ActionResult], look_up: Lookup, *, may_run: bool
 ) -> PlannedStep:
@@ -141,7 +150,7 @@ def resolve_one(
     if digests is None:
         missing = [a.step.id for a in step.inputs.values() if a.step.id not in results]
         status = Status.WAITS if may_run else Status.SKIPPED
-        return PlannedStep(step, status, f"after {', '.join(dict.fromkeys(missing))}")
+        return PlannedStep(step, status, f"after {_some(tuple(dict.fromkeys(missing)))}")
     key = key_of(step, digests)
     if step.effect:
         status = Status.EFFECT if may_run else Status.SKIPPED

@@ -85,6 +85,15 @@ def test_empty_store_runs_the_first_step_and_the_rest_waits_for_it() -> None:
     assert found["publish"] is Status.WAITS
 
 
+def test_step_that_waits_for_many_names_the_first_and_counts_the_others() -> None:
+    first = [Step(f"engine@{number}", ("x",), outputs=("engine",)) for number in range(200)]
+    inputs = {f"i{number}": step["engine"] for number, step in enumerate(first)}
+    plan = Plan.of("many", [], [Step("publish", ("x",), inputs=inputs, effect=True)])
+    assert resolve(plan, lambda _: None)[-1].reason == (
+        "after engine@0, engine@1, engine@2, engine@3 and 196 more"
+    )
+
+
 def test_stored_results_are_hits_and_the_step_behind_them_runs() -> None:
     plan = chain()
     found = statuses(plan, stored_up_to(plan, "checkpoint", "engine@a"))
