@@ -83,24 +83,66 @@ def environment() -> Path:
 
 
 @pytest.fixture(scope="module")
-def thor(project: Project) -> Project:
-    project.engine("jetson-agx-thor")
-    return project
+def huggingface(project: Project, module_folder: Path) -> Path:
+    """The fp16 checkpoint the chain makes of the demo's GGUF file."""
+    chosen = ("--profile", "jetson-agx-thor", "--only", "huggingface")
+    project.world.forge("run", "release", *chosen)
+    folder = module_folder / "hf"
+    project.store.unpack(project.output("huggingface", "checkpoint"), folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def huggingface(thor: Project, module_folder: Path) -> Path:
-    """The fp16 checkpoint the chain made of the GGUF file."""
-    folder = module_folder / "hf"
-    thor.store.unpack(thor.output("huggingface", "checkpoint"), folder)
-    return folder
+def checkpoint(environment: Path, huggingface: Path, module_folder: Path) -> Path:
+    """A tiny Qwen3 of random weights, with the tokenizer of the demo's model."""
+    model = module_folder / "qwen3"
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-c", QWEN3, huggingface, model], check=True, timeout=900)
+    return model
+
+
+@pytest.fixture(scope="module")
+def qwen3(project: Project, checkpoint: Path) -> str:
+    """Return the URL of the tiny model."""
+    said = project.world.forge("checkpoint", "pin", f"file:{checkpoint}").stdout
+    url = next(line for line in said.splitlines() if line.startswith("file:"))
+    return url if "architecture=" in url else f"{url}&architecture=qwen3"
+
+
+QWEN3 = """
+import sys, torch
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+torch.manual_seed(0)
+config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512,
+    num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+    max_position_embeddings=4096, tie_word_embeddings=True)
+Qwen3ForCausalLM(config).half().save_pretrained(sys.argv[2])
+tokenizer.save_pretrained(sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def thor(project: Project, qwen3: str) -> Project:
+    """A project with the engine of a small model in Thor's own precision."""
+    project.engine("jetson-agx-thor", "--model", qwen3)
+    return project
 
 
 def test_nvfp4_for_thor_is_what_came_out_and_what_is_recorded(thor: Project) -> None:
     record = thor.json("export@jetson-agx-thor", "record", "export.json")
+    assert (record["sm"], record["quantisation"], record["model"]) == (110, "nvfp4", "qwen3")
+    assert record["operators"]["trt::TRT_FP4DynamicQuantize"] >= 2
+    assert record["versions"]["tensorrt-edgellm"] == "0.11.0"
+
+
+@pytest.mark.exhaustive
+def test_demos_model_in_nvfp4_for_thor_is_what_came_out(project: Project) -> None:
+    """Minutes: 135 million weights are quantised, exported and executed."""
+    project.engine("jetson-agx-thor")
+    record = project.json("export@jetson-agx-thor", "record", "export.json")
     assert (record["sm"], record["quantisation"], record["model"]) == (110, "nvfp4", "llama")
     assert record["operators"]["trt::TRT_FP4DynamicQuantize"] >= 30
-    assert record["versions"]["tensorrt-edgellm"] == "0.11.0"
 
 
 def test_engine_for_the_device_is_the_export_and_how_to_compile_it(thor: Project) -> None:
@@ -117,86 +159,60 @@ def test_engine_for_the_device_is_the_export_and_how_to_compile_it(thor: Project
     }
 
 
-def test_second_run_finds_all_of_it_in_the_store(thor: Project) -> None:
-    said = thor.engine("jetson-agx-thor")
+def test_second_run_finds_all_of_it_in_the_store(thor: Project, qwen3: str) -> None:
+    said = thor.engine("jetson-agx-thor", "--model", qwen3)
     assert said.count(": stored ") == 5, said
     assert "▶" not in said
 
 
-def test_export_for_another_sm_has_the_same_bytes_and_another_record(thor: Project) -> None:
+def test_export_for_another_sm_has_the_same_bytes_and_another_record(
+    thor: Project, qwen3: str
+) -> None:
     """The SM is in the key and not in the graph: so what comes after is not built again for it."""
-    thor.engine("jetson-agx-thor", "--set", "hardware.compute_capability='12.0'")
+    sm = "hardware.compute_capability='12.0'"
+    thor.engine("jetson-agx-thor", "--model", qwen3, "--set", sm)
     exports: dict[int, set[str]] = {}
     for outputs in thor.outputs("export@jetson-agx-thor"):
         data = thor.store.read_file(outputs["record"], "export.json", max_bytes=MIB)
         record = json.loads(data)
-        if (record["model"], record["quantisation"]) == ("llama", "nvfp4"):
+        if (record["model"], record["quantisation"]) == ("qwen3", "nvfp4"):
             exports.setdefault(record["sm"], set()).add(outputs["export"])
     assert set(exports) == {110, 120}
     assert exports[110] == exports[120]
 
 
-def test_fp16_for_orin_is_not_quantised(thor: Project) -> None:
-    said = thor.engine("jetson-agx-orin")
+def test_fp16_for_orin_is_not_quantised(thor: Project, qwen3: str) -> None:
+    said = thor.engine("jetson-agx-orin", "--model", qwen3)
     assert "quantise@" not in said
     record = thor.json("export@jetson-agx-orin", "record", "export.json")
     assert (record["sm"], record["quantisation"]) == (87, "fp16")
 
 
-def test_int4_of_a_model_it_cannot_cut_into_blocks_is_refused_at_once(thor: Project) -> None:
+def test_int4_of_a_model_it_cannot_cut_into_blocks_is_refused_at_once(project: Project) -> None:
     """SmolLM2's layers are 576 wide: ModelOpt 0.45 fails on that after twenty minutes."""
     chosen = ("--profile", "jetson-agx-orin", "--only", "engine@jetson-agx-orin")
     int4 = ("--set", "engine.precision=int4")
-    done = thor.world.forge("run", "release", *chosen, *int4, fails=3)
+    done = project.world.forge("run", "release", *chosen, *int4, fails=3)
     assert "multiples of 128, but this model has hidden_size 576" in done.stderr
 
 
 def test_exporters_own_quantization_changes_nothing_and_is_found_out(
-    environment: Path, huggingface: Path, tmp_path: Path
+    environment: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     """Should this begin to fail, the exporter quantises: then the quantise step can go."""
     python, tool = environment / "bin" / "python", environment / "bin" / "tensorrt-edgellm-export"
     places: list[str | Path] = ["--export", tmp_path / "export", "--record", tmp_path / "record"]
     asked: list[str | Path] = ["--quantisation", "nvfp4", "--sm", "110"]
-    asked += ["--architectures", "llama"]
+    asked += ["--architectures", "qwen3"]
     done = subprocess.run(
-        [python, TOOLS / "edge_llm_export.py", "--checkpoint", huggingface, *places, *asked,
-         "--", tool, huggingface, tmp_path / "export", "--target-sm", "110",
+        [python, TOOLS / "edge_llm_export.py", "--checkpoint", checkpoint, *places, *asked,
+         "--", tool, checkpoint, tmp_path / "export", "--target-sm", "110",
          "--quantization", "nvfp4"],
         capture_output=True, text=True, check=False, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "expected a graph in nvfp4, found fp16" in done.stderr
     assert not (tmp_path / "record").exists()
-
-
-@pytest.fixture(scope="module")
-def qwen3(
-    thor: Project,
-    environment: Path,
-    huggingface: Path,
-    module_folder: Path,
-) -> str:
-    """URL of a tiny Qwen3 of random weights, with the tokenizer of the other model."""
-    model = module_folder / "qwen3"
-    python = environment / "bin" / "python"
-    subprocess.run([python, "-c", QWEN3, huggingface, model], check=True, timeout=900)
-    said = thor.world.forge("checkpoint", "pin", f"file:{model}").stdout
-    url = next(line for line in said.splitlines() if line.startswith("file:"))
-    return url if "architecture=" in url else f"{url}&architecture=qwen3"
-
-
-QWEN3 = """
-import sys, torch
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-torch.manual_seed(0)
-config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512,
-    num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
-    max_position_embeddings=4096, tie_word_embeddings=True)
-Qwen3ForCausalLM(config).half().save_pretrained(sys.argv[2])
-tokenizer.save_pretrained(sys.argv[2])
-"""
 
 
 @pytest.mark.parametrize(

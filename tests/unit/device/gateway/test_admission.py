@@ -87,15 +87,25 @@ def test_nobody_overtakes_those_that_wait() -> None:
     go(work())
 
 
+async def waiting(device: Device, number: int) -> None:
+    """Return when that many requests wait."""
+    while device.queue.counts.waiting != number:  # noqa: ASYNC110  it has no event
+        await asyncio.sleep(0)
+
+
 def test_a_caller_with_one_request_does_not_wait_for_all_of_another() -> None:
     async def work() -> None:
         device = Device(2)
-        tasks = [device.start(number, caller="many") for number in range(10)]
-        await asyncio.sleep(0.01)
-        tasks.append(device.start(10, caller="one"))
+        places = [await device.queue.enter("many") for _ in range(2)]
+        tasks = [device.start(number, caller="many") for number in range(8)]
+        await waiting(device, 8)
+        tasks.append(device.start(8, caller="one"))
+        await waiting(device, 9)
+        for place in places:
+            place.leave()
         await asyncio.gather(*tasks)
-        assert device.order.index(10) == 2  # the first place that became free
-        assert [one for one in device.order if one != 10] == list(range(10))
+        assert device.order[0] == 8  # the first place that became free
+        assert device.order[1:] == list(range(8))
         device.check_empty()
 
     go(work())
@@ -104,17 +114,18 @@ def test_a_caller_with_one_request_does_not_wait_for_all_of_another() -> None:
 def test_a_caller_that_fills_the_queue_makes_room_for_another() -> None:
     async def work() -> None:
         device = Device(1, QueueRules(per_place=3))
-        many = [device.start(number, caller="many") for number in range(4)]
-        await asyncio.sleep(0.01)
-        assert device.queue.counts.waiting == 3
-        one = device.start(4, caller="one")
+        place = await device.queue.enter("many")
+        many = [device.start(number, caller="many") for number in range(3)]
+        await waiting(device, 3)
+        one = device.start(3, caller="one")
         with pytest.raises(
             TooManyRequestsError, match=r"another caller has fewer .*, 3 wait"
         ) as why:
-            await many[3]
+            await many[2]
         assert why.value.retry_after_s >= 1
-        await asyncio.gather(*many[:3], one)
-        assert device.order == [0, 1, 4, 2]  # in turns
+        place.leave()
+        await asyncio.gather(*many[:2], one)
+        assert device.order == [0, 3, 1]  # in turns
         assert device.queue.counts.busy == 1
         device.check_empty()
 
@@ -124,13 +135,16 @@ def test_a_caller_that_fills_the_queue_makes_room_for_another() -> None:
 def test_a_caller_that_is_gone_is_not_refused_a_second_time() -> None:
     async def work() -> None:
         device = Device(1, QueueRules(per_place=2))
-        tasks = [device.start(number, caller="many") for number in range(3)]
-        await asyncio.sleep(0.01)
-        tasks[2].cancel()
-        one = device.start(3, caller="one")  # begins before the task of the cancelled one runs
+        place = await device.queue.enter("many")
+        tasks = [device.start(number, caller="many") for number in range(2)]
+        await waiting(device, 2)
+        tasks[1].cancel()
+        one = device.start(2, caller="one")  # begins before the task of the cancelled one runs
+        await asyncio.sleep(0)
+        place.leave()
         await asyncio.gather(*tasks, one, return_exceptions=True)
-        assert tasks[2].cancelled()
-        assert (device.queue.counts.busy, device.order) == (0, [0, 1, 3])
+        assert tasks[1].cancelled()
+        assert (device.queue.counts.busy, device.order) == (0, [0, 2])
         device.check_empty()
 
     go(work())
