@@ -30,7 +30,7 @@ coverage: test-quick ## Run test-quick with statement coverage; fails if it fall
 
 test-heavy: .venv/.dev ## Run the tests of NVIDIA's builders, images, Dagger, a sample of kills; 30 minutes
 	@scripts/system-packages test-heavy
-	@$(PYTEST) -n 2 --group heavy
+	@$(PYTEST) -n 3 --group heavy
 
 test-all: .venv/.dev lint ## Run all tests and kills (hours); a part: FORGE_FAULTS_POINTS=30
 	@scripts/system-packages test-heavy
