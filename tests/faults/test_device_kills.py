@@ -144,7 +144,7 @@ def test_a_killed_first_install_gets_through_afterwards(tmp_path: Path, state: U
     check_tidy(device)
 
 
-def test_a_bundle_that_kills_the_agent_each_time_is_given_up(
+def test_a_bundle_whose_activation_is_killed_each_time_waits_and_gets_through_in_the_end(
     installed: World, tmp_path: Path
 ) -> None:
     world, device = copy_of(installed, tmp_path)
@@ -154,7 +154,11 @@ def test_a_bundle_that_kills_the_agent_each_time_is_given_up(
     device.once()
     check_a_valid_slot(device, "1.0.0")
     [verdict] = device.status.rollbacks
-    assert "the agent exited 3 times while it activated this bundle" in verdict.reason
+    assert "was interrupted 3 times (round 1), last because the agent was killed" in verdict.reason
+    assert device.status.bad == ()
+    device.once()  # the check that it waits was that one
+    check_a_valid_slot(device, "1.1.0")
+    assert device.status.interrupted is None
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.2, 2.4])

@@ -50,6 +50,8 @@ def status(state: Path, *, as_json: bool) -> None:
     rows += [("rolled back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
     if found.previous:
         rows.append(("previous", str(found.previous)))
+    if late := found.interrupted:
+        rows.append(("waits", f"{late.release}, {late.checks} more checks: {late.reason}"))
     if found.held:
         rows.append(("held", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)

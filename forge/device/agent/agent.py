@@ -140,10 +140,18 @@ class Agent:
         under_way = self._executor.busy or self._checking or self._waiting or self._found
         return bool(under_way) or not self._events.empty()
 
-    def start(self) -> None:
-        """Continue from the journal: what was under way is finished or undone."""
+    def start(self, cause: str = "an error interrupted the agent") -> None:
+        """Continue from the journal: what was under way is finished or undone.
+
+        Args:
+            cause: how the agent before this one ended, as a clause; "": not known.
+        """
         self._error = None
-        self._settle(Started(self._now()))
+        before = self._journal.interrupted
+        self._settle(Started(self._now(), cause))
+        late = self._journal.interrupted
+        if late and late != before:
+            _log.error("%s is not tried for now: %s", late.release, late.reason)
         if self._error:
             _log.error("%s", self._error)
 
@@ -188,11 +196,15 @@ class Agent:
             raise not_kept(self._error, self._journal.active)
 
     def lift_hold(self) -> None:
-        """Allow the release that was rolled back to be installed again. Raises UsageError."""
+        """Allow the release that was rolled back, or interrupted, to be installed again at once.
+
+        Raises UsageError.
+        """
         self._settle()
-        if self._journal.state != "idle" or self._journal.held is None:
+        lifted = self._journal.held or self._journal.interrupted
+        if self._journal.state != "idle" or lifted is None:
             raise UsageError("No release is held back", hint="forge device status shows it")
-        _log.info("%s may be installed again", self._journal.held.release)
+        _log.info("%s may be installed again", lifted.release)
         self._settle(HoldLifted())
 
     def turn(self, timeout_s: float = _TURN_S) -> None:
@@ -362,6 +374,10 @@ class Agent:
             offer.require_fit()
         except ForgeError as error:
             self._error = error
+            return
+        late = self._journal.is_interrupted(offer.release)
+        if late and late.checks:
+            self._events.put(UpdateFound(offer.release))  # it waits one check less
             return
         if self._backoff.skips(offer.release):
             return

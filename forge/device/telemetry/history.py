@@ -54,6 +54,7 @@ EventKind = Literal[
     "committed",
     "not-kept",  # activated, and rolled back from
     "failed",  # not activated, for a reason that is not the release's
+    "interrupted",  # the agent was restarted while it installed this; it continues
     "crashed",  # the server of the active slot
     "going-back",
     "went-back",
@@ -105,12 +106,9 @@ def between(
     active = before.active_release
     found: tuple[DeviceEvent, ...] = ()
     match event:
-        case Started():
-            found = (DeviceEvent(at=at, event="started", release=active, slot=before.active),)
-            if len(after.rollbacks) > len(before.rollbacks):  # the agent exited too often during it
-                reason = after.rollbacks[-1].reason
-                kept = DeviceEvent(at=at, event="not-kept", release=before.candidate, reason=reason)
-                found = (*found, kept.model_copy(update={"slot": before.target}))
+        case Started(cause=cause):
+            started = DeviceEvent(at=at, event="started", release=active, slot=before.active)
+            found = (started.model_copy(update={"reason": cause}), *_interrupted(before, after, at))
         case UpdateFound(release) if after.state == "fetching":
             found = (DeviceEvent(at=at, event="installing", release=release, slot=target),)
         case Fetched(fetched_bytes, reused_bytes):
@@ -133,11 +131,25 @@ def between(
             found = (DeviceEvent(at=at, event=kind, release=candidate, slot=target, reason=reason),)
         case Crashed(reason) | GoBackAsked(reason):
             found = _left(before, event, after, at, reason)
-        case HoldLifted() if before.held:
-            found = (DeviceEvent(at=at, event="hold-lifted", release=before.held.release),)
+        case HoldLifted() if lifted := before.held or before.interrupted:
+            found = (DeviceEvent(at=at, event="hold-lifted", release=lifted.release),)
         case _:
             pass
     return found
+
+
+def _interrupted(before: Journal, after: Journal, at: str) -> tuple[DeviceEvent, ...]:
+    """Return what the restart of the agent meant for the candidate."""
+    if before.state not in {"staged", "activating", "probing"}:
+        return ()
+    late = after.interrupted
+    kind: EventKind = "interrupted"
+    reason = "it is tried again at once"
+    if late and late != before.interrupted:
+        kind = "failed" if before.state == "staged" else "not-kept"
+        reason = late.reason
+    found = DeviceEvent(at=at, event=kind, release=before.candidate, slot=before.target)
+    return (found.model_copy(update={"reason": reason}),)
 
 
 def _left(

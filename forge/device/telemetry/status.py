@@ -15,7 +15,12 @@ from forge.device.power.plan import PowerReport
 from forge.device.shared.release import Release, SlotName
 from forge.device.shared.upstream import ActiveServer
 from forge.device.state.directory import StateDirectory
-from forge.device.state_machine.journal import FailedRelease, Journal, UpdateState
+from forge.device.state_machine.journal import (
+    FailedRelease,
+    InterruptedRelease,
+    Journal,
+    UpdateState,
+)
 from forge.device.thermal.monitor import ThermalReport
 from forge.files import write_durably
 from forge.store.backends.mirrors import Standing
@@ -204,6 +209,7 @@ class DeviceStatus(_Model):
     previous: Release | None
     rollbacks: tuple[FailedRelease, ...]
     last_once: ChannelCheck | None = None
+    interrupted: InterruptedRelease | None = None
 
     @property
     def look(self) -> ChannelCheck | None:

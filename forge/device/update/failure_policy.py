@@ -7,6 +7,11 @@ A release is at fault for proofs that do not hold, files of the bundle that are 
 does not load, and one that answers wrongly or not at all. What the machine lacks can be put
 right while the release stays the same: a package index, a Python version, a port, memory for one
 more process, room on the disk. What did not load or answer was tried twice before it is judged.
+
+Only an action that failed is judged. One that did not end, because the agent was restarted (by a
+power cut, a reboot, a kill, the kernel for lack of memory, an operator), is not a failure of the
+release: forge.device.state_machine.transitions tries it again, three times at once and then with
+growing waits, and records nothing against it.
 """
 
 from __future__ import annotations

@@ -79,11 +79,27 @@ def test_a_device_s_life_reads_as_it_was() -> None:
     assert lines == [*["crashed 3 b killed"] * 3, "going-back 1 a killed", "went-back 1 a"]
 
 
-def test_an_activation_that_killed_the_agent_too_often_is_told_at_the_start() -> None:
+def test_an_activation_that_is_interrupted_is_told_at_the_start() -> None:
     current, _ = told(Journal(), UpdateFound(release("1")), *INSTALL)
     current, _ = told(current, UpdateFound(release("2")), *INSTALL[:2])
+    power = Started(AT, "the machine lost power")
+    goes_on = "interrupted 2 b it is tried again at once"
+    interrupted = ["started 1 a the machine lost power", goes_on]
+    current, lines = told(current, power, power)
+    assert lines == interrupted * 2
+    current, lines = told(current, power)
+    assert lines[0] == interrupted[0]
+    assert lines[1].startswith("not-kept 2 b its activation was interrupted 3 times (round 1)")
+    _, lines = told(current, WentBack(), HoldLifted())
+    assert lines == ["hold-lifted 2"]
+
+
+def test_a_preparation_that_was_interrupted_too_often_has_failed() -> None:
+    current, _ = told(Journal(), UpdateFound(release("1")), *INSTALL)
+    current, _ = told(current, UpdateFound(release("2")), *INSTALL[:1])
     _, lines = told(current, *[Started(AT)] * 3)
-    assert lines[-1].startswith("not-kept 2 b the agent exited 3 times")
+    assert lines[:4] == ["started 1 a", "interrupted 2 b it is tried again at once"] * 2
+    assert lines[5].startswith("failed 2 b its activation was interrupted 3 times (round 1)")
 
 
 def test_history_comes_back_as_written(tmp_path: Path) -> None:
