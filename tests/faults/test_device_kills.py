@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import subprocess
@@ -175,3 +176,25 @@ def test_a_serving_agent_killed_at_any_time_serves_again(
     with device.running() as agent:
         agent.wait_ready("1.1.0")
         assert agent.ask() == "Paris it is"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
+def test_an_agent_killed_thirty_times_at_random_has_the_newest_version_in_the_end(
+    installed: World, tmp_path: Path
+) -> None:
+    world, device = copy_of(installed, tmp_path)
+    dice = random.Random(13)  # noqa: S311 - reproducible, not secret
+    newest = ""
+    for kill in range(30):
+        if kill % 6 == 0:
+            newest = f"1.{1 + kill // 6}.0"
+            world.publish(newest, Says(words="Paris it is", load_s=0.5))
+        with device.running() as agent:
+            time.sleep(dice.uniform(0, 2))
+            agent.kill()
+        check_nothing_is_left(device)
+    with device.running() as agent:
+        agent.wait_ready(newest)
+    assert device.status.bad == ()
+    assert device.status.interrupted is None
