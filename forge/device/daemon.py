@@ -251,7 +251,7 @@ def _run_once(
 ) -> None:
     agent = Agent(
         home, updater, Upstream(),
-        runtime=_runtime(operation.watch), serves=False, notify=notify,
+        runtime=partial(_runtime, operation.watch), serves=False, notify=notify,
         configure=operation.configure, environment=operation.environment,
     )  # fmt: skip
     with _stopping(agent), _recorded(home, agent, notify):
@@ -297,7 +297,7 @@ def _service(
     report = functools.partial(_report, home, operation.watch, _url(config, listening), started)
     agent = Agent(
         home, updater, upstream,
-        runtime=_runtime(operation.watch), notify=notify,
+        runtime=partial(_runtime, operation.watch), notify=notify,
         configure=operation.configure, environment=operation.environment,
         drain_s=config.limit_s + _LAST_WORDS_S,
         request_pending=functools.partial(pending, home), checked=report,

@@ -45,6 +45,7 @@ def status(state: Path, *, as_json: bool) -> None:
     if check:
         result = check.error or (f"found {check.offered}" if check.offered else "")
         rows.append(("last check", "\n".join(filter(None, [check.at, result]))))
+        rows += [("no longer fits", check.unfit)] if check.unfit else []
         rows += [("does not fit", refusal) for refusal in check.refusals]
         rows += [("warning", warning) for warning in check.warnings]
     rows += [("rolled back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]

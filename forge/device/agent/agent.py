@@ -43,7 +43,7 @@ from forge.device.state_machine.events import (
 )
 from forge.device.state_machine.journal import FailedRelease, Journal
 from forge.device.state_machine.transitions import next_state
-from forge.device.telemetry.history import EventListener, between
+from forge.device.telemetry.history import EventListener, FitLog, between
 from forge.device.telemetry.status import ChannelCheck
 from forge.device.update.backoff import ReleaseBackoff
 from forge.device.update.failure_policy import FailureVerdict, not_kept
@@ -70,7 +70,7 @@ class Agent:
         home: the state directory.
         updater: the store as this device sees it.
         upstream: told what serves.
-        runtime: exact versions of what the machine itself provides.
+        runtime: returns exact versions of what the machine itself provides now.
         serves: False: a bundle is started to be probed, and not beyond that.
         notify: gets every event.
         configure: sets the power and thermal limits of a slot before it gets requests.
@@ -87,7 +87,7 @@ class Agent:
         updater: Updater,
         upstream: Upstream,
         *,
-        runtime: Mapping[str, str] | None = None,
+        runtime: Callable[[], Mapping[str, str]] = dict,
         serves: bool = True,
         notify: EventListener = lambda _happened: None,
         configure: Callable[[SlotName], None] = lambda _slot: None,
@@ -105,7 +105,7 @@ class Agent:
         self._checked = checked
         self._clock = clock
         self._events: queue.SimpleQueue[AgentEvent] = queue.SimpleQueue()
-        servers, post = SlotServers(home, runtime or {}, environment), self._events.put
+        servers, post = SlotServers(home, runtime, environment), self._events.put
         self._cutover = Cutover(upstream, servers, configure, drain_s)
         repair = Repair(home, updater, notify, self._now)
         self._supervisor = Supervisor(home, servers, self._cutover, repair, post, self._now)
@@ -123,6 +123,7 @@ class Agent:
         self._error: ForgeError | None = None
         self._logged: set[FailedRelease] = set()
         self._backoff = ReleaseBackoff()
+        self._fit = FitLog(home.path, notify, self._now)
 
     @property
     def journal(self) -> Journal:
@@ -344,14 +345,17 @@ class Agent:
             _log.warning(text, candidate, skipped)
 
     def _check_channel(self, active: Release | None) -> ChannelRead:
+        unfit = ""
         try:
-            return ChannelRead(offer=self._updater.check_channel(active))
+            unfit = self._updater.unfit(active).told
+            return ChannelRead(self._updater.check_channel(active), unfit=unfit)
         except CancelledError:
-            return ChannelRead()
+            return ChannelRead(unfit=unfit)
         except (ForgeError, OSError) as caught:
-            return ChannelRead(error=as_forge_error(self._home.path, caught))
+            return ChannelRead(error=as_forge_error(self._home.path, caught), unfit=unfit)
 
     def _note_check(self, found: ChannelRead) -> None:
+        self._fit.note(self._journal.active_release, found.unfit)
         if found.error:
             self._error = found.error
             self._see(ChannelCheck(at=self._now(), error=str(found.error)))
@@ -410,7 +414,7 @@ class Agent:
         self._see(self._channel_check, **moved)
 
     def _see(self, check: ChannelCheck | None, **changes: object) -> None:
-        changes["places"] = self._updater.places()
+        changes |= {"places": self._updater.places(), "unfit": self._fit.unfit}
         self._channel_check = check.model_copy(update=changes) if check else None
         self._checked(self._channel_check)
 

@@ -11,6 +11,7 @@ environments/              virtual environments made from the slots' locks
 tmp/                       emptied at every start
 history.jsonl              what happened, the newest last
 seen.json                  what each version contained (forge.device.state.seen_versions)
+served-on.json             on which driver, L4T, TensorRT each release served (state.served_on)
 run.json                   how the agent's last run began and ended (forge.device.update.last_run)
 asked.json                 an operator's request to the running agent
 lock                       held by the one agent; its process id

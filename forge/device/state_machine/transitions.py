@@ -198,7 +198,9 @@ def _commit(journal: Journal) -> tuple[Journal, Action]:
     if held := journal.is_held(left):
         committed = _to(committed, rollbacks=_with(journal.rollbacks, held))
         return _to(committed, previous=left), Switch(slot)
-    return _to(committed, previous=None), Switch(slot)  # left because its files are damaged
+    return _to(committed, previous=None), Switch(
+        slot
+    )  # its files are damaged, or it no longer fits
 
 
 def _finish(journal: Journal) -> tuple[Journal, Action]:

@@ -39,6 +39,7 @@ __all__ = [
     "EventFile",
     "EventKind",
     "EventListener",
+    "FitLog",
     "History",
     "between",
     "stream",
@@ -59,6 +60,8 @@ EventKind = Literal[
     "going-back",
     "went-back",
     "hold-lifted",
+    "no-longer-fits",  # what serves: after a change of the driver, of L4T, of TensorRT
+    "fits-again",
     "repaired",
     "check-failed",  # of `forge device run --once`: nothing was installed, for this reason
 ]
@@ -228,12 +231,53 @@ class DetectionLog:
             self._notify(DeviceEvent(at=self._now(), event="detected", reason=decision))
 
 
+class FitLog:
+    """Logs that what serves does not fit this machine any more, and that it does again.
+
+    Each is added to the history once, as by `DetectionLog`.
+
+    Args:
+        folder: the state directory.
+        notify: gets the event.
+        now: RFC 3339.
+    """
+
+    def __init__(self, folder: Path, notify: EventListener, now: Callable[[], str]) -> None:
+        self._folder = folder
+        self._notify = notify
+        self._now = now
+        self._kept: str | None = None  # the reason in the history; None: not read yet
+
+    @property
+    def unfit(self) -> str:
+        """Why what serves does not fit; "" if it does."""
+        return self._kept or ""
+
+    def note(self, release: Release | None, unfit: str) -> None:
+        """Note what was found for the release that serves; "": it fits."""
+        if self._kept is None:
+            last = _last(self._folder, ("no-longer-fits", "fits-again"))
+            self._kept = last.reason if last else ""
+        if unfit == self._kept:
+            return
+        self._kept = unfit
+        kind: EventKind = "no-longer-fits" if unfit else "fits-again"
+        _log.warning("%s %s", release, f"no longer fits: {unfit}" if unfit else "fits again")
+        self._notify(DeviceEvent(at=self._now(), event=kind, release=release, reason=unfit))
+
+
 def _last_detected(folder: Path) -> str:
+    last = _last(folder, ("detected",))
+    return last.reason if last else ""
+
+
+def _last(folder: Path, kinds: tuple[EventKind, ...]) -> DeviceEvent | None:
+    """Return the last event of some kinds."""
     try:
         events = History(folder).read()
     except OSError:
-        return ""
-    return next((one.reason for one in reversed(events) if one.event == "detected"), "")
+        return None
+    return next((one for one in reversed(events) if one.event in kinds), None)
 
 
 def stream(file: IO[bytes]) -> EventListener:

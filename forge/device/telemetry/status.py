@@ -73,6 +73,7 @@ class Detected(_Model):
 class ChannelCheck(_Model):
     """Result of the last check of the channel.
 
+    `unfit` says why what serves does not fit this machine any more, and what has changed.
     `places` is the state of the store and its mirrors up to the last check or pull; empty without
     mirrors.
     """
@@ -88,6 +89,7 @@ class ChannelCheck(_Model):
     fetched_bytes: int = 0
     reused_bytes: int = 0
     places: tuple[Standing, ...] = ()
+    unfit: str = ""
 
     @classmethod
     def of(cls, offer: Offer, at: str) -> ChannelCheck:

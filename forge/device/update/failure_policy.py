@@ -12,6 +12,9 @@ Only an action that failed is judged. One that did not end, because the agent wa
 power cut, a reboot, a kill, the kernel for lack of memory, an operator), is not a failure of the
 release: forge.device.state_machine.transitions tries it again, three times at once and then with
 growing waits, and records nothing against it.
+
+A release that does not fit the machine as it is now, or that has served on another driver, L4T or
+TensorRT than the machine has now, is not at fault either (forge.device.update.system_fit).
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ def judge(
     *,
     lack: str = "",
     condition: SlotCondition = "intact",
+    unfit: str = "",
 ) -> FailureVerdict:
     """Return the verdict on a failed action.
 
@@ -69,8 +73,10 @@ def judge(
         journal: as it was written before the action.
         lack: what the machine ran out of during the action; explains any failure. "": nothing.
         condition: of the slot that `slot_to_check` names, as it was found.
+        unfit: why the release does not fit the machine any more; "": it does.
     """
-    fault = _by_error(action, error) and not lack and condition == "intact"
+    explained = bool(lack or unfit) or condition != "intact"
+    fault = _by_error(action, error) and not explained
     if isinstance(action, Serve):
         crashed = _by_error(action, error) and condition != "repaired"
         return FailureVerdict(fault, crashed, back_off=False, error=error)

@@ -31,6 +31,7 @@ from forge.device.telemetry.history import (
     DetectionLog,
     DeviceEvent,
     EventFile,
+    FitLog,
     History,
     between,
     stream,
@@ -197,3 +198,25 @@ def test_a_history_that_cannot_be_read_is_no_reason_to_say_nothing(tmp_path: Pat
     told: list[DeviceEvent] = []
     DetectionLog(tmp_path, told.append, lambda: AT).note("profile a: x")
     assert told == [DeviceEvent(at=AT, event="detected", reason="profile a: x")]
+
+
+def test_what_no_longer_fits_is_added_once_also_by_the_next_agent(tmp_path: Path) -> None:
+    history, one = History(tmp_path), release("1")
+    for _ in range(2):
+        log = FitLog(tmp_path, history.append, lambda: AT)
+        log.note(one, "NVIDIA driver 590 → 580")
+        log.note(one, "NVIDIA driver 590 → 580")
+        assert log.unfit == "NVIDIA driver 590 → 580"
+    told = [(entry.event, entry.release, entry.reason) for entry in history.read()]
+    assert told == [("no-longer-fits", one, "NVIDIA driver 590 → 580")]
+    for _ in range(2):
+        log = FitLog(tmp_path, history.append, lambda: AT)
+        log.note(one, "")
+        assert log.unfit == ""
+    assert [entry.event for entry in history.read()] == ["no-longer-fits", "fits-again"]
+
+
+def test_a_device_whose_release_fits_says_nothing(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    FitLog(tmp_path, history.append, lambda: AT).note(release("1"), "")
+    assert history.read() == []
