@@ -147,6 +147,7 @@ def status(state: Path) -> DeviceStatus:
         agent=read_agent(home),
         bad=journal.bad,
         held=journal.held,
+        interrupted=journal.interrupted,
         previous=journal.previous,
         rollbacks=journal.rollbacks,
         last_once=read_once(home),

@@ -51,6 +51,7 @@ from forge.device.telemetry.status import (
 from forge.device.telemetry.tracing import Tracer, tracer_of
 from forge.device.telemetry.triton_samples import triton_samples
 from forge.device.thermal.monitor import ThermalMonitor
+from forge.device.update.last_run import recorded
 from forge.device.update.updater import Updater
 from forge.errors import ForgeError, RolledBackError
 
@@ -88,9 +89,21 @@ class Service:
     began: float = field(default_factory=time.monotonic)
 
     def run(
-        self, listening: socket.socket, config: GatewayConfig, keys: Keys | None, poll_s: float
+        self,
+        listening: socket.socket,
+        config: GatewayConfig,
+        keys: Keys | None,
+        poll_s: float,
+        ended: str = "",
     ) -> None:
         """Serve, and read the channel every `poll_s` seconds, until a signal comes.
+
+        Args:
+            listening: the API's port.
+            config: of the gateway.
+            keys: of the API.
+            poll_s: seconds between two checks of the channel.
+            ended: how the agent before this one ended, as a clause; "": not known.
 
         Raises:
             StepFailedError: the gateway ended by itself.
@@ -108,7 +121,7 @@ class Service:
         with monitor.running(), self._tracing(), serve_in_background(listening, traced):
             _log.info("listening on %s", _url(config, listening))
             self.report(self.agent.channel_check)
-            self._try(self.agent.start)
+            self._try(functools.partial(self.agent.start, ended))
             while True:
                 self._try(self.agent.update)
                 self._try(self.operation.refresh)
@@ -210,7 +223,7 @@ def run(
     home, config = StateDirectory(state), gateway_config or GatewayConfig()
     keys = None if once else config.keys()
     allow_many()
-    with home.locked(), stop_on_signals():
+    with home.locked(), stop_on_signals(), recorded(home.path) as ended:
         settings, root_bytes = _settings(home)
         home.clean()
         if gpu is None and isinstance(settings, DeviceSettings):
@@ -221,12 +234,12 @@ def run(
         updater = Updater(home, settings, root_bytes, watch, profile, gpu, decisions.note)
         operation = _operating_point(home, watch, gpu)
         if once:
-            _run_once(home, updater, operation, notify)
+            _run_once(home, updater, operation, notify, ended)
         else:
             with _listening(config) as listening:
                 service = _service(home, updater, operation, notify, metrics, config, listening)
                 with _stopping(service.agent):
-                    service.run(listening, config, keys, poll_s)
+                    service.run(listening, config, keys, poll_s, ended)
 
 
 def _run_once(
@@ -234,14 +247,15 @@ def _run_once(
     updater: Updater,
     operation: OperatingPoint,
     notify: EventListener,
+    ended: str,
 ) -> None:
     agent = Agent(
         home, updater, Upstream(),
-        runtime=_runtime(operation.watch), serves=False, notify=notify,
+        runtime=partial(_runtime, operation.watch), serves=False, notify=notify,
         configure=operation.configure, environment=operation.environment,
     )  # fmt: skip
     with _stopping(agent), _recorded(home, agent, notify):
-        agent.start()
+        agent.start(ended)
         if not handle_pending(home, agent):
             agent.update()
 
@@ -283,7 +297,7 @@ def _service(
     report = functools.partial(_report, home, operation.watch, _url(config, listening), started)
     agent = Agent(
         home, updater, upstream,
-        runtime=_runtime(operation.watch), notify=notify,
+        runtime=partial(_runtime, operation.watch), notify=notify,
         configure=operation.configure, environment=operation.environment,
         drain_s=config.limit_s + _LAST_WORDS_S,
         request_pending=functools.partial(pending, home), checked=report,

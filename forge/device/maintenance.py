@@ -79,14 +79,15 @@ def rollback(state: Path, reason: str, *, timeout_s: float = 600.0) -> DeviceSta
 
 
 def unhold(state: Path, *, timeout_s: float = 60.0) -> DeviceStatus:
-    """Allow the release that was rolled back to be installed again.
+    """Allow the release that was rolled back, or interrupted too often, to be installed again.
 
     Raises:
-        UsageError: no release is held back.
+        UsageError: no release is held back, and none waits.
         StoreError: the running agent did not answer in time.
     """
     home = StateDirectory(state)
-    if home.journal().held is None:
+    journal = home.journal()
+    if journal.held is None and journal.interrupted is None:
         raise UsageError("No release is held back", hint="forge device status shows what is")
     _carry_out(home, OperatorRequest(what="release"), timeout_s)
     return commands.status(state)

@@ -6,6 +6,7 @@ The machine is a fake nvidia-smi on PATH (text and exit code), the rest of the c
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from forge.device import maintenance
 from forge.profiles import MatchSection
-from tests.support.device_world import Device, Says, World
+from tests.support.device_world import Device, Says, World, triton_processes
 from tests.support.machines import FakeMachine
 
 pytestmark = [pytest.mark.network]
@@ -140,3 +141,71 @@ def visible_gpus(device: Device) -> set[str]:
         words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         found |= {one.partition("=")[2] for one in words if one.startswith("CUDA_VISIBLE_DEVICES=")}
     return found
+
+
+RULES = MatchSection.model_validate({"gpu_name": "*Tesla P40", "memory_mib_min": 1})
+OLDER = P40.replace("580.126.09", "570.86.10")
+CHANGED = (
+    "it needs NVIDIA driver 580 or newer, this is 570.86.10;"
+    " changed since it served: NVIDIA driver 580.126.09 → 570.86.10"
+)
+
+
+def fits(device: Device) -> list[tuple[str, str]]:
+    kinds = {"no-longer-fits", "fits-again"}
+    events = maintenance.history(device.state)
+    return [(one.event, one.reason) for one in events if one.event in kinds]
+
+
+@pytest.mark.slow
+def test_after_a_change_of_the_driver_the_device_takes_the_bundle_that_fits(
+    machine: FakeMachine, world: World
+) -> None:
+    """The channel has one for each driver; what serves is not replaced as long as it fits."""
+    gpu: dict[str, Any] = {"compute_capability": "6.1", "match": RULES}
+    machine.smi(P40)
+    world.publish("1.1.0", profile="tesla-p40", driver_min="580", **gpu)
+    device = world.device()
+    once(device)
+    world.publish("1.1.0", Says(words="Paris by 570"), profile="tesla-p40-r570", **gpu)
+    once(device)
+    assert device.status.release is not None
+    assert device.status.release.profile == "tesla-p40"
+    machine.smi("Failed to initialize NVML: Driver/library version mismatch\n", code=18)
+    once(device)
+    assert device.status.release.profile == "tesla-p40"
+    assert fits(device) == []
+    machine.smi(OLDER)
+    changed = once(device)
+    assert device.status.release.profile == "tesla-p40-r570", changed.stderr
+    assert fits(device) == [("no-longer-fits", CHANGED)]
+    assert f"llm 1.1.0 (tesla-p40) no longer fits ({CHANGED})" in detections(device)[-1]
+    assert device.status.bad == ()
+    once(device)
+    assert fits(device)[1:] == [("fits-again", "")]
+
+
+@pytest.mark.slow
+def test_a_release_that_a_driver_ended_is_not_bad_and_comes_back_with_the_driver(
+    machine: FakeMachine, world: World
+) -> None:
+    gpu: dict[str, Any] = {"profile": "tesla-p40", "compute_capability": "6.1", "match": RULES}
+    machine.smi(P40)
+    device = world.device()
+    once(device)
+    world.publish("1.1.0", Says(words="Paris of now"), driver_min="580", **gpu)
+    once(device)
+    machine.smi(OLDER)
+    with device.running() as agent:
+        for _ in range(3):
+            agent.wait_ready("1.1.0")
+            for process in triton_processes(device.state):
+                os.kill(process, signal.SIGKILL)
+            agent.wait(lambda _status: agent.ready() != "1.1.0")
+        agent.wait_ready("1.0.0")
+        agent.wait(lambda status: bool(status.agent and status.agent.look))
+        assert device.status.bad == ()
+        assert f"not the release's fault: {CHANGED}" in device.status.rollbacks[-1].reason
+        machine.smi(P40)
+        agent.wait_ready("1.1.0")
+    assert fits(device)[0] == ("no-longer-fits", CHANGED)

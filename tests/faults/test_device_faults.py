@@ -237,7 +237,7 @@ def test_a_server_too_busy_to_answer_at_the_switch_gets_the_requests_all_the_sam
 ) -> None:
     release = device.home.journal().active_release
     assert release is not None
-    servers, upstream = SlotServers(device.home, {}), Upstream()
+    servers, upstream = SlotServers(device.home, dict), Upstream()
     cutover = Cutover(upstream, servers)
     servers.start("a")
     stopped = triton_processes(device.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import subprocess
@@ -144,7 +145,7 @@ def test_a_killed_first_install_gets_through_afterwards(tmp_path: Path, state: U
     check_tidy(device)
 
 
-def test_a_bundle_that_kills_the_agent_each_time_is_given_up(
+def test_a_bundle_whose_activation_is_killed_each_time_waits_and_gets_through_in_the_end(
     installed: World, tmp_path: Path
 ) -> None:
     world, device = copy_of(installed, tmp_path)
@@ -154,7 +155,11 @@ def test_a_bundle_that_kills_the_agent_each_time_is_given_up(
     device.once()
     check_a_valid_slot(device, "1.0.0")
     [verdict] = device.status.rollbacks
-    assert "the agent exited 3 times while it activated this bundle" in verdict.reason
+    assert "was interrupted 3 times (round 1), last because the agent was killed" in verdict.reason
+    assert device.status.bad == ()
+    device.once()  # the check that it waits was that one
+    check_a_valid_slot(device, "1.1.0")
+    assert device.status.interrupted is None
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.2, 2.4])
@@ -171,3 +176,25 @@ def test_a_serving_agent_killed_at_any_time_serves_again(
     with device.running() as agent:
         agent.wait_ready("1.1.0")
         assert agent.ask() == "Paris it is"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1800)
+def test_an_agent_killed_thirty_times_at_random_has_the_newest_version_in_the_end(
+    installed: World, tmp_path: Path
+) -> None:
+    world, device = copy_of(installed, tmp_path)
+    dice = random.Random(13)  # noqa: S311 - reproducible, not secret
+    newest = ""
+    for kill in range(30):
+        if kill % 6 == 0:
+            newest = f"1.{1 + kill // 6}.0"
+            world.publish(newest, Says(words="Paris it is", load_s=0.5))
+        with device.running() as agent:
+            time.sleep(dice.uniform(0, 2))
+            agent.kill()
+        check_nothing_is_left(device)
+    with device.running() as agent:
+        agent.wait_ready(newest)
+    assert device.status.bad == ()
+    assert device.status.interrupted is None

@@ -60,6 +60,7 @@ RELEASES: Final = {
 NUMBERS: Final = {release.manifest: number for number, release in RELEASES.items()}
 
 STARTED: Final = Started(AT)
+_TRYING: Final = frozenset({"staged", "activating", "probing"})
 _RELEASE_FAULT: Final = Failed("it answered wrongly", AT, release_fault=True)
 _OTHER_FAULT: Final = Failed("the network is down", AT, release_fault=False)
 
@@ -254,8 +255,8 @@ def remember(view: View, event: MachineEvent, after: Action, world: World) -> Wo
             noted = _condemn(world.slots[view.active].release, world)
         case Failed(release_fault=release_fault):
             noted = _failed(view, world, release_fault=release_fault)
-        case Started() if view.state in {"activating", "probing"} and isinstance(after, GoBack):
-            noted = _failed(view, world, release_fault=True)  # it ended the agent too often
+        case Started() if view.state in _TRYING and not isinstance(after, Prepare | Activate):
+            noted = _failed(view, world, release_fault=False)  # interrupted too often
         case _:
             noted = world
     return noted

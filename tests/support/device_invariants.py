@@ -6,13 +6,15 @@ from typing import Final
 
 from forge.device.shared.release import SLOTS, other
 from forge.device.state_machine.actions import Action, Activate, Fetch, Prepare, Probe
-from forge.device.state_machine.events import Failed
+from forge.device.state_machine.events import Failed, Started, UpdateFound
 from forge.device.state_machine.journal import Journal
-from forge.device.state_machine.transitions import MAX_ATTEMPTS
+from forge.device.state_machine.transitions import MAX_ATTEMPTS, MAX_WAIT
 from tests.support.abstract_device import NUMBERS
 from tests.support.explorer import Invariants, Situation, Step
 
 __all__ = ["INVARIANTS"]
+
+_TRYING: Final = frozenset({"staged", "activating", "probing"})
 
 
 def the_slot_that_served_last_is_never_lost(now: Situation) -> bool:
@@ -98,6 +100,40 @@ def every_start_of_a_candidate_is_counted_and_there_are_three(step: Step) -> boo
     return begun < MAX_ATTEMPTS and step.after.attempts == begun + 1
 
 
+def a_restart_makes_no_release_bad(step: Step) -> bool:
+    return not isinstance(step.event, Started) or step.after.bad == step.before.bad
+
+
+def a_candidate_is_given_up_for_now_after_three_interruptions_and_later_after_one(
+    step: Step,
+) -> bool:
+    before = step.before
+    if not isinstance(step.event, Started) or before.state not in _TRYING:
+        return True
+    assert before.candidate is not None
+    known = before.is_interrupted(before.candidate)
+    restarts = before.attempts + (before.state == "staged")
+    goes_on = isinstance(step.action, Prepare | Activate)
+    if known is None and restarts < MAX_ATTEMPTS:
+        return goes_on and step.after.interrupted == before.interrupted
+    late, rounds = step.after.interrupted, known.times + 1 if known else 1
+    if goes_on or late is None or late.release != before.candidate:
+        return False
+    return (late.times, late.checks) == (rounds, min(2**rounds - 1, MAX_WAIT))
+
+
+def a_release_that_waits_is_not_fetched_and_each_offer_shortens_its_wait(step: Step) -> bool:
+    match step.event:
+        case UpdateFound(release) if late := step.before.is_interrupted(release):
+            refused = step.before.is_bad(release) or step.before.is_held(release)
+            if refused or release == step.before.active_release or late.checks == 0:
+                return step.after.interrupted == late
+            shorter = late.model_copy(update={"checks": late.checks - 1})
+            return step.after.interrupted == shorter and not isinstance(step.action, Fetch)
+        case _:
+            return True
+
+
 def an_idle_device_has_no_candidate(step: Step) -> bool:
     after, nothing = step.after, (None, None, 0, False)
     found = after.target, after.candidate, after.attempts, after.blue_green
@@ -136,6 +172,9 @@ INVARIANTS: Final = Invariants(
     steps=(
         every_answer_is_a_journal_and_an_action,
         every_start_of_a_candidate_is_counted_and_there_are_three,
+        a_restart_makes_no_release_bad,
+        a_candidate_is_given_up_for_now_after_three_interruptions_and_later_after_one,
+        a_release_that_waits_is_not_fetched_and_each_offer_shortens_its_wait,
         an_idle_device_has_no_candidate,
         what_was_tried_and_not_kept_is_told,
         the_journal_can_be_read_again,

@@ -61,12 +61,14 @@ class Claims(NamedTuple):
         previous: release that can be gone back to; 0: none.
         bad: releases, one bit each.
         held: release; 0: none.
+        waits: release that was interrupted too often, the rounds, and the checks it still waits.
     """
 
     slots: tuple[int, int]
     previous: int
     bad: int
     held: int
+    waits: tuple[int, int, int]
 
     @classmethod
     def of(cls, journal: Journal) -> Claims:
@@ -75,7 +77,9 @@ class Claims(NamedTuple):
         a, b = (_number(journal.slots.get(name)) for name in names)
         bad = sum(1 << number for number in {_number(one.release) for one in journal.bad})
         held = journal.held.release if journal.held else None
-        return cls((a, b), _number(journal.previous), bad, _number(held))
+        late = journal.interrupted
+        waits = (_number(late.release), late.times, late.checks) if late else (0, 0, 0)
+        return cls((a, b), _number(journal.previous), bad, _number(held), waits)
 
 
 class Situation(NamedTuple):
@@ -300,6 +304,7 @@ class Explorer:
         told.append(f"active={journal.active or '-'} previous={claims.previous or '-'}")
         told.append(
             f"held={claims.held or '-'} bad={_bits(claims.bad)} attempts={journal.attempts}"
+            f" waits={claims.waits if claims.waits[0] else '-'}"
         )
         return " | ".join(told)
 
@@ -463,6 +468,10 @@ def canonical(journal: Journal) -> Journal:
         "held": _verdict(_number(journal.held.release)) if journal.held else None,
         "rollbacks": (),
     }
+    if late := journal.interrupted:
+        release = RELEASES[_number(late.release)]
+        same = {"release": release, "reason": "any", "at": AT}
+        changes["interrupted"] = late.model_copy(update=same)
     return journal.model_copy(update=changes)
 
 

@@ -14,7 +14,7 @@ __all__ = ["rollback", "verify"]
 
 
 @click.command()
-@click.option("--unhold", is_flag=True, help="Allow the held release to be installed again.")
+@click.option("--unhold", is_flag=True, help="Allow a held or waiting release to be installed now.")
 @click.option("--release", "unhold_alias", is_flag=True, hidden=True)  # its name until 0.1
 @click.option(
     "--reason",
@@ -28,7 +28,8 @@ def rollback(reason: str, state: Path, *, unhold: bool, unhold_alias: bool, as_j
     """Roll back to the previous release, if its probe still passes.
 
     The release that is rolled back is held: it is not installed again until a newer one is
-    published, or until --unhold.
+    published, or until --unhold. That also ends the wait of a release whose activation was
+    interrupted too often.
 
     \b
     forge device rollback --reason "answers are too slow"

@@ -45,11 +45,14 @@ def status(state: Path, *, as_json: bool) -> None:
     if check:
         result = check.error or (f"found {check.offered}" if check.offered else "")
         rows.append(("last check", "\n".join(filter(None, [check.at, result]))))
+        rows += [("no longer fits", check.unfit)] if check.unfit else []
         rows += [("does not fit", refusal) for refusal in check.refusals]
         rows += [("warning", warning) for warning in check.warnings]
     rows += [("rolled back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
     if found.previous:
         rows.append(("previous", str(found.previous)))
+    if late := found.interrupted:
+        rows.append(("waits", f"{late.release}, {late.checks} more checks: {late.reason}"))
     if found.held:
         rows.append(("held", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)

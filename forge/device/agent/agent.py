@@ -43,7 +43,7 @@ from forge.device.state_machine.events import (
 )
 from forge.device.state_machine.journal import FailedRelease, Journal
 from forge.device.state_machine.transitions import next_state
-from forge.device.telemetry.history import EventListener, between
+from forge.device.telemetry.history import EventListener, FitLog, between
 from forge.device.telemetry.status import ChannelCheck
 from forge.device.update.backoff import ReleaseBackoff
 from forge.device.update.failure_policy import FailureVerdict, not_kept
@@ -70,7 +70,7 @@ class Agent:
         home: the state directory.
         updater: the store as this device sees it.
         upstream: told what serves.
-        runtime: exact versions of what the machine itself provides.
+        runtime: returns exact versions of what the machine itself provides now.
         serves: False: a bundle is started to be probed, and not beyond that.
         notify: gets every event.
         configure: sets the power and thermal limits of a slot before it gets requests.
@@ -87,7 +87,7 @@ class Agent:
         updater: Updater,
         upstream: Upstream,
         *,
-        runtime: Mapping[str, str] | None = None,
+        runtime: Callable[[], Mapping[str, str]] = dict,
         serves: bool = True,
         notify: EventListener = lambda _happened: None,
         configure: Callable[[SlotName], None] = lambda _slot: None,
@@ -105,7 +105,7 @@ class Agent:
         self._checked = checked
         self._clock = clock
         self._events: queue.SimpleQueue[AgentEvent] = queue.SimpleQueue()
-        servers, post = SlotServers(home, runtime or {}, environment), self._events.put
+        servers, post = SlotServers(home, runtime, environment), self._events.put
         self._cutover = Cutover(upstream, servers, configure, drain_s)
         repair = Repair(home, updater, notify, self._now)
         self._supervisor = Supervisor(home, servers, self._cutover, repair, post, self._now)
@@ -123,6 +123,7 @@ class Agent:
         self._error: ForgeError | None = None
         self._logged: set[FailedRelease] = set()
         self._backoff = ReleaseBackoff()
+        self._fit = FitLog(home.path, notify, self._now)
 
     @property
     def journal(self) -> Journal:
@@ -140,10 +141,18 @@ class Agent:
         under_way = self._executor.busy or self._checking or self._waiting or self._found
         return bool(under_way) or not self._events.empty()
 
-    def start(self) -> None:
-        """Continue from the journal: what was under way is finished or undone."""
+    def start(self, cause: str = "an error interrupted the agent") -> None:
+        """Continue from the journal: what was under way is finished or undone.
+
+        Args:
+            cause: how the agent before this one ended, as a clause; "": not known.
+        """
         self._error = None
-        self._settle(Started(self._now()))
+        before = self._journal.interrupted
+        self._settle(Started(self._now(), cause))
+        late = self._journal.interrupted
+        if late and late != before:
+            _log.error("%s is not tried for now: %s", late.release, late.reason)
         if self._error:
             _log.error("%s", self._error)
 
@@ -188,11 +197,15 @@ class Agent:
             raise not_kept(self._error, self._journal.active)
 
     def lift_hold(self) -> None:
-        """Allow the release that was rolled back to be installed again. Raises UsageError."""
+        """Allow the release that was rolled back, or interrupted, to be installed again at once.
+
+        Raises UsageError.
+        """
         self._settle()
-        if self._journal.state != "idle" or self._journal.held is None:
+        lifted = self._journal.held or self._journal.interrupted
+        if self._journal.state != "idle" or lifted is None:
             raise UsageError("No release is held back", hint="forge device status shows it")
-        _log.info("%s may be installed again", self._journal.held.release)
+        _log.info("%s may be installed again", lifted.release)
         self._settle(HoldLifted())
 
     def turn(self, timeout_s: float = _TURN_S) -> None:
@@ -332,14 +345,17 @@ class Agent:
             _log.warning(text, candidate, skipped)
 
     def _check_channel(self, active: Release | None) -> ChannelRead:
+        unfit = ""
         try:
-            return ChannelRead(offer=self._updater.check_channel(active))
+            unfit = self._updater.unfit(active).told
+            return ChannelRead(self._updater.check_channel(active), unfit=unfit)
         except CancelledError:
-            return ChannelRead()
+            return ChannelRead(unfit=unfit)
         except (ForgeError, OSError) as caught:
-            return ChannelRead(error=as_forge_error(self._home.path, caught))
+            return ChannelRead(error=as_forge_error(self._home.path, caught), unfit=unfit)
 
     def _note_check(self, found: ChannelRead) -> None:
+        self._fit.note(self._journal.active_release, found.unfit)
         if found.error:
             self._error = found.error
             self._see(ChannelCheck(at=self._now(), error=str(found.error)))
@@ -362,6 +378,10 @@ class Agent:
             offer.require_fit()
         except ForgeError as error:
             self._error = error
+            return
+        late = self._journal.is_interrupted(offer.release)
+        if late and late.checks:
+            self._events.put(UpdateFound(offer.release))  # it waits one check less
             return
         if self._backoff.skips(offer.release):
             return
@@ -394,7 +414,7 @@ class Agent:
         self._see(self._channel_check, **moved)
 
     def _see(self, check: ChannelCheck | None, **changes: object) -> None:
-        changes["places"] = self._updater.places()
+        changes |= {"places": self._updater.places(), "unfit": self._fit.unfit}
         self._channel_check = check.model_copy(update=changes) if check else None
         self._checked(self._channel_check)
 

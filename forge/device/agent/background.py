@@ -40,10 +40,17 @@ class ActionDone:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRead:
-    """The channel was read: the offer, or why there is none; neither if that was cancelled."""
+    """The channel was read: the offer, or why there is none; neither if that was cancelled.
+
+    Attributes:
+        offer: of the channel.
+        error: why there is none.
+        unfit: why what serves does not fit this machine any more; "": it does.
+    """
 
     offer: Offer | None = None
     error: ForgeError | None = None
+    unfit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

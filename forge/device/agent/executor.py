@@ -43,6 +43,7 @@ from forge.device.state_machine.events import (
 from forge.device.state_machine.journal import Journal
 from forge.device.update.failure_policy import judge, slot_to_check
 from forge.device.update.resource_pressure import ResourceSnapshot
+from forge.device.update.system_fit import because
 from forge.device.update.updater import Offer, Updater
 from forge.errors import ConfigurationError, ForgeError, StepFailedError
 from forge.store.cancellation import CancelledError
@@ -86,6 +87,7 @@ class ActionExecutor:
     ) -> None:
         self._home = home
         self._updater = updater
+        self._system = updater.system
         self._servers = servers
         self._cutover = cutover
         self._repair = repair
@@ -171,10 +173,11 @@ class ActionExecutor:
             _log.warning("not the release's fault: %s", lack)
         found = slot_to_check(action, error, journal, lack=lack)
         condition = self._repair.check_and_repair(*found) if found else "intact"
-        verdict = judge(action, error, journal, lack=lack, condition=condition)
-        return ActionDone(
-            Failed(str(error), self._now(), release_fault=verdict.release_fault), verdict
-        )
+        started = isinstance(action, Prepare | Activate | Probe)
+        unfit = self._system.explain(journal.candidate) if started else ""
+        verdict = judge(action, error, journal, lack=lack, condition=condition, unfit=unfit)
+        reason = f"{error}{because(unfit)}"
+        return ActionDone(Failed(reason, self._now(), release_fault=verdict.release_fault), verdict)
 
     def _work(self, action: Action, journal: Journal, offer: Offer | None) -> MachineEvent:
         match action:
@@ -229,6 +232,8 @@ class ActionExecutor:
     def _switch(self, slot: SlotName, journal: Journal) -> MachineEvent:
         self._point(slot)
         _log.info("committed: slot %s holds %s", slot, journal.active_release)
+        if journal.active_release:
+            self._system.serves(journal.active_release)
         try:
             self._servers.prune(journal.slots)
         except (ForgeError, OSError) as error:  # disk space that is lost, no harm

@@ -42,14 +42,14 @@ class SlotServers:
 
     Args:
         home: the state directory.
-        runtime: exact versions of what the machine itself provides.
+        runtime: returns exact versions of what the machine itself provides now.
         environment: the variables by which the server of a slot sees its one GPU.
     """
 
     def __init__(
         self,
         home: StateDirectory,
-        runtime: Mapping[str, str],
+        runtime: Callable[[], Mapping[str, str]],
         environment: Callable[[SlotName], Mapping[str, str]] = lambda _slot: {},
     ) -> None:
         self._home = home
@@ -108,12 +108,12 @@ class SlotServers:
     ) -> None:
         from forge.serving.on_device_compile import CompileJob, Compiler, engine_key, holds, place
 
-        target = self._home.slots.compiled(slot)
-        if holds(target, engine_key(wanted, self._runtime)):
+        target, runtime = self._home.slots.compiled(slot), self._runtime()
+        if holds(target, engine_key(wanted, runtime)):
             return
         log = self._home.logs / "compile.log"
         compiler = Compiler(self._home.engines.resolve(), log, _log.info)
-        job = CompileJob.of(self._home.slots.tree(slot), spec, wanted, self._runtime, environment)
+        job = CompileJob.of(self._home.slots.tree(slot), spec, wanted, runtime, environment)
         place(compiler.ensure(job, _check_and_wait), target)
 
     def prune(self, slots: Iterable[SlotName]) -> None:

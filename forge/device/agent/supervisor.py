@@ -19,6 +19,7 @@ from forge.device.state_machine.journal import Journal
 from forge.device.state_machine.transitions import STEADY_S
 from forge.device.update.failure_policy import judge, slot_to_check
 from forge.device.update.resource_pressure import ResourceSnapshot
+from forge.device.update.system_fit import because
 from forge.errors import ConfigurationError, ForgeError
 
 __all__ = ["Supervisor"]
@@ -73,7 +74,10 @@ class Supervisor:
                 raise ConfigurationError(f"The journal does not say what slot {slot} holds")
             if not self._servers.alive(slot):
                 self._repair.check_before_start(slot, release)
+            running = self._servers.alive(slot)
             self._cutover.activate(slot, release)
+            if not running:
+                self._repair.updater.system.serves(release)
         except (ForgeError, OSError) as caught:
             error = as_forge_error(self._home.path, caught)
             self._cutover.refuse(str(error))
@@ -107,7 +111,9 @@ class Supervisor:
         self._restart_at = time.monotonic() + min(_MAX_PAUSE_S, 2.0 ** min(self._failures, 10))
         crash, self._unreported = self._unreported, None
         if reasons := self._cutover.handle_exit(slot):
-            crash = Crashed(reasons, self._now(), lived, release_fault=True)
+            unfit = self._repair.updater.system.explain(journal.active_release)
+            reasons = f"{reasons}{because(unfit)}"
+            crash = Crashed(reasons, self._now(), lived, release_fault=not unfit)
         if crash:
             self._post(crash)  # the agent decides between this slot and the other one
         else:
@@ -118,9 +124,11 @@ class Supervisor:
     ) -> Crashed | None:
         found = slot_to_check(action, error, journal)
         condition = self._repair.check_and_repair(*found) if found else "intact"
-        verdict = judge(action, error, journal, lack=lack, condition=condition)
+        unfit = self._repair.updater.system.explain(journal.active_release) if found else ""
+        verdict = judge(action, error, journal, lack=lack, condition=condition, unfit=unfit)
         if lack:
             _log.warning("not the release's fault: %s", lack)
         if not verdict.crashed:
             return None
-        return Crashed(str(error), self._now(), 0.0, release_fault=verdict.release_fault)
+        reason = f"{error}{because(unfit)}"
+        return Crashed(reason, self._now(), 0.0, release_fault=verdict.release_fault)

@@ -22,10 +22,17 @@ _AGAIN: Final = "it is asked again at each check; run nvidia-smi, or reboot afte
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reason why the bundle cannot run on this machine, and what to do about it."""
+    """A reason why the bundle cannot run on this machine, and what to do about it.
+
+    Attributes:
+        what: the reason.
+        hint: what to do.
+        known: False: it is not known now whether the bundle can run.
+    """
 
     what: str
     hint: str
+    known: bool = True
 
     def __str__(self) -> str:
         return f"{self.what}; {self.hint}"
@@ -115,7 +122,7 @@ def _compute(
         return
     what = f"its engine needs compute capability {needed}"
     if _not_known(hardware, target):
-        yield Refusal(f"{what}, this machine's is not known now", _AGAIN)
+        yield Refusal(f"{what}, this machine's is not known now", _AGAIN, known=False)
         return
     pool = [gpu for gpu in hardware.gpus if named(gpu, wanted_gpu)]
     found = dict.fromkeys(gpu.compute_capability for gpu in pool if gpu.compute_capability)
@@ -137,7 +144,7 @@ def _driver(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
         return
     if hardware.driver is None and hardware.nvidia != "absent":
         what = f"it needs NVIDIA driver {fit.driver_min} or newer, which is here is not known now"
-        yield Refusal(what, _AGAIN)
+        yield Refusal(what, _AGAIN, known=False)
     elif hardware.driver is None:
         what = f"it needs NVIDIA driver {fit.driver_min} or newer, nvidia-smi reports none"
         yield Refusal(what, "install the driver and check that nvidia-smi prints a table")
@@ -174,7 +181,7 @@ def _memory(
     if have is None:
         if target.on == "card":
             what = f"it needs {fit.memory_mib} MiB of memory, that of {target.gpu} is not known now"
-            yield Refusal(what, _AGAIN)
+            yield Refusal(what, _AGAIN, known=False)
         return
     if have >= fit.memory_mib + serving_mib:
         return

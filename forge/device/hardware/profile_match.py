@@ -18,7 +18,15 @@ from forge.device.hardware.match_rules import RuleVerdict, judge
 from forge.errors import FitError, UsageError
 from forge.profiles import MatchSection, Profile
 
-__all__ = ["FALLBACK", "Detection", "ProfileRequest", "candidates", "describe", "match"]
+__all__ = [
+    "FALLBACK",
+    "Detection",
+    "ProfileRequest",
+    "candidates",
+    "describe",
+    "match",
+    "others",
+]
 
 FALLBACK: Final = "development"
 
@@ -77,11 +85,7 @@ def match(
         _require_gpu(request.gpu, hardware)
     if request.profile is not None:
         return _by_name(request.profile, profiles, hardware, request)
-    verdicts = {
-        name: judge(rules, hardware, request.gpu)
-        for name, (platform, rules) in profiles.items()
-        if platform == hardware.platform
-    }
+    verdicts = _verdicts(hardware, profiles, request.gpu)
     matching = {name: found for name, found in verdicts.items() if found.holds == "yes"}
     serving = verdicts.get(request.serving or "")
     if request.serving and serving and _stays(request.serving, serving, matching):
@@ -94,6 +98,29 @@ def match(
     return _fall_back(verdicts, profiles, hardware, request)
 
 
+def others(
+    hardware: Hardware, profiles: Candidates, request: ProfileRequest, why: str
+) -> tuple[Detection, ...]:
+    """Return each profile that matches, except the one that serves, whose bundle does not fit.
+
+    Empty where a person names the profile.
+
+    Args:
+        hardware: of the machine.
+        profiles: of the channel.
+        request: as for `match`.
+        why: the bundle of the profile that serves does not fit.
+    """
+    if request.profile is not None:
+        return ()
+    verdicts = _verdicts(hardware, profiles, request.gpu)
+    return tuple(
+        Detection(name, (*found.reasons, why), _notes(hardware, found.gpu), found.gpu)
+        for name, found in sorted(verdicts.items())
+        if found.holds == "yes" and name != request.serving
+    )
+
+
 def describe(hardware: Hardware) -> str:
     """Describe the machine in a few words."""
     gpus = ", ".join(
@@ -102,6 +129,14 @@ def describe(hardware: Hardware) -> str:
     none = "no GPU" if hardware.nvidia == "absent" else "a GPU that does not answer"
     memory = f"{hardware.memory_mib} MiB" if hardware.memory_mib else "unknown memory"
     return "; ".join(filter(None, [hardware.platform, hardware.model, gpus or none, memory]))
+
+
+def _verdicts(hardware: Hardware, profiles: Candidates, gpu: str | None) -> dict[str, RuleVerdict]:
+    return {
+        name: judge(rules, hardware, gpu)
+        for name, (platform, rules) in profiles.items()
+        if platform == hardware.platform
+    }
 
 
 def _of_channel(entry: ChannelProfile) -> tuple[str, MatchSection]:

@@ -11,6 +11,8 @@ environments/              virtual environments made from the slots' locks
 tmp/                       emptied at every start
 history.jsonl              what happened, the newest last
 seen.json                  what each version contained (forge.device.state.seen_versions)
+served-on.json             on which driver, L4T, TensorRT each release served (state.served_on)
+run.json                   how the agent's last run began and ended (forge.device.update.last_run)
 asked.json                 an operator's request to the running agent
 lock                       held by the one agent; its process id
 """
@@ -29,7 +31,6 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from forge import canonical
 from forge.device.shared.release import SLOTS, Release, SlotName
 from forge.device.state import disk_errors, lock
 from forge.device.state.slots import Slots
@@ -88,7 +89,8 @@ class StateDirectory:
         """
         try:
             with (self.path / "state.json").open("rb") as file:
-                return Journal.model_validate_json(file.read(_MAX_STATE_BYTES))
+                journal = Journal.model_validate_json(file.read(_MAX_STATE_BYTES))
+                return journal.without_restarts()
         except (FileNotFoundError, ValidationError):
             return self._recovered()
         except OSError as error:
@@ -97,7 +99,7 @@ class StateDirectory:
     def write_journal(self, journal: Journal) -> None:
         """Replace the journal. Raises StoreError for a full disk, else ConfigurationError."""
         try:
-            write_durably(self.path / "state.json", canonical.dumps(journal.model_dump()))
+            write_durably(self.path / "state.json", journal.encode())
         except OSError as error:
             raise disk_errors.unwritable(self.path, error) from None
 

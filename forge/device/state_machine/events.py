@@ -27,9 +27,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The agent's process has started."""
+    """The agent's process has started.
+
+    Attributes:
+        at: time, RFC 3339.
+        cause: how the one before it ended, as a clause for users; "": not known.
+    """
 
     at: str
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,13 @@
                            if that has served
     any state             ─Started→ continues, or rolls back (a restart after a kill or power cut)
 
+A restart of the agent is never the release's fault, for any cause: a power cut, a kill, an
+operator. After MAX_ATTEMPTS starts of the agent in one activation the device rolls back all the
+same, and the release waits: 1, 3, 7 … MAX_WAIT checks of the channel, each round longer than the
+last. It is then tried once in a round, so that a release that takes the whole machine down costs
+fewer and fewer restarts. The wait is in the journal, and ends early by another release or by
+HoldLifted.
+
 Activation is `swap` or `blue-green`, as the new release's settings say. In blue-green the active
 slot serves during activating and probing, until the candidate is committed and gets its first
 request; a rollback then stops the candidate only. A restart in between returns to staged, so that
@@ -50,12 +57,13 @@ from forge.device.state_machine.events import (
     UpdateFound,
     WentBack,
 )
-from forge.device.state_machine.journal import FailedRelease, Journal
+from forge.device.state_machine.journal import FailedRelease, InterruptedRelease, Journal
 from forge.errors import ForgeError
 
-__all__ = ["MAX_ATTEMPTS", "MAX_CRASHES", "STEADY_S", "next_state"]
+__all__ = ["MAX_ATTEMPTS", "MAX_CRASHES", "MAX_WAIT", "STEADY_S", "next_state"]
 
-MAX_ATTEMPTS: Final = 3  # starts of the agent during one activation, then it counts as failed
+MAX_ATTEMPTS: Final = 3  # starts of the agent during one activation, then the release waits
+MAX_WAIT: Final = 1023  # checks of the channel: 17 hours at one a minute
 MAX_CRASHES: Final = 3  # in a row, each within STEADY_S of its start
 STEADY_S: Final = 300.0  # a server that ran this long did not exit for the previous one's reason
 _KEPT_VERDICTS: Final = 32
@@ -70,8 +78,8 @@ def next_state(  # noqa: C901, PLR0911 - the whole table of transitions
         ForgeError: this event is not possible in this state (a bug in the agent).
     """
     match journal.state, event:
-        case _, Started(at):
-            return _resume(journal, at)
+        case _, Started():
+            return _resume(journal, event)
         case _, Failed():
             return _fail(journal, event)
         case "idle", UpdateFound(release):
@@ -81,7 +89,7 @@ def next_state(  # noqa: C901, PLR0911 - the whole table of transitions
         case "idle", GoBackAsked():
             return _leave(journal, event)
         case "idle", HoldLifted():
-            return _to(journal, held=None), _serve(journal.active)
+            return _to(journal, held=None, interrupted=None), _serve(journal.active)
         case "fetching", Fetched():
             return _staged(journal)
         case "fetching", Stopped(restored):
@@ -105,6 +113,8 @@ def _begin(journal: Journal, release: Release) -> tuple[Journal, Action]:
     unwanted = journal.is_bad(release) or journal.is_held(release)
     if unwanted or release == journal.active_release:
         return journal, Wait()
+    if waiting := _waiting(journal, release):
+        return _one_check_less(journal, waiting), Wait()
     target = other(journal.active)
     slots = {slot: held for slot, held in journal.slots.items() if slot != target}
     # `previous` stays until the fetch is complete: the slot's content is set aside until then.
@@ -119,6 +129,8 @@ def _crash(journal: Journal, event: Crashed) -> tuple[Journal, Action]:
     counted = _to(journal, crashes=crashes)
     if crashes < MAX_CRASHES or journal.previous is None:
         return counted, Serve(journal.active)
+    if waiting := _waiting(journal, journal.previous):
+        return _one_check_less(counted, waiting), Serve(journal.active)
     reason = f"its server exited {crashes} times in a row: {event.reason}"[:8192]
     verdict = FailedRelease(release=journal.active_release, reason=reason, at=event.at)
     noted = _to(counted, rollbacks=_with(journal.rollbacks, verdict))
@@ -131,7 +143,7 @@ def _leave(journal: Journal, event: GoBackAsked) -> tuple[Journal, Action]:
     if journal.active_release is None or journal.previous is None:
         return journal, Wait()
     held = FailedRelease(release=journal.active_release, reason=event.reason[:8192], at=event.at)
-    held_back = _to(journal, held=held)
+    held_back = _to(journal, held=held, interrupted=None)  # an operator waits for nothing
     return _return(held_back, journal.previous, blue_green=event.blue_green)
 
 
@@ -173,7 +185,8 @@ def _probe(journal: Journal) -> tuple[Journal, Action]:
 def _commit(journal: Journal) -> tuple[Journal, Action]:
     slot, release = _candidate(journal)
     left = journal.active_release
-    committed = _to(_rest(journal), state="committed", active=slot, crashes=0)
+    served = {"active": slot, "crashes": 0, "interrupted": None}
+    committed = _to(_rest(journal), state="committed", **served)
     if release != journal.previous:
         kept = left if left and not journal.is_bad(left) else None
         return _to(committed, previous=kept, held=None), Switch(slot)
@@ -185,23 +198,18 @@ def _commit(journal: Journal) -> tuple[Journal, Action]:
     if held := journal.is_held(left):
         committed = _to(committed, rollbacks=_with(journal.rollbacks, held))
         return _to(committed, previous=left), Switch(slot)
-    return _to(committed, previous=None), Switch(slot)  # left because its files are damaged
+    return _to(committed, previous=None), Switch(
+        slot
+    )  # its files are damaged, or it no longer fits
 
 
 def _finish(journal: Journal) -> tuple[Journal, Action]:
     return _rest(journal), _serve(journal.active)
 
 
-def _resume(journal: Journal, at: str) -> tuple[Journal, Action]:
-    if journal.state in {"activating", "probing"}:
-        if journal.attempts >= MAX_ATTEMPTS:
-            reason = f"the agent exited {journal.attempts} times while it activated this bundle"
-            return _fail(journal, Failed(reason, at, release_fault=True))
-        if not journal.blue_green:
-            return _activating(_to(journal, state="activating", attempts=journal.attempts + 1))
-        journal = _to(journal, state="staged")
-    if journal.state == "staged":
-        return journal, Prepare(_candidate(journal)[0], serving=journal.active)
+def _resume(journal: Journal, event: Started) -> tuple[Journal, Action]:
+    if journal.state in {"staged", "activating", "probing"}:
+        return _retry(journal, event)
     if journal.state == "committed" and journal.active:
         return journal, Switch(journal.active)
     if journal.state == "rolling-back":
@@ -209,6 +217,49 @@ def _resume(journal: Journal, at: str) -> tuple[Journal, Action]:
     if journal.state == "fetching":  # a partial download is a seed; the channel may have changed
         journal = _to(journal, previous=None)
     return _finish(journal)
+
+
+def _retry(journal: Journal, event: Started) -> tuple[Journal, Action]:
+    """Try an interrupted candidate once more, or give it up for now."""
+    slot, release = _candidate(journal)
+    # An activation was counted when it began.
+    interruptions = journal.attempts + (1 if journal.state == "staged" else 0)
+    if journal.is_interrupted(release) or interruptions >= MAX_ATTEMPTS:
+        return _give_up(journal, event, release, interruptions)
+    if journal.state == "staged" or journal.blue_green:
+        retried = _to(journal, state="staged", attempts=interruptions)
+        return retried, Prepare(slot, serving=journal.active)
+    return _activating(_to(journal, state="activating", attempts=interruptions + 1))
+
+
+def _give_up(
+    journal: Journal, event: Started, release: Release, interruptions: int
+) -> tuple[Journal, Action]:
+    """Roll back from a release that nothing is known against, and let it wait."""
+    before = journal.is_interrupted(release)
+    times = before.times + 1 if before else 1
+    checks = min(2**times - 1, MAX_WAIT)
+    counted = "once" if interruptions == 1 else f"{interruptions} times"
+    reason = (
+        f"its activation was interrupted {counted} (round {times}), last because"
+        f" {event.cause or 'the agent ended'}; this does not count against the release, it is tried"
+        f" again after {checks} more checks of the channel"
+    )
+    given_up = InterruptedRelease(
+        release=release, times=times, checks=checks, reason=reason, at=event.at
+    )
+    failed = Failed(reason, event.at, release_fault=False)
+    return _fail(_to(journal, interrupted=given_up), failed)
+
+
+def _waiting(journal: Journal, release: Release) -> InterruptedRelease | None:
+    """Return how long exactly this release waits; None if it may be tried."""
+    given_up = journal.is_interrupted(release)
+    return given_up if given_up and given_up.checks > 0 else None
+
+
+def _one_check_less(journal: Journal, waiting: InterruptedRelease) -> Journal:
+    return _to(journal, interrupted=waiting.model_copy(update={"checks": waiting.checks - 1}))
 
 
 def _fail(journal: Journal, event: Failed) -> tuple[Journal, Action]:
@@ -228,7 +279,7 @@ def _fail(journal: Journal, event: Failed) -> tuple[Journal, Action]:
     if journal.active_release is not None and journal.is_held(journal.active_release):
         noted = _to(noted, held=None)
     if event.release_fault:  # the failed candidate was `previous`, or that was overwritten
-        noted = _to(noted, previous=None)
+        noted = _to(noted, previous=None, interrupted=None)
     if tried:
         return _to(noted, state="rolling-back"), GoBack(journal.active)
     return _finish(noted)

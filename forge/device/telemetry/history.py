@@ -39,6 +39,7 @@ __all__ = [
     "EventFile",
     "EventKind",
     "EventListener",
+    "FitLog",
     "History",
     "between",
     "stream",
@@ -54,10 +55,13 @@ EventKind = Literal[
     "committed",
     "not-kept",  # activated, and rolled back from
     "failed",  # not activated, for a reason that is not the release's
+    "interrupted",  # the agent was restarted while it installed this; it continues
     "crashed",  # the server of the active slot
     "going-back",
     "went-back",
     "hold-lifted",
+    "no-longer-fits",  # what serves: after a change of the driver, of L4T, of TensorRT
+    "fits-again",
     "repaired",
     "check-failed",  # of `forge device run --once`: nothing was installed, for this reason
 ]
@@ -105,12 +109,9 @@ def between(
     active = before.active_release
     found: tuple[DeviceEvent, ...] = ()
     match event:
-        case Started():
-            found = (DeviceEvent(at=at, event="started", release=active, slot=before.active),)
-            if len(after.rollbacks) > len(before.rollbacks):  # the agent exited too often during it
-                reason = after.rollbacks[-1].reason
-                kept = DeviceEvent(at=at, event="not-kept", release=before.candidate, reason=reason)
-                found = (*found, kept.model_copy(update={"slot": before.target}))
+        case Started(cause=cause):
+            started = DeviceEvent(at=at, event="started", release=active, slot=before.active)
+            found = (started.model_copy(update={"reason": cause}), *_interrupted(before, after, at))
         case UpdateFound(release) if after.state == "fetching":
             found = (DeviceEvent(at=at, event="installing", release=release, slot=target),)
         case Fetched(fetched_bytes, reused_bytes):
@@ -133,11 +134,25 @@ def between(
             found = (DeviceEvent(at=at, event=kind, release=candidate, slot=target, reason=reason),)
         case Crashed(reason) | GoBackAsked(reason):
             found = _left(before, event, after, at, reason)
-        case HoldLifted() if before.held:
-            found = (DeviceEvent(at=at, event="hold-lifted", release=before.held.release),)
+        case HoldLifted() if lifted := before.held or before.interrupted:
+            found = (DeviceEvent(at=at, event="hold-lifted", release=lifted.release),)
         case _:
             pass
     return found
+
+
+def _interrupted(before: Journal, after: Journal, at: str) -> tuple[DeviceEvent, ...]:
+    """Return what the restart of the agent meant for the candidate."""
+    if before.state not in {"staged", "activating", "probing"}:
+        return ()
+    late = after.interrupted
+    kind: EventKind = "interrupted"
+    reason = "it is tried again at once"
+    if late and late != before.interrupted:
+        kind = "failed" if before.state == "staged" else "not-kept"
+        reason = late.reason
+    found = DeviceEvent(at=at, event=kind, release=before.candidate, slot=before.target)
+    return (found.model_copy(update={"reason": reason}),)
 
 
 def _left(
@@ -216,12 +231,53 @@ class DetectionLog:
             self._notify(DeviceEvent(at=self._now(), event="detected", reason=decision))
 
 
+class FitLog:
+    """Logs that what serves does not fit this machine any more, and that it does again.
+
+    Each is added to the history once, as by `DetectionLog`.
+
+    Args:
+        folder: the state directory.
+        notify: gets the event.
+        now: RFC 3339.
+    """
+
+    def __init__(self, folder: Path, notify: EventListener, now: Callable[[], str]) -> None:
+        self._folder = folder
+        self._notify = notify
+        self._now = now
+        self._kept: str | None = None  # the reason in the history; None: not read yet
+
+    @property
+    def unfit(self) -> str:
+        """Why what serves does not fit; "" if it does."""
+        return self._kept or ""
+
+    def note(self, release: Release | None, unfit: str) -> None:
+        """Note what was found for the release that serves; "": it fits."""
+        if self._kept is None:
+            last = _last(self._folder, ("no-longer-fits", "fits-again"))
+            self._kept = last.reason if last else ""
+        if unfit == self._kept:
+            return
+        self._kept = unfit
+        kind: EventKind = "no-longer-fits" if unfit else "fits-again"
+        _log.warning("%s %s", release, f"no longer fits: {unfit}" if unfit else "fits again")
+        self._notify(DeviceEvent(at=self._now(), event=kind, release=release, reason=unfit))
+
+
 def _last_detected(folder: Path) -> str:
+    last = _last(folder, ("detected",))
+    return last.reason if last else ""
+
+
+def _last(folder: Path, kinds: tuple[EventKind, ...]) -> DeviceEvent | None:
+    """Return the last event of some kinds."""
     try:
         events = History(folder).read()
     except OSError:
-        return ""
-    return next((one.reason for one in reversed(events) if one.event == "detected"), "")
+        return None
+    return next((one for one in reversed(events) if one.event in kinds), None)
 
 
 def stream(file: IO[bytes]) -> EventListener:

@@ -15,7 +15,12 @@ from forge.device.power.plan import PowerReport
 from forge.device.shared.release import Release, SlotName
 from forge.device.shared.upstream import ActiveServer
 from forge.device.state.directory import StateDirectory
-from forge.device.state_machine.journal import FailedRelease, Journal, UpdateState
+from forge.device.state_machine.journal import (
+    FailedRelease,
+    InterruptedRelease,
+    Journal,
+    UpdateState,
+)
 from forge.device.thermal.monitor import ThermalReport
 from forge.files import write_durably
 from forge.store.backends.mirrors import Standing
@@ -68,6 +73,7 @@ class Detected(_Model):
 class ChannelCheck(_Model):
     """Result of the last check of the channel.
 
+    `unfit` says why what serves does not fit this machine any more, and what has changed.
     `places` is the state of the store and its mirrors up to the last check or pull; empty without
     mirrors.
     """
@@ -83,6 +89,7 @@ class ChannelCheck(_Model):
     fetched_bytes: int = 0
     reused_bytes: int = 0
     places: tuple[Standing, ...] = ()
+    unfit: str = ""
 
     @classmethod
     def of(cls, offer: Offer, at: str) -> ChannelCheck:
@@ -204,6 +211,7 @@ class DeviceStatus(_Model):
     previous: Release | None
     rollbacks: tuple[FailedRelease, ...]
     last_once: ChannelCheck | None = None
+    interrupted: InterruptedRelease | None = None
 
     @property
     def look(self) -> ChannelCheck | None:

@@ -7,6 +7,14 @@ A release is at fault for proofs that do not hold, files of the bundle that are 
 does not load, and one that answers wrongly or not at all. What the machine lacks can be put
 right while the release stays the same: a package index, a Python version, a port, memory for one
 more process, room on the disk. What did not load or answer was tried twice before it is judged.
+
+Only an action that failed is judged. One that did not end, because the agent was restarted (by a
+power cut, a reboot, a kill, the kernel for lack of memory, an operator), is not a failure of the
+release: forge.device.state_machine.transitions tries it again, three times at once and then with
+growing waits, and records nothing against it.
+
+A release that does not fit the machine as it is now, or that has served on another driver, L4T or
+TensorRT than the machine has now, is not at fault either (forge.device.update.system_fit).
 """
 
 from __future__ import annotations
@@ -55,6 +63,7 @@ def judge(
     *,
     lack: str = "",
     condition: SlotCondition = "intact",
+    unfit: str = "",
 ) -> FailureVerdict:
     """Return the verdict on a failed action.
 
@@ -64,8 +73,10 @@ def judge(
         journal: as it was written before the action.
         lack: what the machine ran out of during the action; explains any failure. "": nothing.
         condition: of the slot that `slot_to_check` names, as it was found.
+        unfit: why the release does not fit the machine any more; "": it does.
     """
-    fault = _by_error(action, error) and not lack and condition == "intact"
+    explained = bool(lack or unfit) or condition != "intact"
+    fault = _by_error(action, error) and not explained
     if isinstance(action, Serve):
         crashed = _by_error(action, error) and condition != "repaired"
         return FailureVerdict(fault, crashed, back_off=False, error=error)

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from forge.serving.on_device_compile import available_mib
 
-__all__ = ["LEAST_FREE_MIB", "ResourceSnapshot"]
+__all__ = ["LEAST_FREE_MIB", "ResourceSnapshot", "oom_kills"]
 
 LEAST_FREE_MIB: Final = 64
 """With less than this, a disk, /dev/shm or the memory counts as full."""
@@ -37,11 +37,11 @@ class ResourceSnapshot:
     @classmethod
     def now(cls, state: Path, proc: Path = _PROC) -> Self:
         """Return the machine as it is now."""
-        return cls(state, _oom_kills(proc), proc)
+        return cls(state, oom_kills(proc), proc)
 
     def lack(self) -> str:
         """Return what the machine lacks after the work; "" if nothing."""
-        if _oom_kills(self.proc) > self.kills:
+        if oom_kills(self.proc) > self.kills:
             return "the kernel killed a process for lack of memory"
         available = available_mib(self.proc / "meminfo")
         if available is not None and available < LEAST_FREE_MIB:
@@ -63,7 +63,7 @@ def _free_mib(folder: Path) -> int | None:
         return 0
 
 
-def _oom_kills(proc: Path) -> int:
+def oom_kills(proc: Path) -> int:
     """Return the kills since boot; 0 with a kernel that does not count them."""
     try:
         text = (proc / "vmstat").read_text()

@@ -26,6 +26,7 @@ from forge.device.state.seen_versions import SeenVersions
 from forge.device.state.settings import DeviceSettings
 from forge.device.update import disk_space
 from forge.device.update.resource_pressure import LEAST_FREE_MIB
+from forge.device.update.system_fit import SystemFit, Unfit
 from forge.errors import CorruptedError, ForgeError, StoreError, TrustError
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ class Updater:
         self._root = root_bytes
         self._watch = watch
         self._profile = profile
-        self._gpu = gpu
         self._decided = decided
+        named = device.gpu if isinstance(device, DeviceSettings) else None
+        self.system = SystemFit(home, watch, gpu or named)
         self._opened: tuple[Store, TrustedStore] | None = None
         self._used = threading.Lock()
 
@@ -109,13 +111,55 @@ class Updater:
         with self._alone():
             return self._check(installed)
 
+    def unfit(self, installed: Release | None) -> Unfit:
+        """Ask whether what serves still fits this machine. Reads nothing of the store."""
+        return self.system.check(installed, self._watch.look()) if installed else Unfit()
+
     def _check(self, installed: Release | None) -> Offer:
         device = self._settings()
         _, trusted = self._open()
         trusted.refresh()
         channel = trusted.channel(device.name, device.channel)
-        hardware, gpu = self._watch.look(), self._gpu or device.gpu
-        found = self._detect(hardware, channel, device, installed)
+        hardware = self._watch.look()
+        request = self._request(channel, device, installed)
+        found = self._detect(hardware, channel, request)
+        offer = self._offer(trusted, channel, found, hardware, installed)
+        if not offer.refusals or installed is None:
+            return offer
+        unfit = self.system.check(installed, hardware)
+        return self._fitting(trusted, channel, request, hardware, installed, unfit) or offer
+
+    def _fitting(
+        self,
+        trusted: TrustedStore,
+        channel: Channel,
+        request: ProfileRequest,
+        hardware: Hardware,
+        installed: Release,
+        unfit: Unfit,
+    ) -> Offer | None:
+        """Return what fits instead, where it is known that what serves does not any more."""
+        if not unfit.certain:
+            return None
+        profiles = profile_match.candidates(channel)
+        why = f"{installed} no longer fits ({unfit}), and the bundle of this profile does"
+        for found in profile_match.others(hardware, profiles, request, why):
+            offer = self._offer(trusted, channel, found, hardware, installed)
+            if not offer.refusals:
+                self._decided(str(found))
+                return offer
+        return None
+
+    def _offer(
+        self,
+        trusted: TrustedStore,
+        channel: Channel,
+        found: Detection,
+        hardware: Hardware,
+        installed: Release | None,
+    ) -> Offer:
+        """Return what the channel has for a profile."""
+        gpu = self.system.gpu
         manifest = trusted.channel_manifest(channel, found.profile)
         SeenVersions(self._home.path).check(manifest)
         release = Release.of(manifest)
@@ -130,20 +174,18 @@ class Updater:
         # Read here: keys that are damaged are the store's fault and not this release's.
         return Offer(manifest, release, found, refusals, trusted.proof_keys())
 
-    def _detect(
-        self,
-        hardware: Hardware,
-        channel: Channel,
-        device: DeviceSettings,
-        installed: Release | None,
-    ) -> Detection:
-        """Choose the profile, and tell every decision with its reasons. Raises as `match`."""
-        request = ProfileRequest(
+    def _request(
+        self, channel: Channel, device: DeviceSettings, installed: Release | None
+    ) -> ProfileRequest:
+        return ProfileRequest(
             profile=self._profile or device.profile,
-            gpu=self._gpu or device.gpu,
+            gpu=self.system.gpu,
             serving=installed.profile if installed else None,
             fallback=channel.fallback,
         )
+
+    def _detect(self, hardware: Hardware, channel: Channel, request: ProfileRequest) -> Detection:
+        """Choose the profile, and tell every decision with its reasons. Raises as `match`."""
         try:
             found = profile_match.match(hardware, profile_match.candidates(channel), request)
         except ForgeError as error:

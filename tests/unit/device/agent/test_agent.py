@@ -28,10 +28,10 @@ from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import DeviceSettings
 from forge.device.state_machine.actions import Action
 from forge.device.state_machine.events import Crashed
-from forge.device.state_machine.journal import Journal
+from forge.device.state_machine.journal import InterruptedRelease, Journal
 from forge.device.update.backoff import ReleaseBackoff
 from forge.device.update.updater import Offer, Updater
-from forge.errors import ForgeError, StepFailedError, StoreError
+from forge.errors import ForgeError, StepFailedError, StoreError, UsageError
 from forge.store import cancellation
 from forge.trust.proof_keys import ProofKeys
 from tests.support.manifests import manifest
@@ -130,6 +130,60 @@ def test_a_release_that_fails_for_local_reasons_is_fetched_less_and_less_often(
     with contextlib.suppress(StoreError):
         agent.update()
     assert fetched[-1] == len(looks) == 41
+
+
+def test_a_release_that_was_interrupted_too_often_waits_for_checks_and_not_for_a_restart(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered, fetched = manifest("1.1.0"), list[Release]()
+    release = Release.of(offered)
+    detection = Detection(profile="development", reasons=(), warnings=())
+    offer = Offer(offered, release, detection, (), ProofKeys(build=(), model=()))
+
+    def fetch(_updater: Updater, offer: Offer, *_arguments: object) -> None:
+        fetched.append(offer.release)
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Updater, "check_channel", lambda _updater, _installed: offer)
+    monkeypatch.setattr(Updater, "fetch", fetch)
+    home = agent._home
+    late = InterruptedRelease(release=release, times=2, checks=3, reason="power", at="now")
+    interrupted = agent.journal.model_copy(update={"interrupted": late})
+
+    def checks(count: int) -> None:
+        for _ in range(count):
+            with contextlib.suppress(StoreError):
+                agent.update()
+
+    agent._write(interrupted)
+    checks(2)
+    agent.start("the machine was restarted")
+    checks(1)
+    assert fetched == []
+    left = home.journal().interrupted
+    assert left is not None
+    assert left.checks == 0
+    checks(1)
+    assert fetched == [release]
+    agent._write(interrupted)
+    agent.lift_hold()
+    assert home.journal().interrupted is None
+    with pytest.raises(UsageError, match="No release is held back"):
+        agent.lift_hold()
+    checks(1)
+    assert fetched == [release, release]
+
+
+def test_an_activation_that_was_interrupted_too_often_is_logged_with_its_cause(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = Release.of(manifest("1.1.0"))
+    trying = {"state": "probing", "target": "b", "candidate": new, "attempts": 3}
+    agent._write(agent.journal.model_copy(update=trying))
+    agent.start("the machine lost power")
+    assert agent.journal.state == "idle"
+    [said] = [text for text in caplog.messages if "is not tried for now" in text]
+    assert "3 times (round 1), last because the machine lost power" in said
 
 
 def test_a_request_ends_a_look_that_hangs_and_nothing_is_installed_before_it(

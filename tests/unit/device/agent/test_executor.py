@@ -75,6 +75,8 @@ class Parts:
     log: list[str] = field(default_factory=list)
     errors: dict[str, list[BaseException]] = field(default_factory=dict)  # by call, in order
     condition: str = "intact"
+    unfit: str = ""
+    served: list[str] = field(default_factory=list)
     meanwhile: Callable[[], None] = lambda: None
 
     def call(self, name: str, *arguments: object) -> None:
@@ -83,7 +85,17 @@ class Parts:
         if left := self.errors.get(name):
             raise left.pop(0)
 
-    # The store, the servers, the cutover, the repair and the supervisor in one.
+    # The store, the servers, the cutover, the repair, the supervisor and the machine in one.
+    @property
+    def system(self) -> Parts:
+        return self
+
+    def explain(self, release: Release | None) -> str:
+        return self.unfit if release else ""
+
+    def serves(self, release: Release) -> None:
+        self.served.append(release.version)
+
     def fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
         self.call("fetch", offer.release.version, slot, active)
         return Transfer(fetched_bytes=7, reused_bytes=5, requests=1)
@@ -287,6 +299,20 @@ def test_a_slot_that_failed_is_read_before_its_release_is_judged(
     assert device.parts.log[-1] == "check_and_repair b 1.1.0"
 
 
+@pytest.mark.parametrize("action", [Prepare("b"), Activate("b"), Probe("b")])
+def test_a_candidate_that_served_on_another_system_is_not_at_fault(
+    device: Device, action: Action
+) -> None:
+    device.parts.unfit = "NVIDIA driver 590.44.01 → 580.10"
+    for name in ("prepare", "make_whole", "probe"):
+        device.parts.errors[name] = [BundleError("no")] * 4
+    failed = device.failure(action)
+    assert not failed.release_fault
+    assert failed.reason == "no (not the release's fault: NVIDIA driver 590.44.01 → 580.10)"
+    device.parts.unfit = ""
+    assert device.failure(action).release_fault
+
+
 def test_a_candidate_that_cannot_be_made_whole_is_not_started(device: Device) -> None:
     device.parts.condition = "damaged"
     device.parts.errors["make_whole"] = [BundleError("Slot b is damaged")]
@@ -339,6 +365,7 @@ def test_a_commit_points_current_to_the_slot_and_prunes(device: Device) -> None:
     assert device.execute(Switch("b"), journal) == Switched()
     assert device.home.current() == "b"
     assert device.parts.log == ["prune a b"]
+    assert device.parts.served == ["1.1.0"]
 
 
 def test_a_commit_stands_where_the_link_or_the_pruning_fails(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from forge.device.shared.release import SlotName
 from forge.device.state.directory import StateDirectory
 from forge.environments import environment_path
 from forge.errors import BundleError, ConfigurationError
-from forge.serving.repository.spec import write_spec
+from forge.serving.on_device_compile import CompileJob, Compiler, engine_key
+from forge.serving.repository.spec import CompileOnDevice, write_spec
 from tests.support.spec import a_spec
 
 LOCK = "runtime/requirements.lock"
@@ -45,7 +47,7 @@ def test_environments_that_no_slot_uses_are_removed(home: StateDirectory) -> Non
     kept = {fill(home, "a", "two==2"), fill(home, "b", "three==3")}
     half = home.environments / f".{old.name}.tmp-x1"
     half.mkdir()
-    SlotServers(home, {}).prune(("a", "b"))
+    SlotServers(home, dict).prune(("a", "b"))
     assert {path for path in home.environments.iterdir() if path.is_dir()} == kept
     assert not (home.environments / f".{old.name}.lock").exists()
     assert all((home.environments / f".{path.name}.lock").exists() for path in kept)
@@ -59,7 +61,7 @@ def test_an_environments_folder_that_is_shared_is_left_alone(
     others.mkdir(parents=True)
     home.environments.rename(tmp_path / "away")
     home.environments.symlink_to(tmp_path / "shared")
-    SlotServers(home, {}).prune(("a",))
+    SlotServers(home, dict).prune(("a",))
     assert others.is_dir()
 
 
@@ -79,7 +81,7 @@ def test_a_bundle_whose_own_files_are_wrong_is_at_fault(home: StateDirectory, da
     else:
         document.write_text(damage)
     with pytest.raises(BundleError) as caught:
-        SlotServers(home, {}).prepare("a")
+        SlotServers(home, dict).prepare("a")
     assert caught.value.exit_code == 3
 
 
@@ -96,7 +98,7 @@ def contain(home: StateDirectory, slot: SlotName) -> None:
 def test_a_slot_served_in_another_image_is_nobodys_fault(home: StateDirectory) -> None:
     contain(home, "a")
     with pytest.raises(ConfigurationError, match="requires the container image") as caught:
-        SlotServers(home, {}).prepare("a")
+        SlotServers(home, dict).prepare("a")
     assert not isinstance(caught.value, BundleError)
     assert caught.value.why == "Forge runs outside of any image"
     assert IMAGE in caught.value.hint
@@ -106,6 +108,34 @@ def test_a_slot_served_in_an_image_keeps_no_environment(home: StateDirectory) ->
     unused = fill(home, "a", "one==1")
     kept = fill(home, "b", "two==2")
     contain(home, "a")
-    SlotServers(home, {}).prune(("a", "b"))
+    SlotServers(home, dict).prune(("a", "b"))
     assert not unused.exists()
     assert kept.exists()
+
+
+def test_an_engine_is_compiled_again_once_the_machine_has_another_tensorrt(
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, compiled = {"tensorrt": "10.13.3"}, list[dict[str, str]]()
+
+    def ensure(_compiler: Compiler, job: CompileJob, _poll: object) -> Path:
+        compiled.append(dict(job.runtime))
+        made = home.engines / engine_key(job.wanted, job.runtime)
+        made.mkdir(parents=True)
+        key = {"key": engine_key(job.wanted, job.runtime)}
+        (made / "compiled.json").write_text(json.dumps(key))
+        return made
+
+    monkeypatch.setattr(Compiler, "ensure", ensure)
+    wanted = CompileOnDevice(
+        tool="trtedge", arguments=(), source="source", produces=("engine",), digest="0" * 64,
+        memory_mib=1, disk_mib=1, timeout_s=60,
+    )  # fmt: skip
+    servers = SlotServers(home, lambda: runtime)
+    home.slots.folder("a").mkdir(parents=True, exist_ok=True)
+    for _ in range(2):
+        servers._compile("a", a_spec(), wanted, home.path)
+    runtime = {"tensorrt": "10.14.1"}
+    for _ in range(2):
+        servers._compile("a", a_spec(), wanted, home.path)
+    assert compiled == [{"tensorrt": "10.13.3"}, {"tensorrt": "10.14.1"}]

@@ -19,6 +19,7 @@ from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import DeviceSettings
 from forge.device.state_machine.events import Crashed
 from forge.device.state_machine.journal import Journal
+from forge.device.update.system_fit import SystemFit
 from forge.device.update.updater import Updater
 from tests.support.manifests import manifest
 
@@ -53,7 +54,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     home.clean()
     settings = DeviceSettings(store_url=str(tmp_path / "gone"), name="llm", channel="stable")
     updater = Updater(home, settings, b"{}", HardwareWatch())
-    servers = SlotServers(home, {})
+    servers = SlotServers(home, dict)
     repair = Repair(home, updater, lambda _happened: None, lambda: NOW)
     cutover = Cutover(upstream, servers)
     supervisor = Supervisor(home, servers, cutover, repair, posted.append, lambda: NOW)
@@ -110,3 +111,18 @@ def test_a_device_without_an_active_slot_is_left_alone(
 ) -> None:
     watched.supervisor.check(Journal(), may_restart=True)
     assert (watched.posted, caplog.messages) == ([], [])
+
+
+def test_a_server_that_ends_on_a_machine_that_changed_is_not_its_releases_fault(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ["", "NVIDIA driver 590 → 580"]
+    monkeypatch.setattr(Cutover, "handle_exit", lambda _cutover, _slot: "signal 11")
+    monkeypatch.setattr(SystemFit, "explain", lambda _fit, _release: told.pop(0))
+    for _ in range(2):
+        watched.clock.now += 100
+        watched.supervisor.check(JOURNAL, may_restart=True)
+    assert [(one.reason, one.release_fault) for one in watched.posted] == [
+        ("signal 11", True),
+        ("signal 11 (not the release's fault: NVIDIA driver 590 → 580)", False),
+    ]

@@ -8,7 +8,7 @@ import pytest
 from forge.bundle import Channel, ChannelProfile
 from forge.device.hardware.facts import Answer, Facts, collect
 from forge.device.hardware.inventory import Hardware, parse
-from forge.device.hardware.profile_match import ProfileRequest, candidates, match
+from forge.device.hardware.profile_match import ProfileRequest, candidates, match, others
 from forge.errors import FitError, UsageError
 from forge.profiles import MatchSection, Profile
 from tests.support.captured import Replay, unpack
@@ -222,3 +222,19 @@ def test_candidates_are_the_same_from_a_channel_and_from_profiles(
     }
     channel = Channel(name="llm", channel="stable", version="1.0.0", profiles=entries)
     assert candidates(channel) == candidates(shipped)
+
+
+def test_other_profiles_of_the_same_machine_are_told_with_the_reason(
+    machine: Machine, rules: Rules
+) -> None:
+    card = machine("tesla-p40")
+    both = {**rules, "tesla-p40-r570": rules["tesla-p40"]}
+    found = others(card, both, ProfileRequest(serving="tesla-p40"), "llm 1 no longer fits")
+    assert [one.profile for one in found] == ["tesla-p40-r570"]
+    assert found[0].reasons[-1] == "llm 1 no longer fits"
+    assert found[0].gpu is not None
+    assert others(card, rules, ProfileRequest(serving="tesla-p40"), "why") == ()
+    by_hand = ProfileRequest(profile="tesla-p40", serving="tesla-p40")
+    assert others(card, both, by_hand, "why") == ()
+    ill = machine("broken-driver")
+    assert others(ill, both, ProfileRequest(serving="tesla-p40"), "why") == ()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -40,6 +41,27 @@ def test_journal_comes_back_as_written(home: StateDirectory) -> None:
 
 def test_a_new_state_folder_has_an_empty_journal(home: StateDirectory) -> None:
     assert home.journal() == Journal()
+
+
+def test_a_folder_of_an_earlier_agent_has_no_verdict_that_only_restarts_led_to(
+    home: StateDirectory,
+) -> None:
+    """As that agent wrote it, in the middle of an activation."""
+    old, new = (Release.of(manifest(version)) for version in ("1.0.0", "1.1.0"))
+    reason = "the agent exited 3 times while it activated this bundle"
+    verdict = {"release": new.model_dump(), "reason": reason, "at": "2026-11-24T00:00:00Z"}
+    document = {
+        "schema_version": 1, "state": "activating", "active": "a", "target": "b",
+        "candidate": new.model_dump(), "slots": {"a": old.model_dump(), "b": new.model_dump()},
+        "attempts": 2, "blue_green": False, "previous": None, "crashes": 0, "bad": [verdict],
+        "held": None, "rollbacks": [verdict],
+    }  # fmt: skip
+    (home.path / "state.json").write_text(json.dumps(document))
+    journal = home.journal()
+    assert (journal.state, journal.attempts, journal.candidate) == ("activating", 2, new)
+    assert (journal.bad, len(journal.rollbacks), journal.interrupted) == ((), 1, None)
+    home.write_journal(journal)
+    assert json.loads((home.path / "state.json").read_text()) == {**document, "bad": []}
 
 
 @pytest.mark.parametrize(

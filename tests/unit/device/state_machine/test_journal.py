@@ -8,9 +8,13 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from forge import canonical
 from forge.device.shared.release import Release
-from forge.device.state_machine.journal import FailedRelease, Journal, UpdateState
+from forge.device.state_machine.journal import (
+    FailedRelease,
+    InterruptedRelease,
+    Journal,
+    UpdateState,
+)
 from tests.support.manifests import manifest
 
 OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
@@ -38,7 +42,18 @@ def test_a_file_of_the_first_version_is_read_and_written_as_it_was() -> None:
     assert journal.active_release is not None
     assert journal.active_release.version == "1.0.0"
     assert [one.reason for one in journal.bad] == ["slow"]
-    assert json.loads(canonical.dumps(journal.model_dump())) == json.loads(FIRST)
+    assert json.loads(journal.encode()) == json.loads(FIRST)
+
+
+def test_what_interrupted_a_release_is_written_where_there_is_something_to_say() -> None:
+    late = InterruptedRelease(release=NEW, times=2, checks=3, reason="power", at=AT)
+    journal = Journal(active="a", slots={"a": OLD}, interrupted=late)
+    assert Journal.model_validate_json(journal.encode()) == journal
+    assert (journal.is_interrupted(NEW), journal.is_interrupted(OLD)) == (late, None)
+    assert Journal().is_interrupted(NEW) is None
+    for wrong in ({"times": 0}, {"checks": -1}):
+        with pytest.raises(ValidationError):
+            InterruptedRelease.model_validate(late.model_dump() | wrong)
 
 
 def test_a_new_device_has_nothing() -> None:
@@ -112,3 +127,12 @@ def test_a_verdict_is_on_a_manifest_and_not_on_a_version() -> None:
     assert journal.is_held(NEW) == failed(NEW, "hand")
     assert Journal().is_bad(NEW) is None
     assert Journal().is_held(NEW) is None
+
+
+def test_restarts_that_an_earlier_agent_held_against_a_release_are_forgiven() -> None:
+    by_restarts = failed(OLD, "the agent exited 3 times while it activated this bundle")
+    own_fault = failed(NEW, "it said: the agent exited 3 times while it activated this bundle")
+    journal = Journal(bad=(by_restarts, own_fault), rollbacks=(by_restarts, own_fault))
+    forgiven = journal.without_restarts()
+    assert (forgiven.bad, forgiven.rollbacks) == ((own_fault,), journal.rollbacks)
+    assert forgiven.without_restarts() is forgiven

@@ -35,8 +35,19 @@ from forge.device.state_machine.events import (
     UpdateFound,
     WentBack,
 )
-from forge.device.state_machine.journal import FailedRelease, Journal, UpdateState
-from forge.device.state_machine.transitions import MAX_ATTEMPTS, MAX_CRASHES, STEADY_S, next_state
+from forge.device.state_machine.journal import (
+    FailedRelease,
+    InterruptedRelease,
+    Journal,
+    UpdateState,
+)
+from forge.device.state_machine.transitions import (
+    MAX_ATTEMPTS,
+    MAX_CRASHES,
+    MAX_WAIT,
+    STEADY_S,
+    next_state,
+)
 from forge.errors import ForgeError
 
 AT = "2026-11-24T00:00:00Z"
@@ -167,15 +178,127 @@ def test_a_failed_first_install_is_tried_again() -> None:
     assert next_state(idle, UpdateFound(NEW))[1] == Fetch(NEW, "a")
 
 
-def test_an_activation_that_keeps_killing_the_agent_is_given_up() -> None:
-    current = journal("activating")
+POWER = Started(AT, "the machine lost power")
+
+
+@pytest.mark.parametrize("state", ["activating", "probing"])
+def test_an_activation_that_is_interrupted_three_times_is_given_up_for_now(
+    state: UpdateState,
+) -> None:
+    current = journal(state)
     for _ in range(MAX_ATTEMPTS - 1):
-        current, action = next_state(current, STARTED)
+        current, action = next_state(current, POWER)
         assert action == Activate("b")
-    current, action = next_state(current, STARTED)
+        assert current.interrupted is None
+    current, action = next_state(current, POWER)
     assert (current.state, action) == ("rolling-back", GoBack("a"))
-    assert "exited 3 times" in current.rollbacks[-1].reason
-    assert current.is_bad(NEW)
+    reason = (
+        "its activation was interrupted 3 times (round 1), last because the machine lost power;"
+        " this does not count against the release, it is tried again after 1 more checks of the"
+        " channel"
+    )
+    assert current.rollbacks == (FailedRelease(release=NEW, reason=reason, at=AT),)
+    assert current.bad == ()
+    assert current.interrupted == InterruptedRelease(
+        release=NEW, times=1, checks=1, reason=reason, at=AT
+    )
+
+
+def given_up(times: int, checks: int) -> Journal:
+    """A device that has given NEW up for now."""
+    late = InterruptedRelease(release=NEW, times=times, checks=checks, reason="power", at=AT)
+    return journal("idle").model_copy(update={"interrupted": late})
+
+
+def test_a_release_that_was_given_up_for_now_is_tried_again_after_its_checks() -> None:
+    current, action = next_state(given_up(2, 3), FOUND)
+    assert (current, action) == (given_up(2, 2), Wait())
+    current, action = walk(current, FOUND, FOUND)
+    assert (current, action) == (given_up(2, 0), Wait())
+    assert walk(current, STARTED)[0] == given_up(2, 0)
+    current, action = next_state(current, FOUND)
+    assert action == Fetch(NEW, "b")
+    current, _ = walk(current, Fetched(), Prepared(), Ready(), Probed(), Switched())
+    assert (current.active_release, current.interrupted) == (NEW, None)
+
+
+@pytest.mark.parametrize(
+    ("times", "checks"),
+    [(1, 3), (2, 7), (3, 15), (8, 511), (9, 1023), (10, 1023), (500, MAX_WAIT)],
+)
+@pytest.mark.parametrize("events", [(), (Prepared(),), (Prepared(), Ready()), (BLUE_GREEN,)])
+def test_later_one_interruption_is_enough_and_the_wait_grows(
+    times: int, checks: int, events: tuple[MachineEvent, ...]
+) -> None:
+    current, _ = walk(given_up(times, 0), FOUND, Fetched(), *events)
+    current, _ = next_state(current, POWER)
+    late = current.is_interrupted(NEW)
+    assert late is not None
+    assert (late.times, late.checks) == (times + 1, checks)
+    counted = f"interrupted once (round {times + 1}), last because the machine lost power; "
+    assert counted in late.reason
+    assert current.bad == ()
+
+
+def test_another_release_does_not_wait_for_the_one_that_was_interrupted() -> None:
+    current, action = next_state(given_up(3, 7), UpdateFound(NEXT))
+    assert action == Fetch(NEXT, "b")
+    assert current.interrupted == given_up(3, 7).interrupted
+    current, action = walk(current, Fetched(), Prepared(), POWER, POWER)
+    assert action == Activate("b")  # it has interruptions of its own
+    current, _ = walk(current, POWER)
+    assert current.is_interrupted(NEXT)
+    assert current.is_interrupted(NEW) is None
+
+
+def test_a_release_at_fault_no_longer_waits() -> None:
+    current, _ = walk(given_up(1, 0), FOUND, Fetched(), Prepared(), RELEASE_FAULT, WentBack())
+    assert (current.is_bad(NEW) is not None, current.interrupted) == (True, None)
+    current, _ = walk(given_up(1, 0), FOUND, Fetched(), Prepared(), OTHER_FAULT, WentBack())
+    assert (current.bad, current.interrupted) == ((), given_up(1, 0).interrupted)
+
+
+def test_an_interrupted_release_is_tried_at_once_when_an_operator_says_so() -> None:
+    current, action = next_state(given_up(4, 15), LIFTED)
+    assert (current, action) == (journal("idle"), Serve("a"))
+
+
+def test_preparing_that_is_interrupted_three_times_is_given_up_and_the_old_slot_serves() -> None:
+    current, action = walk(journal("staged"), POWER, POWER)
+    assert (current.state, current.attempts, action) == ("staged", 2, Prepare("b", serving="a"))
+    activating, _ = walk(current, Prepared(), POWER)
+    assert activating.state == "rolling-back"
+    current, action = next_state(current, POWER)
+    assert (current.state, action) == ("idle", Serve("a"))
+    assert (current.rollbacks, current.bad) == ((), ())
+    late = current.is_interrupted(NEW)
+    assert late is not None
+    assert "interrupted 3 times" in late.reason
+
+
+def test_a_first_install_that_is_interrupted_three_times_waits_as_well() -> None:
+    current, action = walk(journal("activating", first=True), POWER, POWER, POWER, WentBack())
+    assert (current.state, current.active, action) == ("idle", None, Wait())
+    current, action = next_state(current, FOUND)
+    assert action == Wait()
+    assert next_state(current, FOUND)[1] == Fetch(NEW, "a")
+
+
+def test_a_way_back_that_takes_the_machine_down_is_not_taken_after_each_crash() -> None:
+    crashed, _ = walk(updated(), *[CRASHED] * MAX_CRASHES, POWER, POWER, POWER, WentBack())
+    assert (crashed.active_release, crashed.previous, crashed.bad) == (NEW, OLD, crashed.bad[:1])
+    assert crashed.is_interrupted(OLD)
+    told = crashed.rollbacks
+    waits, action = next_state(crashed, CRASHED)
+    assert (waits.state, action, waits.rollbacks) == ("idle", Serve("b"), told)
+    back, action = next_state(waits, CRASHED)
+    assert (back.state, action) == ("activating", Activate("a"))
+
+
+def test_an_operator_who_goes_back_waits_for_nothing() -> None:
+    crashed, _ = walk(updated(), *[CRASHED] * MAX_CRASHES, POWER, POWER, POWER, WentBack())
+    asked, action = next_state(crashed, ASKED)
+    assert (action, asked.interrupted) == (Activate("a"), None)
 
 
 def blue_green(state: UpdateState) -> Journal:
@@ -194,14 +317,15 @@ def test_a_restart_in_blue_green_lets_the_old_slot_serve_before_the_new_one_is_t
     assert current.attempts == 2
 
 
-def test_a_blue_green_activation_that_keeps_killing_the_agent_is_given_up() -> None:
+def test_a_blue_green_activation_that_is_interrupted_three_times_is_given_up_for_now() -> None:
     current = blue_green("activating")
     for _ in range(MAX_ATTEMPTS - 1):
-        current, _ = walk(current, STARTED, STARTED, BLUE_GREEN)
+        current, _ = walk(current, STARTED, BLUE_GREEN)
+    assert current.attempts == MAX_ATTEMPTS
     current, action = next_state(current, STARTED)
     assert (current.state, action) == ("rolling-back", GoBack("a"))
-    assert "exited 3 times" in current.rollbacks[-1].reason
-    assert current.is_bad(NEW)
+    assert "interrupted 3 times" in current.rollbacks[-1].reason
+    assert current.bad == ()
 
 
 @pytest.mark.parametrize("events", [(RELEASE_FAULT, WentBack()), (Ready(), Probed(), Switched())])

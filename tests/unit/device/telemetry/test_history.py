@@ -31,6 +31,7 @@ from forge.device.telemetry.history import (
     DetectionLog,
     DeviceEvent,
     EventFile,
+    FitLog,
     History,
     between,
     stream,
@@ -79,11 +80,27 @@ def test_a_device_s_life_reads_as_it_was() -> None:
     assert lines == [*["crashed 3 b killed"] * 3, "going-back 1 a killed", "went-back 1 a"]
 
 
-def test_an_activation_that_killed_the_agent_too_often_is_told_at_the_start() -> None:
+def test_an_activation_that_is_interrupted_is_told_at_the_start() -> None:
     current, _ = told(Journal(), UpdateFound(release("1")), *INSTALL)
     current, _ = told(current, UpdateFound(release("2")), *INSTALL[:2])
+    power = Started(AT, "the machine lost power")
+    goes_on = "interrupted 2 b it is tried again at once"
+    interrupted = ["started 1 a the machine lost power", goes_on]
+    current, lines = told(current, power, power)
+    assert lines == interrupted * 2
+    current, lines = told(current, power)
+    assert lines[0] == interrupted[0]
+    assert lines[1].startswith("not-kept 2 b its activation was interrupted 3 times (round 1)")
+    _, lines = told(current, WentBack(), HoldLifted())
+    assert lines == ["hold-lifted 2"]
+
+
+def test_a_preparation_that_was_interrupted_too_often_has_failed() -> None:
+    current, _ = told(Journal(), UpdateFound(release("1")), *INSTALL)
+    current, _ = told(current, UpdateFound(release("2")), *INSTALL[:1])
     _, lines = told(current, *[Started(AT)] * 3)
-    assert lines[-1].startswith("not-kept 2 b the agent exited 3 times")
+    assert lines[:4] == ["started 1 a", "interrupted 2 b it is tried again at once"] * 2
+    assert lines[5].startswith("failed 2 b its activation was interrupted 3 times (round 1)")
 
 
 def test_history_comes_back_as_written(tmp_path: Path) -> None:
@@ -181,3 +198,25 @@ def test_a_history_that_cannot_be_read_is_no_reason_to_say_nothing(tmp_path: Pat
     told: list[DeviceEvent] = []
     DetectionLog(tmp_path, told.append, lambda: AT).note("profile a: x")
     assert told == [DeviceEvent(at=AT, event="detected", reason="profile a: x")]
+
+
+def test_what_no_longer_fits_is_added_once_also_by_the_next_agent(tmp_path: Path) -> None:
+    history, one = History(tmp_path), release("1")
+    for _ in range(2):
+        log = FitLog(tmp_path, history.append, lambda: AT)
+        log.note(one, "NVIDIA driver 590 → 580")
+        log.note(one, "NVIDIA driver 590 → 580")
+        assert log.unfit == "NVIDIA driver 590 → 580"
+    told = [(entry.event, entry.release, entry.reason) for entry in history.read()]
+    assert told == [("no-longer-fits", one, "NVIDIA driver 590 → 580")]
+    for _ in range(2):
+        log = FitLog(tmp_path, history.append, lambda: AT)
+        log.note(one, "")
+        assert log.unfit == ""
+    assert [entry.event for entry in history.read()] == ["no-longer-fits", "fits-again"]
+
+
+def test_a_device_whose_release_fits_says_nothing(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    FitLog(tmp_path, history.append, lambda: AT).note(release("1"), "")
+    assert history.read() == []

@@ -86,15 +86,23 @@ def test_each_error_of_each_action_is_the_release_fault_or_not(
 
 
 @pytest.mark.parametrize(
-    ("lack", "condition"),
-    [("3 MiB of memory are available", "intact"), ("", "repaired"), ("", "damaged")],
+    ("lack", "condition", "unfit"),
+    [
+        ("3 MiB of memory are available", "intact", ""),
+        ("", "repaired", ""),
+        ("", "damaged", ""),
+        ("", "intact", "NVIDIA driver 590.44.01 → 580.10"),
+    ],
 )
 @pytest.mark.parametrize(("action", "kind"), list(product(ACTIONS, KINDS)))
-def test_a_lack_or_a_damaged_slot_explains_any_failure(
-    action: Action, kind: type[ForgeError], lack: str, condition: SlotCondition
+def test_a_lack_a_damaged_slot_or_another_system_explains_any_failure(
+    action: Action, kind: type[ForgeError], lack: str, condition: SlotCondition, unfit: str
 ) -> None:
     error = kind("it failed")
-    verdict = judge(action, error, UPDATING, lack=lack, condition=condition)
+    verdict = judge(action, error, UPDATING, lack=lack, condition=condition, unfit=unfit)
+    assert verdict.crashed is (
+        isinstance(action, Serve) and kind in FAULTS[Serve] and condition != "repaired"
+    )
     assert not verdict.release_fault
     assert verdict.error is error
 
