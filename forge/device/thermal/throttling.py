@@ -27,7 +27,7 @@ SLOWDOWN_UNSAID: Final = 0.3
 _SW_THERMAL: Final = 0x20
 _HW_THERMAL: Final = 0x40
 
-# Fans and hot-surface-alert, which lowers no clock, are no match.
+# Fans and hot-surface-alert, which lowers no clock, do not match.
 _CLOCKS: Final = re.compile(r"(thermal-)?(cpufreq|devfreq)-.+|Processor")
 _ALERT: Final = re.compile(r"(?!hot-surface).+-throttle-alert")
 _COUNTERS: Final = (
