@@ -249,10 +249,13 @@ def _by_temperature(
     slope, expected = _slope(state), felt.excess
     if slope is None or slope <= -_LEVEL_K_PER_S:
         return state
+    rise = max(0.0, slope) * bounds.horizon_s
     if _share(state) is None:
-        expected += max(0.0, slope) * bounds.horizon_s
-    else:  # the hardware guards throttle_c: what is left is that it does not suffice
-        expected -= bounds.guarded_c
+        expected += rise
+    elif expected < 0:  # the hardware guards throttle_c
+        return state
+    else:  # what is left is that this does not suffice
+        expected = max(expected - bounds.guarded_c, expected + rise - 2 * half)
     pause = bounds.urgent_every_s if felt.excess >= half else bounds.lower_every_s
     if expected < 0 or now - state.changed_at < pause:
         return state

@@ -288,6 +288,16 @@ def test_the_hardware_that_does_not_hold_its_temperature_is_helped() -> None:
     assert run(EIGHT, guarded(84.6, 0.4, 600))[-1].limit == 1
 
 
+def test_hardware_that_would_not_hold_it_below_critical_is_helped_at_once() -> None:
+    steep = ramp(59, 85, 26)  # 1 K/s: 10 K beyond critical in 20 s
+    moments = run(EIGHT, [(one, 0.1) for one in steep])
+    [first] = changes(moments)
+    assert 83 <= steep[int(first.at / PERIOD_S)] <= 85  # not before the hardware throttles
+    assert first.limit == 6
+    slow = [(one, 0.1) for one in ramp(80.5, 84.4, 26)]
+    assert set(limits(run(EIGHT, slow))) == {8}
+
+
 def test_with_the_clocks_back_the_limit_rises_again() -> None:
     state = GovernorState(6, changed_at=0.0, too_much=7, retry_at=100.0)
     moments = run(EIGHT, guarded(82.0, 0.5, 300), state)
