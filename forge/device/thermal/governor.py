@@ -13,8 +13,7 @@ does not fall.
     no limit cycle     up in steps, half way to the lowest limit that was too much; that one is
                        tried again after a time that doubles with each failure
 
-A single outlier changes nothing: the medians of three readings count. Without readings the limit
-stays, and falls to half after `lost_after` failed ones: both maximum and floor could be wrong.
+The medians of three readings count. Without readings the limit falls to half, not the floor.
 """
 
 from __future__ import annotations
@@ -185,9 +184,7 @@ class Decision:
 
 
 def begin(
-    bounds: GovernorBounds,
-    before: GovernorState | None = None,
-    reading: Reading | None = None,
+    bounds: GovernorBounds, before: GovernorState | None = None, reading: Reading | None = None
 ) -> GovernorState:
     """Return the first state for these bounds.
 
@@ -226,7 +223,8 @@ def step(
     state = replace(state, recent=recent, lost=0, seen=True, changed_at=since)
     felt = _felt(state)
     if felt.is_critical:
-        return _lower(bounds, state, bounds.least, now), _critical(bounds, felt)
+        why = f"{felt.celsius:.1f} °C is critical ({felt.critical_c:g} °C)"
+        return _lower(bounds, state, bounds.least, now), Decision(bounds.least, why)
     waited = now - since
     state = _found(bounds, state, felt, now)
     state = _by_temperature(bounds, state, felt, now)
@@ -235,10 +233,6 @@ def step(
     if state.changed_at != now and waited >= bounds.raise_every_s:
         state = _raise(bounds, state, felt, now)
     return state, Decision(state.limit, _reason(bounds, state, felt))
-
-
-def _critical(bounds: GovernorBounds, felt: Reading) -> Decision:
-    return Decision(bounds.least, f"{felt.celsius:.1f} °C is critical ({felt.critical_c:g} °C)")
 
 
 def _by_temperature(
@@ -279,9 +273,8 @@ def _by_clocks(bounds: GovernorBounds, state: GovernorState, now: float) -> Gove
     if share <= bounds.tolerated or now < state.left_until:
         return state
     lowered = _lower(bounds, state, state.limit - bounds.stride, now)
-    if lowered.limit == state.limit:
-        return state
-    return replace(lowered, trial=Trial(state.limit, share))
+    lower = lowered.limit < state.limit
+    return replace(lowered, trial=Trial(state.limit, share)) if lower else state
 
 
 def _raise(
@@ -310,9 +303,7 @@ def _raise(
 
 def _proportional(state: GovernorState, felt: Reading, expected: float) -> int:
     """Return the limit for throttle_c if each request heats alike; small steps of a large batch."""
-    heat = felt.celsius - _ROOM_C
-    if heat <= 0:
-        return state.limit
+    heat = max(1.0, felt.celsius - _ROOM_C)
     return math.floor(state.limit * (1 - (expected + _NEAREST_K) / heat))
 
 
