@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 __all__ = [
     "EngineSection",
@@ -72,15 +78,41 @@ class PowerSection(Section):
 
 
 class ThermalSection(Section):
-    """Temperatures at which the governor reduces load."""
+    """Temperatures at which the governor reduces load.
 
-    throttle_c: float = Field(
-        gt=0, lt=150, description="throttling temperature; load is reduced from 5 °C below, °C"
-    )
+    The offsets count where the hardware states its own temperatures: a passive and a critical trip
+    point of the kernel, a GPU's target and slowdown temperature. Elsewhere, and without offsets,
+    throttle_c and critical_c count.
+    """
+
+    throttle_c: float = Field(gt=0, lt=150, description="temperature at which it throttles, °C")
     critical_c: float = Field(
         gt=0, lt=150, description="temperature from which only batch_floor requests are served, °C"
     )
+    throttle_offset_c: float | None = Field(
+        default=None,
+        ge=-60,
+        le=0,
+        description="added to the hardware's throttling temperature, K; null: throttle_c counts",
+    )
+    critical_offset_c: float | None = Field(
+        default=None,
+        ge=-60,
+        le=0,
+        description="added to the hardware's critical temperature, K; null: critical_c counts",
+    )
     batch_floor: int = Field(ge=1, description="minimum number of concurrent requests")
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out offsets that are null: manifests without them keep their identity."""
+        left_out = {"throttle_offset_c", "critical_offset_c"}
+        found: dict[str, Any] = serialize(self)
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None or name not in left_out
+        }
 
 
 class EngineSection(Section):

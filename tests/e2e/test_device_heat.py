@@ -25,7 +25,7 @@ from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.release import Release
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.device.thermal.monitor import ThermalMonitor
-from forge.device.thermal.sensors import read
+from forge.device.thermal.sensors import SensorReader
 from forge.profiles import ThermalSection
 from tests.support.counting_triton import CountingTriton
 from tests.support.machines import JETSON
@@ -33,7 +33,7 @@ from tests.support.machines import JETSON
 MOST = 8
 CLIENTS = 16
 NO_QUEUE = GatewayConfig(queue=QueueRules(per_place=0))  # so that the reason is told at once
-FASTER = 50.0
+FASTER = 200.0
 THERMAL = ThermalSection(throttle_c=83, critical_c=90, batch_floor=2)
 
 
@@ -77,6 +77,18 @@ class Device:
             return
         (self.zone / "new").write_text(f"{celsius * 1000:.0f}\n")
         (self.zone / "new").replace(self.zone / "temp")
+
+    def throttle(self, state: int) -> None:
+        """Let the kernel cool the GPU's clock by so many of ten states."""
+        folder = self.zone.with_name("cooling_device0")
+        folder.mkdir(exist_ok=True)
+        for name, text in (
+            ("type", "devfreq-17000000.gpu"),
+            ("max_state", 10),
+            ("cur_state", state),
+        ):
+            (folder / "new").write_text(f"{text}\n")
+            (folder / "new").replace(folder / name)
 
     def settle(self, limit: int) -> None:
         """Until the limit is this, and those that came in before have left."""
@@ -133,7 +145,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     (zone / "temp").write_text("45000\n")
     guard = ThermalMonitor(
         ConcurrencyLimit(),
-        read_sensors=lambda target: read(target, tmp_path),
+        read_sensors=SensorReader(tmp_path),
         period_s=2.0 / FASTER,
         clock=lambda: time.monotonic() * FASTER,
     )
@@ -169,8 +181,6 @@ def serving(url: str) -> ActiveServer:
 
 def test_heat_limits_what_reaches_triton_and_cooling_gives_it_back(device: Device) -> None:
     device.serves(MOST)  # sixteen clients want more
-    device.heat(85)
-    device.serves(4)  # 2 + 6 * (90 - 85) / (90 - 78)
     device.heat(95)
     device.serves(THERMAL.batch_floor)  # it never stops answering
     assert any("95.0 °C is critical (90 °C)" in reason for reason in device.clients.reasons)
@@ -181,7 +191,28 @@ def test_heat_limits_what_reaches_triton_and_cooling_gives_it_back(device: Devic
 
     report = httpx.get(f"{device.clients.url}/v1/hardware", trust_env=False).json()
     assert (report["limit"], report["celsius"]) == (MOST, 50.0)
-    assert [one["limit"] for one in report["decisions"]][-6:] == [3, 4, 5, 6, 7, 8]
+    assert [one["limit"] for one in report["decisions"]][-5:] == [2, 5, 6, 7, 8]
+
+
+def test_a_temperature_that_stays_too_high_lowers_it_step_by_step(device: Device) -> None:
+    device.serves(MOST)
+    device.heat(84)
+    device.serves(THERMAL.batch_floor)
+    levels = [one.limit for one in device.guard.report().decisions][-3:]
+    assert levels == [4, 3, 2]
+
+
+def test_hardware_that_throttles_by_itself_is_left_to_do_so_until_it_takes_too_much(
+    device: Device,
+) -> None:
+    device.throttle(3)
+    device.heat(84)
+    device.serves(MOST)
+    report = httpx.get(f"{device.clients.url}/v1/hardware", trust_env=False).json()
+    assert (report["throttled"], report["throttled_share"]) == (True, 0.3)
+    assert report["throttle_reasons"] == ["devfreq-17000000.gpu"]
+    device.throttle(9)
+    device.settle(MOST - 1)
 
 
 def test_a_lost_sensor_halves_what_reaches_triton(device: Device) -> None:

@@ -28,6 +28,7 @@ case "$*" in
   *query-gpu=index,temp*) name=temp ;;
   *query-gpu=index,name*) name=power ;;
   -L) name=list ;;
+  *TEMPERATURE*) name=limits ;;
   *) name=plain ;;
 esac
 test -f "$here/$name" && cat "$here/$name"
@@ -59,7 +60,7 @@ class FakeMachine:
         return f"{self.folder / 'bin'}:/usr/bin:/bin"
 
     def smi(self, query: str, *, code: int = 0, errors: str = "", **others: str) -> None:
-        """Let nvidia-smi answer so from now on: `temp`, `power`, `list`, `plain` are others."""
+        """Let nvidia-smi answer so from now on; others: temp, limits, power, list, plain."""
         folder = self.folder / "smi"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {"query": query, "errors": errors, "code": str(code), **others}.items():
@@ -96,6 +97,19 @@ class FakeMachine:
         (folder / "type").write_text(f"{name}\n")
         if temp is not None:
             (folder / "temp").write_text(f"{temp}\n")
+        return folder
+
+    def trip(self, zone: Path, number: int, kind: str, celsius: float) -> None:
+        """Add a trip point to a thermal zone."""
+        (zone / f"trip_point_{number}_type").write_text(f"{kind}\n")
+        (zone / f"trip_point_{number}_temp").write_text(f"{celsius * 1000:.0f}\n")
+
+    def cooling(self, number: int, name: str, state: str, most: str) -> Path:
+        """Add a cooling device, or change its state."""
+        folder = self.root / f"sys/class/thermal/cooling_device{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in (("type", name), ("cur_state", state), ("max_state", most)):
+            (folder / file).write_text(f"{text}\n")
         return folder
 
     def hardware(self) -> Hardware:

@@ -111,6 +111,19 @@ def test_operating_settings_are_told_apart_by_each_temperature_and_power() -> No
     assert len(found) == 7
 
 
+def test_offsets_of_temperatures_are_told_apart_and_left_out_where_there_are_none() -> None:
+    """So that a manifest from before them keeps its bytes and its identity."""
+    plain = Operating.model_validate(OPERATING)
+    assert plain.model_dump(mode="json") == OPERATING
+    assert json.loads(a_manifest(operating=OPERATING).encode())["operating"] == OPERATING
+    found = {a_manifest(operating=OPERATING).identity()}
+    for field in ("throttle_offset_c", "critical_offset_c"):
+        thermal = plain.thermal.model_copy(update={field: 0.0}).model_dump()
+        assert thermal[field] == 0.0
+        found.add(a_manifest(operating=OPERATING | {"thermal": thermal}).identity())
+    assert len(found) == 3
+
+
 BROKEN = {
     "no JSON": b"{",
     "unknown field": json.dumps(MANIFEST | {"extra": 1}).encode(),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.shared.concurrency import ConcurrencyLimit, LimitChange
 from forge.device.thermal import governor
-from forge.device.thermal.governor import GovernorBounds, GovernorState
-from forge.device.thermal.sensors import Sensor, Temperatures, read
+from forge.device.thermal.governor import GovernorBounds, GovernorState, HeatLook, Reading
+from forge.device.thermal.sensors import Sensor, SensorReader, Temperatures
 from forge.profiles import ThermalSection
 
 __all__ = ["ThermalMonitor", "ThermalReport"]
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 _PERIOD_S: Final = 2.0
 _MAX_PAUSE_S: Final = 300.0
 _HANGS: Final = "no answer within"
+_LEAST_SPAN_C: Final = 1.0  # between throttle_c and critical_c
 _JOIN_S: Final = 15.0  # a reading may be waiting for a hanging nvidia-smi
 
 
@@ -36,8 +38,12 @@ class ThermalReport(BaseModel):
         reason: why the limit has this value.
         most: what the bundle decodes together; None while no bundle sets temperatures.
         floor: the lowest limit.
-        throttle_c: of the profile.
-        critical_c: of the profile.
+        throttle_c: where it throttles: of the sensor nearest to it, by the hardware or the profile.
+        critical_c: from where on the limit is the floor, likewise.
+        limits_of: who states throttle_c.
+        throttled: whether heat lowers the clocks now; None: the hardware does not say.
+        throttled_share: of the range of the clocks, 0 to 1.
+        throttle_reasons: what throttles, by the hardware's names.
         celsius: the hottest decisive sensor.
         sensors: decisive ones.
         other_sensors: those that are only shown.
@@ -57,6 +63,10 @@ class ThermalReport(BaseModel):
     floor: int | None
     throttle_c: float | None
     critical_c: float | None
+    limits_of: Literal["hardware", "profile"] | None = None
+    throttled: bool | None = None
+    throttled_share: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
     celsius: float | None
     sensors: tuple[Sensor, ...]
     other_sensors: tuple[Sensor, ...]
@@ -82,16 +92,17 @@ class ThermalMonitor:
         self,
         limit: ConcurrencyLimit,
         *,
-        read_sensors: Callable[[ComputeTarget], Temperatures] = read,
+        read_sensors: Callable[[ComputeTarget], Temperatures] | None = None,
         period_s: float = _PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limit = limit
-        self._read_sensors = read_sensors
+        self._read_sensors = read_sensors or SensorReader()
         self._target = CPU
         self._period_s = period_s
         self._clock = clock
         self._lock = threading.Lock()
+        self._thermal: ThermalSection | None = None
         self._bounds: GovernorBounds | None = None
         self._state: GovernorState | None = None
         self._seen = Temperatures()
@@ -110,25 +121,28 @@ class ThermalMonitor:
             target: what it computes on: whose sensors decide.
         """
         with self._lock:
-            self._target = target
+            if target != self._target:  # other sensors
+                self._target, self._seen = target, Temperatures()
+            self._thermal = thermal
             self._bounds = _bounds(thermal, most, target) if thermal else None
-            if self._bounds is None:
+            if self._bounds is None or thermal is None:
                 self.limit.set(most, "the bundle sets no temperatures", most)
             else:
-                self._state = governor.begin(self._bounds, self._state)
+                reading = _nearest(thermal, self._seen)
+                self._state = governor.begin(self._bounds, self._state, reading)
                 self.limit.set(self._state.limit, "the bundle is being activated", most)
         self._wake.set()
 
     def check(self) -> Temperatures:
         """Read the sensors once and set the limit."""
         seen = self._look()
-        reading = seen.hottest_c
         with self._lock:
             self._seen = seen
-            self._lost += reading is None
-            if self._bounds is not None and self._state is not None:
+            self._lost += seen.hottest_c is None
+            if self._bounds and self._state and self._thermal:
+                look = HeatLook(_nearest(self._thermal, seen), seen.throttling.share)
                 self._state, decision = governor.step(
-                    self._bounds, self._state, reading, self._clock()
+                    self._bounds, self._state, look, self._clock()
                 )
                 self.limit.set(decision.concurrency, decision.reason)
         return seen
@@ -147,15 +161,21 @@ class ThermalMonitor:
         """Return the last readings and decisions."""
         with self._lock:
             bounds, seen, lost = self._bounds, self._seen, self._lost
+            thermal, share = self._thermal, self._seen.throttling.share
             limit, reason = self.limit.get()
+        near = _limits(thermal, seen) if thermal else None
         lowered, raised = self.limit.moves
         return ThermalReport(
             limit=limit,
             reason=reason,
             most=bounds.most if bounds else None,
             floor=bounds.least if bounds else None,
-            throttle_c=bounds.throttle_c if bounds else None,
-            critical_c=bounds.critical_c if bounds else None,
+            throttle_c=near.throttle_c if near else None,
+            critical_c=near.critical_c if near else None,
+            limits_of=_source(thermal, seen),
+            throttled=None if share is None else share > 0,
+            throttled_share=share,
+            throttle_reasons=seen.throttling.reasons,
             celsius=seen.hottest_c,
             sensors=seen.decisive,
             other_sensors=seen.others,
@@ -201,12 +221,44 @@ class ThermalMonitor:
             return ""
 
 
+def _nearest(thermal: ThermalSection, seen: Temperatures) -> Reading | None:
+    """Return the sensor that is nearest to its throttling temperature; None: none was read."""
+    readings = [_reading(thermal, sensor) for sensor in seen.decisive]
+    return max(readings, key=lambda one: one.excess, default=None)
+
+
+def _limits(thermal: ThermalSection, seen: Temperatures) -> Reading:
+    """Return the reading that counts, or the profile's numbers before the first one."""
+    numbers = Reading(math.nan, thermal.throttle_c, thermal.critical_c)
+    return _nearest(thermal, seen) or numbers
+
+
+def _reading(thermal: ThermalSection, sensor: Sensor) -> Reading:
+    """Judge a sensor by its own limits and the profile's offsets, else by the profile's numbers."""
+    throttle, critical = thermal.throttle_c, thermal.critical_c
+    if sensor.critical_c is not None and thermal.critical_offset_c is not None:
+        critical = sensor.critical_c + thermal.critical_offset_c
+    if sensor.throttle_c is not None and thermal.throttle_offset_c is not None:
+        throttle = sensor.throttle_c + thermal.throttle_offset_c
+        if sensor.critical_c is None:  # the profile's number is none of this hardware
+            critical = max(critical, throttle + thermal.critical_c - thermal.throttle_c)
+    return Reading(sensor.celsius, min(throttle, critical - _LEAST_SPAN_C), critical)
+
+
+def _source(
+    thermal: ThermalSection | None, seen: Temperatures
+) -> Literal["hardware", "profile"] | None:
+    if thermal is None:
+        return None
+    near = max(seen.decisive, key=lambda sensor: _reading(thermal, sensor).excess, default=None)
+    stated = near is not None and near.throttle_c is not None
+    return "hardware" if stated and thermal.throttle_offset_c is not None else "profile"
+
+
 def _bounds(thermal: ThermalSection, most: int, target: ComputeTarget) -> GovernorBounds:
     return GovernorBounds(
         most=most,
         floor=thermal.batch_floor,
-        throttle_c=thermal.throttle_c,
-        critical_c=thermal.critical_c,
         # A virtual machine has none; a GPU and a Jetson always have one.
         sensor_expected=target.on != "cpu" or target.tegra,
     )

@@ -5,6 +5,7 @@ The rows are those of issue 13; a row that is not right yet is marked so, with t
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import read
 from forge.errors import FitError
-from forge.profiles import MatchSection, Profile
+from forge.profiles import MatchSection, Profile, ThermalSection
 from tests.support.machines import JETSON, FakeMachine, eagain, watch_of
 
 Rules = dict[str, tuple[str, MatchSection]]
@@ -175,18 +176,40 @@ def test_row_9_power_gated_zones_are_skipped(box: FakeMachine) -> None:
     assert found.hottest_c == 52
 
 
-@pytest.mark.xfail(strict=True, reason="trip points are not read yet: item 6 of the issue")
+def orin(box: FakeMachine, celsius: float) -> ThermalMonitor:
+    """A monitor on an Orin whose kernel states trip points, the one of its surface alert too."""
+    zone = box.zone(0, "tj-thermal", f"{celsius * 1000:.0f}")
+    for number, trip in enumerate((("passive", 99), ("critical", 104.5), ("passive", 70))):
+        box.trip(zone, number, *trip)
+    clock = itertools.count(0.0, 2.0).__next__
+    return ThermalMonitor(
+        ConcurrencyLimit(), read_sensors=lambda one: read(one, box.root), clock=clock
+    )
+
+
+@pytest.mark.parametrize(("celsius", "limit"), [(80, 8), (98.9, 8), (99, 5), (102.5, 1)])
 def test_row_10_load_is_not_lowered_far_below_the_boards_own_trip_point(
+    box: FakeMachine, shipped: dict[str, Profile], celsius: float, limit: int
+) -> None:
+    guard = orin(box, celsius)
+    guard.govern(shipped["jetson-agx-orin"].thermal, 8, JETSON)
+    for _ in range(20):
+        guard.check()
+    assert guard.limit.current == limit
+    report = guard.report()
+    assert (report.throttle_c, report.critical_c, report.limits_of) == (99, 102.5, "hardware")
+
+
+def test_row_10_a_bundle_from_before_the_offsets_keeps_its_numbers(
     box: FakeMachine, shipped: dict[str, Profile]
 ) -> None:
-    zone = box.zone(0, "tj-thermal", "80000")
-    for number, (kind, trip) in enumerate((("passive", 99_000), ("critical", 104_500))):
-        (zone / f"trip_point_{number}_type").write_text(f"{kind}\n")
-        (zone / f"trip_point_{number}_temp").write_text(f"{trip}\n")
-    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda one: read(one, box.root))
-    guard.govern(shipped["jetson-agx-orin"].thermal, 8, JETSON)
+    guard = orin(box, 91)
+    said = shipped["jetson-agx-orin"].thermal.model_dump()
+    numbers = {name: said[name] for name in ("throttle_c", "critical_c", "batch_floor")}
+    guard.govern(ThermalSection.model_validate(numbers), 8, JETSON)
     guard.check()
-    assert guard.limit.current == 8
+    assert guard.limit.get() == (1, "91.0 °C is critical (90 °C)")
+    assert guard.report().limits_of == "profile"
 
 
 def thor_in_a_container(box: FakeMachine) -> Hardware:

@@ -16,9 +16,11 @@ from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.thermal import governor, monitor
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import Sensor, Temperatures, read
+from forge.device.thermal.throttling import Throttling
 from forge.profiles import ThermalSection
-from tests.support.machines import JETSON, eagain
+from tests.support.machines import CARD, JETSON, eagain
 
+Look = Callable[[ComputeTarget], Temperatures]
 THERMAL = ThermalSection(throttle_c=83, critical_c=90, batch_floor=1)
 
 
@@ -240,3 +242,84 @@ def test_a_gpu_that_does_not_answer_is_asked_again_at_once() -> None:
     guard.govern(THERMAL, 8, JETSON)
     with guard.running():
         wait_for(lambda: guard.limit.current == 1, 5)
+
+
+def seen(*sensors: tuple[float, float | None, float | None], share: float | None = None) -> Look:
+    """What a reader gives: celsius, and the hardware's own throttling and critical temperature."""
+    made = tuple(
+        Sensor(name=f"zone{number}", celsius=celsius, throttle_c=throttle, critical_c=critical)
+        for number, (celsius, throttle, critical) in enumerate(sensors)
+    )
+    return lambda _target: Temperatures(decisive=made, throttling=Throttling(share, ("gpu",)))
+
+
+OFFSETS = ThermalSection(
+    throttle_c=83, critical_c=90, batch_floor=1, throttle_offset_c=-1, critical_offset_c=-2
+)
+
+
+@pytest.mark.parametrize(
+    ("thermal", "throttle", "critical", "limits"),
+    [
+        (OFFSETS, 99.0, 104.5, (98.0, 102.5)),
+        (OFFSETS, None, None, (83.0, 90.0)),
+        (OFFSETS, None, 114.5, (83.0, 112.5)),
+        (OFFSETS, 99.0, None, (98.0, 105.0)),  # as far apart as the profile's numbers
+        (OFFSETS, 83.0, 83.5, (80.5, 81.5)),  # a throttling temperature is below the critical one
+        (THERMAL, 99.0, 104.5, (83.0, 90.0)),  # a profile from before the offsets
+        (THERMAL.model_copy(update={"critical_c": 70.0}), None, None, (69.0, 70.0)),
+    ],
+)
+def test_the_hardwares_own_limits_count_with_the_profiles_offsets(
+    thermal: ThermalSection,
+    throttle: float | None,
+    critical: float | None,
+    limits: tuple[float, float],
+) -> None:
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=seen((50.0, throttle, critical)))
+    guard.govern(thermal, 8, JETSON)
+    guard.check()
+    report = guard.report()
+    assert (report.throttle_c, report.critical_c) == limits
+    stated = throttle is not None and thermal is OFFSETS
+    assert report.limits_of == ("hardware" if stated else "profile")
+
+
+def test_the_sensor_nearest_to_its_own_limit_decides_and_the_hottest_is_shown() -> None:
+    both = seen((95.0, 110.0, 120.0), (88.0, 85.0, 89.0))
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=both)
+    guard.govern(OFFSETS, 8, JETSON)
+    guard.check()
+    report = guard.report()
+    assert (report.limit, report.reason) == (1, "88.0 °C is critical (87 °C)")
+    assert (report.celsius, report.throttle_c) == (95.0, 84.0)
+
+
+@pytest.mark.parametrize(("share", "throttled"), [(None, None), (0.0, False), (0.25, True)])
+def test_the_report_says_whether_the_hardware_throttles(
+    share: float | None,
+    *,
+    throttled: bool | None,
+) -> None:
+    look = seen((84.0, 83.0, 92.0), share=share)
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look)
+    guard.govern(OFFSETS, 8, JETSON)
+    guard.check()
+    report = guard.report()
+    assert (report.throttled, report.throttled_share) == (throttled, share)
+    assert report.throttle_reasons == ("gpu",)
+
+
+def test_before_the_first_look_the_profiles_numbers_are_reported() -> None:
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=seen())
+    guard.govern(OFFSETS, 8, JETSON)
+    report = guard.report()
+    assert (report.throttle_c, report.critical_c, report.limits_of) == (83.0, 90.0, "profile")
+
+
+def test_what_another_chip_said_is_not_the_next_bundles_temperature() -> None:
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=seen((95.0, None, None)))
+    guard.govern(THERMAL, 8, JETSON)
+    guard.check()
+    guard.govern(THERMAL, 4, CARD)
+    assert guard.limit.current == 4

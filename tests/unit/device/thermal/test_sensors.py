@@ -19,7 +19,7 @@ from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.hardware.facts import Answer, Run, read_bytes
 from forge.device.hardware.gpus import Gpu
 from forge.device.thermal import sensors
-from forge.device.thermal.sensors import Sensor, parse_zone, read, zones
+from forge.device.thermal.sensors import Sensor, SensorReader, parse_zone, read, zones
 from tests.support.captured import unpack
 from tests.support.machines import CARD, JETSON, FakeMachine, eagain
 
@@ -240,3 +240,100 @@ def test_why_there_is_no_row_is_the_first_line_that_it_says(
     machine.smi("", code=18, temp=said)
     problem = read(CARD, machine.root).problem
     assert "exit code 18: Failed to initialize NVML: Driver/library version mismatch" in problem
+
+
+def test_a_zone_comes_with_its_own_trip_points(tmp_path: Path) -> None:
+    box = FakeMachine(tmp_path)
+    zone = box.zone(0, "tj-thermal", "80000")
+    box.trip(zone, 0, "passive", 99)
+    box.trip(zone, 1, "critical", 104.5)
+    box.zone(1, "wifi", "40000")
+    assert read(JETSON, box.root).decisive == (
+        Sensor(name="tj-thermal", celsius=80.0, throttle_c=99.0, critical_c=104.5),
+        Sensor(name="wifi", celsius=40.0),
+    )
+
+
+def gpu_says(box: FakeMachine, row: str, limits: str = "") -> None:
+    box.smi("", temp=f"{row}\n", limits=limits)
+
+
+def test_a_gpu_comes_with_its_limits_and_what_throttles_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = FakeMachine(tmp_path)
+    monkeypatch.setenv("PATH", box.path)
+    limits = "GPU Current Temp : 80 C\nGPU Slowdown Temp : 92 C\nGPU Target Temperature : 83 C\n"
+    gpu_says(box, "0, 80, GPU-aa, 0x0000000000000004, 1900, 2100", limits)
+    reader = SensorReader(box.root)
+    found = reader(CARD)
+    assert found.decisive == (Sensor(name="gpu0", celsius=80, throttle_c=83, critical_c=92),)
+    assert (found.throttling.share, found.throttling.reasons) == (0.0, ())
+    # Its clock before, 1900 MHz under a power cap, counts and not its highest one.
+    gpu_says(box, "0, 83, GPU-aa, 0x0000000000000020, 1805, 2100", limits)
+    found = reader(CARD)
+    assert found.throttling.share == pytest.approx(0.1)
+    assert found.throttling.reasons == ("SW thermal slowdown",)
+    [asked] = [one for one in (tmp_path / "smi/asked").read_text().splitlines() if "-d" in one]
+    assert asked == "-q -d TEMPERATURE"  # once, not at each look
+
+
+@pytest.mark.parametrize("known", ["clocks_throttle_reasons", "nothing"])
+def test_a_driver_that_does_not_know_a_field_is_asked_for_less_and_then_only_that(
+    tmp_path: Path, known: str
+) -> None:
+    asked: list[str] = []
+
+    def run(argv: Sequence[str], _timeout_s: float) -> Answer:
+        query = argv[1]
+        asked.append(query)
+        if "reasons" in query and known not in query:
+            return Answer('Field "x" is not a valid field to query.\n', "exit code 2: x", code=2)
+        if "reasons" in query:
+            return Answer("0, 61, GPU-aa, 0x0000000000000040, 900, 1500\n")
+        return Answer("0, 61, GPU-aa\n")
+
+    reader = SensorReader(tmp_path, run)
+    first, looks = reader(CARD), len([one for one in asked if "query-gpu" in one])
+    assert first.hottest_c == 61
+    assert first.throttling.share == (None if known == "nothing" else 1.0)
+    assert looks == (3 if known == "nothing" else 2)
+    asked.clear()
+    assert reader(CARD).hottest_c == 61
+    assert len([one for one in asked if "query-gpu" in one]) == 1
+
+
+def test_limits_of_a_gpu_that_says_none_are_asked_again(tmp_path: Path) -> None:
+    said = [""]
+
+    def run(argv: Sequence[str], _timeout_s: float) -> Answer:
+        return Answer("0, 61\n" if "query-gpu" in argv[1] else said[0])
+
+    reader = SensorReader(tmp_path, run)
+    assert reader(CARD).decisive[0].critical_c is None
+    said[0] = "GPU Slowdown Temp : 92 C\n"
+    assert {reader(CARD).decisive[0].critical_c for _ in range(29)} == {None}
+    assert reader(CARD).decisive[0].critical_c == 92
+
+
+def test_with_several_gpus_and_none_named_no_limit_and_no_throttling_is_known(
+    tmp_path: Path,
+) -> None:
+    row = "GPU-aa, 0x0000000000000040, 900, 1500"
+    found = read(CARD, tmp_path, says(f"0, 61, {row}\n1, 62, {row}\n"))
+    assert (found.throttling.share, found.decisive[0].throttle_c) == (None, None)
+
+
+def test_the_kernels_cooling_devices_count_for_what_is_served_by_the_chip_itself(
+    tmp_path: Path,
+) -> None:
+    box = FakeMachine(tmp_path)
+    box.zone(0, "tj-thermal", "99000")
+    box.cooling(0, "devfreq-17000000.gpu", "2", "10")
+    assert read(JETSON, box.root).throttling.share == 0.2
+    assert read(CARD, box.root, says("0, 61\n")).throttling.share is None
+    reader = SensorReader(box.root)
+    box.file("sys/class/hwmon/hwmon0/oc1_event_cnt", "1\n")
+    assert reader(JETSON).throttling.reasons == ("devfreq-17000000.gpu",)
+    box.file("sys/class/hwmon/hwmon0/oc1_event_cnt", "2\n")
+    assert reader(JETSON).throttling.share == 0.3
