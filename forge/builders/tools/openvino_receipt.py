@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,12 @@ import numpy as np
 import receipt
 
 MODEL = "openvino_model.xml"
+LOGITS = "logits"
+ISA = "ONEDNN_MAX_CPU_ISA"  # limits the instructions that oneDNN, OpenVINO's kernels, may use
+
+# What OpenVINO's bindings (pybind11) make of a C++ exception: std::out_of_range is an IndexError,
+# std::invalid_argument and its kin ValueError, overflow_error OverflowError, others RuntimeError.
+BINDING_ERRORS = (RuntimeError, IndexError, ValueError, OverflowError)
 
 
 class Scorer:
@@ -24,14 +32,19 @@ class Scorer:
     def __init__(self, engine: Path) -> None:
         import openvino
 
-        self.executed = f"OpenVINO IR, openvino {metadata.version('openvino')}, CPU"
         self.precision = precision_of(engine)
         if not (engine / MODEL).is_file():
             raise receipt.EngineError(f"the engine has no {MODEL}")
         core = openvino.Core()
-        compiled = core.compile_model(core.read_model(engine / MODEL), "CPU")
-        self.inputs = {name for one in compiled.inputs for name in one.get_names()}
-        self.request = compiled.create_infer_request()
+        with refused("load the engine"):
+            compiled = core.compile_model(core.read_model(engine / MODEL), "CPU")
+            self.inputs = {name for one in compiled.inputs for name in one.get_names()}
+            outputs = {name for one in compiled.outputs for name in one.get_names()}
+            self.request = compiled.create_infer_request()
+        if LOGITS not in outputs:
+            raise receipt.EngineError(f"the engine has no output {LOGITS!r}")
+        version = metadata.version("openvino")
+        self.executed = f"OpenVINO IR, openvino {version}, CPU, {arithmetic(compiled)}"
 
     def score(self, rows: list[list[int]]) -> list[np.ndarray]:
         """Return logits for each row; shorter ones are filled up on the right."""
@@ -60,8 +73,44 @@ class Scorer:
             "beam_idx": np.arange(len(tokens), dtype=np.int32),
         }
         given = {name: value for name, value in values.items() if name in self.inputs}
-        # A copy: the next call writes into the same memory.
-        return np.array(self.request.infer(given)["logits"], np.float32)
+        with refused("execute the engine"):
+            # A copy: the next call writes into the same memory.
+            logits = np.array(self.request.infer(given)[LOGITS], np.float32)
+        if logits.shape[:-1] != tokens.shape:
+            raise receipt.EngineError(
+                f"the engine computes logits of shape {list(logits.shape)} for tokens of shape"
+                f" {list(tokens.shape)}"
+            )
+        return logits
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Turn an error of OpenVINO into an EngineError that names what the processor was limited to.
+
+    A kernel that OpenVINO selects for the processor's arithmetic may not be there with fewer
+    instructions, and the message is then a C++ library's: `map::at`, `bad combination`.
+    """
+    try:
+        yield
+    except BINDING_ERRORS as error:
+        limit = os.environ.get(ISA)
+        hint = f"\n  → {ISA} is {limit}: unset it, or measure on another machine" if limit else ""
+        raise receipt.EngineError(
+            f"OpenVINO cannot {what} on this processor: {str(error).strip() or repr(error)}{hint}"
+        ) from None
+
+
+def arithmetic(compiled: Any) -> str:
+    """Return the type in which OpenVINO computes on this processor: `f32`, `bf16`.
+
+    It is another one on another processor: a name that is not known is passed on as it is.
+    """
+    try:
+        found = compiled.get_property("INFERENCE_PRECISION_HINT")
+        return str(found.to_string() if hasattr(found, "to_string") else found)
+    except BINDING_ERRORS:
+        return "unknown arithmetic"
 
 
 def precision_of(engine: Path) -> str:

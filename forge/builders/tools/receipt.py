@@ -97,7 +97,16 @@ class Difference:
 
 
 def difference(logits: np.ndarray, following: np.ndarray, expected: Expected) -> Difference:
-    """Compare logits [positions, vocabulary] with the reference at the same positions."""
+    """Compare logits [positions, vocabulary] with the reference at the same positions.
+
+    Raises EngineError if the reference names tokens that the engine does not have.
+    """
+    most = max(int(expected.ids.max()), int(following.max()))
+    if most >= logits.shape[-1]:
+        raise EngineError(
+            f"the engine computes logits of {logits.shape[-1]} tokens, but the reference names"
+            f" token {most}: they are of different models"
+        )
     found = log_softmax(logits)
     at_top = np.take_along_axis(found, expected.ids, -1)
     at_rest = np.log(np.maximum(1.0 - np.exp(at_top).sum(-1), 1e-12))
