@@ -1,6 +1,7 @@
 """Execute OpenVINO IR and compare it with its checkpoint. Runs in the environment `openvino`.
 
-The command line and the output are those of receipt.py.
+The command line and the output are those of receipt.py, with `--checkpoint DIR`: what the engine
+was made of, whose weights are compared with the engine's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino_weights
 import receipt
 
 MODEL = "openvino_model.xml"
@@ -101,6 +103,14 @@ def refused(what: str) -> Iterator[None]:
         ) from None
 
 
+def weigh(engine: Path, checkpoint: Path) -> dict[str, Any]:
+    """Return the content of weights.json. Raises EngineError."""
+    try:
+        return openvino_weights.compare(engine, checkpoint)
+    except openvino_weights.WeightsError as error:
+        raise receipt.EngineError(str(error)) from None
+
+
 def arithmetic(compiled: Any) -> str:
     """Return the type in which OpenVINO computes on this processor: `f32`, `bf16`.
 
@@ -123,6 +133,6 @@ def precision_of(engine: Path) -> str:
 
 
 if __name__ == "__main__":
-    code = receipt.main(Scorer)
+    code = receipt.main(Scorer, weigh=weigh)
     sys.stderr.flush()
     os._exit(code)  # OpenVINO's threads may still run
