@@ -17,6 +17,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from forge.accuracy.receipt import Receipt, ReceiptSection
+from forge.accuracy.weights import WeightsComparison
 from forge.errors import SmokeGateError
 from forge.profiles import AccuracySection
 
@@ -93,8 +94,16 @@ class AccuracyReport(BaseModel):
     checks: tuple[AccuracyCheck, ...]
 
 
-def gate(receipt: Receipt, settings: AccuracySettings) -> AccuracyReport:
-    """Compare a receipt with the limits of its precision, the profile's and the last bundle."""
+def gate(
+    receipt: Receipt, settings: AccuracySettings, weights: WeightsComparison | None = None
+) -> AccuracyReport:
+    """Compare a receipt with the limits of its precision, the profile's and the last bundle.
+
+    Args:
+        receipt: what the engine computes.
+        settings: of the profile, and the last bundle's receipt.
+        weights: of the engine, compared with its checkpoint's; None where they are not.
+    """
     limits, source = _limits(receipt.precision, settings.accuracy)
     checks = [
         check
@@ -104,6 +113,8 @@ def gate(receipt: Receipt, settings: AccuracySettings) -> AccuracyReport:
             *_not_worse(name, section, receipt, settings),
         )
     ]
+    if weights is not None:
+        checks.extend(_weights(weights))
     return AccuracyReport(
         passed=all(check.passed for check in checks),
         precision=receipt.precision,
@@ -185,6 +196,14 @@ def _not_worse(
         return
     allowed = earlier.kl_mean * (1 + settings.accuracy.regression_pct / 100) + NOISE
     yield _check(name, "kl_mean", section.kl_mean, allowed, "of the last bundle")
+
+
+def _weights(weights: WeightsComparison) -> Iterator[AccuracyCheck]:
+    """Check that all tensors were found and that none differs more than rounding explains."""
+    why = "of rounding" if not weights.problems else f"of rounding: {'; '.join(weights.problems)}"
+    value = weights.worst.of_allowed
+    yield _check("weights", "of_allowed", value, 1.0, f"of rounding ({weights.worst.tensor})")
+    yield _check("weights", "problems", float(weights.problem_count), 0.0, why)
 
 
 def _check(

@@ -113,6 +113,7 @@ def _step(
 
 
 def receipt(profile: Profile, engine: Artifact, weights: Weights, dockerfiles: Path) -> Artifact:
-    """Plan the comparison of the IR with its checkpoint."""
+    """Plan the comparison of the IR with its checkpoint, in what it computes and in its weights."""
     script, environment = _TOOLS / "openvino_receipt.py", locked(dockerfiles / "openvino")
-    return receipt_step(profile, script, environment, executed=engine, weights=weights)
+    compiled = weights.original if profile.engine.precision == AS_IS else weights.huggingface
+    return receipt_step(profile, script, environment, engine, weights, compiled)

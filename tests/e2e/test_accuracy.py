@@ -19,6 +19,7 @@ import reference_format as form
 
 from forge.accuracy.gate import AccuracySettings, gate
 from forge.accuracy.receipt import Receipt
+from forge.accuracy.weights import WeightsComparison
 from forge.errors import SmokeGateError
 from forge.serving.repository.render import render
 from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
@@ -43,12 +44,17 @@ def measure(engine: Path, folder: Path, batch: int = 2) -> Path:
     python = serving.environment("openvino") / "bin" / "python"
     argv = [python, TOOLS / "openvino_receipt.py", "--engine", engine, "--reference", reference]
     argv += ["--settings", folder / "settings.json", "--output", folder / "receipt"]
+    argv += ["--checkpoint", serving.checkpoint()]
     subprocess.run([str(word) for word in argv], check=True, timeout=300)
     return folder / "receipt"
 
 
 def read(folder: Path) -> Receipt:
     return Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+
+
+def weights(folder: Path) -> WeightsComparison:
+    return WeightsComparison.model_validate_json((folder / "weights.json").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.sample
 def test_the_engine_of_the_demo_computes_what_its_checkpoint_computes(measured: Path) -> None:
     receipt = read(measured)
-    assert gate(receipt, LIMITS).passed
+    compared = weights(measured)
+    assert gate(receipt, LIMITS, compared).passed
+    assert (compared.tensors, compared.compared, compared.problems) == (272, 272, ())
     assert set(receipt.sections) == {"short", "batch", "long", "decode"}
     assert sum(receipt.sections[name].positions for name in ("short", "long", "decode")) > 2048
     for section in receipt.sections.values():
@@ -107,8 +115,10 @@ def test_a_damaged_engine_is_refused(
     start = int(len(data) * place)
     damage(data, start, min(len(data) // part, len(data) - start))
     (engine / MODEL).write_bytes(data)
-    report = gate(read(measure(engine, tmp_path / "work")), LIMITS)
+    folder = measure(engine, tmp_path / "work")
+    report = gate(read(folder), LIMITS)
     assert not report.passed
+    assert weights(folder).problem_count > 0  # also without the text
     # Each section sees it by itself, but for luck: no damage is left to one of them.
     assert len({check.section for check in report.checks if not check.passed}) > 1
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from forge.accuracy.gate import GATE_FILE, AccuracySettings, gate, require, table
 from forge.accuracy.receipt import RECEIPT_FILE, Receipt
+from forge.accuracy.weights import WEIGHTS_FILE, WeightsComparison
 from forge.entry_point import exit_code
 from forge.files import write_durably
 from forge.serving.repository.accuracy_probe import PROBE_FILE
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
 def _gate(arguments: argparse.Namespace) -> None:
     settings = read_document(arguments.settings, AccuracySettings)
     receipt = read_document(arguments.receipt / RECEIPT_FILE, Receipt)
-    report = gate(receipt, settings)
+    path = arguments.receipt / WEIGHTS_FILE  # not of every builder
+    weights = read_document(path, WeightsComparison) if path.exists() else None
+    report = gate(receipt, settings, weights)
     data = json.dumps(report.model_dump(mode="json"), indent=2, sort_keys=True)
     write_durably(arguments.output / GATE_FILE, data.encode() + b"\n")
     sys.stdout.write(f"{receipt.executed}, {receipt.precision}\n{table(receipt)}\n")

@@ -15,7 +15,12 @@ READS: Final = ("engine.max_batch_size", "engine.max_seq_len")
 
 
 def receipt_step(
-    profile: Profile, script: Path, environment: Environment, executed: Artifact, weights: Weights
+    profile: Profile,
+    script: Path,
+    environment: Environment,
+    executed: Artifact,
+    weights: Weights,
+    checkpoint: Artifact | None = None,
 ) -> Artifact:
     """Plan a run of a tool `…_receipt.py`.
 
@@ -25,7 +30,9 @@ def receipt_step(
         environment: has the script's packages and numpy.
         executed: what the script executes.
         weights: the model.
+        checkpoint: for a script that compares weights as well: the form that was compiled.
     """
+    compared = {} if checkpoint is None else {"checkpoint": checkpoint}
     step = Step(
         id=f"accuracy@{profile.name}",
         argv=(
@@ -33,10 +40,11 @@ def receipt_step(
             f"${{source.{script.stem}}}",
             *("--engine", "${inputs.engine}"),
             *("--reference", "${inputs.reference}"),
+            *(word for name in compared for word in (f"--{name}", f"${{inputs.{name}}}")),
             *("--settings", "${settings}"),
             *("--output", "${outputs.receipt}"),
         ),
-        inputs={"engine": executed, "reference": weights.reference},
+        inputs={"engine": executed, "reference": weights.reference, **compared},
         outputs=("receipt",),
         settings=select(profile, READS),
         environments=(environment,),

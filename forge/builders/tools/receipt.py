@@ -6,6 +6,8 @@ A tool `xyz_receipt.py` brings a Scorer for what it can execute, and calls `main
 
     OUTPUT/receipt.json      divergences by section (forge.accuracy.receipt)
     OUTPUT/probe.json        64 tokens and what the engine said of them, for devices
+    OUTPUT/weights.json      with --checkpoint DIR: its weights against the checkpoint's, if the
+                             tool can compare them (openvino_weights.py)
 
 Sections: `short`, every passage alone; `batch`, the same at full batch; `long`, one context of up
 to 1,024 tokens; `decode`, 64 tokens one by one through the KV cache. In each: mean and 99th
@@ -97,7 +99,16 @@ class Difference:
 
 
 def difference(logits: np.ndarray, following: np.ndarray, expected: Expected) -> Difference:
-    """Compare logits [positions, vocabulary] with the reference at the same positions."""
+    """Compare logits [positions, vocabulary] with the reference at the same positions.
+
+    Raises EngineError if the reference names tokens that the engine does not have.
+    """
+    most = max(int(expected.ids.max()), int(following.max()))
+    if most >= logits.shape[-1]:
+        raise EngineError(
+            f"the engine computes logits of {logits.shape[-1]} tokens, but the reference names"
+            f" token {most}: they are of different models"
+        )
     found = log_softmax(logits)
     at_top = np.take_along_axis(found, expected.ids, -1)
     at_rest = np.log(np.maximum(1.0 - np.exp(at_top).sum(-1), 1e-12))
@@ -196,15 +207,30 @@ def _decoded(passages: list[Passage], scorer: Scorer) -> Iterator[Difference]:
         yield difference(scorer.decode(prompt, tokens), np.array(tokens), passage.expected)
 
 
-def main(load: Callable[[Path], Scorer], argv: list[str] | None = None) -> int:
-    """Measure the engine that `load` loads from a folder; return the exit code."""
+Weigher = Callable[[Path, Path], dict[str, Any]]
+
+
+def main(
+    load: Callable[[Path], Scorer], argv: list[str] | None = None, weigh: Weigher | None = None
+) -> int:
+    """Measure the engine that `load` loads from a folder; return the exit code.
+
+    Args:
+        load: returns what executes the engine of a folder.
+        argv: the arguments; those of the command line for None.
+        weigh: returns the content of weights.json for the folders of engine and checkpoint.
+    """
     parser = argparse.ArgumentParser(description="Compare an engine with its checkpoint.")
     parser.add_argument("--engine", type=Path, required=True)
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    if weigh is not None:
+        parser.add_argument("--checkpoint", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        if weigh is not None:
+            _write_json(arguments.output, "weights", weigh(arguments.engine, arguments.checkpoint))
         _write(load, arguments)
     except (EngineError, InvalidReferenceError) as error:
         sys.stderr.write(f"Error: {error}\n")
@@ -234,12 +260,16 @@ def _write(load: Callable[[Path], Scorer], arguments: argparse.Namespace) -> Non
         "sections": sections,
         "seconds": round(time.monotonic() - begin, 1),
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for name, value in (("receipt.json", document), ("probe.json", probed)):
-        text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-        (arguments.output / name).write_text(text, encoding="utf-8")
+    _write_json(arguments.output, "receipt", document)
+    _write_json(arguments.output, "probe", probed)
     for name, found in sorted(sections.items()):
         sys.stderr.write(f"{name}: {_line(found)}\n")
+
+
+def _write_json(folder: Path, name: str, value: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def read_limits(settings: Path) -> Limits:

@@ -8,7 +8,7 @@ import pytest
 
 from forge.builders import openvino
 from forge.errors import ConfigurationError
-from tests.support.builder_plans import key, plan
+from tests.support.builder_plans import DOCKERFILES, key, pair, plan, profile, weights
 
 EXPORTED = ["fp16", "bf16", "int8", "int4"]
 
@@ -65,6 +65,22 @@ def test_step_sees_builder_and_precision_and_no_more() -> None:
 )
 def test_setting_that_counts_when_it_is_served_does_not_change_the_engine(change: str) -> None:
     assert key(plan("development")["engine"]) == key(plan("development", change)["engine"])
+
+
+@pytest.mark.parametrize(
+    ("precision", "form"),
+    [(openvino.AS_IS, "checkpoint"), *((precision, "huggingface") for precision in EXPORTED)],
+)
+def test_receipt_compares_weights_with_the_form_that_was_compiled(
+    precision: str, form: str
+) -> None:
+    chosen = profile("development", f"engine.precision={precision}")
+    model = weights()
+    engine = openvino.compile(chosen, model, DOCKERFILES)
+    step = openvino.receipt(chosen, engine, model, DOCKERFILES).step
+    assert step.inputs["checkpoint"].step.id == form
+    assert pair(step, "--checkpoint") == ("--checkpoint", "${inputs.checkpoint}")
+    assert {"openvino_weights.py", "ir_weights.py"} <= {one.path.name for one in step.sources}
 
 
 @pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])

@@ -235,3 +235,16 @@ def test_a_damaged_reference_is_refused(
         path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"{}")
     assert run(folder, lambda _engine: Model(1)) == 3
     assert "reference.npz is not a valid reference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("column", ["top", "following"])
+def test_a_reference_with_tokens_that_the_engine_does_not_have_is_refused(column: str) -> None:
+    reference = reference_of(Model(1), LENGTHS)
+    (passage, *_) = reference.of_kind("short")
+    following = np.array(passage.tokens[1:])
+    few = int(passage.expected.ids.max()) if column == "top" else VOCABULARY
+    if column == "following":
+        following[0] = VOCABULARY
+    logits = np.zeros((len(following), few), np.float32)
+    with pytest.raises(receipt.EngineError, match="of different models"):
+        receipt.difference(logits, following, passage.expected)
