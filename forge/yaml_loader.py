@@ -52,7 +52,7 @@ def load(text: str) -> Any:
 def _check_structure(text: str) -> None:
     """Raise ConstructorError for values without an end, and for too many levels.
 
-    A value that contains itself is valid YAML and has no end for whoever walks through it; the C
+    A value that contains itself is valid YAML and has no end for a program that walks through it; the C
     library follows levels by recursion and would overflow its stack.
     """
     open_anchors: list[str | None] = []

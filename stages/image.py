@@ -191,7 +191,7 @@ def _packed(image: Image) -> tuple[tuple[SourceFile, ...], tuple[str, ...]]:
     return (*_package(), source(device_lock())), ()
 
 
-@functools.cache  # hundreds of files, for each image and platform; they do not change meanwhile
+@functools.cache  # hundreds of files, for each image and platform; no command changes them
 def _package() -> tuple[SourceFile, ...]:
     """Return the files of Forge itself."""
     return sources(Path(forge.__path__[0]))
