@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from forge import sealed
-from tests.support import cheap_keys, groups, isolation
+from tests.support import cheap_keys, groups, isolation, time_limit
 from tests.support.scheduler import Scheduler
 from tests.support.spawn import Spawn, spawning
 
@@ -38,6 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left := [item for item, runs in chosen.items() if not runs]:
         items[:] = [item for item in items if chosen[item]]
         config.hook.pytest_deselected(items=left)
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture of the test
+def pytest_runtest_setup() -> None:
+    if time_limit.reached():
+        pytest.skip(time_limit.REASON)
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:

@@ -30,7 +30,7 @@ done
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.network,
-    pytest.mark.builders,  # two releases with their tool environments: in the heavy group
+    pytest.mark.exhaustive,  # two releases with their tool environments, beside those of the demo
     pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from forge.device.telemetry.logs import configure
+from tests.support import time_limit
 from tests.support.isolation import logging_restored
 from tests.support.spawn import Spawn, spawning
 
@@ -109,3 +110,15 @@ def test_logging_that_a_command_set_up_in_this_process_is_undone() -> None:
         configure(level="debug")
         assert (root.handlers[:], root.level, ours.level) != before
     assert (root.handlers[:], root.level, ours.level) == before
+
+
+@pytest.mark.parametrize(
+    ("until", "reached"), [(None, False), ("", False), ("1", True), ("99999999999", False)]
+)
+def test_tests_end_at_the_time_that_ci_sets(
+    monkeypatch: pytest.MonkeyPatch, until: str | None, reached: object
+) -> None:
+    monkeypatch.delenv("FORGE_TEST_UNTIL", raising=False)
+    if until is not None:
+        monkeypatch.setenv("FORGE_TEST_UNTIL", until)
+    assert time_limit.reached() is reached
