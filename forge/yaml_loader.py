@@ -52,8 +52,8 @@ def load(text: str) -> Any:
 def _check_structure(text: str) -> None:
     """Raise ConstructorError for values without an end, and for too many levels.
 
-    A value that contains itself is valid YAML and has no end for a program that walks through it; the C
-    library follows levels by recursion and would overflow its stack.
+    A value that contains itself is valid YAML, and a program that walks through it does not end.
+    The C library follows levels by recursion and would overflow its stack.
     """
     open_anchors: list[str | None] = []
     for event in yaml.parse(text, SafeLoader):
