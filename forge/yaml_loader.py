@@ -45,6 +45,13 @@ def load(text: str) -> Any:
     try:
         _check_structure(text)
         return yaml.load(text, UniqueKeys)  # noqa: S506  a SafeLoader
+    except ConstructorError:
+        raise  # in our own words, or PyYAML's
+    except yaml.YAMLError:
+        # The messages of PyYAML's own parser say more, and are the same on every machine.
+        for _ in yaml.parse(text, yaml.SafeLoader):
+            pass
+        raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 

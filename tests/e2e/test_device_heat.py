@@ -206,7 +206,7 @@ def test_hardware_that_throttles_by_itself_is_left_to_do_so_until_it_takes_too_m
     device: Device,
 ) -> None:
     device.throttle(3)
-    device.heat(84)
+    device.heat(82)  # not above throttle_c, where a jump of the temperature is a trend, too
     device.serves(MOST)
     report = httpx.get(f"{device.clients.url}/v1/hardware", trust_env=False).json()
     assert (report["throttled"], report["throttled_share"]) == (True, 0.3)

@@ -101,8 +101,11 @@ def _excludes(schema: Schema, facts: Facts, places: Places, depth: int) -> bool:
 def _apart(schema: Schema, one: Facts, other: Facts, depth: int) -> bool:
     common = one.answered & other.allowed()
     if other.values is not None:
-        places = tuple(one.places)
-        return not any(holds(schema, places, value) for value in other.values.values())
+        # The grammar of an alternative has its own keywords, and does not leave out rivals.
+        return not any(
+            kind_of(value) in one.answered and _agrees(schema, one, value)
+            for value in other.values.values()
+        )
     if one.values is not None:
         return not any(_agrees(schema, other, value) for value in one.values.values())
     if common & NUMBERS and one.interval.meet(other.interval).empty:

@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support import json_schemas
@@ -189,6 +189,8 @@ def schemas() -> st.SearchStrategy[Any]:
 
 
 @given(schemas(), st.integers(0, 2**32))
+@example({"oneOf": [{}, {"const": None}]}, 0)
+@example({"oneOf": [{"minLength": 1}, {"const": 5}]}, 0)  # only texts are answered
 def test_any_schema_is_obeyed_or_refused(schema: Any, seed: int) -> None:
     try:
         text = json_grammar.grammar_of(schema)
