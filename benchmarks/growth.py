@@ -115,7 +115,7 @@ def _multiply(folder: Path, number: int) -> None:
 
 def _trees(sizes: Sequence[int]) -> list[Row]:
     """Return rows of trees whose files have all the same size, the worst case of a seed."""
-    names = ("put", "pull", "pull beside an equal seed with other names")
+    names = ("put", "pull", "pull with an equal seed of other names")
     found: dict[str, list[float]] = {name: [] for name in names}
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
