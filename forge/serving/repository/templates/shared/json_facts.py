@@ -253,6 +253,8 @@ def _unique(facts: Facts, value: Any, pointer: str) -> None:
     if not isinstance(value, bool):
         raise refuse(pointer, "must be true or false")
     facts.unique = facts.unique or value
+    if value:
+        facts.typed |= {"array"}
 
 
 def _join_numbers(facts: Facts, place: Place) -> None:

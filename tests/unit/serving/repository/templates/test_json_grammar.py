@@ -190,6 +190,7 @@ def schemas() -> st.SearchStrategy[Any]:
 
 @given(schemas(), st.integers(0, 2**32))
 @example({"oneOf": [{}, {"const": None}]}, 0)
+@example({"uniqueItems": True}, 232)
 @example({"oneOf": [{"minLength": 1}, {"const": 5}]}, 0)  # only texts are answered
 def test_any_schema_is_obeyed_or_refused(schema: Any, seed: int) -> None:
     try:
