@@ -25,7 +25,9 @@ __all__ = [
     "SmiState",
     "ask_smi",
     "collect",
+    "numbered",
     "read_bytes",
+    "read_text",
     "run_command",
 ]
 
@@ -222,6 +224,23 @@ def read_bytes(path: Path, most: int = _MAX_FILE_BYTES) -> bytes:
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path, most: int = _MAX_FILE_BYTES) -> str | None:
+    """Read a small file of /proc or /sys as text without blanks around it; None if that fails."""
+    try:
+        return read_bytes(path, most).decode(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def numbered(parent: Path, prefix: str, most: int) -> list[Path]:
+    """Return the entries of a folder of /sys that are a prefix and a number, in their order."""
+    try:
+        found = [path for path in parent.iterdir() if path.name.startswith(prefix)]
+    except OSError:
+        return []
+    return sorted(found, key=lambda path: (len(path.name), path.name))[:most]
 
 
 def _give_up(process: subprocess.Popen[bytes]) -> None:

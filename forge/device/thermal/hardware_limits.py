@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from forge.device.hardware.compute_target import ComputeTarget
-from forge.device.hardware.facts import Run, read_bytes
+from forge.device.hardware.facts import Run, read_text
 
 __all__ = ["NONE", "HardwareLimits", "parse_gpu", "read_gpu", "read_zone"]
 
@@ -95,10 +95,10 @@ def parse_gpu(text: str) -> HardwareLimits:
 
 def _trips(zone: Path) -> Iterator[tuple[str, float]]:
     for number in range(_MAX_TRIPS):
-        kind = _text(zone / f"trip_point_{number}_type")
+        kind = read_text(zone / f"trip_point_{number}_type", _MAX_FILE_BYTES)
         if kind is None:
             continue
-        text = _text(zone / f"trip_point_{number}_temp") or ""
+        text = read_text(zone / f"trip_point_{number}_temp", _MAX_FILE_BYTES) or ""
         if kind in {"passive", "hot", "critical"} and re.fullmatch(r"-?[0-9]{1,9}", text):
             celsius = _possible(int(text) / 1000)
             if celsius is not None:
@@ -107,10 +107,3 @@ def _trips(zone: Path) -> Iterator[tuple[str, float]]:
 
 def _possible(celsius: float | None) -> float | None:
     return celsius if celsius is not None and _LOWEST_C <= celsius <= _HIGHEST_C else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return read_bytes(path, _MAX_FILE_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from forge import nvidia_smi
 from forge.device.hardware.compute_target import ComputeTarget
-from forge.device.hardware.facts import Run, ask_smi, read_bytes, run_command
+from forge.device.hardware.facts import Run, ask_smi, numbered, read_text, run_command
 from forge.device.thermal.hardware_limits import NONE, HardwareLimits, read_gpu, read_zone
 from forge.device.thermal.throttling import UNKNOWN, Throttling, of_reasons, read_cooling, since
 
@@ -174,9 +174,9 @@ def zones(root: Path) -> tuple[tuple[Sensor, ...], tuple[str, ...]]:
     """Return the sensors of /sys/class/thermal and the names of zones that could not be read."""
     found: list[Sensor] = []
     silent: list[str] = []
-    for folder in _folders(root / "sys/class/thermal"):
-        name = (_text(folder / "type") or "").strip() or folder.name
-        celsius = parse_zone(_text(folder / "temp"))
+    for folder in numbered(root / "sys/class/thermal", "thermal_zone", _MAX_ZONES):
+        name = read_text(folder / "type", _MAX_FILE_BYTES) or folder.name
+        celsius = parse_zone(read_text(folder / "temp", _MAX_FILE_BYTES))
         if celsius is None:
             silent.append(name)
         else:
@@ -216,18 +216,3 @@ def _celsius(cell: str) -> float | None:
 
 def _possible(celsius: float) -> float | None:
     return celsius if _LOWEST_C <= celsius <= _HIGHEST_C else None
-
-
-def _folders(parent: Path) -> Iterable[Path]:
-    try:
-        found = [path for path in parent.iterdir() if path.name.startswith("thermal_zone")]
-    except OSError:
-        return ()
-    return sorted(found, key=lambda path: (len(path.name), path.name))[:_MAX_ZONES]
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return read_bytes(path, _MAX_FILE_BYTES).decode(errors="replace")
-    except OSError:
-        return None

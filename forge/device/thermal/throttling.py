@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from forge.device.hardware.facts import read_bytes
+from forge.device.hardware.facts import numbered, read_text
 
 __all__ = ["SLOWDOWN_UNSAID", "UNKNOWN", "Throttling", "of_reasons", "read_cooling", "since"]
 
@@ -109,8 +109,8 @@ def of_reasons(cell: str, clock_mhz: float | None, unthrottled_mhz: float | None
 
 def _states(folder: Path) -> Iterator[tuple[str, float]]:
     """Yield each cooling device of clocks with the share of its states that is in force."""
-    for device in _folders(folder):
-        name = _text(device / "type")
+    for device in numbered(folder, "cooling_device", _MAX_DEVICES):
+        name = read_text(device / "type", _MAX_FILE_BYTES) or ""
         state, most = _number(device / "cur_state"), _number(device / "max_state")
         if state is None or not most:
             continue
@@ -128,21 +128,6 @@ def _counters(sysfs: Path) -> Iterator[tuple[str, int]]:
                 yield str(path.relative_to(sysfs)), count
 
 
-def _folders(parent: Path) -> list[Path]:
-    try:
-        found = [path for path in parent.iterdir() if path.name.startswith("cooling_device")]
-    except OSError:
-        return []
-    return sorted(found, key=lambda path: (len(path.name), path.name))[:_MAX_DEVICES]
-
-
 def _number(path: Path) -> int | None:
-    text = _text(path)
+    text = read_text(path, _MAX_FILE_BYTES) or ""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_bytes(path, _MAX_FILE_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return ""
