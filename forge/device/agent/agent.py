@@ -345,14 +345,15 @@ class Agent:
             _log.warning(text, candidate, skipped)
 
     def _check_channel(self, active: Release | None) -> ChannelRead:
-        unfit = ""
+        offer: Offer | None = None
+        error: ForgeError | None = None
         try:
-            unfit = self._updater.unfit(active).told
-            return ChannelRead(self._updater.check_channel(active), unfit=unfit)
+            offer = self._updater.check_channel(active)
         except CancelledError:
-            return ChannelRead(unfit=unfit)
+            pass  # neither an offer nor an error
         except (ForgeError, OSError) as caught:
-            return ChannelRead(error=as_forge_error(self._home.path, caught), unfit=unfit)
+            error = as_forge_error(self._home.path, caught)
+        return ChannelRead(offer, error, self._updater.unfit(active).told)
 
     def _note_check(self, found: ChannelRead) -> None:
         self._fit.note(self._journal.active_release, found.unfit)

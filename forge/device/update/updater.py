@@ -112,15 +112,15 @@ class Updater:
             return self._check(installed)
 
     def unfit(self, installed: Release | None) -> Unfit:
-        """Ask whether what serves still fits this machine. Reads nothing of the store."""
-        return self.system.check(installed, self._watch.look()) if installed else Unfit()
+        """Return whether what serves fits this machine as it last said; no store is read."""
+        return self.system.check(installed, self._watch.current()) if installed else Unfit()
 
     def _check(self, installed: Release | None) -> Offer:
+        hardware = self._watch.look()  # first: it is asked at each check, also without a store
         device = self._settings()
         _, trusted = self._open()
         trusted.refresh()
         channel = trusted.channel(device.name, device.channel)
-        hardware = self._watch.look()
         request = self._request(channel, device, installed)
         found = self._detect(hardware, channel, request)
         offer = self._offer(trusted, channel, found, hardware, installed)
