@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
+from cast_check import from_bfloat16
 
 PACKED = {"u4": False, "i4": True}  # two in a byte, the lower bits first; whether they have a sign
 INTEGERS = {"u8": np.uint8, "i8": np.int8, "i32": np.int32, "i64": np.int64}
@@ -166,7 +167,7 @@ class Ir:
             halves = np.stack([data & 15, data >> 4], -1).reshape(-1)[:count].astype(np.int8)
             values = (halves ^ 8) - 8 if PACKED[kind] else halves  # of two's complement
         elif kind in BROAD:
-            values = (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+            values = from_bfloat16(data.view(np.uint16))
         elif kind in INTEGERS or kind in FLOATS:
             values = data.view({**INTEGERS, **FLOATS}[kind])
         else:

@@ -24,6 +24,7 @@ import ir_weights
 import numpy as np
 import openvino_gguf
 import safetensors_file
+from cast_check import from_bfloat16
 from ir_weights import Weight
 
 MODEL = "openvino_model.xml"
@@ -294,7 +295,7 @@ def _of_safetensors(tensor: safetensors_file.Tensor) -> Tensor:
             file.seek(tensor.start)
             values = np.fromfile(file, kinds[tensor.dtype], number)
         if tensor.dtype == "BF16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
+            values = from_bfloat16(values)
         return np.asarray(values, np.float32).reshape(shape)
 
     return Tensor(tensor.name, tensor.shape, False, min(rows, SAMPLE_ROWS), load)

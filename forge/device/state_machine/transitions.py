@@ -185,8 +185,7 @@ def _probe(journal: Journal) -> tuple[Journal, Action]:
 def _commit(journal: Journal) -> tuple[Journal, Action]:
     slot, release = _candidate(journal)
     left = journal.active_release
-    served = {"active": slot, "crashes": 0, "interrupted": None}
-    committed = _to(_rest(journal), state="committed", **served)
+    committed = _to(_rest(journal), state="committed", active=slot, crashes=0, interrupted=None)
     if release != journal.previous:
         kept = left if left and not journal.is_bad(left) else None
         return _to(committed, previous=kept, held=None), Switch(slot)
@@ -198,9 +197,8 @@ def _commit(journal: Journal) -> tuple[Journal, Action]:
     if held := journal.is_held(left):
         committed = _to(committed, rollbacks=_with(journal.rollbacks, held))
         return _to(committed, previous=left), Switch(slot)
-    return _to(committed, previous=None), Switch(
-        slot
-    )  # its files are damaged, or it no longer fits
+    # Its files are damaged, or it no longer fits.
+    return _to(committed, previous=None), Switch(slot)
 
 
 def _finish(journal: Journal) -> tuple[Journal, Action]:
