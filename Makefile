@@ -10,7 +10,7 @@ WORKERS ?= $$(( $$(nproc) + 2 ))
 PYTEST := $(BIN)/python -m pytest
 COVERAGE :=
 
-.PHONY: demo test test-quick coverage test-heavy test-all test-odd lint locks schema docs-reference clean help
+.PHONY: demo test test-quick coverage test-heavy test-all test-odd wheel lint locks schema docs-reference clean help
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-all: .venv/.dev lint ## Run all tests and kills (hours); a part: FORGE_FAUL
 
 test-odd: .venv/.dev ## Run the unit tests under nohup, umask 077, without HOME, …: scripts/test-odd
 	@scripts/test-odd
+
+wheel: .venv/.forge ## Build the wheel of Forge in dist/ and print how to install it
+	@scripts/wheel
 
 lint: .venv/.dev ## Run ruff, mypy --strict, import-linter, codespell, deptry, words, schema
 	@$(BIN)/ruff check --quiet .

@@ -74,8 +74,17 @@ def main() -> int:
     table.show()
     if report := os.environ.get("FORGE_DEMO_REPORT"):
         Path(report).write_text(json.dumps([asdict(row) for row in table.rows], indent=2))
-    click.echo("\nAll processes are stopped. Run `make demo` again to see cached steps.")
+    click.echo(_next_steps(versions.second))
     return 0 if answered else 1
+
+
+def _next_steps(version: str) -> str:
+    return f"""
+All processes are stopped. Run `make demo` again to see cached steps. Next:
+  export PATH=$PWD/.venv/bin:$PATH FORGE_KEYS={KEYS.relative_to(ROOT)}
+  forge bundle show {version} --profile {PROFILE}   # what was published
+  forge profile list                              # the devices it can build for
+  less docs/tutorial/first-bundle.md              # a project and keys of your own"""
 
 
 def _passphrase() -> Path:

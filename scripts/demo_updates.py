@@ -18,6 +18,7 @@ from demo_shell import CHANNEL, NAME, PROFILE, QUESTION, ROOT, WORK, Table, forg
 
 from forge.bundle import Manifest
 from forge.cli.common import bytes_text
+from forge.cli.terminal import headline
 from forge.device import commands, maintenance
 from forge.device.telemetry.status import DeviceStatus
 from forge.release.catalog import Catalog
@@ -152,8 +153,7 @@ def _refuse(environment: dict[str, str], table: Table, state: Path, versions: Ve
     )
     seconds = time.monotonic() - began
     forge(environment, "device", "status", "--state", str(state))
-    reason = " ".join(status.bad[-1].reason.split())
-    say(f"The device rejected {NAME} {versions.bad}: {reason}")
+    say(f"The device rejected {NAME} {versions.bad}: {headline(status.bad[-1].reason)}")
     came = f"rejected; slot {status.slot} still serves {versions.second}"
     sizes = _sizes(state, versions.bad)
     table.add("bad update", f"{NAME} {versions.bad} on {CHANNEL}", came, seconds, sizes)

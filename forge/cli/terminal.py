@@ -27,6 +27,7 @@ from forge.wrapping import printable, shown_width, wrap
 __all__ = [
     "HELP_WIDTH",
     "colours",
+    "headline",
     "print_error",
     "print_list",
     "print_table",
@@ -83,6 +84,11 @@ def print_table(
         return
     for line in lay_out(header, rows, shown_width(out), optional=optional, group=group):
         _print_line(line, out)
+
+
+def headline(text: str) -> str:
+    """Return the first line of a reason, without the colon that announces the others."""
+    return next(iter(text.splitlines()), "").rstrip(" :")
 
 
 def print_title(text: str) -> None:

@@ -59,6 +59,47 @@ def test_wheel_holds_nothing_of_the_tests(wheel: Path) -> None:
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 
+def test_wheel_has_the_same_bytes_when_another_user_builds_it_elsewhere(
+    wheel: Path, tmp_path: Path
+) -> None:
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in run(listed, cwd=ROOT).split("\0"):
+        if (ROOT / name).is_file():
+            copy = tmp_path / "copy" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((ROOT / name).read_bytes())
+            copy.chmod(0o600 | (ROOT / name).stat().st_mode & 0o100)
+            os.utime(copy, (1, 1))
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    run(build, cwd=tmp_path / "copy")
+    assert sha256_file(tmp_path / wheel.name) == sha256_file(wheel)
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_wheel_is_installed_as_a_tool_as_the_readme_shows(wheel: Path, tmp_path: Path) -> None:
+    folders = {
+        "UV_TOOL_DIR": str(tmp_path / "tools"),
+        "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "FORGE_CACHE": str(tmp_path / "cache"),
+        "FORGE_PASSPHRASE": "words of the test",
+    }
+    shown = f"uv tool install --constraints dist/requirements.lock 'dist/{wheel.name}[build,s3]'"
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
+    constraints = ["--constraints", str(ROOT / "requirements.lock")]
+    tool = [str(find_uv_bin()), "tool", "install", "--quiet", *constraints]
+    run([*tool, f"{wheel}[build,s3]"], cwd=tmp_path, **folders)
+    forge = str(tmp_path / "bin" / "forge")
+    run([forge, "init", "project"], cwd=tmp_path, **folders)
+    said = run([forge, "check"], cwd=tmp_path / "project", **folders)
+    assert "pipeline release for development" in said
+    run([forge, "keys", "init"], cwd=tmp_path / "project", **folders)
+    step = ["run", "release", "--profile", "development", "--only", "checkpoint", "--json"]
+    rows = json.loads(run([forge, *step], cwd=tmp_path / "project", **folders))
+    assert [row["step"] for row in rows if row["outputs"]] == ["checkpoint"]
+
+
 def test_wheel_writes_the_project_that_a_checkout_writes(project: Path, tmp_path: Path) -> None:
     ours = tmp_path / "ours"
     run([sys.executable, "-m", "forge", "init", str(ours)], cwd=ROOT)

@@ -9,7 +9,7 @@ import click
 
 from forge.cli.common import json_option, print_json
 from forge.cli.device.options import state_option
-from forge.cli.terminal import print_table
+from forge.cli.terminal import headline, print_table
 
 if TYPE_CHECKING:
     from forge.device.telemetry.status import DeviceStatus
@@ -22,6 +22,8 @@ __all__ = ["history", "status"]
 @json_option
 def status(state: Path, *, as_json: bool) -> None:
     """Show the active release, update checks and rollbacks.
+
+    A rollback is shown with the first line of its reason; `forge device history` shows all of it.
 
     \b
     forge device status
@@ -48,7 +50,10 @@ def status(state: Path, *, as_json: bool) -> None:
         rows += [("no longer fits", check.unfit)] if check.unfit else []
         rows += [("does not fit", refusal) for refusal in check.refusals]
         rows += [("warning", warning) for warning in check.warnings]
-    rows += [("rolled back", f"{one.at} {one.release}: {one.reason}") for one in found.rollbacks]
+    rows += [
+        ("rolled back", f"{one.at} {one.release}: {headline(one.reason)}")
+        for one in found.rollbacks
+    ]
     if found.previous:
         rows.append(("previous", str(found.previous)))
     if late := found.interrupted:

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from forge.cli import main
-from forge.device import daemon, maintenance
+from forge.device import commands, daemon, maintenance
+from forge.device.shared.release import Release
+from forge.device.state_machine.journal import FailedRelease
+from forge.device.telemetry.status import DeviceStatus
 from forge.errors import UsageError
 
 
@@ -86,3 +89,25 @@ def test_the_old_name_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "--unhold" in shown
     assert "--release" not in shown
+
+
+def test_the_status_shows_the_first_line_of_a_long_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    reason = "1 of 5 prompts got a wrong answer:\nprompt  expected\nA?      B"
+    bad = FailedRelease(
+        release=Release(name="llm", version="1.0.2", profile="development", manifest="a" * 64),
+        reason=reason,
+        at="2026-11-30T04:25:11Z",
+    )
+    found = DeviceStatus(
+        store_url="/store", name="llm", channel="stable", state="idle", slot=None,
+        release=None, candidate=None, agent=None, bad=(bad,), held=None, previous=None,
+        rollbacks=(bad,),
+    )  # fmt: skip
+    monkeypatch.setattr(commands, "status", lambda _state: found)
+    assert main(["device", "status", "--state", str(tmp_path)]) == 0
+    (shown,) = [line for line in capsys.readouterr().out.splitlines() if "1.0.2" in line]
+    assert shown.endswith("llm 1.0.2 (development): 1 of 5 prompts got a wrong answer")
+    assert main(["device", "status", "--state", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rollbacks"][0]["reason"] == reason

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forge.cli.table import StyledText, Tone
-from forge.cli.terminal import colours, print_error, print_table, print_text
+from forge.cli.terminal import colours, headline, print_error, print_table, print_text
 from forge.errors import StepFailedError, StoreError
 from forge.wrapping import shown_width
 
@@ -108,6 +108,19 @@ def test_a_cause_of_several_lines_is_a_block_and_a_log_keeps_its_bar(
         "  |     is long",
         "  → read the log",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("5 prompts were answered: \nprompt  expected\nA?      B", "5 prompts were answered"),
+        ("too slow", "too slow"),
+        ("http://10.0.0.1:80/x failed", "http://10.0.0.1:80/x failed"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_headline_is_the_first_line_of_a_reason(text: str, first: str) -> None:
+    assert headline(text) == first
 
 
 def test_texts_are_wrapped_between_words(
