@@ -6,10 +6,13 @@ An environment is built in a temporary folder and renamed when it is complete, s
 one is never used; `uv venv --relocatable` allows the rename. A file lock prevents building the same
 environment twice.
 
+Its packages are downloaded, or are the wheels in a bundle: then no index and no network is needed.
+
 It shares no file with uv's cache or other environments (uv would make hard links), is read-only for
 the programs in it, and is compared with its listing before use: see forge/sealed.py. uv's link mode
-is `copy` and not `clone`, which falls back to hard links on ext4; `copy` shares blocks if the file
-system supports it. On ext4 it takes 2 s of processor time for the 350 MB of triton-openvino.
+for downloads is `copy` and not `clone`, which falls back to hard links on ext4; `copy` shares
+blocks if the file system supports it. On ext4 it takes 2 s of processor time for the 350 MB of
+triton-openvino.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from forge import canonical, sealed
-from forge.errors import ConfigurationError, StepFailedError
+from forge.errors import BundleError, ConfigurationError, StepFailedError
 from forge.progress import duration_text
 
 __all__ = [
@@ -54,6 +57,7 @@ _LAST_LINES: Final = 12
 _PROGRESS_BYTES: Final = 2048
 _POLL_S: Final = 0.1
 _MAX_PURPOSE: Final = 200
+_NO_PYTHON: Final = re.compile("no interpreter found|version request", re.IGNORECASE)
 
 
 def _to_stderr(text: str) -> None:
@@ -123,7 +127,7 @@ def ensure(
     *,
     python: str,
     cache: Path,
-    offline: bool = False,
+    wheels: Path | None = None,
     watch: Watch | None = None,
 ) -> Path:
     """Return the virtual environment of `lock`, after making it if necessary.
@@ -133,10 +137,12 @@ def ensure(
         lock: requirements with a version and hashes for every package.
         python: version of the interpreter, `3.11`.
         cache: folder that holds all environments.
-        offline: use only what uv has in its own cache.
+        wheels: folder with the packages; nothing else is asked then, no index and no cache. None:
+            they are downloaded.
         watch: callbacks for progress and cancellation. Default: print to standard error.
 
     Raises:
+        BundleError: a package is not among `wheels`, or has another hash than in the lock.
         ConfigurationError: the lock file is missing, a package has no hash or a different one, or
             the Python version is not installed.
         StepFailedError: uv is missing or failed for another reason (network, disk).
@@ -152,7 +158,7 @@ def ensure(
         if why := _problem(target):
             if target.exists():
                 watch.report(f"environment {name} is made again: {why}")
-            _make(name, lock, python, target, offline=offline, watch=watch)
+            _make(name, lock, python, target, wheels=wheels, watch=watch)
     return target
 
 
@@ -274,7 +280,9 @@ def _try_lock(lock: IO[str]) -> bool:
     return True
 
 
-def _make(name: str, lock: Path, python: str, target: Path, *, offline: bool, watch: Watch) -> None:
+def _make(
+    name: str, lock: Path, python: str, target: Path, *, wheels: Path | None, watch: Watch
+) -> None:
     for left in target.parent.glob(f".{target.name}.tmp-*"):  # left by a killed process
         sealed.remove(left)
     watch.report(
@@ -285,13 +293,15 @@ def _make(name: str, lock: Path, python: str, target: Path, *, offline: bool, wa
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
     try:
-        uv = functools.partial(_uv, name=name, offline=offline, watch=watch)
+        uv = functools.partial(_uv, name=name, bundled=wheels is not None, watch=watch)
         uv("venv", "--relocatable", "--python", _interpreter(python), folder / "v")
         uv(
             *("pip", "sync", "--require-hashes", "--compile-bytecode", "--only-binary", ":all:"),
-            *("--link-mode", "copy"),
+            *_from(wheels, folder / "cache"),
             *("--python", folder / "v" / "bin" / "python", lock),
         )
+        if wheels is not None:
+            sealed.remove(folder / "cache")
         facts = {"name": name, "python": python, "lock_sha256": canonical.sha256(lock.read_bytes())}
         (folder / "v" / "environment.json").write_bytes(canonical.dumps(facts))
         sealed.seal(folder / "v")
@@ -304,6 +314,19 @@ def _make(name: str, lock: Path, python: str, target: Path, *, offline: bool, wa
     finally:
         sealed.remove(folder)
     watch.report(f"installed environment {name} in {time.monotonic() - started:.0f} s")
+
+
+def _from(wheels: Path | None, cache: Path) -> tuple[str | Path, ...]:
+    """Return uv's options for where packages come from, and how they get into an environment.
+
+    Unpacked wheels are linked out of a cache that nothing else uses and that is deleted afterwards:
+    the environment then shares no file, and no byte is written twice.
+    """
+    if wheels is None:
+        return ("--link-mode", "copy")
+    folder = wheels.resolve().as_uri()  # uv splits the value at spaces
+    local = ("--offline", "--no-index", "--no-config", "--find-links", folder)
+    return (*local, "--link-mode", "hardlink", "--cache-dir", cache)
 
 
 def _purpose(lock: Path) -> str:
@@ -323,12 +346,10 @@ def _interpreter(python: str) -> str:
     return python
 
 
-def _uv(*arguments: str | Path, name: str, offline: bool, watch: Watch) -> None:
+def _uv(*arguments: str | Path, name: str, bundled: bool, watch: Watch) -> None:
     argv: list[str | Path] = [_find_uv(), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
-    if offline:
-        environment["UV_OFFLINE"] = "1"
     watch.command("+ " + " ".join(map(str, ["uv", *arguments])))
     with tempfile.TemporaryFile() as output:
         try:
@@ -340,7 +361,7 @@ def _uv(*arguments: str | Path, name: str, offline: bool, watch: Watch) -> None:
         output.seek(0)
         text = output.read().decode(errors="replace")
     if code:
-        raise _explain(name, text)
+        raise _explain_bundled(name, text) if bundled else _explain(name, text)
 
 
 def _wait(
@@ -385,6 +406,18 @@ def _find_uv() -> str:
         raise StepFailedError("uv is not installed", why=str(error), hint=hint) from None
 
 
+def _explain_bundled(name: str, output: str) -> BundleError | ConfigurationError | StepFailedError:
+    """Explain why an environment could not be made of the wheels in a bundle."""
+    error = _explain(name, output)
+    if _NO_PYTHON.search(output):
+        return error
+    if isinstance(error, StepFailedError):
+        hint = "check the free disk space, and the slot's files: forge device verify"
+        return StepFailedError(error.what, why=error.why, hint=hint)
+    what = f"The bundle does not have the packages of environment {name!r} that its lock names"
+    return BundleError(what, why=error.why, hint="publish it again")
+
+
 def _explain(name: str, output: str) -> ConfigurationError | StepFailedError:
     from forge.steps import lock_command  # a device needs it for this message only
 
@@ -396,7 +429,7 @@ def _explain(name: str, output: str) -> ConfigurationError | StepFailedError:
         what = f"A package of environment {name!r} does not have the hash in its lock file"
         hint = f"do not install it manually; update the lock file: {command}"
         return ConfigurationError(what, why=why, hint=hint)
-    if "no interpreter found" in lowered or "version request" in lowered:
+    if _NO_PYTHON.search(output):
         hint = "install that Python version, or choose another one for this environment"
         return ConfigurationError(what, why=why, hint=hint)
     if "no solution found" in lowered or "no matching distribution" in lowered:

@@ -15,6 +15,7 @@ from stages import (
     engine,
     image,
     model_repository,
+    packages,
     proofs,
     publish,
     smoke,
@@ -60,7 +61,11 @@ def release(
         accepted = accuracy.gate(profile, receipt, catalog.receipt(name, profile.name, version))
         compared = text.compare(profile, compiled, answers)
         repository = model_repository.render(
-            profile, compiled, accepted.probe, served_in.get(profile.name)
+            profile,
+            compiled,
+            accepted.probe,
+            served_in.get(profile.name),
+            packages.wheels(profile),
         )
         last = catalog.baseline(name, profile.name, version)
         measured = smoke.benchmark(profile, repository, last)

@@ -20,7 +20,11 @@ READS = (
 
 
 def render(
-    profile: Profile, engine: Artifact, probe: Artifact, served_in: Artifact | None = None
+    profile: Profile,
+    engine: Artifact,
+    probe: Artifact,
+    served_in: Artifact | None = None,
+    packages: Artifact | None = None,
 ) -> Artifact:
     """Plan the model repository with which Triton serves `engine` for a profile.
 
@@ -29,6 +33,7 @@ def render(
         engine: the engine.
         probe: the positions that devices repeat, from the accuracy gate.
         served_in: index of the serving image, if this project builds it.
+        packages: wheels of its environment; None: devices download them from a package index.
     """
     name = profile.serving.environment
     if profile.serving.server == "environment" and name is None:
@@ -41,6 +46,9 @@ def render(
         argv += ["--lock", "${lock." + lock[0].name + "}"]
     argv += ["--accuracy", "${inputs.probe}"]
     inputs = {"engine": engine, "probe": probe}
+    if packages is not None:
+        inputs["packages"] = packages
+        argv += ["--packages", "${inputs.packages}"]
     if served_in is not None:
         inputs["image"] = served_in
         argv += ["--image", "${inputs.image}"]

@@ -159,6 +159,11 @@ class ServingSection(RuntimeSection):
     environment: str | None = Field(
         description="folder of dockerfiles/ whose lock file contains Triton"
     )
+    packages: Literal["bundle", "index"] = Field(
+        "bundle",
+        description="where a device gets the packages of the environment: bundle: their wheels are"
+        " part of the bundle, and no package index is needed; index: of its package index",
+    )
     image: str | None = Field(description="container image that contains Triton")
     default_max_tokens: int = Field(ge=1, description="limit for requests without max_tokens")
     activation: Literal["swap", "blue-green"] = Field(

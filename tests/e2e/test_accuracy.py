@@ -21,7 +21,7 @@ from forge.accuracy.gate import AccuracySettings, gate
 from forge.accuracy.receipt import Receipt
 from forge.accuracy.weights import WeightsComparison
 from forge.errors import SmokeGateError
-from forge.serving.repository.render import render
+from forge.serving.repository.render import Runtime, render
 from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
 from tests.support import serving
 from tests.support.receipts import PROFILE
@@ -129,7 +129,8 @@ def test_the_served_model_agrees_alone_and_at_full_batch_and_a_damaged_one_does_
     for name, damaged in (("right", False), ("wrong", True)):
         tree = tmp_path / name
         settings = serving.render_settings()
-        render(serving.engine(), settings, serving.LOCK, tree, measured / "probe.json")
+        lock = Runtime(serving.LOCK)
+        render(serving.engine(), settings, lock, tree, measured / "probe.json")
         weights = tree / "models" / "llm" / "1" / "engine" / MODEL
         if damaged:
             data = bytearray(weights.read_bytes())

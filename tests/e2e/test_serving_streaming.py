@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from forge.errors import StepFailedError, UsageError
-from forge.serving.repository.render import render
+from forge.serving.repository.render import Runtime, render
 from forge.serving.repository.spec import read_spec
 from forge.serving.sampling import Sampling
 from forge.serving.triton.client import answer, stream
@@ -71,7 +71,7 @@ def rendered(folder: Path, facts: dict[str, Any]) -> Path:
     runtimes.write_tokenizer(engine / "tokenizer" if facts.get("mode") == "engine" else engine)
     tree = folder / "tree"
     settings = render_settings(engine__max_batch_size=2, serving__kv_cache_fraction=0.4)
-    spec = render(engine, settings, LOCK, tree)
+    spec = render(engine, settings, Runtime(LOCK), tree)
     runtimes.write(spec.builder, tree / "models" / "llm" / "1")
     return tree
 

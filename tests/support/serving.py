@@ -16,7 +16,7 @@ from typing import Any
 
 from forge import environments
 from forge.environments import Installed
-from forge.serving.repository.render import render
+from forge.serving.repository.render import Runtime, render
 from forge.serving.repository.spec import RenderSettings, Spec, read_spec
 from forge.serving.triton.server import TritonServer
 from forge.steps import tool
@@ -142,7 +142,7 @@ def render_settings(**changes: Any) -> RenderSettings:
 
 def tree(folder: Path, **changes: Any) -> Path:
     """A rendered tree of the real engine."""
-    render(engine(), render_settings(**changes), LOCK, folder)
+    render(engine(), render_settings(**changes), Runtime(LOCK), folder)
     return folder
 
 

@@ -20,7 +20,7 @@ from forge.environments import (
     libpython_folder,
     remove,
 )
-from forge.errors import ConfigurationError, StepFailedError
+from forge.errors import BundleError, ConfigurationError, StepFailedError
 from tests.support.spawn import Spawn
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -175,8 +175,87 @@ def test_ensure_refuses_a_package_without_a_hash(lock: Path, tmp_path: Path) -> 
 def test_ensure_says_which_package_is_not_to_be_had(lock: Path, tmp_path: Path) -> None:
     lock.write_text(f"nowhere-to-be-found==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises((ConfigurationError, StepFailedError)) as caught:
-        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", offline=True)
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
     assert "nowhere-to-be-found" in caught.value.why
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: Path) -> Path:
+    """Wheels in a bundle, on a machine whose index and find-links have nothing."""
+    folder = tmp_path / "a bundle" / "wheels"
+    folder.parent.mkdir()
+    wheels.rename(folder)
+    monkeypatch.delenv("UV_FIND_LINKS")
+    monkeypatch.delenv("UV_NO_INDEX")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")  # nothing listens
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    return folder
+
+
+def test_an_environment_of_bundled_wheels_asks_no_index_and_leaves_no_cache(
+    lock: Path, bundled: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StepFailedError, match="could not be made"):
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "none")
+    shutil.rmtree(tmp_path / "uv-cache", ignore_errors=True)
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", wheels=bundled)
+    assert output_of(root / "bin" / "tiny") == "7"
+    assert not (tmp_path / "uv-cache" / "archive-v0").exists()
+    assert {path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()} == {root.name}
+    (module,) = root.glob("lib/python*/site-packages/tiny.py")
+    assert module.stat().st_nlink == 1  # it shares no file
+
+
+def test_an_environment_is_the_same_of_an_index_and_of_a_bundle(
+    lock: Path, wheels: Path, tmp_path: Path
+) -> None:
+    roots = [
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / name, wheels=given)
+        for name, given in (("downloaded", None), ("bundled", wheels))
+    ]
+    assert roots[0].name == roots[1].name
+    content = [
+        {
+            path.relative_to(root): (path.stat().st_mode, path.read_bytes())
+            for path in root.rglob("*")
+            if path.is_file() and path.suffix not in {".pyc", ".sealed"} and path.name != ".sealed"
+        }
+        for root in roots
+    ]
+    assert content[0] == content[1]
+    assert len(content[0]) > 5
+
+
+@pytest.mark.parametrize("fault", ["missing", "other bytes"])
+def test_a_bundle_without_the_packages_of_its_lock_is_at_fault(
+    lock: Path, bundled: Path, tmp_path: Path, fault: str
+) -> None:
+    (wheel,) = bundled.iterdir()
+    if fault == "missing":
+        wheel.unlink()
+    else:
+        make_wheel(bundled, 8)
+    with pytest.raises(BundleError) as caught:
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", wheels=bundled)
+    assert "does not have the packages of environment 'tools'" in caught.value.what
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_wheel_that_the_disk_damaged_is_not_the_fault_of_the_bundle(
+    lock: Path, bundled: Path, tmp_path: Path
+) -> None:
+    (wheel,) = bundled.iterdir()
+    wheel.write_bytes(wheel.read_bytes()[:-20])
+    with pytest.raises(StepFailedError) as caught:
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", wheels=bundled)
+    assert "forge device verify" in caught.value.hint
+
+
+def test_a_python_that_is_missing_is_not_the_fault_of_the_bundle(
+    lock: Path, bundled: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="could not be made"):
+        ensure("tools", lock, python="3.4", cache=tmp_path / "cache", wheels=bundled)
 
 
 @pytest.mark.parametrize("missing", ["3.4", "3.99"])
@@ -323,7 +402,7 @@ def test_a_changed_environment_that_cannot_be_made_again_is_kept(
     shutil.rmtree(wheels)
     shutil.rmtree(tmp_path / "uv-cache")
     with pytest.raises((ConfigurationError, StepFailedError)):
-        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache", offline=True)
+        ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
     assert root.is_dir()
 
 

@@ -70,7 +70,8 @@ class SlotServers:
         Returns at once if both are there.
 
         Raises:
-            BundleError: the bundle's serving.json is wrong; its engine does not compile.
+            BundleError: the bundle's serving.json is wrong; it lacks packages of its own lock; its
+                engine does not compile.
             ConfigurationError: the machine lacks that Python or its shared library, or the package
                 index serves other packages than the lock names; the agent runs in another image
                 than the one that serves the bundle.
@@ -90,16 +91,24 @@ class SlotServers:
 
     def _install(self, slot: SlotName, spec: Spec) -> Path:
         from forge import environments
+        from forge.serving.repository.spec import WHEELS_PATH
 
         name, lock = self._environment(slot, spec)
         python, cache = spec.python, self._home.environments
         root = environments.environment_path(name, lock, python=python, cache=cache)
+        wheels = self._home.slots.tree(slot) / WHEELS_PATH
         if root in self._making:  # the supervisor starts the slot that another thread prepares
             raise StepFailedError(f"{root.name} is being made", hint="it is retried")
         self._making.add(root)
         try:
-            watch = environments.Watch(report=_log.info, check=_check_cancelled)
-            return environments.ensure(name, lock, python=python, cache=cache, watch=watch)
+            return environments.ensure(
+                name,
+                lock,
+                python=python,
+                cache=cache,
+                wheels=wheels if wheels.is_dir() else None,
+                watch=environments.Watch(report=_log.info, check=_check_cancelled),
+            )
         finally:
             self._making.discard(root)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,6 +25,7 @@ from forge.serving.repository.spec import (
     ENGINE_FILE,
     LOCK_PATH,
     MODELS_FOLDER,
+    WHEELS_PATH,
     EngineFacts,
     RenderSettings,
     Spec,
@@ -32,7 +34,7 @@ from forge.serving.repository.spec import (
 )
 from forge.serving.sampling import INPUT_TYPES
 
-__all__ = ["config_pbtxt", "make_spec", "render", "templates"]
+__all__ = ["Runtime", "config_pbtxt", "make_spec", "render", "templates"]
 
 DATA_FILES: Final = ("templates/{builder}/*", "templates/shared/*")  # part of a step's key
 _SHARED: Final = "shared"  # modules that the templates' model.py import
@@ -116,10 +118,23 @@ def _parameters(spec: Spec) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the environment of Triton is made of.
+
+    Attributes:
+        lock: requirements with a hash for every package.
+        wheels: folder of its packages; None: devices download them.
+    """
+
+    lock: Path
+    wheels: Path | None = None
+
+
 def render(
     engine: Path,
     settings: RenderSettings,
-    lock: Path | None,
+    runtime: Runtime | None,
     output: Path,
     accuracy: Path | None = None,
 ) -> Spec:
@@ -128,7 +143,7 @@ def render(
     Args:
         engine: the builder's output.
         settings: the profile's fields.
-        lock: of Triton's environment; None where it is served from a container.
+        runtime: Triton's environment; None where it is served from a container.
         output: the folder.
         accuracy: probe.json of the engine's receipt, for builders whose model scores tokens.
 
@@ -137,7 +152,7 @@ def render(
         OSError: the disk.
     """
     spec = make_spec(settings, read_document(engine / ENGINE_FILE, EngineFacts))
-    if spec.lock and lock is None:
+    if spec.lock and runtime is None:
         raise ConfigurationError("Triton's environment is named and its lock is not given")
     version = output / spec.repository / spec.model / "1"
     version.mkdir(parents=True, exist_ok=True)
@@ -145,9 +160,11 @@ def render(
     for name, source in _sources(spec.builder).items():
         (version / name).write_bytes(source)
     (version.parent / "config.pbtxt").write_text(config_pbtxt(spec), encoding="utf-8")
-    if spec.lock and lock is not None:
+    if spec.lock and runtime is not None:
         (output / spec.lock).parent.mkdir(exist_ok=True)
-        shutil.copyfile(lock, output / spec.lock)
+        shutil.copyfile(runtime.lock, output / spec.lock)
+        if runtime.wheels is not None:
+            _link_tree(runtime.wheels, output / WHEELS_PATH)
     if accuracy is not None and spec.builder in SCORED_BUILDERS:
         probe = read_document(accuracy, AccuracyProbe)
         data = canonical.dumps(probe.model_dump(mode="json"))
@@ -184,7 +201,7 @@ def _link_tree(source: Path, target: Path) -> None:
     for folder, folders, files in os.walk(source):
         for name in (*folders, *files):
             if (Path(folder) / name).is_symlink():
-                message = f"The engine holds a symbolic link: {Path(folder) / name}"
+                message = f"A part of the bundle is a symbolic link: {Path(folder) / name}"
                 raise ConfigurationError(message, why="a link would not survive being shipped")
         here = target / Path(folder).relative_to(source)
         here.mkdir()

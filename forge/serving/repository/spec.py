@@ -29,6 +29,7 @@ __all__ = [
     "LOCK_PATH",
     "MODELS_FOLDER",
     "SPEC_FILE",
+    "WHEELS_PATH",
     "CompileOnDevice",
     "EngineFacts",
     "EngineSettings",
@@ -45,6 +46,8 @@ ENGINE_FILE: Final = "engine.json"
 IMAGE_FILE: Final = "image.json"
 MODELS_FOLDER: Final = "models"
 LOCK_PATH: Final = "runtime/requirements.lock"
+WHEELS_PATH: Final = "runtime/wheels"
+"""Wheels of the lock, in bundles that need no package index."""
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 
 _UNCHECKED: Final = ProbeSection(ttft_ms_max=None, output_tokens_per_s_min=None)

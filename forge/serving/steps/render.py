@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forge.entry_point import exit_code
 from forge.serving.repository.accuracy_probe import PROBE_FILE
-from forge.serving.repository.render import render
+from forge.serving.repository.render import Runtime, render
 from forge.serving.repository.spec import IMAGE_FILE, ImageFacts, RenderSettings, read_document
 
 
@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--engine", type=Path, required=True, help="folder of a compiled engine")
     parser.add_argument("--settings", type=Path, required=True, help="profile fields as JSON")
     parser.add_argument("--lock", type=Path, help="lock of Triton's environment, if it has one")
+    parser.add_argument("--packages", type=Path, help="folder with the wheels of that lock")
     parser.add_argument("--image", type=Path, help="folder with image.json of what it is served in")
     parser.add_argument("--accuracy", type=Path, help="folder with probe.json of the engine")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -31,7 +32,8 @@ def _render(arguments: argparse.Namespace) -> None:
     if arguments.image:
         settings = settings.served_in(read_document(arguments.image / IMAGE_FILE, ImageFacts))
     probe = arguments.accuracy / PROBE_FILE if arguments.accuracy else None
-    spec = render(arguments.engine, settings, arguments.lock, arguments.output, probe)
+    runtime = Runtime(arguments.lock, arguments.packages) if arguments.lock else None
+    spec = render(arguments.engine, settings, runtime, arguments.output, probe)
     sys.stderr.write(f"rendered model {spec.model!r} for {spec.builder} in {arguments.output}\n")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from forge.errors import ConfigurationError, ForgeError
-from forge.serving.repository.render import config_pbtxt, make_spec, render
+from forge.serving.repository.render import Runtime, config_pbtxt, make_spec, render
 from forge.serving.repository.spec import EngineFacts, Spec, read_spec
 from forge.serving.steps.render import main
 from tests.support.compiler import wanted
@@ -70,7 +70,7 @@ def test_config_names_the_model_and_the_cache_size() -> None:
 
 def test_render_writes_the_whole_tree(engine: Path, lock: Path, tmp_path: Path) -> None:
     output = tmp_path / "tree"
-    spec = render(engine, settings(), lock, output)
+    spec = render(engine, settings(), Runtime(lock), output)
     files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert files == {
         "serving.json",
@@ -113,7 +113,7 @@ def test_every_template_brings_what_its_model_imports(
 ) -> None:
     facts = EngineFacts(builder=builder, runtime={builder: "1.2.3"})
     (engine / "engine.json").write_text(facts.model_dump_json())
-    spec = render(engine, settings(), lock, tmp_path / "tree")
+    spec = render(engine, settings(), Runtime(lock), tmp_path / "tree")
     found = {path.name for path in (tmp_path / "tree/models/llm/1").glob("*.py")}
     shared = {
         "batching.py",
@@ -130,7 +130,7 @@ def test_every_template_brings_what_its_model_imports(
 def test_render_links_the_engine_instead_of_copying(
     engine: Path, lock: Path, tmp_path: Path
 ) -> None:
-    render(engine, settings(), lock, tmp_path / "tree")
+    render(engine, settings(), Runtime(lock), tmp_path / "tree")
     linked = tmp_path / "tree/models/llm/1/engine/openvino_model.bin"
     assert linked.samefile(engine / "openvino_model.bin")
 
@@ -140,7 +140,7 @@ def test_render_is_the_same_bytes_wherever_it_is_written(
 ) -> None:
     trees = []
     for name in ("one", "another/place"):
-        render(engine, settings(), lock, tmp_path / name)
+        render(engine, settings(), Runtime(lock), tmp_path / name)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         trees.append([(str(p.relative_to(tmp_path / name)), p.read_bytes()) for p in files])
     assert trees[0] == trees[1]
@@ -178,7 +178,12 @@ def test_streaming_models_bring_the_shared_queue_and_take_every_limit(
 ) -> None:
     (engine / "engine.json").write_text(json.dumps({"builder": builder, "runtime": {}}))
     output = tmp_path / "tree"
-    render(engine, settings(serving__kv_cache_fraction=0.35, engine__max_seq_len=777), lock, output)
+    render(
+        engine,
+        settings(serving__kv_cache_fraction=0.35, engine__max_seq_len=777),
+        Runtime(lock),
+        output,
+    )
     model = output / "models" / "llm"
     found = {path.name for path in (model / "1").iterdir()}
     shared = {"model_io.py", "pieces.py", "sampling.py", "streaming.py", "tool_prompt.py"}
@@ -195,7 +200,7 @@ def test_engine_the_device_compiles_reaches_serving_json(
 ) -> None:
     facts = {"builder": "edge-llm", "runtime": {}, "compile_on_device": wanted().model_dump()}
     (engine / "engine.json").write_text(json.dumps(facts))
-    render(engine, settings(), lock, tmp_path / "tree")
+    render(engine, settings(), Runtime(lock), tmp_path / "tree")
     assert read_spec(tmp_path / "tree").compile_on_device == wanted()
 
 
@@ -219,7 +224,7 @@ def test_compile_that_leaves_its_place_is_refused(
 
 
 def _written_and_read(engine: Path, lock: Path, tree: Path) -> Spec:
-    render(engine, settings(), lock, tree)
+    render(engine, settings(), Runtime(lock), tree)
     return read_spec(tree)
 
 
@@ -235,7 +240,7 @@ def test_container_needs_no_lock_and_an_environment_does(engine: Path, tmp_path:
 def test_render_refuses_a_link_in_the_engine(engine: Path, lock: Path, tmp_path: Path) -> None:
     (engine / "passwords").symlink_to("/etc/passwd")
     with pytest.raises(ConfigurationError, match="symbolic link"):
-        render(engine, settings(), lock, tmp_path / "tree")
+        render(engine, settings(), Runtime(lock), tmp_path / "tree")
 
 
 def test_engine_of_another_builder_than_the_profiles_is_refused() -> None:
@@ -272,8 +277,23 @@ def test_read_spec_refuses_a_path_that_leaves_the_tree(
 ) -> None:
     from forge.errors import TrustError
 
-    render(engine, settings(), lock, tmp_path / "tree")
+    render(engine, settings(), Runtime(lock), tmp_path / "tree")
     path = tmp_path / "tree" / "serving.json"
     path.write_text(path.read_text().replace('"repository":"models"', '"repository":"../up"'))
     with pytest.raises(TrustError, match="Unsafe path"):
         read_spec(tmp_path / "tree")
+
+
+def test_the_wheels_of_the_environment_are_part_of_the_tree_and_linked(
+    engine: Path, lock: Path, tmp_path: Path
+) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "tiny-1.0-py3-none-any.whl").write_bytes(b"PK")
+    render(engine, settings(), Runtime(lock, wheels), tmp_path / "tree")
+    (found,) = (tmp_path / "tree/runtime/wheels").iterdir()
+    assert found.samefile(wheels / "tiny-1.0-py3-none-any.whl")
+    # A device of an earlier version reads this document, and refuses a field it does not know.
+    render(engine, settings(), Runtime(lock), tmp_path / "without")
+    documents = {(tmp_path / name / "serving.json").read_bytes() for name in ("tree", "without")}
+    assert len(documents) == 1
