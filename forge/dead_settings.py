@@ -19,7 +19,7 @@ _OF_THE_BUILDER: Final = ("engine", "serving")
 _COMMON: Final = frozenset(
     {
         *("engine.builder", "engine.precision", "serving.model", "serving.server"),
-        *("serving.environment", "serving.image", "serving.activation"),
+        *("serving.environment", "serving.packages", "serving.image", "serving.activation"),
         *("serving.start_timeout_s", "serving.probe"),
     }
 )
@@ -52,6 +52,7 @@ def _unread(profile: Profile, builder: Builder | None) -> Iterator[tuple[str, st
     served, hardware = profile.serving.server, profile.hardware
     if served == "container":
         yield "serving.environment", "where serving.server is environment"
+        yield "serving.packages", "where serving.server is environment"
     elif builder and "serving.image" not in builder.READS:
         yield "serving.image", "where serving.server is container, or by builder tensorrt-llm"
     if hardware.memory_kind == "unified" or hardware.compute_capability is None:

@@ -70,7 +70,7 @@ DEAD = {
     ),
     "rtx-pro-4000": (
         "serving.kv_cache_mib=100", "engine.build_on=runner", "serving.environment=triton",
-        "power.mode=MAXN",
+        "serving.packages=index", "power.mode=MAXN",
     ),
     "rtx-pro-4000-aot": ("serving.kv_cache_fraction=0.3", "engine.mode=engine"),
     "jetson-agx-thor": (

@@ -32,11 +32,12 @@ def keys(plan: Plan) -> dict[str, str]:
 def changed(tmp_path: Path, override: str) -> set[str]:
     before = keys(release(tmp_path, "development"))
     after = keys(release(tmp_path, "development", overrides=(override,)))
-    return {step for step in before if before[step] != after[step]}
+    return {step for step in before if before[step] != after.get(step, before[step])}
 
 
 EFFECT_OF = {
     "serving.kv_cache_fraction=0.5": {"repository@development"},
+    "serving.packages=index": {"repository@development"},
     "engine.max_batch_size=7": {"repository@development", "accuracy@development"},
     "accuracy.kl_mean=0.5": {"accuracy-gate@development"},
     "smoke.requests=9": {"smoke@development"},
@@ -76,6 +77,28 @@ def test_every_shipped_profile_plans_the_whole_chain(tmp_path: Path, name: str) 
         "proofs",
     }
     assert needed < set(stages)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_bundle_has_the_packages_of_its_environment_unless_devices_have_an_index(
+    tmp_path: Path, name: str
+) -> None:
+    steps = {step.id for step in release(tmp_path, name).steps}
+    environment = profiles.load(name, ROOT / "profiles").profile.serving.environment
+    assert (f"packages@{name}" in steps) == (environment is not None)
+    without = release(tmp_path, name, overrides=("serving.packages=index",))
+    assert {step.id for step in without.steps} == steps - {f"packages@{name}"}
+
+
+def test_wheels_are_downloaded_by_hash_where_they_run_and_anew_if_the_lock_changes(
+    tmp_path: Path,
+) -> None:
+    step = release(tmp_path, "development").step("packages@development")
+    assert {"--require-hashes", "--no-deps", "--only-binary"} < set(step.argv)
+    assert step.platform == "linux/amd64"
+    assert [one.name for one in step.locks] == ["triton-openvino"]
+    repository = release(tmp_path, "development").step("repository@development")
+    assert repository.inputs["packages"].step.id == step.id
 
 
 @pytest.mark.parametrize("shared", ["checkpoint", "huggingface", "onnx"])

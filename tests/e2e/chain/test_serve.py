@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +83,31 @@ def test_device_pulls_the_bundle_and_answers_a_streamed_question(state: Path) ->
     assert hardware["slot"] == "a"
     assert hardware["fit"]["fits"] is True
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(state) in _read(p)]
+
+
+@pytest.mark.sample
+def test_device_without_a_network_and_a_cache_installs_from_a_folder(
+    world: World, tmp_path: Path
+) -> None:
+    state = tmp_path / "device"
+    state.mkdir()
+    provision(world, state, "stable")
+    argv = [sys.executable, "-m", "forge", "device", "run", "--once", "--port", "0"]
+    argv += ["--state", str(state)]
+    nothing = {name: str(tmp_path / name) for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME")}
+    nothing |= {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0:
+        argv = [*alone, *argv]  # else only the package index cannot be reached
+    done = subprocess.run(
+        argv, cwd=state, env=os.environ | nothing, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "committed: slot a holds smollm2 1.0.0" in done.stderr
+    wheels = {path.name for path in (state / "slots/a/tree/runtime/wheels").iterdir()}
+    assert [name for name in wheels if name.startswith("openvino-")]
+    locked = (state / "slots/a/tree/runtime/requirements.lock").read_text(encoding="utf-8")
+    assert len(wheels) == len(re.findall(r"^[a-z0-9][\w.-]*==", locked, re.MULTILINE))
 
 
 def test_bundle_that_does_not_fit_is_refused_before_any_download(world: World, state: Path) -> None:
