@@ -177,7 +177,8 @@ def _add_step(table: Table, step: dict[str, Any], version: str) -> None:
     inputs = ", ".join(f"{name} {digest[:8]}" for name, digest in step["inputs"].items())
     outputs = ", ".join(f"{name} {out['digest'][:8]}" for name, out in step["outputs"].items())
     size = sum(out["size"] for out in step["outputs"].values())
-    table.add(step["step"], inputs or "pinned URL", outputs, seconds, size)
+    source = "lock with hashes" if step["step"].startswith("packages@") else "pinned URL"
+    table.add(step["step"], inputs or source, outputs, seconds, size)
 
 
 def _device(environment: dict[str, str], table: Table, versions: Versions) -> bool:
