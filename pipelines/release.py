@@ -35,6 +35,7 @@ def release(
     *,
     version: str = "0.1.0",
     model: str = SMOLLM2,
+    model_signer: str = "",
     name: str = "smollm2",
     channel: str = "canary",
     registry: str = "localhost:5000/forge",
@@ -47,12 +48,13 @@ def release(
         keys: folder of the signing keys.
         version: version of the bundle, MAJOR.MINOR.PATCH.
         model: checkpoint URL, pinned by digest.
+        model_signer: who must have signed it, key:FILE or certificate:FILE?identity=NAME.
         name: name of the bundle.
         channel: channel to point at this version.
         registry: registry of the project's own serving images, serving-<base>.
     """
     served_in = image.served_in(profiles, registry)
-    weights = checkpoint.fetch(model)  # one step, shared by all SKUs
+    weights = checkpoint.fetch(model, model_signer)  # one step, shared by all SKUs
     answers = text.expected(weights, model)
     parts = []
     for profile in profiles:
@@ -72,7 +74,7 @@ def release(
         verdict = smoke.gate(profile, measured, last)
         materials = proofs.sbom(profile, repository)
         passed = (verdict, compared)
-        shown = proofs.Measured(measured, receipt)
+        shown = proofs.Measured(measured, receipt, weights.signature)
         proven = proofs.sign(profile, repository, materials, passed, shown, keys)
         parts.append(publish.Part(profile, repository, measured, proven))
     return publish.bundle(name, version, channel, parts)

@@ -1,5 +1,6 @@
 """Model weights, downloaded once for all SKUs, in the formats that builders use."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import forge.accuracy
@@ -7,7 +8,10 @@ import forge.builders
 from forge.builders import Weights
 from forge.checkpoint import url as checkpoint_url
 from forge.checkpoint.facts import known_facts
+from forge.checkpoint.signer import parse_signer
+from forge.closure import sources_of
 from forge.errors import ConfigurationError
+from forge.extras import versions
 from forge.steps import Artifact, Step, locked, source, tool
 from stages import DOCKERFILES, PROJECT, STORE_SECRETS
 
@@ -16,10 +20,15 @@ TEXT = Path(forge.accuracy.__path__[0]) / "data" / "text.json"
 REFERENCES = PROJECT / "references"
 
 
-def fetch(url: str) -> Weights:
+def fetch(url: str, signer: str = "") -> Weights:
     """Download the checkpoint at `url` and verify it against the digest in the URL.
 
     What its URL or, for a `file:` checkpoint, its headers state is known while the plan is made.
+
+    Args:
+        url: a checkpoint URL, pinned by digest.
+        signer: who must have signed the files (forge.checkpoint.signer); empty: no signature is
+            required.
     """
     parsed = checkpoint_url.parse(url)
     if parsed.sha256 is None:
@@ -29,23 +38,43 @@ def fetch(url: str) -> Weights:
             hint=f"to get the URL with its digest, run: forge checkpoint pin '{url}'",
         )
     facts = known_facts(parsed, url)
-    argv = ("${python}", "-m", "forge.checkpoint", url, "${outputs.checkpoint}")
+    argv = ["${python}", "-m", "forge.checkpoint", url, "${outputs.checkpoint}"]
     hf = (locked(DOCKERFILES / "huggingface"),) if parsed.scheme == "hf" else ()
+    argv += ["${tools.huggingface}/bin/hf"] if hf else []
     step = Step(
         id="checkpoint",
-        argv=(*argv, "${tools.huggingface}/bin/hf") if hf else argv,
+        argv=tuple(argv),
         outputs=("checkpoint",),
         environments=hf,
         # The digest defines the output, independent of the code: no source is part of the key.
         sources=(),
         secrets=(*STORE_SECRETS, "HF_TOKEN"),
     )
+    if signer:
+        step = _verified(step, signer)
     original = step["checkpoint"]
     huggingface = _as_huggingface(original, facts.architecture)
     onnx = _as_onnx(huggingface)
     reference = _reference(huggingface, parsed.sha256)
     gguf = None if facts.form is None else facts.form == "gguf"
-    return Weights(original, huggingface, facts.architecture, onnx, reference, gguf, facts)
+    made = Weights(original, huggingface, facts.architecture, onnx, reference, gguf, facts)
+    return replace(made, signature=step["signature"]) if signer else made
+
+
+def _verified(step: Step, signer: str) -> Step:
+    """Return the step that also verifies who signed the checkpoint.
+
+    Its key contains the digests of the key or certificates, and the code that verifies: another
+    key, and each change of that code, verifies again.
+    """
+    named = parse_signer(signer, PROJECT)
+    return replace(
+        step,
+        argv=(*step.argv, *named.argv, "--record", "${outputs.signature}"),
+        outputs=(*step.outputs, "signature"),
+        sources=(*named.sources, *sources_of("forge.checkpoint.signature")),
+        libraries=versions("build", "cryptography", "model-signing", "pyopenssl"),
+    )
 
 
 def _as_huggingface(checkpoint: Artifact, architecture: str | None) -> Artifact:

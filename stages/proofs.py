@@ -32,15 +32,17 @@ def sbom(profile: Profile, repository: Artifact) -> Artifact:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a bundle, and signed with it.
+    """What was measured of a bundle and verified of its checkpoint, and is signed with it.
 
     Attributes:
         result: of the smoke benchmark.
         receipt: of the engine's accuracy.
+        signature: of the checkpoint; None: no signer was named.
     """
 
     result: Artifact
     receipt: Artifact
+    signature: Artifact | None = None
 
 
 def sign(
@@ -62,6 +64,8 @@ def sign(
         keys: folder of the signing keys.
     """
     passed = {f"{one.step.id.partition('@')[0]}-verdict": one for one in verdicts}
+    signed = {} if measured.signature is None else {"signature": measured.signature}
+    more = ("--checkpoint-signature", "${inputs.signature}") if signed else ()
     step = Step(
         id=f"proofs@{profile.name}",
         argv=(
@@ -74,6 +78,7 @@ def sign(
             "--chain", "${chain}",
             "--settings", "${settings}",
             "--keys", "${keys}",
+            *more,
             "--output", "${outputs.proofs}",
         ),
         inputs={
@@ -82,6 +87,7 @@ def sign(
             **passed,
             "result": measured.result,
             "receipt": measured.receipt,
+            **signed,
         },
         references=frozenset(passed),
         outputs=("proofs",),

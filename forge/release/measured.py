@@ -1,4 +1,4 @@
-"""Read what was measured of a published bundle: its performance and its accuracy.
+"""Read what was measured of a published bundle, and who signed its checkpoint.
 
 For the publisher: the signature is not verified, as with all that `forge.release.catalog` reads. A
 device and an auditor use `forge.trust.predicates.verify_predicate`.
@@ -16,16 +16,17 @@ from pydantic import BaseModel, ValidationError
 from forge import canonical
 from forge.accuracy.receipt import Receipt
 from forge.bundle import Manifest
+from forge.checkpoint.verified import VerifiedSignature
 from forge.errors import CorruptedError, NotInStoreError
 from forge.smoke.result import Baseline, Result
 from forge.store.backends.protocol import Objects
 from forge.store.download.downloader import Downloader
 from forge.store.formats.names import tree_name
 from forge.store.formats.tree import MAX_TREE_BYTES, Tree, parse
-from forge.trust.predicates import ACCURACY, MAX_PREDICATE_BYTES, PERFORMANCE
+from forge.trust.predicates import ACCURACY, CHECKPOINT, MAX_PREDICATE_BYTES, PERFORMANCE
 from forge.validation import validation_text
 
-__all__ = ["baseline_of", "read_accuracy", "read_performance"]
+__all__ = ["baseline_of", "read_accuracy", "read_performance", "read_signature"]
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -59,6 +60,14 @@ def read_performance(objects: Objects, manifest: Manifest) -> Result | None:
 def read_accuracy(objects: Objects, manifest: Manifest) -> Receipt | None:
     """Return the accuracy receipt. Returns None and raises as `read_performance`."""
     return _read(objects, manifest, ACCURACY, Receipt)
+
+
+def read_signature(objects: Objects, manifest: Manifest) -> VerifiedSignature | None:
+    """Return what was verified of the checkpoint's signature; None if no signer was named.
+
+    Raises as `read_performance`.
+    """
+    return _read(objects, manifest, CHECKPOINT, VerifiedSignature)
 
 
 def _read(objects: Objects, manifest: Manifest, name: str, model: type[_T]) -> _T | None:

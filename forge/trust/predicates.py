@@ -2,6 +2,7 @@
 
     PROOFS/performance.dsse.json   what the smoke benchmark measured, since version 0.2
     PROOFS/accuracy.dsse.json      how near the engine is to its checkpoint, since version 0.2
+    PROOFS/checkpoint.dsse.json    who signed the checkpoint; only where the pipeline names a signer
 
 The types are our own and not https://in-toto.io/attestation/test-result/v0.1: that one holds the
 names of tests that passed or failed and no figures, and has no field to put them in. A bundle of an
@@ -22,6 +23,8 @@ from forge.validation import validation_text
 __all__ = [
     "ACCURACY",
     "ACCURACY_TYPE",
+    "CHECKPOINT",
+    "CHECKPOINT_TYPE",
     "MAX_PREDICATE_BYTES",
     "PERFORMANCE",
     "PERFORMANCE_TYPE",
@@ -33,6 +36,8 @@ PERFORMANCE: Final = "performance.dsse.json"
 PERFORMANCE_TYPE: Final = "urn:forge:predicate:performance:1"
 ACCURACY: Final = "accuracy.dsse.json"
 ACCURACY_TYPE: Final = "urn:forge:predicate:accuracy:1"
+CHECKPOINT: Final = "checkpoint.dsse.json"
+CHECKPOINT_TYPE: Final = "urn:forge:predicate:checkpoint-signature:1"
 
 
 class _Statement(StatementPart):

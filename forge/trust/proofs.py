@@ -5,6 +5,7 @@
     PROOFS/model.sig               OpenSSF Model Signing signature over the engine folder
     PROOFS/accuracy.dsse.json      how near the engine is to its checkpoint: forge.trust.predicates
     PROOFS/performance.dsse.json   what the smoke benchmark measured: forge.trust.predicates
+    PROOFS/checkpoint.dsse.json    who signed the checkpoint, if the pipeline says who must
 
 Written by `forge.release.attest.attest`, verified by a device before it starts the bundle.
 """

@@ -17,6 +17,7 @@ from in_toto_attestation.v1.statement import Statement
 from forge import canonical
 from forge.accuracy.receipt import RECEIPT_FILE, Receipt
 from forge.canonical import Json
+from forge.checkpoint.verified import RECORD, VerifiedSignature
 from forge.files import write_durably
 from forge.release.attest.signing_keys import build_key
 from forge.release.keys.keyring import Keyring
@@ -26,6 +27,8 @@ from forge.trust.envelope import PAYLOAD_TYPE
 from forge.trust.predicates import (
     ACCURACY,
     ACCURACY_TYPE,
+    CHECKPOINT,
+    CHECKPOINT_TYPE,
     PERFORMANCE,
     PERFORMANCE_TYPE,
     verify_predicate,
@@ -60,6 +63,12 @@ class Predicate:
         """Return the predicate of a folder with receipt.json. Raises ConfigurationError."""
         found = read_document(receipt / RECEIPT_FILE, Receipt)
         return cls(ACCURACY, ACCURACY_TYPE, found.model_dump(mode="json"))
+
+    @classmethod
+    def checkpoint(cls, verified: Path) -> Self:
+        """Return the predicate of a folder with signature.json. Raises ConfigurationError."""
+        found = read_document(verified / RECORD, VerifiedSignature)
+        return cls(CHECKPOINT, CHECKPOINT_TYPE, found.model_dump(mode="json"))
 
 
 def write_predicate(predicate: Predicate, tree: str, keyring: Keyring, output: Path) -> str:

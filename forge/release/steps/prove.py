@@ -30,6 +30,11 @@ def main(argv: list[str] | None = None) -> int:
         "--accuracy", type=Path, help="folder with the engine's receipt; it is signed too"
     )
     command.add_argument(
+        "--checkpoint-signature",
+        type=Path,
+        help="folder with what was verified of the checkpoint's signature; it is signed too",
+    )
+    command.add_argument(
         "--digests", type=Path, required=True, help="JSON file: tree digest by input name"
     )
     command.add_argument("--chain", type=Path, required=True, help="JSON file: links of the chain")
@@ -58,6 +63,8 @@ def _prove(arguments: argparse.Namespace) -> dict[str, Any]:
     predicates = [Predicate.performance(arguments.measured)] if arguments.measured else []
     if arguments.accuracy:
         predicates.append(Predicate.accuracy(arguments.accuracy))
+    if arguments.checkpoint_signature:
+        predicates.append(Predicate.checkpoint(arguments.checkpoint_signature))
     signed = {
         one.file: write_predicate(one, digests["repository"], keyring, arguments.output)
         for one in predicates

@@ -1,0 +1,242 @@
+"""Verify the OpenSSF Model Signing signature of a checkpoint that comes from outside.
+
+The signature itself, and the chain of its certificate, are verified by model_signing 1.1.1. What it
+names is compared here, and stricter than there:
+
+- every file that is taken must be signed: what a signature ignores (`ignore_paths`) is not covered;
+- every signed file that the checkpoint's URL selects must be there;
+- of a signature by certificate, the certificate must have the identity that was named.
+
+Signed names are relative to the folder of the signature in the source; those of a signature that is
+not in the source are names in the checkpoint. Refused are signatures over parts of files and those
+with another hash than SHA-256. A certificate counts if it was valid when it was issued: a signature
+holds no time that could be trusted, so that its expiry and its revocation are not known.
+
+The engines that Forge signs are verified by `forge.trust.model`, which needs no model_signing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from forge.checkpoint.signer import CheckpointSigner
+from forge.checkpoint.verified import VerifiedSignature
+from forge.errors import ConfigurationError
+from forge.extras import needs_extra
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from model_signing.manifest import Manifest as SignedManifest
+
+__all__ = ["SignedFiles", "find_signature", "verify_checkpoint"]
+
+_MAX_SIGNATURE_BYTES: Final = 64 * 1024 * 1024  # as of an engine: it names every file
+_NAMED: Final = 5  # limit of files listed in a message
+_WHOLE: Final = "."  # the name that model_signing gives a file that was signed by itself
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFiles:
+    """The files of a checkpoint, and the signature that they came with.
+
+    Attributes:
+        url: of the checkpoint, for messages.
+        files: SHA-256 by name, relative to the signed folder.
+        wanted: whether the checkpoint's URL selects a signed name.
+        signature: file of the signature.
+    """
+
+    url: str
+    files: Mapping[str, str]
+    wanted: Callable[[str], bool]
+    signature: Path
+
+
+def find_signature(source: Path, signer: CheckpointSigner, url: str) -> Path:
+    """Return the file of the signature. Raises ConfigurationError if there is none.
+
+    Args:
+        source: the folder of the source, or a single file next to which the signature is.
+        signer: who must have signed it.
+        url: of the checkpoint, for the message.
+    """
+    folder = source.parent if source.is_file() else source
+    path = signer.signature_file or folder / signer.signature
+    if not path.is_file():
+        raise ConfigurationError(
+            f"Checkpoint {url} has no signature",
+            why=f"{signer.signature} is not in the source, and a signer is named",
+            hint="name its file: …?signature=NAME, or …?signature=file:FILE for one of another"
+            " source; docs/how-to/verify-a-checkpoint.md",
+        )
+    return path
+
+
+def verify_checkpoint(found: SignedFiles, signer: CheckpointSigner) -> VerifiedSignature:
+    """Verify that the files of a checkpoint are exactly those that were signed.
+
+    Args:
+        found: the files and their signature.
+        signer: who must have signed them.
+
+    Raises:
+        ConfigurationError: the signature is not valid or by someone else; a file was changed, is
+            missing or is not signed; the extra `build` is not installed.
+    """
+    data = _read(found)
+    with _refusals(found.url), tempfile.TemporaryDirectory() as folder:
+        # The same bytes are verified and recorded, whatever happens to the file meanwhile.
+        copy = Path(folder) / "signature"
+        copy.write_bytes(data)
+        manifest, fingerprint = _verified(copy, signer)
+        signed = _signed(manifest)
+    _compare(found, signed)
+    return VerifiedSignature(
+        method=signer.method,
+        identity=signer.identity,
+        fingerprint=fingerprint,
+        signature_sha256=hashlib.sha256(data).hexdigest(),
+        files=len(found.files),
+    )
+
+
+def _read(found: SignedFiles) -> bytes:
+    with found.signature.open("rb") as file:
+        data = file.read(_MAX_SIGNATURE_BYTES + 1)
+    if len(data) > _MAX_SIGNATURE_BYTES:
+        raise _refused(found.url, f"the signature is larger than {_MAX_SIGNATURE_BYTES} bytes")
+    return data
+
+
+@contextlib.contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    """Raise what the libraries raise for a signature that is not valid as ConfigurationError."""
+    with needs_extra("build", "Verifying the signature of a checkpoint"):
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+        from model_signing._signing import sign_certificate
+    # pyOpenSSL is a dependency of model_signing, not of Forge.
+    untrusted = sign_certificate.crypto.X509StoreContextError  # type: ignore[attr-defined]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # model_signing prints warnings
+            yield
+    except InvalidSignature:
+        raise _refused(url, "the signature is not valid for what it states") from None
+    except untrusted as error:
+        raise _refused(url, f"its certificate is not trusted, {error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError,
+            UnsupportedAlgorithm) as error:  # fmt: skip
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _refused(url, f"it cannot be verified, {text}") from None
+
+
+def _verified(path: Path, signer: CheckpointSigner) -> tuple[SignedManifest, str]:
+    """Verify a signature; return what it names and the fingerprint of who signed."""
+    from cryptography.hazmat.primitives import hashes
+    from model_signing._signing.sign_sigstore_pb import Signature
+
+    signature, verifier = Signature.read(path), _verifier(signer)
+    manifest = verifier.verify(signature)
+    if signer.method == "key":
+        return manifest, _key_fingerprint(signer.trusted)
+    certificate = _certificate(signature)
+    names = _names(certificate)
+    if signer.identity not in names:
+        known = ", ".join(map(repr, sorted(names))) or "none"
+        raise ValueError(f"its certificate is for {known}, and {signer.identity!r} must sign")
+    return manifest, certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def _verifier(signer: CheckpointSigner) -> Any:
+    """Return model_signing's verifier. Raises ConfigurationError if it cannot use the file."""
+    from model_signing._signing import sign_certificate, sign_ec_key
+
+    try:
+        if signer.method == "key":
+            return sign_ec_key.Verifier(signer.trusted)
+        return sign_certificate.Verifier([signer.trusted])
+    except (ValueError, AttributeError):  # not PEM, or a key without a curve
+        kind = "a public key on P-256, P-384 or P-521" if signer.method == "key" else "certificates"
+        raise ConfigurationError(
+            f"{signer.trusted} does not hold {kind} as PEM",
+            hint="docs/how-to/verify-a-checkpoint.md says how to get them",
+        ) from None
+
+
+def _key_fingerprint(path: Path) -> str:
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_public_key,
+    )
+
+    key = load_pem_public_key(path.read_bytes())
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()
+
+
+def _certificate(signature: Any) -> Certificate:
+    from cryptography.x509 import load_der_x509_certificate
+
+    chain = signature.bundle.verification_material.x509_certificate_chain
+    return load_der_x509_certificate(chain.certificates[0].raw_bytes)
+
+
+def _names(certificate: Certificate) -> set[str]:
+    """Return the common names and alternative names of a certificate."""
+    from cryptography import x509
+
+    common = certificate.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
+    names = {str(one.value) for one in common}
+    with contextlib.suppress(x509.ExtensionNotFound):
+        others = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        for kind in (x509.RFC822Name, x509.DNSName, x509.UniformResourceIdentifier):
+            names |= {str(one) for one in others.get_values_for_type(kind)}
+    return names
+
+
+def _signed(manifest: SignedManifest) -> dict[str, str]:
+    """Return the SHA-256 of each signed file. Raises ValueError for signatures of other kinds."""
+    method = manifest.serialization_type["method"]
+    if method != "files":
+        raise ValueError("it is over parts of files, and Forge supports whole files only")
+    found = {}
+    for resource in manifest.resource_descriptors():
+        if resource.digest.algorithm != "sha256":
+            kind = resource.digest.algorithm
+            raise ValueError(f"it names {kind} of the files, and Forge supports sha256 only")
+        found[resource.identifier] = resource.digest.digest_hex
+    return found
+
+
+def _compare(found: SignedFiles, signed: Mapping[str, str]) -> None:
+    files = found.files
+    if set(signed) == {_WHOLE} and len(files) == 1:
+        files = {_WHOLE: next(iter(files.values()))}
+    problems = [f"{name!r} is not signed" for name in sorted(files.keys() - signed.keys())]
+    missing = sorted(name for name in signed.keys() - files.keys() if found.wanted(name))
+    problems += [f"{name!r} is signed and missing" for name in missing]
+    problems += [
+        f"{name!r} was changed"
+        for name in sorted(files.keys() & signed.keys())
+        if files[name] != signed[name]
+    ]
+    if problems:
+        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise _refused(found.url, ", ".join(problems[:_NAMED]) + more)
+
+
+def _refused(url: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The signature of checkpoint {url} could not be verified",
+        why=why,
+        hint="do not use these files before you know why; ask who signed them. Files that need no"
+        " signature are left out with path= in the URL",
+    )
