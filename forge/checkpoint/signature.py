@@ -26,10 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import BaseModel, ValidationError
+
 from forge.checkpoint.signer import CheckpointSigner
 from forge.checkpoint.verified import VerifiedSignature
 from forge.errors import ConfigurationError
 from forge.extras import needs_extra
+from forge.validation import validation_text
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -39,7 +42,21 @@ __all__ = ["SignedFiles", "find_signature", "verify_checkpoint"]
 
 _MAX_SIGNATURE_BYTES: Final = 64 * 1024 * 1024  # as of an engine: it names every file
 _NAMED: Final = 5  # limit of files listed in a message
+_OTHER_KEY: Final = "it is signed with another key"
 _WHOLE: Final = "."  # the name that model_signing gives a file that was signed by itself
+
+
+class _Material(BaseModel):
+    publicKey: dict[str, Any] | None = None  # noqa: N815  the format's names, here and below
+    x509CertificateChain: dict[str, Any] | None = None  # noqa: N815
+
+
+class _Form(BaseModel):
+    """As much of a Sigstore bundle as decides how it is verified."""
+
+    mediaType: str  # noqa: N815
+    verificationMaterial: _Material  # noqa: N815
+    dsseEnvelope: dict[str, Any]  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +109,12 @@ def verify_checkpoint(found: SignedFiles, signer: CheckpointSigner) -> VerifiedS
     """
     data = _read(found)
     with _refusals(found.url), tempfile.TemporaryDirectory() as folder:
+        verifier = _verifier(signer)
+        _check_form(data, signer)
         # The same bytes are verified and recorded, whatever happens to the file meanwhile.
         copy = Path(folder) / "signature"
         copy.write_bytes(data)
-        manifest, fingerprint = _verified(copy, signer)
+        manifest, fingerprint = _verified(verifier, copy, signer)
         signed = _signed(manifest)
     _compare(found, signed)
     return VerifiedSignature(
@@ -130,18 +149,32 @@ def _refusals(url: str) -> Iterator[None]:
         raise _refused(url, "the signature is not valid for what it states") from None
     except untrusted as error:
         raise _refused(url, f"its certificate is not trusted, {error}") from None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError,
-            UnsupportedAlgorithm) as error:  # fmt: skip
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _refused(url, f"it cannot be verified, {text}") from None
+    except (ValidationError, LookupError, TypeError, AttributeError, RecursionError):
+        # ValidationError is a ValueError, and its text is of Python's objects.
+        raise _refused(url, "it is not a complete model signature") from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        text = _OTHER_KEY if "Key mismatch" in str(error) else str(error).partition("\n")[0]
+        raise _refused(url, text) from None
 
 
-def _verified(path: Path, signer: CheckpointSigner) -> tuple[SignedManifest, str]:
+def _check_form(data: bytes, signer: CheckpointSigner) -> None:
+    """Raise ValueError if a file is not a signature, or not one by the method that is expected."""
+    try:
+        material = _Form.model_validate_json(data).verificationMaterial
+    except ValidationError as error:
+        raise ValueError(f"it is not a model signature, {validation_text(error)}") from None
+    if signer.method == "key" and material.publicKey is None:
+        raise ValueError("it was not made with a key, and a key must sign")
+    if signer.method == "certificate" and material.x509CertificateChain is None:
+        raise ValueError("it was not made with a certificate, and a certificate must sign")
+
+
+def _verified(verifier: Any, path: Path, signer: CheckpointSigner) -> tuple[SignedManifest, str]:
     """Verify a signature; return what it names and the fingerprint of who signed."""
     from cryptography.hazmat.primitives import hashes
     from model_signing._signing.sign_sigstore_pb import Signature
 
-    signature, verifier = Signature.read(path), _verifier(signer)
+    signature = Signature.read(path)
     manifest = verifier.verify(signature)
     if signer.method == "key":
         return manifest, _key_fingerprint(signer.trusted)
@@ -230,13 +263,14 @@ def _compare(found: SignedFiles, signed: Mapping[str, str]) -> None:
     ]
     if problems:
         more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        raise _refused(found.url, ", ".join(problems[:_NAMED]) + more)
+        hint = ("files that need no signature are left out with path= in the URL",)
+        unsigned = files.keys() - signed.keys()
+        raise _refused(found.url, ", ".join(problems[:_NAMED]) + more, *(hint if unsigned else ()))
 
 
-def _refused(url: str, why: str) -> ConfigurationError:
+def _refused(url: str, why: str, *hints: str) -> ConfigurationError:
     return ConfigurationError(
         f"The signature of checkpoint {url} could not be verified",
         why=why,
-        hint="do not use these files before you know why; ask who signed them. Files that need no"
-        " signature are left out with path= in the URL",
+        hint="\n".join(("do not use these files; ask who published them", *hints)),
     )

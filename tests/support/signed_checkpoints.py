@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from forge.checkpoint.verified import VerifiedSignature
+
 ISSUED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PRIVATE, PUBLIC = "vendor.key", "vendor.pub"
 IDENTITY = "models@vendor.example"
@@ -96,8 +98,10 @@ class Authority:
 
 def usage(*allowed: str) -> x509.KeyUsage:
     """Return the key usage that allows only what is named."""
-    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
-             "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
+    names = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
     return x509.KeyUsage(**{name: name in allowed for name in names})
 
 
@@ -168,3 +172,12 @@ def sign_by_certificate(model: Path, certificate: Path, authority: Path) -> Path
     )
     signer.set_hashing_config(config).sign(model, made)
     return made
+
+
+def verified(**changes: object) -> VerifiedSignature:
+    """Return a record, as the step writes it."""
+    given: dict[str, object] = {
+        "method": "key", "identity": "", "fingerprint": "f" * 64,
+        "signature_sha256": "5" * 64, "files": 3,
+    }  # fmt: skip
+    return VerifiedSignature.model_validate(given | changes)

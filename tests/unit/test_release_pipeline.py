@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from forge import profiles
+from forge.errors import ConfigurationError
 from forge.plan import Plan
 from forge.project import Project
 from forge.release.catalog import Catalog
 from forge.steps import key_of
 from forge.store import open_store
+from tests.support.signed_checkpoints import key_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = profiles.names(ROOT / "profiles")
@@ -124,6 +126,38 @@ def test_text_is_compared_with_stored_answers_or_with_transformers(tmp_path: Pat
     made = release(tmp_path, "development", model=other).step("text")
     assert [one.name for one in made.environments] == ["transformers"]
     assert made.inputs["checkpoint"].step.id == "huggingface"
+
+
+def test_checkpoint_without_a_signer_is_known_by_its_url_alone(tmp_path: Path) -> None:
+    plan = release(tmp_path, "development")
+    step = plan.step("checkpoint")
+    assert step.argv[:3] == ("${python}", "-m", "forge.checkpoint")
+    assert step.argv[4:] == ("${outputs.checkpoint}",)
+    assert (step.outputs, step.sources, step.libraries) == (("checkpoint",), (), {})
+    assert "signature" not in plan.step("proofs@development").inputs
+
+
+def test_signer_is_part_of_the_checkpoints_key_and_of_the_proofs(tmp_path: Path) -> None:
+    def planned(model_signer: str) -> Plan:
+        return release(tmp_path, "development", model_signer=model_signer)
+
+    key_pair(tmp_path, "first")
+    key_pair(tmp_path, "second")
+    plans = [planned(signer) for signer in ("", *(f"key:{tmp_path}/{name}.pub" for name in
+                                                  ("first", "second")))]  # fmt: skip
+    assert len({keys(plan)["checkpoint"] for plan in plans}) == 3
+    for plan in plans[1:]:
+        step = plan.step("checkpoint")
+        code = {source.name for source in step.sources}
+        assert {"forge.checkpoint.signature", "trusted"} <= code
+        assert "model-signing" in step.libraries
+        signature = plan.step("proofs@development").inputs["signature"]
+        assert (signature.step, signature.output) == (step, "signature")
+
+
+def test_signer_that_does_not_exist_exits_3_while_it_is_planned(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.pub cannot be read"):
+        release(tmp_path, "development", model_signer="key:none.pub")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from forge.checkpoint.__main__ import main
 from forge.checkpoint.fetch import FetchedModel, fetch_model
 from forge.checkpoint.signer import parse_signer
 from forge.errors import ConfigurationError
+from forge.store.backends.memory import MemoryObjects
 from tests.support import checkpoints, signed_checkpoints
 from tests.support.gguf import gguf
 from tests.support.signed_checkpoints import IDENTITY, Authority, key_pair, sign
@@ -71,6 +73,13 @@ class Vendor:
 @pytest.fixture
 def vendor(tmp_path: Path) -> Vendor:
     return Vendor(tmp_path)
+
+
+def reference_accepts(vendor: Vendor) -> None:
+    """Verify with model_signing itself, which raises ValueError for files that differ."""
+    config = verifying.Config()  # type: ignore[no-untyped-call]  # the library's omission
+    config.use_elliptic_key_verifier(public_key=vendor.folder / "vendor.pub")
+    config.verify(vendor.model, vendor.signature)
 
 
 def names(folder: Path) -> list[str]:
@@ -135,8 +144,11 @@ def _exchange(model: Path) -> None:
 def test_files_that_differ_from_the_signed_ones_are_refused(
     vendor: Vendor, damage: Callable[[Path], None], says: str
 ) -> None:
+    reference_accepts(vendor)
     damage(vendor.model)
     assert says in vendor.refused()
+    with pytest.raises(ValueError, match="Signature mismatch"):
+        reference_accepts(vendor)
 
 
 def test_many_differences_are_counted_and_five_are_named(vendor: Vendor) -> None:
@@ -149,9 +161,9 @@ def test_many_differences_are_counted_and_five_are_named(vendor: Vendor) -> None
 
 def test_signature_by_another_key_is_refused(vendor: Vendor) -> None:
     key_pair(vendor.folder, "other")
-    assert "could not be verified" in vendor.refused("key:other.pub")
+    assert "it is signed with another key" in vendor.refused("key:other.pub")
     sign(vendor.model, vendor.folder / "other.key")
-    assert "could not be verified" in vendor.refused("key:vendor.pub")
+    assert "it is signed with another key" in vendor.refused("key:vendor.pub")
     vendor.fetched("key:other.pub")
 
 
@@ -201,7 +213,9 @@ def test_statement_that_was_changed_after_it_was_signed_is_refused(vendor: Vendo
 )  # fmt: skip
 def test_bytes_that_are_not_a_signature_are_refused(vendor: Vendor, data: bytes) -> None:
     vendor.signature.write_bytes(data)
-    assert "could not be verified" in vendor.refused()
+    said = vendor.refused()
+    assert "it is not a model signature" in said
+    assert "Python" not in said
 
 
 @pytest.mark.parametrize("field", ["mediaType", "verificationMaterial", "dsseEnvelope"])
@@ -209,14 +223,14 @@ def test_signature_without_one_of_its_parts_is_refused(vendor: Vendor, field: st
     bundle = json.loads(vendor.signature.read_text())
     del bundle[field]
     vendor.signature.write_text(json.dumps(bundle))
-    assert "could not be verified" in vendor.refused()
+    assert f"it is not a model signature, {field}: is missing" in vendor.refused()
 
 
 def test_envelope_without_signatures_is_refused(vendor: Vendor) -> None:
     bundle = json.loads(vendor.signature.read_text())
     bundle["dsseEnvelope"]["signatures"] = []
     vendor.signature.write_text(json.dumps(bundle))
-    assert "could not be verified" in vendor.refused()
+    assert "it is not a complete model signature" in vendor.refused()
 
 
 def test_signature_that_is_too_large_is_refused_unread(
@@ -248,9 +262,7 @@ class TestSelection:
     def test_file_that_the_signature_leaves_out_is_refused(self, vendor: Vendor) -> None:
         """The reference accepts it: the signature itself says what it does not cover."""
         sign(vendor.model, vendor.folder / "vendor.key", ignore=[vendor.model / "tokenizer.json"])
-        config = verifying.Config()  # type: ignore[no-untyped-call]  # the library's omission
-        config.use_elliptic_key_verifier(public_key=vendor.folder / "vendor.pub")
-        config.verify(vendor.model, vendor.signature)
+        reference_accepts(vendor)
         assert "'tokenizer.json' is not signed" in vendor.refused()
 
     def test_everything_is_taken_with_its_signature(self, vendor: Vendor) -> None:
@@ -404,8 +416,9 @@ class TestCertificates:
         self.certified(vendor, authority, authority.issue("signer"))
         assert "must sign" in vendor.refused(f"certificate:root.pem?identity={identity}")
 
+    @pytest.mark.usefixtures("authority")
     def test_certificate_of_another_authority_with_the_same_names_is_refused(
-        self, vendor: Vendor, authority: Authority
+        self, vendor: Vendor
     ) -> None:
         elsewhere = vendor.folder / "elsewhere"
         elsewhere.mkdir()
@@ -439,9 +452,9 @@ class TestCertificates:
         self, vendor: Vendor, authority: Authority
     ) -> None:
         said = vendor.refused(f"certificate:root.pem?identity={IDENTITY}")
-        assert "could not be verified" in said
+        assert "it was not made with a certificate" in said
         self.certified(vendor, authority, authority.issue("signer"))
-        assert "could not be verified" in vendor.refused()
+        assert "it was not made with a key" in vendor.refused()
 
 
 class TestCommand:
@@ -480,3 +493,42 @@ class TestCommand:
         key = str(vendor.folder / "vendor.key")
         signed_checkpoints.sign_with_command(vendor.model, "key", "--private_key", key)
         assert main(arguments) == 0
+
+
+class TestSources:
+    """A signature is fetched with the files, even if path= does not select it."""
+
+    def test_hf_downloads_it_too(self, vendor: Vendor) -> None:
+        """By a program that downloads from a folder what it is told to include, as hf does."""
+        program = vendor.folder / "hf"
+        program.write_text(f"""#!{sys.executable}
+import fnmatch, pathlib, shutil, sys
+target = pathlib.Path(sys.argv[sys.argv.index("--local-dir") + 1])
+globs = [value for key, value in zip(sys.argv, sys.argv[1:]) if key == "--include"]
+for path in pathlib.Path({str(vendor.model)!r}).iterdir():
+    if any(fnmatch.fnmatch(path.name, glob) for glob in globs):
+        shutil.copyfile(path, target / path.name)
+""")
+        program.chmod(0o755)
+        signer = parse_signer("key:vendor.pub", vendor.folder)
+        url = f"hf:vendor/model@{'a' * 40}{URL}"
+        found = fetch_model(url, vendor.output, environment={}, hf_tool=program, signer=signer)
+        assert found.signature is not None
+        assert names(vendor.output) == SIGNED
+
+    def test_a_bucket_is_read_for_it_too(
+        self, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bucket = MemoryObjects()
+        for path in vendor.model.iterdir():
+            bucket.write(f"models/llama/{path.name}", path.read_bytes())
+        monkeypatch.setattr("forge.store.open_objects", lambda *_, **__: bucket)
+        signer = parse_signer("key:vendor.pub", vendor.folder)
+        url = f"s3://bucket/models/llama{URL}"
+        fetch_model(url, vendor.output, environment={}, signer=signer)
+        assert names(vendor.output) == SIGNED
+        bucket.delete("models/llama/model.sig")
+        shutil.rmtree(vendor.output)
+        vendor.output.mkdir()
+        with pytest.raises(ConfigurationError, match="has no signature"):
+            fetch_model(url, vendor.output, environment={}, signer=signer)

@@ -18,6 +18,7 @@ from forge.cli import _COMMANDS, cli, main
 from forge.cli import device as device_package
 from tests.support import checkpoints
 from tests.support.gguf import Q8_1, Row, gguf, gguf_file, metadata
+from tests.support.signed_checkpoints import key_pair, sign
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -199,6 +200,46 @@ def test_pin_prints_all_that_it_found_as_json(project: Path) -> None:
     assert found["weights"] == ["model.safetensors"]
     assert found["builders"]["edge-llm"] is None
     assert "does not support 'hunyuan_v1_dense'" in found["builders"]["openvino"]
+
+
+def test_pin_of_a_signed_model_tells_who_signed_it_and_refuses_another_key(project: Path) -> None:
+    made = checkpoints.model(project / "model")
+    key_pair(project)
+    key_pair(project, "other")
+    sign(made, project / "vendor.key")
+    pin = ("checkpoint", "pin", f"file:{made}?path=*.json&path=*.safetensors", "--signer")
+    done = forge(project, *pin, "key:vendor.pub")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"signed +by key sha256:[0-9a-f]{16}, 3 files", done.stderr)
+    assert "#sha256=" in done.stdout
+    signature = json.loads(forge(project, *pin, "key:vendor.pub", "--json").stdout)["signature"]
+    assert (signature["method"], signature["files"]) == ("key", 3)
+    done = forge(project, *pin, "key:other.pub")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "could not be verified" in done.stderr
+
+
+def test_run_verifies_who_signed_the_checkpoint_again_for_each_other_key(project: Path) -> None:
+    made = checkpoints.model(project / "model")
+    for name in ("vendor", "other"):
+        key_pair(project, name)
+    sign(made, project / "vendor.key")
+    url = f"file:{made}?path=*.json&path=*.safetensors"
+    pinned = forge(project, "checkpoint", "pin", url).stdout.strip()
+
+    def run(key: str) -> subprocess.CompletedProcess[str]:
+        options = ("--model", pinned, "--model-signer", f"key:{key}.pub", "--only", "checkpoint")
+        return forge(project, "run", *RELEASE, "--set", "engine.precision=fp16", *options)
+
+    done = run("vendor")
+    assert done.returncode == 0, done.stderr
+    (record,) = project.glob(".forge/trees/*/signature.json")
+    assert json.loads(record.read_text())["files"] == 3
+    assert "1 cached, 0 ran" in run("vendor").stdout
+    done = run("other")
+    assert done.returncode == 3
+    assert "The signature of checkpoint" in done.stderr
+    assert "could not be verified" in done.stderr
 
 
 def test_pin_of_a_model_that_no_builder_supports_exits_3_unless_it_is_asked_for(

@@ -10,10 +10,11 @@ import pytest
 from forge.errors import CorruptedError
 from forge.release.attest.predicates import Predicate
 from forge.release.catalog import Catalog
-from forge.release.measured import read_accuracy, read_performance
-from forge.trust.predicates import ACCURACY, ACCURACY_TYPE
+from forge.release.measured import read_accuracy, read_performance, read_signature
+from forge.trust.predicates import ACCURACY, ACCURACY_TYPE, CHECKPOINT, CHECKPOINT_TYPE
 from tests.support.receipts import receipt
 from tests.support.release_world import World
+from tests.support.signed_checkpoints import verified
 
 
 def accuracy(content: dict[str, Any]) -> Predicate:
@@ -51,3 +52,11 @@ def test_baseline_is_the_newest_lower_version_of_the_profile(tmp_path: Path) -> 
     assert catalog.receipt("demo", "development", "2.0.0") == receipt(kl_mean=0.002)
     assert catalog.receipt("demo", "other", "2.0.0") is None
     assert catalog.receipt("demo", "development", "1.0.0") is None
+
+
+def test_signer_of_the_checkpoint_is_what_was_verified_or_none(tmp_path: Path) -> None:
+    world, found = World(tmp_path), verified(identity="models@vendor.example", method="certificate")
+    predicate = Predicate(CHECKPOINT, CHECKPOINT_TYPE, found.model_dump(mode="json"))
+    made = world.release("1.0.0", predicate)
+    assert read_signature(world.objects, made) == found
+    assert read_signature(world.objects, world.release("1.1.0")) is None

@@ -12,12 +12,15 @@ from forge.release.attest.predicates import Predicate, write_predicate
 from forge.trust.predicates import (
     ACCURACY,
     ACCURACY_TYPE,
+    CHECKPOINT,
+    CHECKPOINT_TYPE,
     PERFORMANCE,
     PERFORMANCE_TYPE,
     verify_predicate,
 )
 from tests.support.receipts import receipt
 from tests.support.release_world import World
+from tests.support.signed_checkpoints import verified
 from tests.support.smoke_results import result
 
 TREE = "ab" * 32
@@ -37,7 +40,14 @@ def test_accuracy_is_the_whole_receipt(tmp_path: Path) -> None:
     assert made.content == receipt(kl_mean=None).model_dump(mode="json")
 
 
-@pytest.mark.parametrize("make", [Predicate.performance, Predicate.accuracy])
+def test_signature_of_the_checkpoint_is_the_whole_record(tmp_path: Path) -> None:
+    (tmp_path / "signature.json").write_text(verified().model_dump_json())
+    made = Predicate.checkpoint(tmp_path)
+    assert (made.file, made.type) == (CHECKPOINT, CHECKPOINT_TYPE)
+    assert made.content == verified().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("make", [Predicate.performance, Predicate.accuracy, Predicate.checkpoint])
 def test_folder_without_the_file_is_refused(tmp_path: Path, make: object) -> None:
     assert callable(make)
     with pytest.raises(ConfigurationError, match="cannot be read"):
