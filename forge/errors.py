@@ -6,6 +6,7 @@
      ├─ ConfigurationError     3   a profile, pipeline, lock or checkpoint is not valid
      │   └─ BundleError        3   the files of a bundle are not valid
      ├─ NoRunnerError          4   no runner on this machine can run the step
+     │   └─ EngineError        4   a container engine was lost, is full, or has no network
      ├─ StepFailedError        5   a step's command failed
      │   ├─ LoadFailedError    5   a server did not load its model
      │   └─ PortTakenError     5   another process uses the port of a server
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "CorruptedError",
+    "EngineError",
     "FitError",
     "ForgeError",
     "LoadFailedError",
@@ -95,6 +97,13 @@ class NoRunnerError(ForgeError):
     """No runner on this machine can run the step."""
 
     exit_code = 4
+
+
+class EngineError(NoRunnerError):
+    """A container engine was lost, its disk is full, or its network broke.
+
+    It says nothing about the step: the same command may be run again.
+    """
 
 
 class StepFailedError(ForgeError):

@@ -138,16 +138,15 @@ def _read(found: SignedFiles) -> bytes:
 def _refusals(url: str) -> Iterator[None]:
     """Raise what the libraries raise for a signature that is not valid as ConfigurationError."""
     with needs_extra("build", "Verifying the signature of a checkpoint"):
+        import model_signing  # noqa: F401  so that its absence is named
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-        from model_signing._signing import sign_certificate
-    # pyOpenSSL is a dependency of model_signing, not of Forge.
-    untrusted = sign_certificate.crypto.X509StoreContextError  # type: ignore[attr-defined]
+        from OpenSSL.crypto import X509StoreContextError
     try:
         with contextlib.redirect_stdout(sys.stderr):  # model_signing prints warnings
             yield
     except InvalidSignature:
         raise _refused(url, "the signature is not valid for what it states") from None
-    except untrusted as error:
+    except X509StoreContextError as error:
         raise _refused(url, f"its certificate is not trusted, {error}") from None
     except (ValidationError, LookupError, TypeError, AttributeError, RecursionError):
         # ValidationError is a ValueError, and its text is of Python's objects.

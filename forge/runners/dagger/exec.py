@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import dagger
+from gql.transport.exceptions import TransportQueryError
 
-from forge.errors import StepFailedError
+from forge.errors import ForgeError, StepFailedError
 from forge.images.lock import own_lock
 from forge.runners.dagger.container import (
     NETWORK,
@@ -19,6 +20,7 @@ from forge.runners.dagger.container import (
     ToolImage,
     locked_lines,
 )
+from forge.runners.dagger.failures import EngineFailure, engine_error, engine_failure, is_full
 
 __all__ = ["Ended", "run"]
 
@@ -28,6 +30,10 @@ _KEY_CHARACTERS: Final = 16
 # With two pipes, the lines of stdout and stderr would be out of order.
 _ONE_STREAM: Final = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 _LAST_LINES: Final = 20
+_ANY_FAILURE: Final = 1  # Python's traceback, and most programs; Forge's own codes say more
+# What the engine answers; TransportQueryError is one in a form that the SDK does not know. That it
+# does not answer is an error of the session.
+_FAILURES: Final = (dagger.QueryError, TransportQueryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,10 @@ async def run(client: dagger.Client, plan: ContainerPlan, note: Callable[[str], 
         plan: the container.
         note: called with a line before each slow operation.
 
-    Raises StepFailedError if the image, an environment or the export failed.
+    Raises:
+        StepFailedError: the image, an environment or the export failed.
+        EngineError: the engine says that its disk is full, or its network broke.
+        dagger.ClientError: the engine does not answer.
     """
     container = await _prepared(client, plan, note)
     started = time.monotonic()
@@ -59,8 +68,10 @@ async def run(client: dagger.Client, plan: ContainerPlan, note: Callable[[str], 
         if code == 0:
             for path, folder in plan.outputs.items():
                 await done.directory(path).export(str(folder))
-    except dagger.DaggerError as error:
+    except _FAILURES as error:
         raise _failed(plan, "could not be run by Dagger", error) from None
+    if code == _ANY_FAILURE and is_full(output):
+        raise engine_error(plan.step, EngineFailure.FULL, plan.engine, output.splitlines())
     return Ended(code, seconds, output)
 
 
@@ -71,14 +82,14 @@ async def _prepared(
     base = client.container(platform=dagger.Platform(plan.platform)).from_(plan.image)
     try:
         await base.sync()
-    except dagger.DaggerError as error:
+    except _FAILURES as error:
         raise _failed(plan, f"could not use the image {plan.image}", error) from None
     container = base
     for tool in plan.tools:
         note(f"installing environment {tool.name}, unless the engine has cached it")
         try:
             made = await _environment(client, base, tool, plan).sync()
-        except dagger.DaggerError as error:
+        except _FAILURES as error:
             raise _failed(plan, f"could not install the environment {tool.name}", error) from None
         container = container.with_mounted_directory(f"/opt/{tool.name}", made)
     container = _with_files(client, container, plan)
@@ -168,9 +179,12 @@ def _with_secrets(
     return container
 
 
-def _failed(plan: ContainerPlan, what: str, error: dagger.DaggerError) -> StepFailedError:
-    """Return the error, with Dagger's message and the last lines of the output."""
+def _failed(plan: ContainerPlan, what: str, error: Exception) -> ForgeError:
+    """Return the error: of the engine, or of the image with the last lines of an installer."""
     printed = f"{error.stdout}\n{error.stderr}" if isinstance(error, dagger.ExecError) else ""
+    said = f"{error}\n{printed}"
+    if failure := engine_failure(said):
+        return engine_error(plan.step, failure, plan.engine, said.splitlines())
     lines = [line for line in printed.splitlines() if line.strip()][-_LAST_LINES:]
     why = "\n".join([str(error), *(f"  | {line}" for line in lines)])
     hint = "see docs/reference/runners.md for the requirements of an image, or use --runner local"

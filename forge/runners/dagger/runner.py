@@ -79,6 +79,7 @@ class DaggerRunner:
 
         Raises:
             NoRunnerError: there is no CLI or engine, or their versions are not compatible.
+            EngineError: the engine was lost, its disk is full, or its network broke.
             StepFailedError: the image, an environment or the export failed.
             Cancelled: the run was cancelled; the container has stopped.
         """
@@ -123,6 +124,7 @@ async def _until_cancelled(
 async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]) -> Execution:
     from forge.runners.dagger import reproduce
     from forge.runners.dagger.session import find_cli, probe, session
+    from forge.runners.dagger.watch import until_lost
 
     cli = find_cli(environment)
     probe(plan.engine)
@@ -137,8 +139,9 @@ async def _execute(job: Job, plan: ContainerPlan, environment: Mapping[str, str]
         if not _OWN_LINES.match(text):
             show_line(job, text)
 
-    async with session(cli, plan.engine, environment, line) as client:
-        ended = await run_exec(client, plan, functools.partial(job.view.note, job.step.id))
+    note = functools.partial(job.view.note, job.step.id)
+    async with session(cli, plan.engine, environment, line, job.step.id) as client:
+        ended = await until_lost(run_exec(client, plan, note), plan.engine)
     log = job.folder / "log.txt"
     log.write_text(ended.output, encoding="utf-8", errors="replace")
     return Execution(ended.exit_code, ended.seconds, log, name)

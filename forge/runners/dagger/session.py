@@ -15,13 +15,15 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from forge.errors import NoRunnerError
+from forge.errors import EngineError, NoRunnerError
+from forge.runners.dagger.failures import EngineFailure, engine_error
 from forge.runners.dagger.settings import RUNNER_HOST
+from forge.runners.dagger.watch import EngineLostError, until_lost
 
 if TYPE_CHECKING:
     import dagger
@@ -35,6 +37,7 @@ _PROBE_S: Final = 5.0
 _START_S: Final = 60.0
 _START_DEFAULT_S: Final = 600.0  # Dagger's default engine is pulled first
 _END_S: Final = 30.0
+_END_LOST_S: Final = 1.0  # the CLI would ask a lost engine for 30 s to end the session
 _KEPT_LINES: Final = 20
 _CHUNK: Final = 64 * 1024
 # API version by engine address: querying it takes most of the time to open a session.
@@ -95,7 +98,11 @@ def mismatch(engine: str) -> str:
 
 @contextlib.asynccontextmanager
 async def session(
-    cli: str, address: str | None, environment: Mapping[str, str], line: Callable[[str], None]
+    cli: str,
+    address: str | None,
+    environment: Mapping[str, str],
+    line: Callable[[str], None],
+    step: str = "",
 ) -> AsyncIterator[dagger.Client]:
     """Yield a client of the engine at `address`.
 
@@ -104,8 +111,11 @@ async def session(
         address: for example `unix:///run/dagger/engine.sock`; None for Dagger's default engine.
         environment: the program's environment variables.
         line: called with each line that the containers print.
+        step: id of the step that it is for, named by errors.
 
-    Raises NoRunnerError: the engine does not answer, or its version is not compatible.
+    Raises:
+        NoRunnerError: the engine does not answer, or its version is not compatible.
+        EngineError: the engine was lost; the body of the session ends within 10 s.
     """
     own = dict(environment) | {"DAGGER_PROGRESS": "logs", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
     own["DAGGER_NO_UPDATE_CHECK"] = "1"
@@ -119,15 +129,32 @@ async def session(
     )  # fmt: skip
     output: list[str] = []
     reader = asyncio.create_task(_read(process, output, line))
+    limit = _END_S
     try:
-        port, token = await _parameters(process, reader, output, address)
-        async with _client(port, token, address) as client:
-            problem = mismatch(await client.version())
-            if problem:
-                raise _mismatched(address, problem)
-            yield client
+        with _engine_errors(step, address, output):
+            port, token = await until_lost(_parameters(process, reader, output, address), address)
+            async with _client(port, token, address) as client:
+                problem = mismatch(await until_lost(client.version(), address))
+                if problem:
+                    raise _mismatched(address, problem)
+                yield client
+    except EngineError:
+        limit = _END_LOST_S
+        raise
     finally:
-        await _end(process, reader)
+        await _end(process, reader, limit)
+
+
+@contextlib.contextmanager
+def _engine_errors(step: str, address: str | None, output: Sequence[str]) -> Iterator[None]:
+    """Raise the loss of an engine as EngineError, with the last lines of the CLI."""
+    import dagger
+
+    try:
+        yield
+    except (EngineLostError, dagger.TransportError, dagger.ClientConnectionError) as error:
+        # Its text is of the connection to the engine: whatever it says, there is none.
+        raise engine_error(step, EngineFailure.LOST, address, (*output, str(error))) from None
 
 
 async def engine_version(cli: str, address: str | None, environment: Mapping[str, str]) -> str:
@@ -217,12 +244,14 @@ async def _read(
             line(text)
 
 
-async def _end(process: asyncio.subprocess.Process, reader: asyncio.Task[None]) -> None:
-    """Close the session, which stops its containers; kill the CLI if it does not exit."""
+async def _end(
+    process: asyncio.subprocess.Process, reader: asyncio.Task[None], limit: float
+) -> None:
+    """Close the session, which stops its containers; kill the CLI if it does not exit in time."""
     if process.stdin is not None:
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), _END_S)
+        await asyncio.wait_for(process.wait(), limit)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -11,9 +11,10 @@ from typing import Any, cast
 import dagger
 import pytest
 
-from forge.errors import StepFailedError
+from forge.errors import EngineError, StepFailedError
 from forge.runners.dagger.container import ContainerPlan, Mount, ToolImage
 from forge.runners.dagger.exec import Ended, run
+from tests.support.dagger_failures import REPORTED, Reported, exec_error, query_error
 
 PLAN = ContainerPlan(
     step="engine@a",
@@ -38,6 +39,7 @@ class Engine:
     code: int = 0
     output: str = "printed"
     fails: Callable[[tuple[str, ...]], bool] = lambda _: False
+    error: Exception = field(default_factory=lambda: query_error("the engine said no"))
     exported: dict[str, str] = field(default_factory=dict)
 
 
@@ -56,7 +58,7 @@ class Node:
     async def _ask(self, name: str, *given: Any) -> Any:
         names = tuple(str(call[0]) for call in self.calls)
         if self._engine.fails(names):
-            raise dagger.DaggerError("the engine said no")
+            raise self._engine.error
         match name:
             case "exit_code":
                 return self._engine.code
@@ -190,18 +192,19 @@ def test_only_variables_about_networks_reach_the_making_of_an_environment(tmp_pa
     ]
 
 
-@pytest.mark.parametrize(
-    ("fails", "message"),
-    [
-        (lambda calls: calls[-1] == "from_", "could not use the image python:3.11-slim"),
-        (
-            lambda calls: calls[-1] == "directory" and "with_new_file" in calls,
-            "could not install the environment openvino",
-        ),
-        (lambda calls: calls[-1] == "with_exec", "could not be run by Dagger"),
-        (lambda calls: calls[-1] == "directory" and "with_workdir" in calls, "could not be run"),
-    ],
+# Where a run can fail, and what could not be done there.
+PLACES: tuple[tuple[Callable[[tuple[str, ...]], bool], str], ...] = (
+    (lambda calls: calls[-1] == "from_", "could not use the image python:3.11-slim"),
+    (
+        lambda calls: calls[-1] == "directory" and "with_new_file" in calls,
+        "could not install the environment openvino",
+    ),
+    (lambda calls: calls[-1] == "with_exec", "could not be run by Dagger"),
+    (lambda calls: calls[-1] == "directory" and "with_workdir" in calls, "could not be run"),
 )
+
+
+@pytest.mark.parametrize(("fails", "message"), PLACES)
 def test_failure_says_what_the_engine_could_not_do(
     tmp_path: Path, fails: Callable[[tuple[str, ...]], bool], message: str
 ) -> None:
@@ -213,3 +216,82 @@ def test_failure_says_what_the_engine_could_not_do(
     assert caught.value.exit_code == 5
     assert caught.value.why == "the engine said no"
     assert "--runner local" in caught.value.hint
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> ContainerPlan:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("")
+    return replace(PLAN, tools=(ToolImage("openvino", lock, "3.11"),))
+
+
+@pytest.mark.parametrize("one", [one for one in REPORTED if one.failure], ids=lambda one: one.text)
+@pytest.mark.parametrize("fails", [fails for fails, _ in PLACES])
+def test_failure_of_the_engine_is_none_of_the_step_wherever_it_comes(
+    plan: ContainerPlan, fails: Callable[[tuple[str, ...]], bool], one: Reported
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        executed(plan, Engine(fails=fails, error=query_error(one.text)))
+    assert caught.value.exit_code == 4
+    assert caught.value.what == "Step engine@a was not run to its end"
+    assert one.text.splitlines()[0] in caught.value.why
+    assert "runners.md" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in REPORTED if not one.failure], ids=lambda one: one.text
+)
+def test_failure_of_the_image_says_what_an_image_requires(
+    plan: ContainerPlan, one: Reported
+) -> None:
+    with pytest.raises(StepFailedError) as caught:
+        executed(plan, Engine(fails=PLACES[0][0], error=query_error(one.text)))
+    assert caught.value.exit_code == 5
+    assert "docs/reference/runners.md" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("stderr", "exit_code"),
+    [
+        *((one.text, 4) for one in REPORTED if one.failure and "uv" in one.source + one.text),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+         4),
+        ("/opt/uv/bin/python: No module named venv", 5),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", 5),
+    ],
+)  # fmt: skip
+def test_installer_that_has_no_network_or_disk_is_a_failure_of_the_engine(
+    plan: ContainerPlan, stderr: str, exit_code: int
+) -> None:
+    error = exec_error(stderr)
+    assert isinstance(error, dagger.ExecError)
+    with pytest.raises((EngineError, StepFailedError)) as caught:
+        executed(plan, Engine(fails=PLACES[1][0], error=error))
+    assert caught.value.exit_code == exit_code
+    assert stderr.splitlines()[-1] in caught.value.why
+
+
+@pytest.mark.parametrize("one", REPORTED, ids=lambda one: one.text)
+def test_what_a_command_says_of_networks_is_its_own_failure_and_a_full_disk_the_engines(
+    one: Reported,
+) -> None:
+    """A step's command may ask a server that does not exist: then it fails, and not the engine."""
+    engine = Engine(code=1, output=f"Traceback\n{one.text}\n")
+    if "no space left" in one.text or "quota" in one.text:
+        with pytest.raises(EngineError) as caught:
+            executed(PLAN, engine)
+        assert one.text in caught.value.why
+    else:
+        assert executed(PLAN, engine)[0].exit_code == 1
+
+
+@pytest.mark.parametrize("code", [0, 3, 6, 7, 9, 137])
+def test_only_an_exit_code_that_says_nothing_is_explained_by_a_full_disk(code: int) -> None:
+    ended, _ = executed(PLAN, Engine(code=code, output="No space left on device"))
+    assert ended.exit_code == code
+
+
+def test_engine_that_does_not_answer_is_left_to_the_session(plan: ContainerPlan) -> None:
+    error = dagger.TransportError("Failed to execute request")
+    with pytest.raises(dagger.TransportError):
+        executed(plan, Engine(fails=PLACES[2][0], error=error))

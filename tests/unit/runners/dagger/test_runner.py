@@ -1,8 +1,6 @@
 """The dagger runner up to the moment it needs an engine, and the words when it finds none."""
 
-import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,40 +16,14 @@ from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import PlainView
 from forge.steps import Step
 from forge.store import Store, open_store
-
-
-class Listener:
-    """A unix socket that counts who comes."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = f"unix://{path}"
-        self.contacts = 0
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(path))
-        self._socket.listen()
-        self._thread = threading.Thread(target=self._count)
-        self._thread.start()
-
-    def _count(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.contacts += 1
-            connection.close()
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
+from tests.support.fake_dagger import FakeEngine
 
 
 @pytest.fixture
-def engine() -> Iterator[Listener]:
+def engine() -> Iterator[FakeEngine]:
     # The name of a socket has at most 107 characters, and the tests' own folder may be deep.
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        listener = Listener(Path(folder) / "e.sock")
+        listener = FakeEngine(Path(folder) / "e.sock")
         yield listener
         listener.close()
 
@@ -89,7 +61,7 @@ def a_release() -> tuple[Step, Step]:
 
 
 def test_release_that_is_all_in_the_store_contacts_no_engine(
-    tmp_path: Path, store: Store, engine: Listener
+    tmp_path: Path, store: Store, engine: FakeEngine
 ) -> None:
     run(local(tmp_path), store, tmp_path, *a_release())
     done = run(dagger(tmp_path, engine.address), store, tmp_path, *a_release())
@@ -98,7 +70,7 @@ def test_release_that_is_all_in_the_store_contacts_no_engine(
 
 
 def test_step_that_is_not_in_the_store_does_contact_it(
-    tmp_path: Path, store: Store, engine: Listener
+    tmp_path: Path, store: Store, engine: FakeEngine
 ) -> None:
     cli = {"_EXPERIMENTAL_DAGGER_CLI_BIN": "/bin/false"}
     with pytest.raises(NoRunnerError, match="No Dagger engine at"):

@@ -3,11 +3,14 @@
 import asyncio
 import importlib.metadata
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import graphql
 import pytest
 
-from forge.errors import NoRunnerError
+from forge.errors import EngineError, NoRunnerError
 from forge.runners.dagger.session import (
     CLI,
     VERSION,
@@ -18,6 +21,8 @@ from forge.runners.dagger.session import (
     probe,
     session,
 )
+from forge.runners.dagger.watch import Pace, until_lost
+from tests.support.fake_dagger import DIES, FakeEngine, write_cli
 
 
 @pytest.mark.parametrize("address", ["unix:///nowhere/e.sock", "tcp://127.0.0.1:1"])
@@ -157,3 +162,66 @@ def test_version_of_an_engine_that_does_not_listen_starts_no_program(tmp_path: P
     with pytest.raises(NoRunnerError, match="No Dagger engine"):
         asyncio.run(engine_version(cli, "unix:///nowhere/e.sock", {}))
     assert not (tmp_path / "started").exists()
+
+
+class TestLostEngine:
+    """A session whose engine or program is lost, with a program that answers once."""
+
+    @pytest.fixture
+    def engine(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            made = FakeEngine(Path(folder) / "e.sock")
+            schema = graphql.build_schema("type Query { version: String! }")
+            monkeypatch.setattr("forge.runners.dagger.session._SCHEMAS", {made.address: schema})
+            # A program that waited for the CLI to end would wait longer than the test.
+            monkeypatch.setattr("forge.runners.dagger.session._END_S", 3600.0)
+            yield made
+            made.close()
+
+    def asked_again(self, cli: str, engine: FakeEngine, *, lose: bool) -> EngineError:
+        """Ask twice; the second question is never answered. Return the error of the session."""
+
+        def line(text: str) -> None:
+            if lose and text == "12:00:00 ERR asked":
+                engine.close()
+
+        async def ask() -> None:
+            given = {"PATH": "/usr/bin:/bin"}
+            async with session(cli, engine.address, given, line, "engine@a") as client:
+                await until_lost(client.version(), engine.address, Pace(0.01, 1.0, 0.0))
+
+        with pytest.raises(EngineError) as caught:
+            asyncio.run(asyncio.wait_for(ask(), 60))
+        return caught.value
+
+    def test_engine_that_is_lost_exits_4_with_the_words_of_the_program(
+        self, tmp_path: Path, engine: FakeEngine
+    ) -> None:
+        error = self.asked_again(write_cli(tmp_path), engine, lose=True)
+        assert error.exit_code == 4
+        assert error.what == "Step engine@a was not run to its end"
+        assert f"the engine at {engine.address} was lost" in error.why
+        assert "  | 12:00:00 ERR asked" in error.why
+        assert "  | Connection refused" in error.why
+
+    def test_program_that_dies_exits_4_too(self, tmp_path: Path, engine: FakeEngine) -> None:
+        error = self.asked_again(write_cli(tmp_path, DIES), engine, lose=False)
+        assert error.exit_code == 4
+        assert "  | 12:00:00 ERR asked" in error.why
+
+    def test_engine_that_is_lost_before_the_session_begins_is_noticed(
+        self, tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The program asks the engine again and again, and prints no port."""
+        monkeypatch.setattr("forge.runners.dagger.watch._PACE", Pace(0.01, 1.0, 0.0))
+        monkeypatch.setattr("forge.runners.dagger.session._START_S", 3600.0)
+        cli = program(tmp_path, "echo 'connecting to engine' >&2; sleep 3600")
+        engine.close()
+
+        async def use() -> None:
+            async with session(cli, engine.address, {"PATH": "/usr/bin:/bin"}, lambda _line: None):
+                raise AssertionError("there is no engine")
+
+        with pytest.raises(EngineError) as caught:
+            asyncio.run(asyncio.wait_for(use(), 60))
+        assert "  | connecting to engine" in caught.value.why
