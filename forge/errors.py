@@ -94,7 +94,7 @@ class BundleError(ConfigurationError):
 
 
 class NoRunnerError(ForgeError):
-    """No runner on this machine can run the step."""
+    """No runner on this machine can run the step, or its container engine was lost."""
 
     exit_code = 4
 

@@ -6,9 +6,10 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -19,6 +20,14 @@ from forge.extras import Extra, versions
 from forge.nvidia_smi import FOLDERS, NAME
 
 __all__ = ["doctor"]
+
+# Where engines keep their cache: one of the machine, one in docker, one in podman.
+_ENGINE_PLACES: Final = tuple(
+    map(Path, ("/var/lib/dagger", "/var/lib/docker", "/var/lib/containers"))
+)
+# Dagger's garbage collection keeps at least this part of the disk free by deleting what it has
+# cached (https://docs.dagger.io/configuration/cache, 2026-11-30).
+_ENGINE_FREE: Final = 0.20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ def checks(
     yield _program(which, "images", "buildah", "apt-get install buildah")
     yield _program(which, "images --push, images update", "skopeo", "apt-get install skopeo")
     yield _dagger(environment, root)
+    yield from _engine_disk(environment, root)
     yield from _keys(environment, root)
 
 
@@ -166,6 +176,33 @@ def _dagger(environment: Mapping[str, str], root: Path) -> DoctorCheck:
                      fix=error.hint)  # fmt: skip
     return DoctorCheck(
         "dagger runner", what, ok=True, found=", ".join(found) or f"{cli}, no engine configured"
+    )
+
+
+def _engine_disk(
+    environment: Mapping[str, str], root: Path, places: Iterable[Path] = _ENGINE_PLACES
+) -> Iterator[DoctorCheck]:
+    """Check the disk of an engine of this machine; that of another machine cannot be seen."""
+    from forge.runners.dagger.session import find_cli
+    from forge.runners.dagger.settings import load
+    from forge.runners.local import host_platform
+
+    try:
+        find_cli(environment)
+        engines = load(root, environment, host=host_platform()).engines.values()
+    except (NoRunnerError, ConfigurationError):  # the check before this one says why
+        return
+    place = next((path for path in places if path.is_dir()), None)
+    if place is None or not any(one is None or one.startswith("unix:") for one in engines):
+        return
+    disk = shutil.disk_usage(place)
+    yield DoctorCheck(
+        "dagger runner",
+        f"{100 * _ENGINE_FREE:.0f} % free disk for the engine",
+        disk.free >= _ENGINE_FREE * disk.total,
+        f"{100 * disk.free / disk.total:.0f} % of {disk.total / 1e9:.0f} GB at {place};"
+        " with less, an engine deletes environments between steps",
+        "dagger core engine local-cache prune",
     )
 
 

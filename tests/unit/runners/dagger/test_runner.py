@@ -1,22 +1,25 @@
 """The dagger runner up to the moment it needs an engine, and the words when it finds none."""
 
+import asyncio
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import graphql
 import pytest
 
-from forge.errors import NoRunnerError
+from forge.errors import EngineError, NoRunnerError
 from forge.plan import Plan, Status, select
 from forge.runners.base import Runner
 from forge.runners.dagger.runner import DaggerRunner
 from forge.runners.dagger.settings import DaggerSettings
+from forge.runners.dagger.watch import Pace
 from forge.runners.local import LocalRunner, host_platform
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import PlainView
 from forge.steps import Step
 from forge.store import Store, open_store
-from tests.support.fake_dagger import FakeEngine
+from tests.support.fake_dagger import FakeEngine, write_cli
 
 
 @pytest.fixture
@@ -104,3 +107,23 @@ def test_step_that_must_stay_and_needs_another_platform_is_refused(
     with pytest.raises(NoRunnerError, match="signing keys of this machine") as caught:
         run(runner, store, tmp_path, step)
     assert "requires linux/riscv64" in caught.value.why
+
+
+def test_engine_that_is_lost_during_a_step_ends_the_run_with_4_and_stores_nothing(
+    tmp_path: Path, store: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose_engine(*_: object) -> None:
+        engine.close()
+        await asyncio.Event().wait()
+
+    schema = graphql.build_schema("type Query { version: String! }")
+    monkeypatch.setattr("forge.runners.dagger.session._SCHEMAS", {engine.address: schema})
+    monkeypatch.setattr("forge.runners.dagger.watch._PACE", Pace(0.0, 1.0, 0.0))
+    monkeypatch.setattr("forge.runners.dagger.exec.run", lose_engine)
+    cli = {"_EXPERIMENTAL_DAGGER_CLI_BIN": write_cli(tmp_path)}
+    step = Step(id="engine", argv=("sh", "-c", "sleep 1h"), outputs=("out",))
+    with pytest.raises(EngineError, match="Step engine was not run to its end") as caught:
+        run(dagger(tmp_path, engine.address, **cli), store, tmp_path, step)
+    assert caught.value.exit_code == 4
+    assert list(store.objects.entries("actions/")) == []
+    assert list((tmp_path / ".forge" / "running").iterdir()) == []
