@@ -111,7 +111,7 @@ def verify_checkpoint(found: SignedFiles, signer: CheckpointSigner) -> VerifiedS
     with _refusals(found.url), tempfile.TemporaryDirectory() as folder:
         verifier = _verifier(signer)
         _check_form(data, signer)
-        # The same bytes are verified and recorded, whatever happens to the file meanwhile.
+        # The same bytes are verified and recorded: the file may change at the same time.
         copy = Path(folder) / "signature"
         copy.write_bytes(data)
         manifest, fingerprint = _verified(verifier, copy, signer)

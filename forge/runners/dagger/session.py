@@ -153,7 +153,7 @@ def _engine_errors(step: str, address: str | None, output: Sequence[str]) -> Ite
     try:
         yield
     except (EngineLostError, dagger.TransportError, dagger.ClientConnectionError) as error:
-        # Its text is of the connection to the engine: whatever it says, there is none.
+        # Its text is of the connection to the engine: there is none.
         raise engine_error(step, EngineFailure.LOST, address, (*output, str(error))) from None
 
 
