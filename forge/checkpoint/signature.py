@@ -19,15 +19,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import posixpath
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from forge.checkpoint.files import is_selected
 from forge.checkpoint.signer import CheckpointSigner
 from forge.checkpoint.verified import VerifiedSignature
 from forge.errors import ConfigurationError
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from model_signing.manifest import Manifest as SignedManifest
 
-__all__ = ["SignedFiles", "find_signature", "verify_checkpoint"]
+__all__ = ["SignedSource", "verify_checkpoint"]
 
 _MAX_SIGNATURE_BYTES: Final = 64 * 1024 * 1024  # as of an engine: it names every file
 _NAMED: Final = 5  # limit of files listed in a message
@@ -60,55 +62,53 @@ class _Form(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class SignedFiles:
-    """The files of a checkpoint, and the signature that they came with.
+class SignedSource:
+    """The files that were taken of a source.
 
     Attributes:
         url: of the checkpoint, for messages.
-        files: SHA-256 by name, relative to the signed folder.
-        wanted: whether the checkpoint's URL selects a signed name.
-        signature: file of the signature.
+        sha256: digest of the checkpoint, as its URL pins it.
+        place: the folder of the source, or its only file.
+        globs: what the URL selects; empty: everything.
+        names: name in the source by name in the checkpoint.
+        digests: SHA-256 by name in the checkpoint.
     """
 
     url: str
+    sha256: str
+    place: Path
+    globs: Sequence[str]
+    names: Mapping[str, str]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What must be signed.
+
+    Attributes:
+        files: SHA-256 of each file by the name that it must be signed by.
+        wanted: whether a file of this name must be there if it is signed.
+    """
+
     files: Mapping[str, str]
     wanted: Callable[[str], bool]
-    signature: Path
 
 
-def find_signature(source: Path, signer: CheckpointSigner, url: str) -> Path:
-    """Return the file of the signature. Raises ConfigurationError if there is none.
-
-    Args:
-        source: the folder of the source, or a single file next to which the signature is.
-        signer: who must have signed it.
-        url: of the checkpoint, for the message.
-    """
-    folder = source.parent if source.is_file() else source
-    path = signer.signature_file or folder / signer.signature
-    if not path.is_file():
-        raise ConfigurationError(
-            f"Checkpoint {url} has no signature",
-            why=f"{signer.signature} is not in the source, and a signer is named",
-            hint="name its file: …?signature=NAME, or …?signature=file:FILE for one of another"
-            " source; docs/how-to/verify-a-checkpoint.md",
-        )
-    return path
-
-
-def verify_checkpoint(found: SignedFiles, signer: CheckpointSigner) -> VerifiedSignature:
+def verify_checkpoint(source: SignedSource, signer: CheckpointSigner) -> VerifiedSignature:
     """Verify that the files of a checkpoint are exactly those that were signed.
 
     Args:
-        found: the files and their signature.
+        source: the files.
         signer: who must have signed them.
 
     Raises:
-        ConfigurationError: the signature is not valid or by someone else; a file was changed, is
-            missing or is not signed; the extra `build` is not installed.
+        ConfigurationError: the signature is missing, not valid or by someone else; a file was
+            changed, is missing or is not signed; the extra `build` is not installed.
     """
-    data = _read(found)
-    with _refusals(found.url), tempfile.TemporaryDirectory() as folder:
+    expected = _expected(source, signer)
+    data = _read(_find(source, signer), source.url)
+    with _refusals(source.url), tempfile.TemporaryDirectory() as folder:
         verifier = _verifier(signer)
         _check_form(data, signer)
         # The same bytes are verified and recorded: the file may change at the same time.
@@ -116,21 +116,51 @@ def verify_checkpoint(found: SignedFiles, signer: CheckpointSigner) -> VerifiedS
         copy.write_bytes(data)
         manifest, fingerprint = _verified(verifier, copy, signer)
         signed = _signed(manifest)
-    _compare(found, signed)
+    _compare(source.url, expected, signed)
     return VerifiedSignature(
+        checkpoint=source.sha256,
         method=signer.method,
         identity=signer.identity,
         fingerprint=fingerprint,
         signature_sha256=hashlib.sha256(data).hexdigest(),
-        files=len(found.files),
+        files=len(expected.files),
     )
 
 
-def _read(found: SignedFiles) -> bytes:
-    with found.signature.open("rb") as file:
+def _expected(source: SignedSource, signer: CheckpointSigner) -> _Expected:
+    """Return the files under the names by which they were signed, without the signature itself."""
+    if source.place.is_file():
+        return _Expected(source.digests, source.digests.__contains__)
+    if signer.signature_file is not None:
+        return _Expected(source.digests, lambda name: is_selected(name, source.globs))
+    folder = posixpath.dirname(signer.signature)
+    files = {
+        posixpath.relpath(source.names[name], folder or "."): digest
+        for name, digest in source.digests.items()
+        if source.names[name] != signer.signature
+    }
+    return _Expected(files, lambda name: is_selected(posixpath.join(folder, name), source.globs))
+
+
+def _find(source: SignedSource, signer: CheckpointSigner) -> Path:
+    """Return the file of the signature. Raises ConfigurationError if there is none."""
+    folder = source.place.parent if source.place.is_file() else source.place
+    path = signer.signature_file or folder / signer.signature
+    if not path.is_file():
+        raise ConfigurationError(
+            f"Checkpoint {source.url} has no signature",
+            why=f"{signer.signature} is not in the source, and a signer is named",
+            hint="name its file: …?signature=NAME, or …?signature=file:FILE for one of another"
+            " source; docs/how-to/verify-a-checkpoint.md",
+        )
+    return path
+
+
+def _read(path: Path, url: str) -> bytes:
+    with path.open("rb") as file:
         data = file.read(_MAX_SIGNATURE_BYTES + 1)
     if len(data) > _MAX_SIGNATURE_BYTES:
-        raise _refused(found.url, f"the signature is larger than {_MAX_SIGNATURE_BYTES} bytes")
+        raise _refused(url, f"the signature is larger than {_MAX_SIGNATURE_BYTES} bytes")
     return data
 
 
@@ -248,12 +278,12 @@ def _signed(manifest: SignedManifest) -> dict[str, str]:
     return found
 
 
-def _compare(found: SignedFiles, signed: Mapping[str, str]) -> None:
-    files = found.files
+def _compare(url: str, expected: _Expected, signed: Mapping[str, str]) -> None:
+    files = expected.files
     if set(signed) == {_WHOLE} and len(files) == 1:
         files = {_WHOLE: next(iter(files.values()))}
     problems = [f"{name!r} is not signed" for name in sorted(files.keys() - signed.keys())]
-    missing = sorted(name for name in signed.keys() - files.keys() if found.wanted(name))
+    missing = sorted(name for name in signed.keys() - files.keys() if expected.wanted(name))
     problems += [f"{name!r} is signed and missing" for name in missing]
     problems += [
         f"{name!r} was changed"
@@ -264,7 +294,7 @@ def _compare(found: SignedFiles, signed: Mapping[str, str]) -> None:
         more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         hint = ("files that need no signature are left out with path= in the URL",)
         unsigned = files.keys() - signed.keys()
-        raise _refused(found.url, ", ".join(problems[:_NAMED]) + more, *(hint if unsigned else ()))
+        raise _refused(url, ", ".join(problems[:_NAMED]) + more, *(hint if unsigned else ()))
 
 
 def _refused(url: str, why: str, *hints: str) -> ConfigurationError:

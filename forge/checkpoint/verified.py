@@ -23,6 +23,9 @@ class VerifiedSignature(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
+    checkpoint: str = Field(
+        pattern="^[0-9a-f]{64}$", description="digest of the files, as their URL pins it"
+    )
     method: Literal["key", "certificate"]
     identity: str = Field(description="that the certificate has; empty for a key")
     fingerprint: str = Field(

@@ -177,7 +177,7 @@ def sign_by_certificate(model: Path, certificate: Path, authority: Path) -> Path
 def verified(**changes: object) -> VerifiedSignature:
     """Return a record, as the step writes it."""
     given: dict[str, object] = {
-        "method": "key", "identity": "", "fingerprint": "f" * 64,
+        "checkpoint": "c" * 64, "method": "key", "identity": "", "fingerprint": "f" * 64,
         "signature_sha256": "5" * 64, "files": 3,
     }  # fmt: skip
     return VerifiedSignature.model_validate(given | changes)

@@ -24,7 +24,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from model_signing import verifying
 
 from forge.checkpoint.__main__ import main
-from forge.checkpoint.fetch import FetchedModel, fetch_model
+from forge.checkpoint.fetch import FetchedModel, digest_of, fetch_model
 from forge.checkpoint.signer import parse_signer
 from forge.errors import ConfigurationError
 from forge.store.backends.memory import MemoryObjects
@@ -94,6 +94,7 @@ def test_signed_files_are_accepted_and_what_was_verified_is_told(vendor: Vendor)
     assert found is not None
     assert found.model_dump() == {
         "schema_version": 1,
+        "checkpoint": digest_of(vendor.output),
         "method": "key",
         "identity": "",
         "fingerprint": hashlib.sha256(der).hexdigest(),

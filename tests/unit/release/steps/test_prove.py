@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from forge.canonical import sha256
+from forge.checkpoint.verified import VerifiedSignature
 from forge.release.steps.prove import main
 from forge.smoke.result import Result
 from forge.steps import Link
-from forge.trust.predicates import PERFORMANCE_TYPE, verify_predicate
+from forge.trust.predicates import CHECKPOINT_TYPE, PERFORMANCE_TYPE, verify_predicate
 from forge.trust.provenance import verify_provenance
 from tests.support.release_world import PASSPHRASE, World
+from tests.support.signed_checkpoints import verified
 from tests.support.smoke_results import result
 
 TREE = "ab" * 32
@@ -65,6 +67,20 @@ def test_command_signs_what_the_benchmark_measured_of_that_tree(
     keys = world.ring().proof_keys()
     found = verify_predicate(envelope, keys, tree=TREE, predicate_type=PERFORMANCE_TYPE)
     assert Result.model_validate_json(json.dumps(found)) == result()
+
+
+def test_command_signs_who_signed_the_checkpoint_of_that_tree(world: World) -> None:
+    (world.folder / "signature.json").write_text(verified().model_dump_json())
+    assert command(world, "--checkpoint-signature", str(world.folder)) == 0
+    envelope = (world.folder / "output/checkpoint.dsse.json").read_bytes()
+    keys = world.ring().proof_keys()
+    found = verify_predicate(envelope, keys, tree=TREE, predicate_type=CHECKPOINT_TYPE)
+    assert VerifiedSignature.model_validate_json(json.dumps(found)) == verified()
+
+
+def test_record_of_a_signature_that_is_not_valid_ends_with_3(world: World) -> None:
+    (world.folder / "signature.json").write_text("{}")
+    assert command(world, "--checkpoint-signature", str(world.folder)) == 3
 
 
 def test_measurement_that_is_not_valid_ends_with_3(world: World) -> None:
