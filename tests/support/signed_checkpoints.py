@@ -43,16 +43,24 @@ def write_key(key: ec.EllipticCurvePrivateKey, path: Path) -> None:
 
 
 class Authority:
-    """An authority that issues certificates: NAME.pem in the folder is its own."""
+    """An authority that issues certificates: NAME.pem in the folder is its own.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    Args:
+        folder: where its files are written.
+        name: its common name.
+        parent: who issues its certificate; None: itself.
+        ca: whether its certificate says that it may issue others.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, parent: Authority | None = None, *, ca: bool = True
+    ) -> None:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        basic = (x509.BasicConstraints(ca=True, path_length=None), True)
-        self.certificate = self._issued(
-            self.name, self.key, (basic, (usage("key_cert_sign"), True))
-        )
+        basic = (x509.BasicConstraints(ca=ca, path_length=None), True)
+        signs = (usage("key_cert_sign") if ca else usage("digital_signature"), True)
+        self.certificate = (parent or self)._issued(self.name, self.key, (basic, signs))
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 

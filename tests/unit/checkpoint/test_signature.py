@@ -428,6 +428,30 @@ class TestCertificates:
         said = vendor.refused(f"certificate:root.pem?identity={IDENTITY}")
         assert "its certificate is not trusted" in said
 
+    def test_certificate_by_an_intermediate_authority_in_the_signature_is_accepted(
+        self, vendor: Vendor, authority: Authority
+    ) -> None:
+        middle = Authority(vendor.folder, "middle", authority)
+        self.certified(vendor, middle, middle.issue("signer"))
+        vendor.fetched(f"certificate:root.pem?identity={IDENTITY}")
+
+    def test_certificate_that_a_mere_signer_issued_is_refused(
+        self, vendor: Vendor, authority: Authority
+    ) -> None:
+        """Else everyone with a certificate of the authority could sign in another's name."""
+        customer = Authority(vendor.folder, "customer", authority, ca=False)
+        self.certified(vendor, customer, customer.issue("signer"))
+        said = vendor.refused(f"certificate:root.pem?identity={IDENTITY}")
+        assert "its certificate is not trusted" in said
+
+    def test_intermediate_authority_alone_is_not_a_root(
+        self, vendor: Vendor, authority: Authority
+    ) -> None:
+        middle = Authority(vendor.folder, "middle", authority)
+        self.certified(vendor, middle, middle.issue("signer"))
+        said = vendor.refused(f"certificate:middle.pem?identity={IDENTITY}")
+        assert "its certificate is not trusted" in said
+
     def test_certificate_for_tls_is_refused(self, vendor: Vendor, authority: Authority) -> None:
         issued = authority.issue("signer", extensions=signed_checkpoints.tls_server())
         self.certified(vendor, authority, issued)
