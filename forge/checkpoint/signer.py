@@ -94,7 +94,7 @@ def parse_signer(text: str, folder: Path) -> CheckpointSigner:
     trusted = _readable(folder / unquote(name), text)
     if signature.startswith(_FILE):
         return CheckpointSigner(
-            method, trusted, identity, SIGNATURE, _file(folder, signature, text)
+            method, trusted, identity, SIGNATURE, _file(folder, signature, trusted, text)
         )
     try:
         check_relative_path(signature)
@@ -113,10 +113,12 @@ def _options(text: str, query: str) -> dict[str, str]:
     return found
 
 
-def _file(folder: Path, signature: str, text: str) -> Path:
+def _file(folder: Path, signature: str, trusted: Path, text: str) -> Path:
     found = folder / signature.removeprefix(_FILE)
     if not found.is_file():
         raise _not_valid(text, f"the signature {found} does not exist")
+    if found.name == trusted.name:  # a container has both in one folder
+        raise _not_valid(text, f"two files have the name {found.name}")
     return found
 
 

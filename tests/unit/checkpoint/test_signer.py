@@ -18,7 +18,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "keys").mkdir()
     key_pair(tmp_path / "keys")
     (tmp_path / "root.pem").write_text("certificates")
-    (tmp_path / "ours.sig").write_text("{}")
+    for name in ("ours.sig", "vendor.pub"):
+        (tmp_path / name).write_text("{}")
     return tmp_path
 
 
@@ -66,6 +67,7 @@ def test_absolute_file_is_where_it_says(project: Path, tmp_path: Path) -> None:
         ("key:keys/vendor.pub?signature=../a.sig", "it has an empty part, '.' or '..'"),
         ("key:keys/vendor.pub?signature=/etc/a.sig", "it is empty or absolute"),
         ("key:keys/vendor.pub?signature=file:none.sig", "none.sig does not exist"),
+        ("key:keys/vendor.pub?signature=file:vendor.pub", "two files have the name vendor.pub"),
         ("key:none.pub", "none.pub cannot be read: No such file"),
         ("key:keys", "keys cannot be read: Is a directory"),
     ],
