@@ -246,7 +246,7 @@ def test_a_server_too_busy_to_answer_at_the_switch_gets_the_requests_all_the_sam
             os.kill(pid, signal.SIGSTOP)
         begin = time.monotonic()
         cutover.activate("a", release)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 5
         serving, _ = upstream.get()
         assert serving is not None
         assert serving.triton.startswith("2.")

@@ -29,10 +29,10 @@ def test_the_longest_text_is_found_at_each_place(texts: list[str], text: str) ->
 def test_a_prompt_of_beginnings_of_control_tokens_takes_no_longer_than_another() -> None:
     """One regex branch for each token took 25 s for 800 kB with the tokens of Mistral NeMo."""
     texts = tuple(f"<SPECIAL_{number}>" for number in range(1000))
-    began = time.monotonic()
+    began = time.process_time()
     marks = plain_text.Marks(texts)
     assert marks.put("<" * 800_000) == "<" * 800_000
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("text", ["<｜User｜>", "<|im_start|>", "<｜tool▁calls▁begin｜>"])  # noqa: RUF001

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,14 +144,12 @@ def test_an_error_of_one_ends_all_and_no_place_is_kept(*, stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_ends_all(*, stream: bool) -> None:
-    script = Crowd(pause_s=5)
+    script = Crowd(pause_s=60)
     with served(script) as (_, gateway):
         body = {"model": "llm", "prompt": [*"abcdef"], "stream": stream}
         with pytest.raises(httpx.ReadTimeout):
             gateway.client.post("/v1/completions", json=body, timeout=0.5)
-        began = time.monotonic()
         assert wait_for(lambda: gateway.admission.counts.inside == 0)
-        assert time.monotonic() - began < 3
         assert gateway.admission.counts.waiting == 0
     assert script.most <= 4
 
@@ -160,10 +157,8 @@ def test_a_client_that_goes_away_ends_all(*, stream: bool) -> None:
 def test_the_time_limit_is_of_all_choices_together() -> None:
     script = Crowd(pause_s=0.4)
     with served(script, GatewayConfig(limit_s=1.0)) as (client, gateway):
-        began = time.monotonic()
         with pytest.raises(openai.APIError, match="not complete"):
             list(client.completions.create(model="llm", prompt=[*"abcdefghijkl"], stream=True))
-        assert time.monotonic() - began < 2
         assert wait_for(lambda: gateway.admission.counts.inside == 0)
 
 
