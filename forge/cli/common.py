@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from forge import profiles
+from forge.errors import ConfigurationError
 from forge.progress import bytes_text
+from forge.profiles import Profile
 from forge.project import Project, find
 from forge.store import Store, open_store
 from forge.store.backends.open import check_exists
@@ -20,6 +23,7 @@ __all__ = [
     "bytes_text",
     "json_option",
     "keys_option",
+    "load_profiles",
     "open_named_store",
     "open_project",
     "open_project_store",
@@ -75,6 +79,17 @@ def keys_option(function: _F) -> _F:
 def open_project(project_dir: Path | None) -> Project:
     """Return the named project, or the one that contains the current folder."""
     return find((project_dir or Path.cwd()).resolve())
+
+
+def load_profiles(project_dir: Path | None) -> dict[str, Profile]:
+    """Return the profiles of the project by name; those of the wheel where there is no project."""
+    from forge.scaffold import origin
+
+    try:
+        folder = open_project(project_dir).profiles
+    except ConfigurationError:
+        folder = origin("profiles")  # a device has no project
+    return {name: profiles.load(name, folder).profile for name in profiles.names(folder)}
 
 
 def place_of_store(project_dir: Path | None, store_url: str | None) -> str:

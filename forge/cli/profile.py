@@ -1,18 +1,30 @@
-"""`forge profile list|show|schema`."""
+"""`forge profile list|show|check-hardware|schema`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from forge import profiles
 from forge.check import SCHEMA, schema_text
 from forge.cli import completion
-from forge.cli.common import json_option, open_project, print_json, project_option
-from forge.cli.terminal import print_list, print_table, print_text, value_text
+from forge.cli.common import (
+    json_option,
+    load_profiles,
+    open_project,
+    print_json,
+    project_option,
+)
+from forge.cli.device.options import gpu_option
+from forge.cli.terminal import print_list, print_table, print_text, tinted, value_text
+from forge.errors import FitError
 from forge.files import write_durably
+
+if TYPE_CHECKING:
+    from forge.device.hardware.profile_check import HardwareCheck
 
 __all__ = ["profile"]
 
@@ -24,6 +36,7 @@ def profile() -> None:
     \b
     forge profile list
     forge profile show jetson-agx-thor
+    forge profile check-hardware --from board.tar
     """  # noqa: D301
 
 
@@ -91,6 +104,89 @@ def _by_origin(one: tuple[str, profiles.Origin]) -> tuple[int, str, str]:
     """Sort fields by where their values come from, the lowest layer first."""
     path, origin = one
     return origin.source.value, origin.where, path
+
+
+@profile.command("check-hardware")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, exists=True),
+    help="A capture: a tar of forge device capture, or a folder. Default: this machine.",
+)
+@click.option(
+    "--profile",
+    shell_complete=completion.profile_names,
+    help="Check this profile instead of the one that matches.",
+)
+@gpu_option
+@project_option
+@json_option
+def check_hardware(
+    source: Path | None,
+    profile: str | None,
+    gpu: str | None,
+    project_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Show which profile a machine gets, why, why not the others, and what does not fit.
+
+    \b
+    forge profile check-hardware
+    forge profile check-hardware --from board.tar
+    forge profile check-hardware --from board.tar --profile jetson-agx-thor
+
+    A capture is read by the code that detects a live machine. Exits with 8 if the machine gets no
+    profile, several match, or a requirement of the profile is not met.
+    """  # noqa: D301
+    from forge.device import commands
+    from forge.device.hardware import profile_check
+    from forge.device.hardware.capture import hardware_of
+    from forge.device.hardware.capture_files import read_capture
+
+    hardware = hardware_of(read_capture(source)) if source else commands.inspect()
+    found = profile_check.check_hardware(
+        hardware, load_profiles(project_dir), profile, commands.check_gpu(gpu)
+    )
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _print_check(found)
+    if found.profile is None:
+        several = any(one.holds == "yes" for one in found.verdicts)
+        new = "docs/how-to/add-a-sku.md says how to write one, and --profile NAME checks another"
+        raise FitError(
+            "This machine gets no profile",
+            why=found.reasons[0],
+            hint="name one with --profile, or its GPU with --gpu" if several else new,
+        )
+    if found.refusals:
+        raise FitError(
+            f"{found.profile} requires what this machine does not have",
+            why="; ".join(found.refusals),
+            hint="change the machine, or requires and power of the profile",
+        )
+
+
+def _print_check(found: HardwareCheck) -> None:
+    from forge.device.hardware.profile_match import describe
+
+    rows = [
+        ("machine", describe(found.hardware)),
+        ("JetPack", f"{found.hardware.jetpack or '—'} (L4T {found.hardware.l4t or '—'})"),
+        ("driver", found.hardware.driver or "—"),
+        ("profile", found.profile or "none"),
+        ("because", "; ".join(found.reasons)),
+    ]
+    print_table(("", ""), rows)
+    click.echo()
+    verdicts = [
+        (one.profile, tinted(one.holds), "; ".join(one.reasons) or "—") for one in found.verdicts
+    ]
+    print_table(("profile", "matches", "because"), verdicts)
+    print_list("\nDoes not fit", found.refusals)
+    print_list("\nDiffers from the profile", found.differences)
+    print_list("\nNotes", found.notes)
 
 
 @profile.command()

@@ -1,4 +1,4 @@
-"""`forge device provision|run|status|history|detect|power|rollback|verify`."""
+"""`forge device provision|run|status|history|detect|capture|power|rollback|verify`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ for _command in (
     status.status,
     status.history,
     machine.detect,
+    machine.capture,
     machine.power,
     slots.rollback,
     slots.verify,

@@ -1,23 +1,23 @@
-"""`forge device detect|power`."""
+"""`forge device detect|capture|power`."""
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from forge.cli.common import json_option, open_project, print_json, project_option
+from forge.cli.common import json_option, load_profiles, print_json, project_option
 from forge.cli.device.options import gpu_option, profile_option, state_option
-from forge.cli.terminal import print_table, print_text, value_text
+from forge.cli.terminal import print_list, print_table, print_text, value_text
 from forge.errors import ConfigurationError, FitError, StepFailedError
 
 if TYPE_CHECKING:
     from forge.device.hardware.inventory import Hardware
     from forge.device.power.plan import PowerReport
-    from forge.profiles import Profile
 
-__all__ = ["detect", "power"]
+__all__ = ["capture", "detect", "power"]
 
 
 @click.command()
@@ -36,7 +36,7 @@ def detect(
     from forge.device import commands
     from forge.device.hardware.profile_match import candidates
 
-    rules = candidates(_profiles(project_dir))
+    rules = candidates(load_profiles(project_dir))
     hardware, gpu = commands.inspect(), commands.check_gpu(gpu)
     try:
         found = commands.detect(rules, profile=profile, gpu=gpu, hardware=hardware)
@@ -62,6 +62,50 @@ def _print_hardware(hardware: Hardware, profile: str | None, *, as_json: bool) -
         return
     rows = [(_label(key), value_text(value)) for key, value in values.items()]
     print_table(("", ""), [("profile", profile or "none"), *rows])
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File to write, a tar.",
+)
+@json_option
+def capture(output: Path, *, as_json: bool) -> None:
+    """Write what this machine says about itself to a file, for a new profile.
+
+    \b
+    forge device capture -o board.tar
+    forge profile check-hardware --from board.tar
+
+    Contains the files and answers by which the hardware is detected, temperatures and power modes;
+    also which of them could not be read, and why. Needs no root and changes nothing. Left out are
+    serial numbers, MAC and IP addresses, processes, and the names of this machine and its users;
+    UUIDs are replaced by numbers.
+    """  # noqa: D301
+    from forge.device.hardware.capture import hardware_of
+    from forge.device.hardware.capture_files import write_capture
+    from forge.device.hardware.profile_match import describe
+    from forge.device.recording import record
+
+    found = record()
+    try:
+        size = write_capture(found, output)
+    except OSError as error:
+        raise ConfigurationError(f"{output} cannot be written", why=str(error)) from None
+    unreadable = {
+        f"/{path}": errno.errorcode.get(number, str(number))
+        for path, number in sorted(found.unreadable.items())
+    }
+    counts = {"bytes": size, "files": len(found.files), "commands": len(found.answers)}
+    if as_json:
+        print_json({"file": str(output), **counts, "unreadable": unreadable})
+        return
+    print_text(f"wrote {output}: {len(found.files)} files, {len(found.answers)} answers")
+    print_text(describe(hardware_of(found)))
+    print_list("Could not be read", [f"{path}: {name}" for path, name in unreadable.items()])
 
 
 @click.command()
@@ -93,7 +137,7 @@ def power(
     from forge.device import commands
 
     found = commands.power(
-        state, _profiles(project_dir), profile=profile, gpu=commands.check_gpu(gpu), apply=apply
+        state, load_profiles(project_dir), profile=profile, gpu=commands.check_gpu(gpu), apply=apply
     )
     report = found.power
     if as_json:
@@ -134,13 +178,3 @@ def _print_power(wanted_by: str, report: PowerReport) -> None:
 def _watts(value: float | None) -> str:
     return "unknown" if value is None else f"{value:g} W"
 
-
-def _profiles(project_dir: Path | None) -> dict[str, Profile]:
-    from forge import profiles
-    from forge.scaffold import origin
-
-    try:
-        folder = open_project(project_dir).profiles
-    except ConfigurationError:
-        folder = origin("profiles")  # a device has no project; the wheel contains the profiles
-    return {name: profiles.load(name, folder).profile for name in profiles.names(folder)}

@@ -1,7 +1,6 @@
 """Collect raw facts about a machine, without interpreting them.
 
 Every source may be missing, unreadable or hang: that is recorded in `Facts.problems`, never fatal.
-Files are read by os.read: Python's buffered read returns None where the kernel says EAGAIN.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from forge import nvidia_smi
+from forge.device.hardware.system_files import RootFiles, SystemFiles
 
 __all__ = [
+    "OLD_GPU_QUERY",
+    "PCI_DEVICES",
     "Answer",
     "Facts",
     "Run",
     "SmiState",
     "ask_smi",
     "collect",
-    "numbered",
-    "read_bytes",
-    "read_text",
+    "is_nvidia_gpu",
     "run_command",
 ]
 
-_MAX_FILE_BYTES: Final = 256 * 1024
 _MAX_OUTPUT_BYTES: Final = 256 * 1024
 _REAP_S: Final = 1.0
 
@@ -41,11 +40,14 @@ _SMI: Final = (nvidia_smi.NAME,)
 _QUERY: Final = "--query-gpu=name,memory.total,driver_version,compute_cap,uuid,mig.mode.current"
 _OLD_QUERY: Final = "--query-gpu=name,memory.total,driver_version,uuid"
 _FORMAT: Final = "--format=csv,noheader,nounits"
+OLD_GPU_QUERY: Final = (*_SMI, _OLD_QUERY, _FORMAT)
+"""The command that every driver knows: name, memory.total, driver_version, uuid."""
 _NO_DEVICES: Final = "No devices were found"
 _LOST_CODES: Final = (15, 255)
 _LOST: Final = re.compile(r"GPU is lost|Unable to determine the device handle")
 _NVIDIA: Final = "0x10de"  # PCI vendor
 _DISPLAY: Final = re.compile(r"0x03[0-9a-f]{4}")  # PCI class of GPUs
+PCI_DEVICES: Final = "sys/bus/pci/devices"
 _DEVICE_FILE: Final = re.compile(r"nvidia([0-9]{1,3}|ctl)")
 
 SmiState: TypeAlias = Literal["answered", "no-devices", "failed", "missing"]
@@ -120,24 +122,28 @@ class Facts:
     problems: tuple[str, ...] = field(default=())
 
 
-def collect(root: Path = Path("/"), run: Run | None = None, timeout_s: float = 10.0) -> Facts:
-    """Collect the facts of this machine. Never raises for a source that cannot be read.
+def collect(
+    root: Path | SystemFiles = Path("/"), run: Run | None = None, timeout_s: float = 10.0
+) -> Facts:
+    """Collect the facts of a machine. Never raises for a source that cannot be read.
 
     Args:
-        root: where /proc and /etc are (another folder in tests and in containers).
+        root: where /proc and /etc are (another folder in tests and in containers), or the files of
+            a capture.
         run: runs a command with a timeout; default: as a child process.
         timeout_s: for each command: nvidia-smi can hang without end with a failing driver.
     """
     run = run or run_command
+    files = RootFiles(root) if isinstance(root, Path) else root
     problems: list[str] = []
 
     def read(path: str) -> str | None:
-        return _read(root / path, problems)
+        return _read(files, path, problems)
 
     kernel = run(("uname", "-r"), timeout_s)
     machine = run(("uname", "-m"), timeout_s)
     smi = _nvidia_smi(run, timeout_s, problems)
-    signs = tuple(_signs(root, problems))
+    signs = tuple(_signs(files, problems))
     compatible = read("proc/device-tree/compatible")
     if smi.state == "missing":
         problems += _missed(signs, compatible or "")
@@ -158,7 +164,7 @@ def collect(root: Path = Path("/"), run: Run | None = None, timeout_s: float = 1
         nvpmodel=read("etc/nvpmodel.conf"),
         meminfo=read("proc/meminfo"),
         os_release=read("etc/os-release"),
-        tensorrt_libraries=_tensorrt(root),
+        tensorrt_libraries=_tensorrt(files, problems),
         problems=tuple(problems),
     )
 
@@ -210,39 +216,6 @@ def ask_smi(
     return _rows(run((*_SMI, *query, _FORMAT), timeout_s), is_row)
 
 
-def read_bytes(path: Path, most: int = _MAX_FILE_BYTES) -> bytes:
-    """Read a small file of /proc or /sys; never waits for a file that has nothing to say now.
-
-    Raises OSError with the kernel's errno.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        parts, left = [], most
-        while left and (part := os.read(descriptor, left)):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
-
-
-def read_text(path: Path, most: int = _MAX_FILE_BYTES) -> str | None:
-    """Read a small file of /proc or /sys as text without blanks around it; None if that fails."""
-    try:
-        return read_bytes(path, most).decode(errors="replace").strip()
-    except OSError:
-        return None
-
-
-def numbered(parent: Path, prefix: str, most: int) -> list[Path]:
-    """Return the entries of a folder of /sys that are a prefix and a number, in their order."""
-    try:
-        found = [path for path in parent.iterdir() if path.name.startswith(prefix)]
-    except OSError:
-        return []
-    return sorted(found, key=lambda path: (len(path.name), path.name))[:most]
-
-
 def _give_up(process: subprocess.Popen[bytes]) -> None:
     # SIGKILL does not end a process that is blocked in the driver (state D): stop waiting for it.
     process.kill()
@@ -267,7 +240,7 @@ class _Smi:
 def _nvidia_smi(run: Run, timeout_s: float, problems: list[str]) -> _Smi:
     gpus = run((*_SMI, _QUERY, _FORMAT), timeout_s)
     if "not a valid field" in gpus.text:
-        gpus = run((*_SMI, _OLD_QUERY, _FORMAT), timeout_s)
+        gpus = run(OLD_GPU_QUERY, timeout_s)
     if gpus.problem == "not installed":
         return _Smi("missing")
     found = _rows(gpus, nvidia_smi.is_gpu_row)
@@ -290,23 +263,23 @@ def _rows(answer: Answer, is_row: Callable[[nvidia_smi.Row], bool]) -> nvidia_sm
     return nvidia_smi.read_rows(answer.output, answer.errors, answer.code, problem, is_row)
 
 
-def _signs(root: Path, problems: list[str]) -> Iterator[str]:
+def _signs(files: SystemFiles, problems: list[str]) -> Iterator[str]:
     """Yield what is there only with an NVIDIA GPU: device files, the driver, the PCI bus."""
-    for name in _names(root / "dev", problems):
+    for name in _names(files, "dev", "nvidia*", problems):
         if _DEVICE_FILE.fullmatch(name):
             yield f"/dev/{name}"
-    if (root / "proc/driver/nvidia/version").exists():
+    if _names(files, "proc/driver/nvidia", "version", problems):
         yield "/proc/driver/nvidia"
-    folder = root / "sys/bus/pci/devices"
-    for name in _names(folder, problems):
-        if _is_gpu(folder / name):
-            yield f"/sys/bus/pci/devices/{name}"
+    for name in _names(files, PCI_DEVICES, "*", problems):
+        if is_nvidia_gpu(files, f"{PCI_DEVICES}/{name}"):
+            yield f"/{PCI_DEVICES}/{name}"
 
 
-def _is_gpu(device: Path) -> bool:
+def is_nvidia_gpu(files: SystemFiles, device: str) -> bool:
+    """Whether a folder of the PCI bus is that of a GPU from NVIDIA; its sound device is none."""
     with contextlib.suppress(OSError):
         vendor, kind = (
-            read_bytes(device / name, 32).decode(errors="replace").strip()
+            files.read(f"{device}/{name}", 32).decode(errors="replace").strip()
             for name in ("vendor", "class")
         )
         return vendor == _NVIDIA and _DISPLAY.fullmatch(kind) is not None
@@ -320,27 +293,27 @@ def _missed(signs: Sequence[str], compatible: str) -> tuple[str, ...]:
     return (f"nvidia-smi is not installed, and {sign} is here: install or mount the driver",)
 
 
-def _names(folder: Path, problems: list[str]) -> list[str]:
+def _names(files: SystemFiles, folder: str, pattern: str, problems: list[str]) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir())
+        return files.names(folder, pattern)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        problems.append(f"{folder}: {error.strerror}")
+        problems.append(f"/{folder}: {error.strerror}")
         return []
 
 
-def _read(path: Path, problems: list[str]) -> str | None:
+def _read(files: SystemFiles, path: str, problems: list[str]) -> str | None:
     try:
-        return read_bytes(path).decode(errors="replace")
+        return files.read(path).decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        problems.append(f"{path}: {error.strerror}")
+        problems.append(f"/{path}: {error.strerror}")
         return None
 
 
-def _tensorrt(root: Path) -> tuple[str, ...]:
+def _tensorrt(files: SystemFiles, problems: list[str]) -> tuple[str, ...]:
     folders = ("usr/lib/aarch64-linux-gnu", "usr/lib/x86_64-linux-gnu")
-    found = {path.name for folder in folders for path in (root / folder).glob("libnvinfer.so.*")}
-    return tuple(sorted(found))
+    found = (_names(files, folder, "libnvinfer.so.*", problems) for folder in folders)
+    return tuple(sorted({name for names in found for name in names}))

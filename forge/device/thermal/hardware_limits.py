@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from forge.device.hardware.compute_target import ComputeTarget
-from forge.device.hardware.facts import Run, read_text
+from forge.device.hardware.facts import Run
+from forge.device.hardware.system_files import read_text
 
 __all__ = ["NONE", "HardwareLimits", "parse_gpu", "read_gpu", "read_zone"]
 

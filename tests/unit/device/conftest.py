@@ -10,19 +10,15 @@ import pytest
 from forge import profiles
 from forge.device.hardware.inventory import Hardware
 from forge.profiles import MatchSection, Profile
-from tests.support.captured import captured
+from tests.support.captured import machine_of
 
 PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Callable[[str], Hardware]:
+def machine() -> Callable[[str], Hardware]:
     """The hardware a capture describes, through the real collector and parser."""
-
-    def make(name: str) -> Hardware:
-        return captured(name, tmp_path / name)
-
-    return make
+    return machine_of
 
 
 @pytest.fixture(scope="session")

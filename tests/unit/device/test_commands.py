@@ -26,7 +26,7 @@ from forge.errors import ConfigurationError, UsageError
 from forge.profiles import MatchSection, PowerSection, Profile, ThermalSection
 from forge.store import open_objects
 from forge.store.backends.mirrors import Mirrors, Standing
-from tests.support.captured import Replay, unpack
+from tests.support.captured import replay, unpack
 from tests.support.machines import FakeMachine
 from tests.support.manifests import manifest
 
@@ -302,13 +302,13 @@ def test_a_captured_machine_is_detected_with_its_profile(
     tmp_path: Path, rules: dict[str, tuple[str, MatchSection]], capture: str, profile: str
 ) -> None:
     root = unpack(capture, tmp_path)
-    found = commands.detect(rules, root=root, run=Replay(capture))
+    found = commands.detect(rules, root=root, run=replay(capture))
     assert found.profile == profile
-    assert found.hardware == parse(collect(root, Replay(capture)))
-    by_hand = commands.detect(rules, profile="development", root=root, run=Replay(capture))
+    assert found.hardware == parse(collect(root, replay(capture)))
+    by_hand = commands.detect(rules, profile="development", root=root, run=replay(capture))
     assert by_hand.profile == "development"
     with pytest.raises(UsageError):
-        commands.detect(rules, profile="no-such", root=root, run=Replay(capture))
+        commands.detect(rules, profile="no-such", root=root, run=replay(capture))
 
 
 @pytest.mark.parametrize("as_json", [False, True])

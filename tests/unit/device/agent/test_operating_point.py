@@ -25,7 +25,7 @@ from forge.device.thermal.sensors import Sensor, Temperatures
 from forge.errors import ConfigurationError, FitError, UsageError
 from forge.profiles import MatchSection, PowerSection, Profile, ThermalSection
 from forge.serving.repository.spec import write_spec
-from tests.support.captured import captured
+from tests.support.captured import machine_of
 from tests.support.machines import watch_of
 from tests.support.release_world import manifest
 from tests.support.spec import a_spec
@@ -85,7 +85,7 @@ def device(tmp_path: Path) -> Device:
     home.clean()
     control = PowerControl(root=tmp_path, run=thor, is_root=True)
     guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda _target: COOL)
-    watch = watch_of(captured("thor-jetpack-7.2", tmp_path / "thor"))
+    watch = watch_of(machine_of("thor-jetpack-7.2"))
     return Device(home, thor, OperatingPoint(home, control, guard, watch))
 
 

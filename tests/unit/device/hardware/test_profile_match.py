@@ -11,7 +11,7 @@ from forge.device.hardware.inventory import Hardware, parse
 from forge.device.hardware.profile_match import ProfileRequest, candidates, match, others
 from forge.errors import FitError, UsageError
 from forge.profiles import MatchSection, Profile
-from tests.support.captured import Replay, unpack
+from tests.support.captured import replay, unpack
 
 Machine = Callable[[str], Hardware]
 Rules = dict[str, tuple[str, MatchSection]]
@@ -110,7 +110,7 @@ def test_match_without_nvidia_smi_knows_jetsons_and_says_that_it_is_missing(
 def without_smi(name: str, problem: str, folder: Path) -> Hardware:
     def run(argv: Sequence[str], timeout_s: float) -> Answer:
         gone = argv[0] == "nvidia-smi"
-        return Answer(problem=problem) if gone else Replay(name)(argv, timeout_s)
+        return Answer(problem=problem) if gone else replay(name)(argv, timeout_s)
 
     return parse(collect(unpack(name, folder), run))
 

@@ -11,7 +11,7 @@ from forge.device.hardware.compute_target import CPU
 from forge.device.power import control
 from forge.device.power.control import PowerControl
 from forge.profiles import PowerSection
-from tests.support.captured import Replay, unpack
+from tests.support.captured import replay, unpack
 from tests.support.machines import CARD, JETSON
 
 CONFIG = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=120W >\n< PM_CONFIG DEFAULT=1 >\n"
@@ -173,13 +173,13 @@ def test_a_hanging_nvpmodel_is_given_up(machine: Machine, monkeypatch: pytest.Mo
 def test_a_captured_board_says_its_modes(
     tmp_path: Path, name: str, mode: str, modes: tuple[str, ...]
 ) -> None:
-    control = PowerControl(root=unpack(name, tmp_path), run=Replay(name), is_root=True)
+    control = PowerControl(root=unpack(name, tmp_path), run=replay(name), is_root=True)
     report = control.report(None, JETSON)
     assert (report.mode, report.modes, report.problems) == (mode, modes, ())
 
 
 def test_a_captured_board_without_its_file_lists_the_same_modes(tmp_path: Path) -> None:
-    control = PowerControl(root=tmp_path, run=Replay("thor-jetpack-7.2"), is_root=True)
+    control = PowerControl(root=tmp_path, run=replay("thor-jetpack-7.2"), is_root=True)
     report = control.report(None, JETSON)
     assert (report.modes, report.default_mode) == (("MAXN", "120W"), "120W")
 
