@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from forge.device.hardware.facts import collect
 from forge.device.hardware.inventory import Hardware, parse
-from tests.support.captured import Replay, unpack
+from tests.support.captured import replay, unpack
 from tests.support.mutants import failing_test, loaded, mutants
 
 _MOST_CPU_S = 10.0  # of one wrong program: it may never end
@@ -33,7 +33,7 @@ _MOST_CPU_S = 10.0  # of one wrong program: it may never end
 def machine(name: str) -> Hardware:
     """What the fixture of that name makes."""
     with tempfile.TemporaryDirectory() as folder:
-        return parse(collect(unpack(name, Path(folder)), Replay(name), 1.0))
+        return parse(collect(unpack(name, Path(folder)), replay(name), 1.0))
 
 
 def main(name: str, tests: Path) -> int:

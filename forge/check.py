@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from forge import dead_settings, profiles
+from forge.device.hardware import rule_overlap
 from forge.errors import ForgeError
 from forge.profiles import Profile
 from forge.project import Pipeline, Project
@@ -49,6 +50,7 @@ def check(project: Project, store: Store) -> list[Finding]:
         store: an empty store; it is not written to.
     """
     loaded, findings = _profiles(project)
+    findings += _matches(loaded)
     findings += _locks(project)
     findings += _schema(project)
     for name in project.pipelines():
@@ -76,6 +78,21 @@ def _profiles(project: Project) -> tuple[list[Profile], list[Finding]]:
     if not findings:
         findings.append(Finding("profiles", False, f"no profiles in {project.profiles}"))
     return loaded, findings
+
+
+def _matches(loaded: Sequence[Profile]) -> Iterator[Finding]:
+    """Check that no machine can match two profiles: it would get neither of them."""
+    by_name = {profile.name: profile for profile in loaded}
+    found = list(rule_overlap.overlapping(by_name))
+    for first, second, machine in found:
+        sections = [by_name[name].hardware.match for name in (first, second)]
+        seen = rule_overlap.phrase(machine, *sections)
+        hint = "add a rule to one of them, or leave the match of one empty (chosen by name)"
+        yield Finding(
+            f"profiles {first} and {second}", False, f"both match a machine with {seen}; {hint}"
+        )
+    if len(loaded) > 1 and not found:
+        yield Finding("hardware.match", True, "no machine matches two profiles")
 
 
 def _locks(project: Project) -> Iterator[Finding]:

@@ -12,8 +12,8 @@ import click
 
 from forge import profiles
 from forge.errors import ConfigurationError
-from forge.progress import bytes_text
 from forge.profiles import Profile
+from forge.progress import bytes_text
 from forge.project import Project, find
 from forge.store import Store, open_store
 from forge.store.backends.open import check_exists

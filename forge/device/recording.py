@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from collections.abc import Collection, Mapping
@@ -49,8 +50,7 @@ def personal_names(environment: Mapping[str, str] = os.environ) -> frozenset[str
     host = os.uname().nodename
     found = {host, host.partition(".")[0], Path(environment.get("HOME", "")).name}
     found |= {environment.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER")}
-    try:
+    # In a container the user may have no entry in /etc/passwd.
+    with contextlib.suppress(KeyError, OSError):
         found.add(getpass.getuser())
-    except (KeyError, OSError):  # a user without an entry in /etc/passwd, as in a container
-        pass
     return frozenset(filter(None, found))

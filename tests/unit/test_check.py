@@ -107,3 +107,22 @@ def test_pipeline_with_a_required_option_is_loaded_but_not_planned(
         "from forge.plan import Plan\ndef mine(*, tag: str) -> Plan:\n    raise ValueError\n"
     )
     assert wrong(project, tmp_path) == {}
+
+
+RULES = 'hardware: {match: {gpu_name: "%s", compute_capability: "12.0"}}\n'
+
+
+def test_two_profiles_that_one_machine_can_match_are_wrong(
+    project: Project, tmp_path: Path
+) -> None:
+    for name, glob in (("one", "NVIDIA RTX*"), ("two", "*Blackwell"), ("three", "NVIDIA A?")):
+        text = PROFILE.replace("hardware:\n  match: {}\n", RULES % glob)
+        (project.profiles / f"{name}.yaml").write_text(text)
+    found = wrong(project, tmp_path)
+    assert list(found) == ["profiles one and two"]
+    assert (
+        "both match a machine with GPU 'NVIDIA RTXBlackwell', compute capability 12.0"
+        in (found["profiles one and two"])
+    )
+    (project.profiles / "two.yaml").unlink()
+    assert wrong(project, tmp_path) == {}

@@ -177,4 +177,3 @@ def _print_power(wanted_by: str, report: PowerReport) -> None:
 
 def _watts(value: float | None) -> str:
     return "unknown" if value is None else f"{value:g} W"
-

@@ -66,6 +66,7 @@ class CaptureIndex(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
+    members: int | None = Field(default=None, description="number of the other files; null: any")
     commands: tuple[CapturedCommand, ...] = Field(default=(), max_length=256)
     unreadable: dict[_Path, Annotated[int, Field(ge=1, le=4095)]] = Field(
         default={}, description="errno by path"
@@ -104,6 +105,8 @@ def read_capture(path: Path) -> Capture:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or INDEX
         raise _invalid(path, f"{INDEX}: {place}: {first['msg']}") from None
+    if index.members not in {None, len(members)}:
+        raise _invalid(path, f"it has {len(members)} of {index.members} files")
     return _capture(index, members)
 
 
@@ -118,12 +121,15 @@ def _members(capture: Capture) -> dict[str, bytes]:
         words = re.sub(r"[^0-9A-Za-z.]+", "-", "-".join(argv))[:_MAX_NAME].strip("-")
         name = f"{number:02d}-{words}"
         commands.append(
-            CapturedCommand(argv=argv, code=answer.code, problem=answer.problem[:_MAX_PROBLEM], file=name)
+            CapturedCommand(
+                argv=argv, code=answer.code, problem=answer.problem[:_MAX_PROBLEM], file=name
+            )
         )
         for stream, text in (("stdout", answer.output), ("stderr", answer.errors)):
             if text:
                 members[f"{_COMMANDS}{name}.{stream}"] = text.encode(errors="replace")
     index = CaptureIndex(
+        members=len(members),
         commands=tuple(commands),
         unreadable=dict(sorted(capture.unreadable.items())),
         listed=tuple(sorted(capture.listed)),

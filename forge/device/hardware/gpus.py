@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from forge import nvidia_smi
 
-__all__ = ["SOC_BY_GPU", "Gpu", "GpuKind", "bare_name", "named", "parse_gpus"]
+__all__ = ["SOC_BY_GPU", "Gpu", "GpuKind", "bare_name", "kind_of", "named", "parse_gpus"]
 
 GpuKind: TypeAlias = Literal["discrete", "integrated", "mig", "vgpu"]
 
@@ -99,6 +99,19 @@ def named(gpu: Gpu, wanted: str | None) -> bool:
     return gpu.uuid is not None and gpu.uuid.startswith(wanted)
 
 
+def kind_of(name: str | None, memory: str) -> GpuKind:
+    """Return the kind of a GPU that is not a slice, by its name and the cell of its memory.
+
+    "Has no such property" is the sign of a GPU without memory of its own: all of them have it.
+    "Not readable now" is none.
+    """
+    if nvidia_smi.is_unsupported(memory):
+        return "integrated"
+    if name is not None and (name.startswith("GRID ") or _VGPU.search(name)):
+        return "vgpu"
+    return "discrete"
+
+
 def _gpu(index: int, row: nvidia_smi.Row) -> Gpu:
     name, memory = nvidia_smi.known(row[0]), row[1]
     rest = row[3:]
@@ -107,21 +120,11 @@ def _gpu(index: int, row: nvidia_smi.Row) -> Gpu:
         name=name,
         memory_mib=int(memory) if memory.isdecimal() and int(memory) else None,
         compute_capability=next((cell for cell in rest if _COMPUTE.fullmatch(cell)), None),
-        kind=_kind(name, memory),
+        kind=kind_of(name, memory),
         uuid=uuid,
         index=index,
         board=uuid,
     )
-
-
-def _kind(name: str | None, memory: str) -> GpuKind:
-    # "Has no such property" is the sign of a GPU without memory of its own: all of them have it.
-    # "Not readable now" is none.
-    if nvidia_smi.is_unsupported(memory):
-        return "integrated"
-    if name is not None and (name.startswith("GRID ") or _VGPU.search(name)):
-        return "vgpu"
-    return "discrete"
 
 
 def _slices(listed: str) -> dict[int, list[_Slice]]:

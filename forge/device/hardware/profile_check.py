@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +24,7 @@ from forge.profiles import Profile
 
 __all__ = ["HardwareCheck", "ProfileVerdict", "check_hardware"]
 
-_MEMORY_TOLERANCE: float = 0.05
+_MEMORY_TOLERANCE: Final = 0.1  # ECC takes a sixteenth of a GPU's memory
 
 
 class ProfileVerdict(BaseModel):
@@ -99,9 +100,7 @@ def check_hardware(
             verdicts=verdicts,
         )
     chosen = profiles[found.profile]
-    target = target_of(
-        chosen.hardware.match, chosen.hardware.compute_capability, hardware, gpu
-    )
+    target = target_of(chosen.hardware.match, chosen.hardware.compute_capability, hardware, gpu)
     fit = check(_fit(chosen), hardware, None, 0, wanted_gpu=gpu)
     return HardwareCheck(
         hardware=hardware,
@@ -135,7 +134,7 @@ def _verdict(name: str, profile: Profile, hardware: Hardware, gpu: str | None) -
 
 
 def _fit(profile: Profile) -> Fit:
-    """Return what each bundle of a profile requires, whatever its engine adds."""
+    """Return what each bundle of a profile requires, without what its engine adds."""
     requires = profile.requires
     return Fit(
         platform=profile.platform,
@@ -150,9 +149,7 @@ def _fit(profile: Profile) -> Fit:
     )
 
 
-def _differences(
-    profile: Profile, hardware: Hardware, target: ComputeTarget
-) -> Iterator[str]:
+def _differences(profile: Profile, hardware: Hardware, target: ComputeTarget) -> Iterator[str]:
     section = profile.hardware
     have = hardware.memory_of(target.gpu)
     if section.memory_mib and have and _far(have, section.memory_mib):

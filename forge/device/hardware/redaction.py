@@ -28,10 +28,14 @@ _PROCESSES: Final = re.compile(r"(?m)^\|\s*Processes:")
 
 # Names that many machines have say nothing about one, and some are part of NVIDIA's own names.
 _COMMON: Final = frozenset(
-    """agx blackwell daemon debian device docker driver forge geforce gpu grid host igx jetson
-    lambda linux localhost mig nano nobody nvgpu nvidia orin pro root rtx server sff smi spark tegra
-    tegra-ubuntu tesla thor ubuntu user version xavier""".split()
-)
+    (
+        "agx", "blackwell", "cuda", "daemon", "debian", "device", "devices", "docker", "driver",
+        "field", "found", "forge", "geforce", "gpu", "grid", "handle", "host", "igx", "jetson",
+        "lambda", "linux", "localhost", "lost", "memory", "mig", "mib", "nano", "nvgpu", "nvidia",
+        "orin", "pro", "query", "root", "rtx", "server", "sff", "smi", "spark", "tegra",
+        "tegra-ubuntu", "tesla", "thor", "ubuntu", "user", "valid", "version", "xavier",
+    )
+)  # fmt: skip
 _LEAST_NAME: Final = 3
 
 _LINES: Final[Mapping[str, re.Pattern[str]]] = {
@@ -62,7 +66,7 @@ class Redactor:
     def value(self, text: str) -> str:
         """Replace what has an unmistakable form; a version looks like an IP address."""
         text = _UUID.sub(lambda found: self._uuid(found[0].lower()), text)
-        text = _MAC.sub("00:00:00:00:00:00", text)
+        text = _MAC.sub("removed", text)
         text = _SERIAL.sub(r"\1 removed", text)
         return _HOME.sub(r"/\1/user", text)
 
@@ -121,4 +125,3 @@ def _split(text: str) -> list[str]:
 
 def _is_personal(name: str) -> bool:
     return len(name) >= _LEAST_NAME and name.lower() not in _COMMON
-

@@ -16,6 +16,7 @@ import pytest
 
 from forge.cli import cli, main
 from forge.wrapping import cells_wide
+from tests.support.captured import CAPTURES
 from tests.support.release_world import PASSPHRASE
 from tests.support.small_project import SmallProject, small_project
 
@@ -24,7 +25,7 @@ WIDTHS = (60, 80, 140)
 PYTHON = re.compile(r"\b(None|True|False)\b|\[\]|\{\}|<class|<unicode|Traceback|PosixPath")
 COMMANDS = [
     line.split()
-    for line in """
+    for line in f"""
         help
         help device provision
         run release --help
@@ -38,11 +39,15 @@ COMMANDS = [
         profile show tesla-p40
         profile show rtx-pro-4000
         profile show tesla-p4
+        profile check-hardware
+        profile check-hardware --from {CAPTURES}/thor-jetpack-7.2
+        profile check-hardware --from {CAPTURES}/rtx-and-p40
         keys status
         device status --state device
         device history --state device
         device verify --state device
         device detect
+        device capture -o board.tar
         device power
         device run --once --state nowhere
         doctor
