@@ -20,13 +20,21 @@ Presence: TypeAlias = Literal["present", "absent", "unknown"]
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
-# L4T release to JetPack, most exact first. NVIDIA's release notes; jetson_stats' NVIDIA_JETPACK.
+# L4T release to JetPack, most exact first. NVIDIA's release notes; the maps of jetson_stats and
+# jetson-containers. What is no JetPack release has another name, which no `requires.jetpack: 7.x`
+# takes: IGX software, early access.
 _JETPACKS: Final = (
+    ("36.4.0", "6.1"),
+    ("36.4.3", "6.2"),
+    ("36.4.4", "6.2.1"),
+    ("36.5.0", "6.2.2"),
+    ("36.", "6"),
     ("38.2.", "7.0"),
     ("38.4.0", "7.1"),
+    ("38.5.0", "IGX 2.0"),
+    ("39.0.0", "7.2 early access"),
     ("39.2.0", "7.2"),
     ("39.2.", "7.2.{patch}"),
-    ("36.", "6"),
 )
 
 # The compute capability of a SoC, used if nvidia-smi fails (jetson_stats' CUDA_TABLE).

@@ -68,7 +68,7 @@ def test_check_lets_a_fitting_bundle_pass(machine: Machine, fit: dict[str, Any],
         (RTX, "geforce", "driver 590.44.01 or newer, this is 580.126.09"),
         (RTX, "no-gpu", "driver 590.44.01 or newer, nvidia-smi reports none"),
         (THOR, "thor-jetpack-7.1", "it needs JetPack 7.2, this is JetPack 7.1 (L4T 38.4.0)"),
-        (THOR, "orin-jetpack-6", "it needs JetPack 7.2, this is JetPack 6 (L4T 36.4.3)"),
+        (THOR, "orin-jetpack-6", "it needs JetPack 7.2, this is JetPack 6.2 (L4T 36.4.3)"),
         (THOR, "arm64-server", "this is not a known JetPack release"),
         (
             THOR | {"jetpack": (), "runtime": {"tensorrt": "10.16.0.72"}},

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
+from forge.device.hardware.capture import Capture, hardware_of
+from forge.device.hardware.facts import OLD_GPU_QUERY, Answer
 from forge.device.hardware.inventory import Hardware
 from forge.device.hardware.profile_check import check_hardware
 from forge.errors import UsageError
 from forge.profiles import Profile
 from tests.support.captured import BOARDS
 
+QUERY = "--query-gpu=name,memory.total,driver_version,compute_cap,uuid,mig.mode.current"
 Machine = Callable[[str], Hardware]
 Shipped = dict[str, Profile]
 
@@ -81,14 +84,20 @@ def test_what_the_board_lacks_is_said_although_it_is_the_right_profile(
     found = check_hardware(machine("orin-jetpack-6"), shipped)
     assert found.profile == "jetson-agx-orin"
     [refusal] = found.refusals
-    assert refusal.startswith("it needs JetPack 7.2, this is JetPack 6")
+    assert refusal.startswith("it needs JetPack 7.2, this is JetPack 6.2 (L4T 36.4.3)")
 
 
 def test_a_profile_that_is_named_is_checked_on_any_board(
     machine: Machine, shipped: Shipped
 ) -> None:
-    found = check_hardware(machine("geforce"), shipped, "rtx-pro-4000")
-    assert (found.profile, found.refusals != ()) == ("rtx-pro-4000", True)
+    found = check_hardware(machine("geforce"), shipped, "tesla-p40")
+    [refusal] = found.refusals
+    assert (found.profile, refusal.partition(";")[0]) == (
+        "tesla-p40", "its engine needs compute capability 6.1, this machine has 12.0",
+    )  # fmt: skip
+    memory, name = check_hardware(machine("geforce"), shipped, "rtx-pro-4000").differences
+    assert memory == "hardware.memory_mib is 24467, the machine has 32607 MiB"
+    assert name.startswith("hardware.gpu_names lacks 'NVIDIA GeForce RTX 5090'")
     assert check_hardware(machine("thor-t4000"), shipped, "jetson-agx-thor").differences == (
         "hardware.memory_mib is 125772, the machine has 62500 MiB",
     )
@@ -102,3 +111,43 @@ def test_a_gpu_that_no_node_label_names_is_said(machine: Machine, shipped: Shipp
     changed = rtx.model_copy(update={"hardware": hardware})
     [difference] = check_hardware(machine("rtx-pro-4000"), {"rtx": changed}).differences
     assert "lacks 'NVIDIA RTX PRO 4000 Blackwell'" in difference
+
+
+BOARDS_WITHOUT = {
+    "a T4000": ("NVIDIA Thor, [N/A], 595.78, 11.0", "aarch64", 62_500, "tegra264"),
+    "an Orin NX": ("Orin (nvgpu), [N/A], 595.78, 8.7", "aarch64", 15_600, "tegra234"),
+    "an Orin Nano": ("Orin (nvgpu), [N/A], 595.78, 8.7", "aarch64", 7_600, "tegra234"),
+    "an IGX Thor": ("NVIDIA Thor, [N/A], 580.00, 11.0", "aarch64", 125_772, "tegra264"),
+    "a DGX Spark": ("NVIDIA GB10, [N/A], 580.95.05, 12.1", "aarch64", 122_504, ""),
+    "an RTX PRO 2000": ("NVIDIA RTX PRO 2000 Blackwell, 16303, 590.44.01, 12.0", "x86_64", 64_000, ""),
+    "a laptop": (
+        "NVIDIA RTX PRO 4000 Blackwell Generation Laptop GPU, 16303, 590.44.01, 12.0",
+        "x86_64", 64_000, "",
+    ),
+    "an RTX PRO 4500": ("NVIDIA RTX PRO 4500 Blackwell, 32623, 590.44.01, 12.0", "x86_64", 64_000, ""),
+    "an RTX PRO 6000": (
+        "NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 97887, 595.78, 12.0",
+        "x86_64", 64_000, "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("board", BOARDS_WITHOUT)
+def test_a_board_of_the_list_without_a_profile_gets_none_and_no_fallback(
+    shipped: Shipped, board: str
+) -> None:
+    """docs/reference/profile.md, "Boards without a profile"; the numbers of some are assumed."""
+    row, machine, mib, chip = BOARDS_WITHOUT[board]
+    files = {"proc/meminfo": f"MemTotal: {mib * 1024} kB\n".encode()}
+    if chip:
+        files["proc/device-tree/compatible"] = f"nvidia,module\0nvidia,{chip}\0".encode()
+        files["proc/device-tree/model"] = b"NVIDIA another Developer Kit\0"
+    answers = {
+        ("uname", "-m"): Answer(machine),
+        ("uname", "-r"): Answer("6.8"),
+        OLD_GPU_QUERY: Answer(row),
+        (*OLD_GPU_QUERY[:1], QUERY, *OLD_GPU_QUERY[2:]): Answer(row),
+        ("nvidia-smi",): Answer(""),
+    }
+    found = check_hardware(hardware_of(Capture(files, answers=answers)), shipped)
+    assert (found.profile, found.reasons) == (None, ("No profile matches this machine",))

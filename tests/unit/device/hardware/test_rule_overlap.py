@@ -77,7 +77,8 @@ def test_a_copy_of_a_profile_is_found_under_both_names(shipped: dict[str, Profil
     section = copies["mine"].hardware.match
     assert (first, second) == ("mine", "yours")
     assert phrase(machine, section) == (
-        "model 'NVIDIA Jetson AGX Thor', compatible nvidia,tegra264, 98304 MiB"
+        "compute capability 11.0, model 'NVIDIA Jetson AGX Thor', compatible nvidia,tegra264,"
+        " 98304 MiB"
     )
 
 
