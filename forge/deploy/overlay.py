@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from forge.deploy.labels import Rule, rules
 from forge.images.bases import Bases
 from forge.profiles import Profile
 
-__all__ = ["Overlay", "overlay"]
+__all__ = ["HostFile", "Overlay", "overlay"]
 
 _MIB_IN_GIB: Final = 1024
 # Two slots and one more bundle, since the old tree is kept during the download of a new one.
@@ -17,8 +17,30 @@ _BUNDLES: Final = 3
 _LEAST_STORAGE_GIB: Final = 10
 _LEAST_MEMORY_MIB: Final = 2048
 _AGENT_MIB: Final = 512
-# Files of the host that identify a Jetson; /proc/device-tree is visible in every container.
-_JETSON_FILES: Final = ("/etc/nv_tegra_release", "/etc/nvpmodel.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """A file or folder of the node that the agent reads.
+
+    Attributes:
+        path: on the node.
+        inside: in the container.
+        kind: as hostPath names it.
+    """
+
+    path: str
+    inside: str
+    kind: Literal["File", "Directory"] = "File"
+
+
+# What identifies a Jetson. The folder behind /proc/device-tree is masked in containers; it can be
+# mounted elsewhere.
+_JETSON_FILES: Final = (
+    HostFile("/etc/nv_tegra_release", "/etc/nv_tegra_release"),
+    HostFile("/etc/nvpmodel.conf", "/etc/nvpmodel.conf"),
+    HostFile("/sys/firmware/devicetree/base", "/run/forge/device-tree", "Directory"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +55,7 @@ class Overlay:
             which has no digest before it is built.
         gpus: limit of `nvidia.com/gpu`; 0: none.
         runtime_class: runtime class of the pod; empty: the default of the cluster.
-        host_files: files mounted from the node.
+        host_files: mounted from the node, read-only.
         groups: supplementary groups of the pod, for device files.
         memory_mib: memory request, MiB.
         storage_gib: size of the slots' volume, GiB.
@@ -45,7 +67,7 @@ class Overlay:
     image: str
     gpus: int
     runtime_class: str
-    host_files: tuple[str, ...]
+    host_files: tuple[HostFile, ...]
     groups: tuple[int, ...]
     memory_mib: int
     storage_gib: int

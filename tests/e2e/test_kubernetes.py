@@ -5,6 +5,7 @@ No cluster: that a pod starts was not seen here.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -96,14 +97,17 @@ def test_every_container_is_closed(kustomize: str, overlay: str) -> None:
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert spec["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-    for container in (*spec["containers"], *spec["initContainers"]):
+    [main], [provision] = spec["containers"], spec["initContainers"]
+    gpu = "runtimeClassName" in spec or "limits" in main["resources"]
+    for container in (main, provision):
         closed = {
             "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
+            # NVIDIA's hooks write into a container that gets a GPU: kserve#5711.
+            "readOnlyRootFilesystem": container is provision or not gpu,
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["securityContext"] == closed
-    [main] = spec["containers"]
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in provision["env"]
     for volume in spec["volumes"]:
         if "hostPath" in volume:
             [mount] = [one for one in main["volumeMounts"] if one["name"] == volume["name"]]
@@ -129,6 +133,65 @@ def test_names_and_selectors_lead_to_the_one_pod(kustomize: str, overlay: str) -
                 if "configMapRef" in one]  # fmt: skip
         assert maps == [found["ConfigMap"]["metadata"]["name"]]
     assert found["ConfigMap"]["data"]["HARDWARE_PROFILE"] == Path(overlay).name
+
+
+def keeps_away(spec: Document, labels: dict[str, str]) -> bool:
+    """Whether a pod may not be on the node of a pod with these labels, in any namespace."""
+    rule = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    for term in rule:
+        selector = term["labelSelector"]
+        equal = selector.get("matchLabels", {}).items() <= labels.items()
+        rules = [one for one in selector.get("matchExpressions", []) if one["operator"] == "In"]
+        listed = [labels.get(one["key"]) in one["values"] for one in rules]
+        here = term["topologyKey"] == "kubernetes.io/hostname" and term["namespaceSelector"] == {}
+        if here and equal and all(listed):
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_no_two_devices_share_a_node(kustomize: str, tmp_path: Path) -> None:
+    """Two folders of one profile, as the guide says, and all the overlays themselves."""
+    shutil.copytree(FOLDER, tmp_path / "k")
+    for number in "12":
+        folder = tmp_path / "k" / f"thor-{number}"
+        shutil.copytree(FOLDER / "site.example", folder)
+        text = (folder / "kustomization.yaml").read_text()
+        text = text.replace("overlays/development", "overlays/jetson-agx-thor")
+        text = text.replace('"-1"', f'"-{number}"').replace('device: "1"', f'device: "{number}"')
+        text = text.replace("namespace: forge", f"namespace: forge-{number}")
+        (folder / "kustomization.yaml").write_text(text)
+    folders = [tmp_path / "k" / "thor-1", tmp_path / "k" / "thor-2"]
+    folders += [FOLDER / overlay for overlay in OVERLAYS]
+    found = [build(kustomize, folder)["Deployment"]["spec"]["template"] for folder in folders]
+    for one, other in itertools.product(found, found):
+        assert keeps_away(one["spec"], other["metadata"]["labels"])
+    assert not keeps_away(found[0]["spec"], {"app.kubernetes.io/name": "another"})
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_components_switch_the_runtime_class_and_the_read_only_root(
+    kustomize: str, tmp_path: Path
+) -> None:
+    shutil.copytree(FOLDER, tmp_path / "k")
+    path = tmp_path / "k" / "site.example" / "kustomization.yaml"
+    text = path.read_text().replace("overlays/development", "overlays/rtx-pro-4000")
+    path.write_text(text)
+    plain = pod(build(kustomize, path.parent))
+    path.write_text(
+        f"{text}components: [../components/runtime-class, ../components/read-only-root]\n"
+    )
+    found = pod(build(kustomize, path.parent))
+    assert ("runtimeClassName" in plain, found["runtimeClassName"]) == (False, "nvidia")
+    [before], [after] = plain["containers"], found["containers"]
+    assert before["securityContext"]["readOnlyRootFilesystem"] is False
+    assert after["securityContext"]["readOnlyRootFilesystem"] is True
+    for version in VERSIONS:
+        kubernetes_validate.validate(
+            build(kustomize, path.parent)["Deployment"], version, strict=True
+        )
 
 
 @pytest.mark.slow

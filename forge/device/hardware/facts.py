@@ -47,6 +47,8 @@ _LOST_CODES: Final = (15, 255)
 _LOST: Final = re.compile(r"GPU is lost|Unable to determine the device handle")
 _NVIDIA: Final = "0x10de"  # PCI vendor
 _DISPLAY: Final = re.compile(r"0x03[0-9a-f]{4}")  # PCI class of GPUs
+# The second is where deploy/ mounts it: a container's runtime masks the folder behind the first.
+_DEVICE_TREES: Final = ("proc/device-tree", "run/forge/device-tree")
 PCI_DEVICES: Final = "sys/bus/pci/devices"
 _DEVICE_FILE: Final = re.compile(r"nvidia([0-9]{1,3}|ctl)")
 
@@ -92,8 +94,11 @@ class Facts:
         smi_state: how nvidia-smi answered; `failed`: a driver is here and does not answer.
         smi_complete: False: nvidia-smi says that a GPU is lost.
         nvidia_signs: paths that exist only with an NVIDIA GPU.
-        device_tree_model: /proc/device-tree/model, NUL-terminated.
-        device_tree_compatible: /proc/device-tree/compatible, NUL-separated.
+        device_tree_model: /proc/device-tree/model, NUL-terminated; where a container masks that, of
+            /run/forge/device-tree.
+        device_tree_compatible: compatible of the same folder, NUL-separated.
+        soc: family and soc_id of /sys/devices/soc0, which no container runtime masks.
+        devfreq: names in /sys/class/devfreq.
         tegra_release: /etc/nv_tegra_release.
         boot_control: /etc/nv_boot_control.conf.
         nvpmodel: /etc/nvpmodel.conf.
@@ -113,6 +118,8 @@ class Facts:
     nvidia_signs: tuple[str, ...] = ()
     device_tree_model: str | None = None
     device_tree_compatible: str | None = None
+    soc: tuple[str | None, str | None] = (None, None)
+    devfreq: tuple[str, ...] = ()
     tegra_release: str | None = None
     boot_control: str | None = None
     nvpmodel: str | None = None
@@ -140,11 +147,15 @@ def collect(
     def read(path: str) -> str | None:
         return _read(files, path, problems)
 
+    def first(name: str) -> str | None:
+        found = (read(f"{folder}/{name}") for folder in _DEVICE_TREES)
+        return next(filter(None, found), None)
+
     kernel = run(("uname", "-r"), timeout_s)
     machine = run(("uname", "-m"), timeout_s)
     smi = _nvidia_smi(run, timeout_s, problems)
     signs = tuple(_signs(files, problems))
-    compatible = read("proc/device-tree/compatible")
+    compatible = first("compatible")
     if smi.state == "missing":
         problems += _missed(signs, compatible or "")
     problems += [f"uname: {answer.problem}" for answer in (kernel, machine) if answer.problem]
@@ -157,8 +168,10 @@ def collect(
         smi_state=smi.state,
         smi_complete=smi.complete,
         nvidia_signs=signs,
-        device_tree_model=read("proc/device-tree/model"),
+        device_tree_model=first("model"),
         device_tree_compatible=compatible,
+        soc=(read("sys/devices/soc0/family"), read("sys/devices/soc0/soc_id")),
+        devfreq=tuple(_names(files, "sys/class/devfreq", "*", problems)),
         tegra_release=read("etc/nv_tegra_release"),
         boot_control=read("etc/nv_boot_control.conf"),
         nvpmodel=read("etc/nvpmodel.conf"),

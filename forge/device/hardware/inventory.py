@@ -21,8 +21,8 @@ Presence: TypeAlias = Literal["present", "absent", "unknown"]
 _ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 # L4T release to JetPack, most exact first. NVIDIA's release notes; the maps of jetson_stats and
-# jetson-containers. What is no JetPack release has another name, which no `requires.jetpack: 7.x`
-# takes: IGX software, early access.
+# jetson-containers. IGX software and early access are not JetPack releases: no `requires.jetpack` of
+# a release takes their names.
 _JETPACKS: Final = (
     ("36.4.0", "6.1"),
     ("36.4.3", "6.2"),
@@ -36,6 +36,11 @@ _JETPACKS: Final = (
     ("39.2.0", "7.2"),
     ("39.2.", "7.2.{patch}"),
 )
+
+# soc_id of /sys/devices/soc0 is the chip's number (0x23, 0x26) in decimal: drivers/soc/tegra/fuse.
+_SOC_BY_ID: Final = {"35": "nvidia,tegra234", "38": "nvidia,tegra264"}
+# The GPU's clock in /sys/class/devfreq: jetson_stats' test for a Thor, and its path on Orin.
+_SOC_BY_CLOCK: Final = {"17000000.gpu": "nvidia,tegra234", "gpu-gpc-0": "nvidia,tegra264"}
 
 # The compute capability of a SoC, used if nvidia-smi fails (jetson_stats' CUDA_TABLE).
 _SOC_COMPUTE: Final = {"nvidia,tegra264": "11.0", "nvidia,tegra234": "8.7"}
@@ -94,7 +99,7 @@ def parse(facts: Facts) -> Hardware:
     """Parse the facts. Pure; never raises: what cannot be parsed is None."""
     tree = tuple(filter(None, (facts.device_tree_compatible or "").split("\0")))
     gpus, driver = parse_gpus(facts.smi_gpus or "", facts.smi_list or "", facts.smi_header or "")
-    compatible = tree or _chip(gpus)
+    compatible = tree or _chip(gpus, facts)
     tegra = any(entry.startswith("nvidia,tegra") for entry in compatible)
     if tegra:
         gpus = _tegra_gpus(gpus, compatible)
@@ -122,10 +127,18 @@ def parse(facts: Facts) -> Hardware:
     )
 
 
-def _chip(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
-    """Return the chip that an integrated GPU belongs to: a container sees no device tree."""
-    found = [SOC_BY_GPU.get(gpu.name or "") for gpu in gpus if gpu.kind == "integrated"]
-    return tuple(chip for chip in found if chip)
+def _chip(gpus: tuple[Gpu, ...], facts: Facts) -> tuple[str, ...]:
+    """Return the chip by what a container sees of a Jetson, where it sees no device tree.
+
+    That is the name of an integrated GPU, else the kernel's number of the chip, else the clock of
+    its GPU.
+    """
+    named = [SOC_BY_GPU.get(gpu.name or "") for gpu in gpus if gpu.kind == "integrated"]
+    family, soc_id = ((text or "").strip() for text in facts.soc)
+    numbered = _SOC_BY_ID.get(soc_id) if family == "Tegra" else None
+    clocked = [_SOC_BY_CLOCK.get(name) for name in facts.devfreq]
+    found = next(filter(None, [*named, numbered, *clocked]), None)
+    return (found,) if found else ()
 
 
 def _presence(facts: Facts, gpus: tuple[Gpu, ...], l4t: str | None) -> Presence:

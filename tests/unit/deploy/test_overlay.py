@@ -26,7 +26,11 @@ def test_gpu_and_image_are_those_of_the_profile(
 
 
 def test_a_jetson_shows_what_it_is_recognised_by() -> None:
-    assert of("jetson-agx-thor").host_files == ("/etc/nv_tegra_release", "/etc/nvpmodel.conf")
+    assert [(one.path, one.inside) for one in of("jetson-agx-thor").host_files] == [
+        ("/etc/nv_tegra_release", "/etc/nv_tegra_release"),
+        ("/etc/nvpmodel.conf", "/etc/nvpmodel.conf"),
+        ("/sys/firmware/devicetree/base", "/run/forge/device-tree"),
+    ]
     assert of("rtx-pro-4000").host_files == ()
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from forge.cli import main
+from tests.support.overlays import of
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "container"
@@ -68,5 +69,30 @@ def test_a_gpu_adds_to_the_agent_and_opens_nothing_else(name: str) -> None:
     more = yaml.safe_load((FOLDER / name).read_text())
     assert set(more["services"]) == {"agent"}
     agent = more["services"]["agent"]
-    assert set(agent) <= {"devices", "runtime", "group_add", "environment", "volumes"}
+    assert set(agent) <= {
+        "devices", "runtime", "group_add", "environment", "volumes", "read_only",
+    }  # fmt: skip
+    assert agent["read_only"] is False  # NVIDIA's hooks write: kserve#5711
     assert all(volume.endswith(":ro") for volume in agent.get("volumes", []))
+
+
+def test_a_jetson_shows_a_container_what_it_is_recognised_by() -> None:
+    """The same files as the overlays of Kubernetes mount, at the same places."""
+    agent = yaml.safe_load((FOLDER / "compose.jetson.yaml").read_text())["services"]["agent"]
+    mounted = {tuple(volume.split(":")[:2]) for volume in agent["volumes"]}
+    assert mounted == {(one.path, one.inside) for one in of("jetson-agx-thor").host_files}
+
+
+def test_a_profile_may_be_named_and_an_empty_name_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    given = COMPOSE["services"]["agent"]["environment"]["HARDWARE_PROFILE"]
+    assert given == "${HARDWARE_PROFILE:-}"
+    assert "HARDWARE_PROFILE=" in (FOLDER / "env.example").read_text()
+    monkeypatch.setenv("HARDWARE_PROFILE", "no-such-profile")
+    assert main(["device", "detect"]) == 2
+    assert "no-such-profile" in capsys.readouterr().err
+    monkeypatch.setenv("HARDWARE_PROFILE", "")
+    main(["device", "detect", "--json"])
+    assert "set by the user" not in capsys.readouterr().out

@@ -286,3 +286,23 @@ def test_a_file_that_has_nothing_to_say_now_is_an_error_and_no_wait(tmp_path: Pa
         found = collect(tmp_path, only_uname)
     assert found.nvpmodel is None
     assert "temporarily unavailable" in found.problems[0]
+
+
+def test_a_masked_device_tree_is_read_where_it_is_mounted(machine: FakeMachine) -> None:
+    machine.file("run/forge/device-tree/compatible", r"nvidia,tegra264\0")
+    machine.file("run/forge/device-tree/model", r"Thor\0")
+    found = collect(machine.root, machine.run)
+    assert (found.device_tree_compatible, found.device_tree_model) == (
+        "nvidia,tegra264\0",
+        "Thor\0",
+    )
+    machine.file("proc/device-tree/model", r"Orin\0")
+    assert collect(machine.root, machine.run).device_tree_model == "Orin\0"
+
+
+def test_signs_of_a_chip_that_a_container_leaves_are_read(machine: FakeMachine) -> None:
+    machine.file("sys/devices/soc0/family", "Tegra\n")
+    machine.file("sys/devices/soc0/soc_id", "38\n")
+    machine.file("sys/class/devfreq/gpu-gpc-0/cur_freq")
+    found = collect(machine.root, machine.run)
+    assert (found.soc, found.devfreq) == (("Tegra\n", "38\n"), ("gpu-gpc-0",))

@@ -163,3 +163,41 @@ def test_a_gpu_in_the_chip_of_another_maker_is_no_jetson() -> None:
     hardware = parse(Facts("aarch64", "6.14", smi_gpus="NVIDIA GB10, [N/A], 580.95.05, 12.1"))
     assert (hardware.tegra, hardware.tree_known, hardware.nvidia) == (False, True, "present")
     assert hardware.gpus[0].kind == "integrated"
+
+
+TEGRA_IN_A_CONTAINER = [
+    ("the name of the GPU", {"smi_gpus": "NVIDIA Thor, [N/A], 595.78, 11.0"}, "nvidia,tegra264"),
+    ("the number of the chip", {"soc": ("Tegra\n", "38\n")}, "nvidia,tegra264"),
+    ("the number of the chip", {"soc": ("Tegra\n", "35\n")}, "nvidia,tegra234"),
+    ("the clock of the GPU", {"devfreq": ("gpu-gpc-0", "gpu-nvd-0")}, "nvidia,tegra264"),
+    ("the clock of the GPU", {"devfreq": ("17000000.gpu",)}, "nvidia,tegra234"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sign", "facts", "chip"), TEGRA_IN_A_CONTAINER)
+def test_parse_knows_a_jetson_by_each_sign_that_a_container_leaves(
+    sign: str, facts: dict[str, Any], chip: str
+) -> None:
+    hardware = parse(Facts("aarch64", "6.8", **facts))
+    assert (hardware.tegra, hardware.compatible, hardware.tree_known) == (True, (chip,), False), (
+        sign
+    )
+    compute = {"nvidia,tegra264": "11.0", "nvidia,tegra234": "8.7"}[chip]
+    assert [gpu.compute_capability for gpu in hardware.gpus] == [compute]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"soc": ("Snapdragon\n", "38\n")}, {"soc": ("Tegra\n", "99\n")}, {"soc": (None, "38")},
+        {"devfreq": ("gpu", "13000000.mali")}, {"smi_gpus": "NVIDIA GB10, [N/A], 580.95.05, 12.1"},
+    ],
+)  # fmt: skip
+def test_parse_makes_no_jetson_of_other_chips(facts: dict[str, Any]) -> None:
+    assert not parse(Facts("aarch64", "6.8", **facts)).tegra
+
+
+def test_parse_takes_the_device_tree_before_any_other_sign() -> None:
+    tree = "nvidia,p3701-0005\0nvidia,tegra234\0"
+    facts = Facts("aarch64", "6.8", device_tree_compatible=tree, soc=("Tegra", "38"))
+    assert parse(facts).compatible == ("nvidia,p3701-0005", "nvidia,tegra234")

@@ -9,6 +9,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+import yaml
 
 from forge.bundle import Fit
 from forge.device.daemon import _runtime
@@ -263,10 +264,17 @@ def test_row_14_a_warning_with_commas_is_no_gpu(box: FakeMachine, rules: Rules, 
     assert match(hardware, rules).profile == "rtx-pro-4000"
 
 
-@pytest.mark.xfail(strict=True, reason="rendered overlays do not keep devices apart yet: item 4")
 def test_row_15_two_devices_never_share_a_node() -> None:
+    """Each pod keeps all others away; what is rendered is in tests/e2e/test_kubernetes.py."""
     base = Path(__file__).parents[4] / "deploy/kubernetes/base/deployment.yaml"
-    assert "podAntiAffinity" in base.read_text()
+    template = yaml.safe_load(base.read_text())["spec"]["template"]
+    rule = template["spec"]["affinity"]["podAntiAffinity"]
+    [term] = rule["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert (term["topologyKey"], term["namespaceSelector"]) == ("kubernetes.io/hostname", {})
+    # kustomize adds the labels of one device to matchLabels, and would let another one in.
+    assert list(term["labelSelector"]) == ["matchExpressions"]
+    [wanted] = term["labelSelector"]["matchExpressions"]
+    assert template["metadata"]["labels"][wanted["key"]] in wanted["values"]
 
 
 # More of the same kinds: FACTS.md, section 10.

@@ -113,21 +113,20 @@ def test_a_gpu_that_no_node_label_names_is_said(machine: Machine, shipped: Shipp
     assert "lacks 'NVIDIA RTX PRO 4000 Blackwell'" in difference
 
 
+PRO = "NVIDIA RTX PRO"
 BOARDS_WITHOUT = {
     "a T4000": ("NVIDIA Thor, [N/A], 595.78, 11.0", "aarch64", 62_500, "tegra264"),
     "an Orin NX": ("Orin (nvgpu), [N/A], 595.78, 8.7", "aarch64", 15_600, "tegra234"),
     "an Orin Nano": ("Orin (nvgpu), [N/A], 595.78, 8.7", "aarch64", 7_600, "tegra234"),
     "an IGX Thor": ("NVIDIA Thor, [N/A], 580.00, 11.0", "aarch64", 125_772, "tegra264"),
     "a DGX Spark": ("NVIDIA GB10, [N/A], 580.95.05, 12.1", "aarch64", 122_504, ""),
-    "an RTX PRO 2000": ("NVIDIA RTX PRO 2000 Blackwell, 16303, 590.44.01, 12.0", "x86_64", 64_000, ""),
+    "an RTX PRO 2000": (f"{PRO} 2000 Blackwell, 16303, 590.44.01, 12.0", "x86_64", 64_000, ""),
     "a laptop": (
-        "NVIDIA RTX PRO 4000 Blackwell Generation Laptop GPU, 16303, 590.44.01, 12.0",
-        "x86_64", 64_000, "",
+        f"{PRO} 4000 Blackwell Generation Laptop GPU, 16303, 590.44.01, 12.0", "x86_64", 64_000, "",
     ),
-    "an RTX PRO 4500": ("NVIDIA RTX PRO 4500 Blackwell, 32623, 590.44.01, 12.0", "x86_64", 64_000, ""),
+    "an RTX PRO 4500": (f"{PRO} 4500 Blackwell, 32623, 590.44.01, 12.0", "x86_64", 64_000, ""),
     "an RTX PRO 6000": (
-        "NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 97887, 595.78, 12.0",
-        "x86_64", 64_000, "",
+        f"{PRO} 6000 Blackwell Workstation Edition, 97887, 595.78, 12.0", "x86_64", 64_000, "",
     ),
 }  # fmt: skip
 
