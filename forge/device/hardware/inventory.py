@@ -21,8 +21,8 @@ Presence: TypeAlias = Literal["present", "absent", "unknown"]
 _ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 # L4T release to JetPack, most exact first. NVIDIA's release notes; the maps of jetson_stats and
-# jetson-containers. IGX software and early access are not JetPack releases: no `requires.jetpack` of
-# a release takes their names.
+# jetson-containers. IGX software and early access are not JetPack releases: no `requires.jetpack`
+# of a release takes their names.
 _JETPACKS: Final = (
     ("36.4.0", "6.1"),
     ("36.4.3", "6.2"),

@@ -100,7 +100,7 @@ def redact(capture: Capture, names: Collection[str] = ()) -> Capture:
 def _file(path: str, data: bytes, redactor: Redactor) -> bytes:
     text = data.decode(errors="surrogateescape")
     if (wanted := _LINES.get(path)) is not None:
-        text = "".join(line for line in _split(text) if wanted.match(line))
+        text = "".join(line for line in _split(path, text) if wanted.match(line))
     return redactor.value(text).encode(errors="surrogateescape")
 
 
@@ -118,8 +118,10 @@ def _answer(argv: tuple[str, ...], answer: Answer, redactor: Redactor) -> Answer
     )
 
 
-def _split(text: str) -> list[str]:
-    """Split at line feeds only, as the parsers' `^` does; str.splitlines knows more."""
+def _split(path: str, text: str) -> list[str]:
+    """Split as a file's parser does: nvpmodel's by str.splitlines, the others at line feeds."""
+    if path == "etc/nvpmodel.conf":
+        return text.splitlines(keepends=True)
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from forge.device.hardware.capture import Capture
+from forge.device.hardware.capture import Capture, hardware_of
 from forge.device.hardware.facts import Answer
 from forge.device.hardware.redaction import Redactor, redact
 
@@ -82,3 +84,32 @@ def test_bytes_that_are_no_text_stay_and_lines_end_at_line_feeds_only() -> None:
     assert redact(Capture(files)).files == {
         "proc/device-tree/model": b"\xff\0", "etc/os-release": b"ID=a",
     }  # fmt: skip
+
+
+# Lines that the parsers look at, lines that look like them, and what may stand between them.
+LINES = st.sampled_from(
+    [
+        'PRETTY_NAME="A 1"', " PRETTY_NAME=no", "ID=a", "HOME_URL=b",
+        "MemTotal:       65536 kB", "  MemTotal: 1 kB", "MemFree: 2 kB",
+        "# R38 (release), REVISION: 4.0, GCID: 1", "x# R36 (release), REVISION: 4.3", "# alice",
+        "TNSPEC 3834-t4000", "  TNSPEC\tb", "#TNSPEC c", "COMPATIBLE_SPEC d",
+        "< POWER_MODEL ID=0 NAME=MAXN >", "  < POWER_MODEL ID=1 NAME=120W >", "#< POWER_MODEL ID=2",
+        "TPC_POWER_GATING TPC_PG_MASK 1", "< PM_CONFIG DEFAULT=1 >", "", " ", "\xe9",
+    ]
+)  # fmt: skip
+TEXTS = st.lists(
+    st.tuples(LINES, st.sampled_from(["\n", "\n\n", "\r\n", "\x0b", "\r"])), max_size=5
+)
+PATHS = ("etc/os-release", "etc/nv_boot_control.conf", "etc/nv_tegra_release", "etc/nvpmodel.conf",
+         "proc/meminfo")  # fmt: skip
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(PATHS, TEXTS)))
+def test_a_machine_is_the_same_without_the_lines_that_are_left_out(
+    texts: dict[str, list[tuple[str, str]]],
+) -> None:
+    files = {path: "".join(map("".join, lines)).encode() for path, lines in texts.items()}
+    whole = Capture(
+        files, answers={("uname", "-m"): Answer("aarch64"), ("uname", "-r"): Answer("6")}
+    )
+    assert hardware_of(redact(whole, ["alice"])) == hardware_of(whole)
