@@ -64,6 +64,23 @@ def test_only_the_names_that_were_looked_for_are_kept(tmp_path: Path) -> None:
     assert found.names("dev", "*") == ["nvidia0", "nvidiactl"]
 
 
+def test_a_pci_device_that_does_not_say_whose_it_is_stays(tmp_path: Path) -> None:
+    for name, vendor in (("0000:01:00.0", ""), ("0000:02:00.0", "0x8086\n")):
+        device = tmp_path / "sys/bus/pci/devices" / name
+        device.mkdir(parents=True)
+        (device / "class").write_text("0x030000\n")
+        if vendor:
+            (device / "vendor").write_text(vendor)
+        else:
+            (device / "vendor").mkdir()  # cannot be read
+    asked = recorder(tmp_path)
+    asked.read_further()
+    folder = "sys/bus/pci/devices/0000:01:00.0"
+    assert asked.capture() == Capture(
+        unreadable={f"{folder}/vendor": errno.EISDIR}, listed=frozenset({folder})
+    )
+
+
 def test_a_capture_fails_as_the_machine_did() -> None:
     found = Capture({"a/b": b"xyz"}, {"a/c": errno.EACCES, "d": errno.EIO}, frozenset({"a/e/f"}))
     assert found.read("a/b", 2) == b"xy"

@@ -108,6 +108,15 @@ def test_a_tar_with_anything_but_small_plain_files_inside_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_size_below_zero_is_refused(tmp_path: Path) -> None:
+    """A reader that goes on by that size would read the same header without end."""
+    data = tar_of(tmp_path / "good.tar").read_bytes()
+    bad = entry("root/x", size=-1024).tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "bad.tar").write_bytes(data[:1024] + bad + b"\0" * 4096)
+    with pytest.raises(ConfigurationError, match="is not a capture"):
+        read_capture(tmp_path / "bad.tar")
+
+
 def test_more_or_larger_than_any_capture_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
