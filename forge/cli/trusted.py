@@ -1,0 +1,88 @@
+"""Open what is published in a store and verify it, for commands that answer questions about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable
+
+import click
+
+from forge.cli.common import open_named_store, open_project
+from forge.cli.terminal import print_text
+from forge.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from forge.release.repository.verified_index import VerifiedIndex
+    from forge.store import Store
+
+__all__ = ["VerifiedStore", "open_verified", "root_option"]
+
+_MAX_ROOT_BYTES: Final = 512_000
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedStore:
+    """A store, and what is published in it by verified signatures."""
+
+    store: Store
+    index: VerifiedIndex
+
+
+def root_option(function: _F) -> _F:
+    """Add `--root FILE` to a command."""
+    return click.option(
+        "--root",
+        "root_file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Trusted root.json of the publisher. Default: that of the keys folder, else the first "
+        "root of the store.",
+    )(function)
+
+
+def open_verified(
+    project_dir: Path | None, store_url: str | None, root_file: Path | None
+) -> VerifiedStore:
+    """Open a store and verify its metadata.
+
+    Raises:
+        TrustError: a signature, an expiry, a version or a digest is not valid.
+        StoreError: the store cannot be reached.
+    """
+    from forge.release.repository.verified_index import first_root, read_verified_index
+
+    store = open_named_store(project_dir, store_url)
+    file = root_file or (None if store_url else _root_of_keys(project_dir))
+    if file is None:
+        root = first_root(store.objects)
+        print_text(
+            "The signatures are verified from the first root of the store. To verify them from "
+            "your own: --root root.json",
+            out=sys.stderr,
+        )
+    else:
+        root = _read_root(file)
+    return VerifiedStore(store, read_verified_index(store.objects, root))
+
+
+def _root_of_keys(project_dir: Path | None) -> Path | None:
+    """Return root.json of the project's keys folder, which trusts the project's own store."""
+    from forge.release.keys.places import find_folder
+
+    try:
+        file = find_folder(open_project(project_dir).root, os.environ).folder / "root.json"
+    except ConfigurationError:  # no project here, or no home folder
+        return None
+    return file if file.is_file() else None
+
+
+def _read_root(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        data = opened.read(_MAX_ROOT_BYTES + 1)
+    if len(data) > _MAX_ROOT_BYTES:
+        raise UsageError(f"{file} is larger than {_MAX_ROOT_BYTES} bytes", why="it is not a root")
+    return data
