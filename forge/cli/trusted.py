@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forge.release.repository.verified_index import VerifiedIndex
     from forge.store import Store
 
-__all__ = ["VerifiedStore", "open_verified", "root_option"]
+__all__ = ["VerifiedStore", "open_verified", "root_option", "verify_store"]
 
 _MAX_ROOT_BYTES: Final = 512_000
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -53,11 +53,21 @@ def open_verified(
         TrustError: a signature, an expiry, a version or a digest is not valid.
         StoreError: the store cannot be reached.
     """
-    from forge.release.repository.verified_index import first_root, read_verified_index
-
     store = open_named_store(project_dir, store_url)
-    file = root_file or (None if store_url else _root_of_keys(project_dir))
-    if file is None:
+    return verify_store(store, root_file or (None if store_url else _root_of_keys(project_dir)))
+
+
+def verify_store(store: Store, file: Path | None) -> VerifiedStore:
+    """Verify the metadata of a store from a root in a file; None: from the store's first root.
+
+    Raises as `open_verified`.
+    """
+    from forge.release.repository.verified_index import first_root, read_verified_index
+    from forge.trust.layout import TIMESTAMP_NAME
+
+    if file is None and store.objects.size(TIMESTAMP_NAME) is None:
+        root = b""  # nothing is published, or the timestamp is missing, which is reported
+    elif file is None:
         root = first_root(store.objects)
         print_text(
             "The signatures are verified from the first root of the store. To verify them from "
