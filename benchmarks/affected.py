@@ -118,11 +118,14 @@ def _table(
     packages: int,
     index: int,
 ) -> str:
+    measured = (
+        f"{describe()}. {count} SBOMs of {packages} packages, {size / 1000:.0f} kB each; "
+        f"{RUNS} runs. The index of the components takes {index / 1e6:.1f} MB."
+    )
     lines = [
         "# Which bundles have a component",
         "",
-        f"{describe()}. {count} SBOMs of {packages} packages, {size / 1000:.0f} kB each; "
-        f"{RUNS} runs. The index of the components takes {index / 1e6:.1f} MB.",
+        measured,
         "",
         "| what | question | found | median wall s | worst wall s | median CPU s |",
         "|---|---|---:|---:|---:|---:|",

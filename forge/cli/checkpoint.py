@@ -75,7 +75,7 @@ def pin(url: str, hf: Path | None, *, any_builder: bool, as_json: bool) -> None:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     headers = found.headers
     refused = takers(headers.facts)
-    pinned = f"{bare}#sha256={found.sha256}{write_facts(headers.facts)}"
+    pinned = f"{bare}#sha256={found.sha256}{write_facts(headers.facts, headers.licence)}"
     if as_json:
         print_json(
             {

@@ -106,7 +106,9 @@ def find_affected(
 
     def work(components: ComponentIndex) -> AffectedResult:
         unread = list(_read_new(objects, components, places))
-        rows = components.by_digest(query.digest) if query.digest else components.by_name(query.name)
+        rows = (
+            components.by_digest(query.digest) if query.digest else components.by_name(query.name)
+        )
         found = {
             (places[digest].path, one): query.matches(one)
             for digest, one in rows
@@ -171,4 +173,11 @@ def _affected(place: _Place, component: BundleComponent, *, certain: bool) -> Af
 
 def _order(one: AffectedBundle) -> tuple[object, ...]:
     newest_first = tuple(-part for part in version_order(one.version)[:4])
-    return one.name, newest_first, one.version, one.profile, one.component.name, one.component.version
+    return (
+        one.name,
+        newest_first,
+        one.version,
+        one.profile,
+        one.component.name,
+        one.component.version,
+    )

@@ -1,10 +1,10 @@
 """Parse a question about components: a package URL, a name, or a digest. Pure.
 
-    pkg:pypi/aiohttp<3.13              a range of versions, in the words of PEP 440
-    pkg:pypi/aiohttp@3.12.1            one version
-    pkg:huggingface/acme/model@a1b2    other types have exact versions only
-    aiohttp                            a name, of any type
-    sha256:0f3c…                       a file, a distribution, an image or a tree
+pkg:pypi/aiohttp<3.13              a range of versions, in the words of PEP 440
+pkg:pypi/aiohttp@3.12.1            one version
+pkg:huggingface/acme/model@a1b2    other types have exact versions only
+aiohttp                            a name, of any type
+sha256:0f3c…                       a file, a distribution, an image or a tree
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _EXAMPLES: Final = "\n".join(
     f"for example: forge affected {one}"
     for one in ("'pkg:pypi/aiohttp<3.13'", "openvino", "sha256:0f3c2a91")
 )
-_QUERY: Final = re.compile(r"(?P<head>[^@<>=!~\s]+)(@(?P<version>[^<>=!~\s]+)|(?P<spec>[<>=!~].*))?")
+_QUERY: Final = re.compile(
+    r"(?P<head>[^@<>=!~\s]+)(@(?P<version>[^<>=!~\s]+)|(?P<spec>[<>=!~].*))?"
+)
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.+/-]{0,254}")
 _DIGEST: Final = re.compile(r"(sha256:[0-9a-f]{8,64}|[0-9a-f]{12,64})", re.IGNORECASE)
 _MAX: Final = 512
@@ -60,12 +62,12 @@ class ComponentQuery:
     def matches(self, component: BundleComponent) -> bool | None:
         """Return whether a component of this name is meant; None: its version is not comparable."""
         purl = _purl(component.purl)
-        if self.kind:
-            if purl is None or purl.type != self.kind or (purl.namespace or "") != self.namespace:
-                return False
+        found = (purl.type, purl.namespace or "") if purl else ("", "")
+        if self.kind and found != (self.kind, self.namespace):
+            return False
         if self.version is None and self.spec is None:
             return True
-        kind = purl.type if purl else ""
+        kind = found[0]
         if self.spec is None:
             return _equal(component.version, self.version or "", kind)
         return _in_range(component.version, self.spec) if kind in {_PYPI, ""} else None

@@ -95,7 +95,8 @@ def _components(found: list[Mapping[str, Any]], depth: int) -> Iterator[BundleCo
             licence=_licence(one.get("licenses", ())),
             digests=tuple(str(each["content"]) for each in hashes if each["alg"] == _SHA256),
         )
-        yield from _components([*one.get("components", ())], depth + 1)
+        ancestors = one.get("pedigree", {}).get("ancestors", ())
+        yield from _components([*one.get("components", ()), *ancestors], depth + 1)
 
 
 def _licence(found: list[Mapping[str, Any]]) -> str:

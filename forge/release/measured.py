@@ -62,7 +62,7 @@ def read_accuracy(objects: Objects, manifest: Manifest) -> Receipt | None:
 
 
 def read_proof(objects: Objects, manifest: Manifest, name: str, max_bytes: int) -> bytes | None:
-    """Return a file of a bundle's proofs; None: it has no such file, or it was collected as garbage.
+    """Return a file of a bundle's proofs; None: it has none, or garbage collection deleted it.
 
     Raises:
         CorruptedError: the file is damaged or larger than `max_bytes`, or the tree is damaged.

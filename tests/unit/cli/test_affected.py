@@ -60,7 +60,8 @@ def test_bundles_are_found_by_purl_name_and_digest(
     assert [one["version"] for one in ask(capsys, query)] == versions
 
 
-def test_a_row_names_profile_channels_and_component(world: World, capsys: Capture) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_row_names_profile_channels_and_component(capsys: Capture) -> None:
     (row,) = ask(capsys, "pkg:pypi/aiohttp<3.13")
     assert (row["name"], row["profile"], row["channels"]) == ("demo", "development", ["stable"])
     assert row["component"]["purl"] == "pkg:pypi/aiohttp@3.12.1"
@@ -92,16 +93,15 @@ def test_what_is_no_question_exits_2_with_an_example(capsys: Capture, query: str
     assert "forge affected 'pkg:pypi/aiohttp<3.13'" in capsys.readouterr().err
 
 
-def test_altered_metadata_exits_7(world: World, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.usefixtures("world")
+def test_altered_metadata_exits_7(tmp_path: Path) -> None:
     found = next((tmp_path / "store" / "tuf" / "metadata").glob("*.bundles.json"))
     newest = max(found.parent.glob("*.bundles.json"), key=lambda one: int(one.name.split(".")[0]))
     newest.write_bytes(newest.read_bytes().replace(b"demo", b"dema"))
     assert main(["affected", "aiohttp"]) == 7
 
 
-def test_the_store_of_another_publisher_exits_7(
-    world: World, tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_store_of_another_publisher_exits_7(world: World, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     keys.init(tmp_path / "other" / "keys", passphrase=PASSPHRASE, now=datetime.now(UTC))
     root = tmp_path / "other" / "keys" / "metadata" / "1.root.json"
@@ -111,7 +111,7 @@ def test_the_store_of_another_publisher_exits_7(
 
 
 def test_an_sbom_that_is_damaged_or_gone_is_listed_as_not_known(
-    world: World, tmp_path: Path, capsys: Capture
+    world: World, capsys: Capture
 ) -> None:
     world.publish("4.0.0")  # its proofs are made up
     assert main(["affected", "aiohttp", "--json"]) == 0
@@ -122,9 +122,8 @@ def test_an_sbom_that_is_damaged_or_gone_is_listed_as_not_known(
     assert "components not known" in capsys.readouterr().out
 
 
-def test_a_cache_that_is_damaged_is_made_again(
-    world: World, tmp_path: Path, capsys: Capture
-) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_cache_that_is_damaged_is_made_again(tmp_path: Path, capsys: Capture) -> None:
     before = ask(capsys, "aiohttp")
     (file,) = (tmp_path / "cache").glob("components-*.sqlite")
     file.write_bytes(b"not a database" * 1000)

@@ -79,7 +79,9 @@ def test_a_changed_setting_is_named_and_what_depends_on_it_is_marked(capsys: Cap
     found = against(capsys, "--precision", "int8", "--extra", "true")
     engine = found["engine@development"]
     assert engine["compared"] == "rebuilt"
-    assert any("precision" in str(one) or "settings" in one["field"] for one in engine["differences"])
+    assert any(
+        "precision" in str(one) or "settings" in one["field"] for one in engine["differences"]
+    )
     assert found["smoke@development"]["compared"] == "depends"
     assert found["more"]["compared"] == "new"
 

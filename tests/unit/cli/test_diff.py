@@ -97,7 +97,7 @@ def test_packages_figures_accuracy_files_and_signers_are_compared(capsys: Captur
 def test_a_version_and_itself_differ_in_nothing(capsys: Capture) -> None:
     found = profile(capsys, "1.0.0", "1.0.0")
     sections = ("fields", "steps", "files", "packages", "figures", "accuracy", "signers")
-    assert {name: found[name] for name in sections} == dict.fromkeys(sections, [])
+    assert {name: found[name] for name in sections} == {name: [] for name in sections}
     assert found["same_tree"]
 
 
@@ -116,7 +116,7 @@ def test_bytes_to_fetch_are_those_that_a_device_is_sent(
             len(world.store.tree(one).encode()) for one in (new.tree.digest, new.proofs.digest)
         )
         assert server.sent() == fetch["bytes"] + documents
-    assert 0 < fetch["chunks"]
+    assert fetch["chunks"] > 0
     assert fetch["bytes"] < len(WEIGHTS) / 2
 
 
@@ -148,9 +148,7 @@ def test_table_and_markdown_show_the_same_rows(capsys: Capture) -> None:
         (["1.0.0", "1.1.0", "--store", "/does/not/exist"], 9, "/does/not/exist"),
     ],
 )
-def test_wrong_arguments(
-    capsys: Capture, arguments: list[str], code: int, message: str
-) -> None:
+def test_wrong_arguments(capsys: Capture, arguments: list[str], code: int, message: str) -> None:
     assert main(["diff", *arguments]) == code
     assert message in capsys.readouterr().err
 

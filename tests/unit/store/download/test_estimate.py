@@ -88,7 +88,7 @@ def test_equal_tree_costs_nothing_and_a_change_costs_its_chunks(tmp_path: Path) 
 def test_estimate_of_any_two_trees_is_what_a_download_fetches(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     before = {f"{n}.bin": chance.randbytes(chance.choice((10, 20_000, 400_000))) for n in range(3)}
     after = {}
     for path, data in before.items():
