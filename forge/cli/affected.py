@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["affected"]
 
-_HEADER = ("bundle", "version", "profile", "channels", "component", "found")
+_HEADER = ("bundle", "version", "profile", "channels", "component", "found", "statements")
 
 
 @click.command()
@@ -69,11 +69,25 @@ def affected(
 
 def _show(component: str, result: AffectedResult) -> None:
     rows = [
-        (one.name, one.version, one.profile, _channels(one), _component(one), tinted(_certain(one)))
+        (
+            one.name,
+            one.version,
+            one.profile,
+            _channels(one),
+            _component(one),
+            tinted(_certain(one)),
+            _statements(one),
+        )
         for one in result.found
     ]
     nothing = f"No bundle has {component}: {result.looked_at} profiles of versions were looked at."
-    print_table(_HEADER, rows, group="bundle", empty=nothing)
+    print_table(
+        _HEADER,
+        rows,
+        optional=("statements",) if not _said(result) else (),
+        group="bundle",
+        empty=nothing,
+    )
     if result.unread:
         print_text("")
         unread = [
@@ -81,6 +95,15 @@ def _show(component: str, result: AffectedResult) -> None:
             for one in result.unread
         ]
         print_table(("bundle", "version", "profile", "channels", "components not known"), unread)
+
+
+def _statements(one: AffectedBundle) -> str:
+    newest = {said.vulnerability: said for said in reversed(one.statements)}
+    return ", ".join(
+        f"{said.vulnerability} {said.status}"
+        + (f" ({reason})" if (reason := said.justification or said.note) else "")
+        for said in newest.values()
+    )
 
 
 def _channels(one: AffectedBundle) -> str:
@@ -91,6 +114,10 @@ def _component(one: AffectedBundle) -> str:
     found = one.component
     name = found.purl or " ".join(filter(None, (found.name, found.version)))
     return name if found.purl or found.kind == "library" else f"{found.kind} {name}"
+
+
+def _said(result: AffectedResult) -> bool:
+    return any(one.statements for one in result.found)
 
 
 def _certain(one: AffectedBundle) -> str:

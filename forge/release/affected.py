@@ -13,9 +13,12 @@ from forge.errors import CorruptedError, NotInStoreError, TrustError
 from forge.release.catalog import Catalog, is_yanked, read_manifest
 from forge.release.component_index import ComponentIndex, component_index_path, use_index
 from forge.release.component_query import ComponentQuery
-from forge.release.components import BundleComponent, read_components
-from forge.release.repository.unverified_index import PublishedEntry, UnverifiedIndex
+from forge.release.components import SERVED_TREE, BundleComponent, read_components
+from forge.release.repository.unverified_index import PublishedEntry
+from forge.release.repository.verified_index import VerifiedIndex
+from forge.release.vex import VexStatement, component_id, read_statements, trees_with_statements
 from forge.store.backends.protocol import Objects
+from forge.trust.proof_keys import ProofKeys
 
 __all__ = ["AffectedBundle", "AffectedResult", "UnreadBundle", "find_affected"]
 
@@ -34,6 +37,7 @@ class AffectedBundle:
         yanked: whether no channel may point to it again.
         component: what was found.
         certain: False: its version cannot be compared with the range, so look at it.
+        statements: what the publisher signed about the component, the newest first.
     """
 
     name: str
@@ -43,6 +47,7 @@ class AffectedBundle:
     yanked: bool
     component: BundleComponent
     certain: bool
+    statements: tuple[VexStatement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class _Place:
 
 
 def find_affected(
-    objects: Objects, index: UnverifiedIndex, query: ComponentQuery, cache: Path
+    objects: Objects, index: VerifiedIndex, query: ComponentQuery, cache: Path
 ) -> AffectedResult:
     """Return every published bundle that has the component.
 
@@ -95,7 +100,7 @@ def find_affected(
 
     Args:
         objects: the store.
-        index: what is published; verified, if the answer must not depend on the store's honesty.
+        index: what is published, and the keys that may sign statements.
         query: the component.
         cache: folder of the index of components.
 
@@ -103,6 +108,7 @@ def find_affected(
         StoreError: the store cannot be reached.
     """
     places = _places(objects, index)
+    keys = index.proof_keys
 
     def work(components: ComponentIndex) -> AffectedResult:
         unread = list(_read_new(objects, components, places))
@@ -115,8 +121,9 @@ def find_affected(
             if digest in places
         }
         by_path = {one.path: one for one in places.values()}
+        said = _statements(objects, components, places, keys) if found and keys else {}
         affected = [
-            _affected(by_path[path], component, certain=certain is True)
+            _affected(by_path[path], component, said.get(path, ()), certain=certain is True)
             for (path, component), certain in found.items()
             if certain is not False
         ]
@@ -127,7 +134,7 @@ def find_affected(
     return use_index(component_index_path(cache), work)
 
 
-def _places(objects: Objects, index: UnverifiedIndex) -> dict[str, _Place]:
+def _places(objects: Objects, index: VerifiedIndex) -> dict[str, _Place]:
     """Return the published manifests by their digest."""
     catalog = Catalog(objects, index)
     pointing = {name: catalog.channels(name) for name in catalog.names()}
@@ -165,9 +172,32 @@ def _read(objects: Objects, place: _Place) -> tuple[BundleComponent, ...] | str:
         return error.what
 
 
-def _affected(place: _Place, component: BundleComponent, *, certain: bool) -> AffectedBundle:
+def _statements(
+    objects: Objects,
+    components: ComponentIndex,
+    places: Mapping[str, _Place],
+    keys: ProofKeys,
+) -> dict[str, tuple[VexStatement, ...]]:
+    """Return the signed statements about the trees of the bundles, by path of the manifest."""
+    found: dict[str, tuple[VexStatement, ...]] = {}
+    for tree in trees_with_statements(objects):
+        said = read_statements(objects, keys, tree)
+        for digest, component in components.by_digest(tree):
+            if digest in places and component.name == SERVED_TREE:
+                found[places[digest].path] = said
+    return found
+
+
+def _affected(
+    place: _Place,
+    component: BundleComponent,
+    statements: tuple[VexStatement, ...],
+    *,
+    certain: bool,
+) -> AffectedBundle:
+    about = tuple(one for one in statements if component_id(component) in one.components)
     return AffectedBundle(
-        *place.parts, place.channels, is_yanked(place.entry), component, certain
+        *place.parts, place.channels, is_yanked(place.entry), component, certain, about
     )  # fmt: skip
 
 

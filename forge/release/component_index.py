@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from forge.release.components import BundleComponent
+from forge.release.components import BundleComponent, name_key
 
-__all__ = ["ComponentIndex", "component_index_path", "name_key", "use_index"]
+__all__ = ["ComponentIndex", "component_index_path", "use_index"]
 
 _VERSION: Final = 1  # of the schema and of what is read from an SBOM
 _SCHEMA: Final = """
@@ -43,7 +42,6 @@ select m.digest, c.content from keys k
 _AFTER_HEX: Final = "g"  # sorts after every digest that begins with a given text
 _TIMEOUT_S: Final = 5.0
 _IN_USE: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_SEPARATORS: Final = re.compile(r"[-_.]+")
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -51,11 +49,6 @@ _log = logging.getLogger(__name__)
 def component_index_path(cache: Path) -> Path:
     """Return the file of the index in a cache folder."""
     return cache / f"components-{_VERSION}.sqlite"
-
-
-def name_key(name: str) -> str:
-    """Return the form in which two names are compared, that of PEP 503."""
-    return _SEPARATORS.sub("-", name).lower()
 
 
 def use_index(path: Path, work: Callable[[ComponentIndex], _T]) -> _T:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from forge.errors import UsageError
 from forge.extras import needs_extra
+from forge.release.components import name_key
 
 if TYPE_CHECKING:
     from packageurl import PackageURL
@@ -58,6 +59,13 @@ class ComponentQuery:
     namespace: str | None = None
     version: str | None = None
     spec: SpecifierSet | None = None
+
+    def finds(self, component: BundleComponent) -> bool:
+        """Return whether any component is meant, by digest or by name and version."""
+        if self.digest:
+            return any(one.startswith(self.digest) for one in component.digests)
+        names = {name_key(component.name), name_key(component.name.rpartition("/")[2])}
+        return name_key(self.name) in names and self.matches(component) is not False
 
     def matches(self, component: BundleComponent) -> bool | None:
         """Return whether a component of this name is meant; None: its version is not comparable."""

@@ -7,6 +7,7 @@ manifest has verified the SBOM.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,11 +19,23 @@ from forge.release.measured import read_proof
 from forge.store.backends.protocol import Objects
 from forge.trust.proofs import SBOM
 
-__all__ = ["MAX_SBOM_BYTES", "BundleComponent", "parse_sbom", "read_components", "read_sbom"]
+__all__ = [
+    "MAX_SBOM_BYTES",
+    "SERVED_TREE",
+    "BundleComponent",
+    "name_key",
+    "parse_sbom",
+    "read_components",
+    "read_sbom",
+]
+
+SERVED_TREE: Final = "model repository"
+"""Name of the component that is the tree of the manifest."""
 
 MAX_SBOM_BYTES: Final = 64 * 1024 * 1024
 _MAX_DEPTH: Final = 8  # components within components
 _SHA256: Final = "SHA-256"
+_SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,11 @@ class BundleComponent:
         """Return a digest of all fields."""
         fields = [self.kind, self.name, self.version, self.purl, self.licence, *self.digests]
         return canonical.sha256("\0".join(fields).encode())
+
+
+def name_key(name: str) -> str:
+    """Return the form in which two names are compared, that of PEP 503."""
+    return _SEPARATORS.sub("-", name).lower()
 
 
 def read_components(objects: Objects, manifest: Manifest) -> tuple[BundleComponent, ...] | None:
@@ -109,7 +127,7 @@ def _licence(found: list[Mapping[str, Any]]) -> str:
 
 
 def _of_manifest(manifest: Manifest) -> Iterator[BundleComponent]:
-    yield BundleComponent("tree", "model repository", digests=(manifest.tree.digest,))
+    yield BundleComponent("tree", SERVED_TREE, digests=(manifest.tree.digest,))
     yield BundleComponent("tree", "proofs", digests=(manifest.proofs.digest,))
     for name, digest in manifest.serving.environments.items():
         yield BundleComponent("lock", name, digests=(digest,))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from email.message import Message
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from forge.errors import ConfigurationError
 
@@ -48,14 +49,15 @@ def installed_licences(environment: Path) -> dict[str, str]:
         raise ConfigurationError(f"{environment} is not a virtual environment of Python")
     found = {}
     for one in metadata.distributions(path=[str(folders[0])]):
-        licence = next(_stated(one.metadata), "")
-        name = one.metadata.get("Name", "")
+        fields = cast("Message", one.metadata)  # importlib's own type lacks `get`
+        licence = next(_stated(fields), "")
+        name = str(fields.get("Name", ""))
         if licence and name:
             found[_SEPARATORS.sub("-", name).lower()] = licence
     return dict(sorted(found.items()))
 
 
-def _stated(fields: metadata.PackageMetadata) -> Iterator[str]:
+def _stated(fields: Message) -> Iterator[str]:
     """Yield what a package says of its licence, the most exact statement first."""
     yield from _short(fields.get_all("License-Expression"))
     words = [

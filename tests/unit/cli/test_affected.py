@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from forge.cli import main
-from forge.release.lifecycle import keys
+from forge.release.catalog import Catalog
+from forge.release.lifecycle import keys as lifecycle
 from tests.support.release_world import PASSPHRASE, World
 from tests.support.sboms import sbom
 
@@ -103,7 +105,7 @@ def test_altered_metadata_exits_7(tmp_path: Path) -> None:
 
 def test_the_store_of_another_publisher_exits_7(world: World, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    keys.init(tmp_path / "other" / "keys", passphrase=PASSPHRASE, now=datetime.now(UTC))
+    lifecycle.init(tmp_path / "other" / "keys", passphrase=PASSPHRASE, now=datetime.now(UTC))
     root = tmp_path / "other" / "keys" / "metadata" / "1.root.json"
     assert main(["affected", "aiohttp", "--root", str(root)]) == 7
     own = world.keys / "metadata" / "1.root.json"
@@ -130,3 +132,69 @@ def test_a_cache_that_is_damaged_is_made_again(tmp_path: Path, capsys: Capture) 
     assert ask(capsys, "aiohttp") == before
     assert ask(capsys, "aiohttp") == before
     assert file.read_bytes().startswith(b"SQLite format 3")
+
+
+def sign(*arguments: str) -> int:
+    status = ["--status", "not_affected", "--justification", "vulnerable_code_not_in_execute_path"]
+    return main(["vex", "1.0.0", "CVE-2025-53643", "pkg:pypi/aiohttp<3.13", *status, *arguments])
+
+
+@pytest.fixture
+def keys(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("FORGE_KEYS", str(world.keys))
+    return world.keys
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_signed_statement_is_shown_with_what_it_is_about(capsys: Capture) -> None:
+    assert sign() == 0
+    capsys.readouterr()
+    found = ask(capsys, "pkg:pypi/aiohttp")
+    said = {one["version"]: one["statements"] for one in found}
+    assert said["2.0.0"] == []
+    assert said["1.0.0"][0]["vulnerability"] == "CVE-2025-53643"
+    assert said["1.0.0"][0]["status"] == "not_affected"
+    assert said["1.0.0"][0]["components"] == ["pkg:pypi/aiohttp@3.12.1"]
+    assert ask(capsys, "numpy")[0]["statements"] == [], "it is about another component"
+    assert main(["affected", "aiohttp"]) == 0
+    assert "CVE-2025-53643 not_affected" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_statement_by_another_key_or_about_another_tree_is_ignored(
+    world: World, tmp_path: Path, capsys: Capture
+) -> None:
+    assert sign() == 0
+    (file,) = (tmp_path / "store" / "vex").rglob("*.json")
+    document = json.loads(file.read_bytes())
+    other = Catalog(world.objects).manifest("demo", "2.0.0", "development").tree.digest
+    moved = tmp_path / "store" / "vex" / other / file.name
+    moved.parent.mkdir()
+    moved.write_bytes(file.read_bytes())
+    payload = base64.b64decode(document["payload"]).replace(b"not_affected", b"fixed")
+    document["payload"] = base64.b64encode(payload).decode()
+    file.write_text(json.dumps(document))
+    capsys.readouterr()
+    assert [one["statements"] for one in ask(capsys, "aiohttp")] == [[], []]
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["1.0.0", "CVE-1", "torch", "--status", "fixed"], "has no torch"),
+        (["1.0.0", "CVE-1", "aiohttp", "--status", "not_affected"], "requires a reason"),
+        (["1.0.0", "CVE-1", "aiohttp", "--status", "affected"], "requires what to do"),
+        (["1.0.0", "a b", "aiohttp", "--status", "fixed"], "is not an id of a vulnerability"),
+        (["9.0.0", "CVE-1", "aiohttp", "--status", "fixed"], "is not published"),
+        (["1.0.0", "CVE-1", "aiohttp", "--status", "not_affected", "--justification", "x"],
+         "no justification 'x'"),
+    ],
+)  # fmt: skip
+def test_a_statement_that_is_not_complete_exits_2(
+    tmp_path: Path, capsys: Capture, arguments: list[str], message: str
+) -> None:
+    assert main(["vex", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "store" / "vex").exists()
