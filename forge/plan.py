@@ -19,7 +19,6 @@ from forge.steps import Artifact, Key, Step, key_of, walk
 from forge.store import ActionResult
 
 __all__ = [
-    "Comparison",
     "Difference",
     "Explanation",
     "Lookup",
@@ -27,6 +26,7 @@ __all__ = [
     "PlannedStep",
     "Status",
     "StepComparison",
+    "StepMatch",
     "compare_published",
     "explain",
     "input_digests",
@@ -100,7 +100,7 @@ class Explanation:
     differences: tuple[Difference, ...] = field(default=())
 
 
-class Comparison(enum.Enum):
+class StepMatch(enum.Enum):
     """How a step of a plan compares with the one that a published version was built by."""
 
     SAME = "same"
@@ -116,13 +116,13 @@ class StepComparison:
 
     Attributes:
         step: its id.
-        comparison: with the step of the published version.
+        match: with the step of the published version.
         differences: of the key's fields; empty if one of both keys has no known fields.
         reason: in words, where there are no differences to show.
     """
 
     step: str
-    comparison: Comparison
+    match: StepMatch
     differences: tuple[Difference, ...] = ()
     reason: str = ""
 
@@ -243,7 +243,7 @@ def compare_published(
     gone = published.keys() - {row.step.id for row in rows}
     return (
         *(_compare_step(row, published.get(row.step.id), look_up) for row in planned),
-        *(StepComparison(one, Comparison.GONE, reason="not in the plan") for one in sorted(gone)),
+        *(StepComparison(one, StepMatch.GONE, reason="not in the plan") for one in sorted(gone)),
     )
 
 
@@ -252,16 +252,16 @@ def _compare_step(
 ) -> StepComparison:
     step = row.step.id
     if published is None:
-        return StepComparison(step, Comparison.NEW, reason="the published version has no such step")
+        return StepComparison(step, StepMatch.NEW, reason="the published version has no such step")
     if row.key is None:  # an input is built again, and may come out equal
-        return StepComparison(step, Comparison.DEPENDS, reason=row.reason)
+        return StepComparison(step, StepMatch.DEPENDS, reason=row.reason)
     if row.key.digest == published:
-        return StepComparison(step, Comparison.SAME)
+        return StepComparison(step, StepMatch.SAME)
     stored = look_up(published)
     if stored is None:
         reason = "its stored result was deleted, so what differs is not known"
-        return StepComparison(step, Comparison.REBUILT, reason=reason)
-    return StepComparison(step, Comparison.REBUILT, _differences(stored.fields, row.key.fields))
+        return StepComparison(step, StepMatch.REBUILT, reason=reason)
+    return StepComparison(step, StepMatch.REBUILT, _differences(stored.fields, row.key.fields))
 
 
 def _differences(stored: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[Difference, ...]:

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from forge.builders.takes import UNKNOWN, CheckpointFacts
 from forge.builders.tools.gguf_header import model_type
 from forge.errors import ConfigurationError
 
-__all__ = ["Checkpoint", "parse", "write_facts"]
+__all__ = ["Checkpoint", "Scheme", "parse", "write_facts"]
 
 _PIN: Final = re.compile(r"sha256=([0-9a-f]{64})((?:&[a-z]+=[^&]*)*)")
 _FACTS: Final = {
@@ -42,6 +42,8 @@ _FACTS: Final = {
 }
 _LICENCE: Final = re.compile(r"&licence=([^&]*)")
 _PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
+Scheme: TypeAlias = Literal["pypi", "file", "hf", "s3"]
+_SCHEMES: Final[dict[str, Scheme]] = {"pypi": "pypi", "file": "file", "hf": "hf", "s3": "s3"}
 _HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
@@ -58,7 +60,7 @@ class Checkpoint:
         licence: of the model; None if the URL does not state it.
     """
 
-    scheme: str
+    scheme: Scheme
     source: str
     paths: tuple[str, ...]
     sha256: str | None
@@ -98,7 +100,7 @@ def parse(url: str) -> Checkpoint:
         raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=problem)
     licence = _LICENCE.search(rest)
     checkpoint = Checkpoint(
-        parts.scheme, source, paths, digest, facts, licence[1] if licence else None
+        _SCHEMES[parts.scheme], source, paths, digest, facts, licence[1] if licence else None
     )  # fmt: skip
     if checkpoint.gguf and facts.architecture is not None:
         # Versions before wrote general.architecture, for example qwen2moe.

@@ -80,7 +80,8 @@ def _show(component: str, result: AffectedResult) -> None:
         )
         for one in result.found
     ]
-    nothing = f"No bundle has {component}: {result.looked_at} profiles of versions were looked at."
+    read = result.looked_at - len(result.unread)
+    nothing = f"{component} is in none of {read} SBOMs, one for each profile of each version."
     print_table(
         _HEADER,
         rows,

@@ -13,7 +13,7 @@ from forge.cli import summary
 from forge.cli.common import print_json
 from forge.cli.terminal import print_table, print_text, print_title, tinted
 from forge.errors import UsageError, not_found
-from forge.plan import Comparison, Difference, StepComparison
+from forge.plan import Difference, StepComparison, StepMatch
 
 if TYPE_CHECKING:
     from forge.cli.trusted import VerifiedStore
@@ -88,8 +88,8 @@ def show_comparison(
     if as_json and markdown:
         raise UsageError("--markdown and --json exclude each other", hint="use one of them")
     title = f"Against {channel.channel}: {channel.name} {channel.version}"
-    differ = [one for one in found if one.comparison is not Comparison.SAME]
-    rows = [(one.step, one.comparison.value, _why(one)) for one in differ]
+    differ = [one for one in found if one.match is not StepMatch.SAME]
+    rows = [(one.step, one.match.value, _why(one)) for one in differ]
     lines = [_count(found, differ), *(f"{one} is not in that version." for one in channel.missing)]
     text = "\n".join([f"### {title}", "", *lines, "", summary.markdown(_HEADER, rows)])
     summary.append(os.environ, title, _HEADER, rows)
@@ -116,7 +116,7 @@ def show_comparison(
 def _count(found: Sequence[StepComparison], differ: Sequence[StepComparison]) -> str:
     if not differ:
         return f"All {len(found)} steps are those of that version."
-    depend = sum(one.comparison is Comparison.DEPENDS for one in differ)
+    depend = sum(one.match is StepMatch.DEPENDS for one in differ)
     text = f"{len(differ) - depend} of {len(found)} steps differ from those of that version"
     return text + (f"; {depend} depend on results that are not known yet." if depend else ".")
 
@@ -142,7 +142,7 @@ def _short(text: str) -> str:
 def _json(one: StepComparison) -> dict[str, object]:
     return {
         "step": one.step,
-        "compared": one.comparison.value,
+        "compared": one.match.value,
         "reason": one.reason,
         "differences": [
             {"field": each.field, "stored": each.stored, "wanted": each.wanted}

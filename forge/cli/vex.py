@@ -56,6 +56,7 @@ def vex(
     version: str,
     vulnerability: str,
     component: str,
+    *,
     status: str,
     justification: str,
     note: str,
@@ -66,7 +67,6 @@ def vex(
     root_file: Path | None,
     store_url: str | None,
     project_dir: Path | None,
-    *,
     as_json: bool,
 ) -> None:
     """Sign a statement that a published version is, or is not, affected by a vulnerability.

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forge import canonical
 from forge.bundle import Manifest
 from forge.canonical import Json
-from forge.errors import CorruptedError, TrustError, UsageError
+from forge.errors import ConfigurationError, CorruptedError, TrustError, UsageError
 from forge.release.attest.predicates import signed_predicate
 from forge.release.attest.signing_keys import build_key
 from forge.release.components import BundleComponent
@@ -137,8 +137,16 @@ def sign_statement(
 
 
 def trees_with_statements(objects: Objects) -> set[str]:
-    """Return the digests of the trees that objects in the store are about. Raises StoreError."""
-    found = {entry.name.removeprefix(VEX).partition("/")[0] for entry in objects.entries(VEX)}
+    """Return the digests of the trees that objects in the store are about. Raises StoreError.
+
+    A web server cannot list its objects: then there is a warning, and no statement is known.
+    """
+    try:
+        names = [entry.name for entry in objects.entries(VEX)]
+    except ConfigurationError as error:
+        _log.warning("Statements about vulnerabilities are not known. %s", error.what)
+        return set()
+    found = {name.removeprefix(VEX).partition("/")[0] for name in names}
     return {one for one in found if is_digest(one)}
 
 

@@ -209,7 +209,7 @@ class TrustedStore:
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
             self._info(self._updater, f"{role}/{any_path}")
         found = self._updater._trusted_set[role]  # noqa: SLF001  as in _listed
-        return dict(sorted(found.targets.items()))
+        return dict(sorted(getattr(found, "targets", {}).items()))
 
     def proof_keys(self) -> ProofKeys:
         """Return the keys that verify proofs. Raises as `manifest`."""
