@@ -111,7 +111,7 @@ def parse(url: str) -> Checkpoint:
 def write_facts(facts: CheckpointFacts, licence: str = "") -> str:
     """Return the facts as they follow the digest in a URL, starting with '&'.
 
-    A licence that is no single word is left out: a URL cannot state it.
+    Only a licence of one word is written: a URL cannot state another.
     """
     kinds = ",".join(facts.quantisation or ())
     known = {

@@ -71,7 +71,7 @@ def vex(
 ) -> None:
     """Sign a statement that a published version is, or is not, affected by a vulnerability.
 
-    The statement is OpenVEX, signed with the build key, and stored beside the bundle, which does
+    The statement is OpenVEX, signed with the build key, and stored next to the bundle, which does
     not change. COMPONENT is as for `forge affected`, which shows the statements.
 
     \b

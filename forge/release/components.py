@@ -1,7 +1,7 @@
 """The components of a published bundle: what its SBOM lists, and the digests of its manifest.
 
-The manifest names the tree of the proofs by digest, and that tree the SBOM: whoever verified the
-manifest has verified the SBOM.
+The manifest names the tree of the proofs by digest, and that tree the SBOM: a verified
+manifest makes a verified SBOM.
 """
 
 from __future__ import annotations
