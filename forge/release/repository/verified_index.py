@@ -73,7 +73,10 @@ def read_verified_index(
 
 
 def first_root(objects: Objects) -> bytes:
-    """Return the first root of a store, for a caller that has no other. Raises TrustError, StoreError."""
+    """Return the first root of a store, for a caller without another.
+
+    Raises TrustError, StoreError.
+    """
     name = layout.metadata_name("root", 1)
     try:
         return objects.read(name, max_bytes=layout.max_metadata_bytes("root")).data
