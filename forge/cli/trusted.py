@@ -54,7 +54,9 @@ def open_verified(
         StoreError: the store cannot be reached.
     """
     store = open_named_store(project_dir, store_url)
-    return verify_store(store, root_file or (None if store_url else _root_of_keys(project_dir)))
+    # The keys of a project trust its own store; another one is named together with its keys.
+    own = not store_url or "FORGE_KEYS" in os.environ
+    return verify_store(store, root_file or (_root_of_keys(project_dir) if own else None))
 
 
 def verify_store(store: Store, file: Path | None) -> VerifiedStore:
@@ -83,8 +85,11 @@ def _root_of_keys(project_dir: Path | None) -> Path | None:
     """Return root.json of the project's keys folder, which trusts the project's own store."""
     from forge.release.keys.places import find_folder
 
+    named = os.environ.get("FORGE_KEYS")
     try:
-        file = find_folder(open_project(project_dir).root, os.environ).folder / "root.json"
+        folder = Path(named) if named else None
+        folder = folder or find_folder(open_project(project_dir).root, os.environ).folder
+        file = folder / "root.json"
     except ConfigurationError:  # no project here, or no home folder
         return None
     return file if file.is_file() else None

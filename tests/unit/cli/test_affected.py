@@ -148,6 +148,19 @@ def keys(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
     return world.keys
 
 
+def test_the_root_of_a_named_keys_folder_is_used_and_else_the_stores_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert main(["affected", "aiohttp"]) == 0
+    assert "first root of the store" in capsys.readouterr().err
+    monkeypatch.setenv("FORGE_KEYS", str(world.keys))
+    assert main(["affected", "aiohttp"]) == 0
+    assert capsys.readouterr().err == ""
+    lifecycle.init(tmp_path / "other", passphrase=PASSPHRASE, now=datetime.now(UTC))
+    monkeypatch.setenv("FORGE_KEYS", str(tmp_path / "other"))
+    assert main(["affected", "aiohttp"]) == 7
+
+
 @pytest.mark.usefixtures("keys")
 def test_a_signed_statement_is_shown_with_what_it_is_about(capsys: Capture) -> None:
     assert sign() == 0
