@@ -91,7 +91,8 @@ def show_comparison(
     differ = [one for one in found if one.match is not StepMatch.SAME]
     rows = [(one.step, one.match.value, _why(one)) for one in differ]
     lines = [_count(found, differ), *(f"{one} is not in that version." for one in channel.missing)]
-    text = "\n".join([f"### {title}", "", *lines, "", summary.markdown(_HEADER, rows)])
+    table = ["", summary.markdown(_HEADER, rows)] if rows else []
+    text = "\n".join([f"### {title}", "", *lines, *table])
     summary.append(os.environ, title, _HEADER, rows)
     if as_json:
         print_json(
@@ -108,7 +109,8 @@ def show_comparison(
     else:
         print_title(title)
         shown = [(step, tinted(status), why) for step, status, why in rows]
-        print_table(_HEADER, shown)
+        if shown:
+            print_table(_HEADER, shown)
         for line in lines:
             print_text(line)
 
@@ -118,7 +120,7 @@ def _count(found: Sequence[StepComparison], differ: Sequence[StepComparison]) ->
         return f"All {len(found)} steps are those of that version."
     depend = sum(one.match is StepMatch.DEPENDS for one in differ)
     text = f"{len(differ) - depend} of {len(found)} steps differ from those of that version"
-    return text + (f"; {depend} depend on results that are not known yet." if depend else ".")
+    return text + (f"; for {depend} more, a result before them decides." if depend else ".")
 
 
 def _why(one: StepComparison) -> str:

@@ -68,6 +68,10 @@ def against(capsys: Capture, *arguments: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.usefixtures("world")
 def test_a_plan_without_a_change_has_the_steps_of_the_channel(capsys: Capture) -> None:
+    assert main(["plan", "release", "--profile", "development", "--against", "canary"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "Against canary: demo 1.0.0", "All 2 steps are those of that version."
+    ]  # fmt: skip
     found = against(capsys)
     assert {step: one["compared"] for step, one in found.items()} == {
         "engine@development": "same", "smoke@development": "same"
@@ -110,7 +114,7 @@ def test_markdown_is_a_comment_for_a_pull_request(capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert shown.startswith("### Against canary: demo 1.0.0\n")
     assert "| engine@development | rebuilt |" in shown
-    assert "1 of 2 steps differ" in shown
+    assert "1 of 2 steps differ from those of that version; for 1 more, a result" in shown
     assert main([*line, "--precision", "int8"]) == 0
     assert "rebuilt" in capsys.readouterr().out
 
