@@ -25,6 +25,9 @@ __all__ = [
     "Plan",
     "PlannedStep",
     "Status",
+    "StepComparison",
+    "StepMatch",
+    "compare_published",
     "explain",
     "input_digests",
     "resolve",
@@ -95,6 +98,33 @@ class Explanation:
 
     nearest: ActionResult | None
     differences: tuple[Difference, ...] = field(default=())
+
+
+class StepMatch(enum.Enum):
+    """How a step of a plan compares with the one that a published version was built by."""
+
+    SAME = "same"
+    REBUILT = "rebuilt"
+    NEW = "new"
+    GONE = "gone"
+    DEPENDS = "depends"
+
+
+@dataclass(frozen=True, slots=True)
+class StepComparison:
+    """One step, and why it would be built again.
+
+    Attributes:
+        step: its id.
+        match: with the step of the published version.
+        differences: of the key's fields; empty if one of both keys has no known fields.
+        reason: in words, where there are no differences to show.
+    """
+
+    step: str
+    match: StepMatch
+    differences: tuple[Difference, ...] = ()
+    reason: str = ""
 
 
 def input_digests(step: Step, results: Mapping[str, ActionResult]) -> dict[str, str] | None:
@@ -193,6 +223,45 @@ def explain(key: Key, step_id: str, stored: Iterable[ActionResult]) -> Explanati
         if best is None or len(differences) < len(fewest):
             best, fewest = result, differences
     return Explanation(best, fewest)
+
+
+def compare_published(
+    rows: Sequence[PlannedStep],
+    published: Mapping[str, str],
+    look_up: Callable[[str], ActionResult | None],
+) -> tuple[StepComparison, ...]:
+    """Compare a plan with the steps that a published version was built by.
+
+    Steps with effects are left out: they run in any case.
+
+    Args:
+        rows: the resolved plan.
+        published: key digest of each step of the published version, by step id.
+        look_up: returns the stored result of a key digest, with the key's fields.
+    """
+    planned = [row for row in rows if not row.step.effect]
+    gone = published.keys() - {row.step.id for row in rows}
+    return (
+        *(_compare_step(row, published.get(row.step.id), look_up) for row in planned),
+        *(StepComparison(one, StepMatch.GONE, reason="not in the plan") for one in sorted(gone)),
+    )
+
+
+def _compare_step(
+    row: PlannedStep, published: str | None, look_up: Callable[[str], ActionResult | None]
+) -> StepComparison:
+    step = row.step.id
+    if published is None:
+        return StepComparison(step, StepMatch.NEW, reason="the published version has no such step")
+    if row.key is None:  # an input is built again, and may come out equal
+        return StepComparison(step, StepMatch.DEPENDS, reason=row.reason)
+    if row.key.digest == published:
+        return StepComparison(step, StepMatch.SAME)
+    stored = look_up(published)
+    if stored is None:
+        reason = "its stored result was deleted, so what differs is not known"
+        return StepComparison(step, StepMatch.REBUILT, reason=reason)
+    return StepComparison(step, StepMatch.REBUILT, _differences(stored.fields, row.key.fields))
 
 
 def _differences(stored: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[Difference, ...]:

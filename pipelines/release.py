@@ -72,7 +72,7 @@ def release(
         last = catalog.baseline(name, profile.name, version)
         measured = smoke.benchmark(profile, repository, last)
         verdict = smoke.gate(profile, measured, last)
-        materials = proofs.sbom(profile, repository)
+        materials = proofs.sbom(profile, repository, model)
         passed = (verdict, compared)
         shown = proofs.Measured(measured, receipt, weights.signature)
         proven = proofs.sign(profile, repository, materials, passed, shown, keys)

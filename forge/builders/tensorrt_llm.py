@@ -71,6 +71,8 @@ _PRECISIONS: Final = {
     "nvfp4": _Precision(quantise="nvfp4", algorithm="NVFP4"),
 }
 PRECISIONS: Final = tuple(_PRECISIONS)
+QUANTISED: Final = frozenset(name for name, one in _PRECISIONS.items() if one.quantise)
+"""Precisions that ModelOpt calibrates."""
 # int8 is not among them: the LLM API reads no such checkpoint of ModelOpt.
 _LLMAPI: Final = ("fp16", "bf16", "int4", "fp8", "nvfp4")
 SETTINGS: Final = (

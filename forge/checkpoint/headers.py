@@ -6,6 +6,7 @@ a builder takes it is declared by the builder: forge.builders.takes.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ __all__ = ["CheckpointHeaders", "read_headers"]
 _PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OTHER: Final = {".h5": "TensorFlow", ".msgpack": "Flax", ".onnx": "ONNX"}
 _LFS_MAX_BYTES: Final = 1024  # a pointer has about 130
+_MAX_CARD_BYTES: Final = 64 * 1024
+_FRONT_MATTER: Final = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
+_LICENCE: Final = re.compile(
+    r"^license:[ \t]*[\"']?([A-Za-z0-9.+-]{1,64})[\"']?[ \t\r]*$", re.MULTILINE
+)
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 
 
@@ -37,6 +43,7 @@ class CheckpointHeaders:
         quantisation: see CheckpointFacts.
         weights: names of the files that hold the weights, in order.
         tensors: all tensors of these files.
+        licence: as the GGUF header or the model card (README.md) states it; empty: not stated.
     """
 
     form: Literal["gguf", "huggingface"]
@@ -45,6 +52,7 @@ class CheckpointHeaders:
     quantisation: tuple[str, ...]
     weights: tuple[str, ...]
     tensors: tuple[WeightTensor, ...]
+    licence: str = ""
 
     @property
     def parameters(self) -> int:
@@ -102,6 +110,7 @@ def _read(files: Mapping[str, Path]) -> CheckpointHeaders:
                 WeightTensor(tensor.name, tensor.kind, tensor.shape, tensor.file)
                 for tensor in header.tensors
             ),
+            licence=header.text("general.license"),
         )
     huggingface.refuse_other_kinds(files)
     if not safetensors:
@@ -114,7 +123,19 @@ def _read(files: Mapping[str, Path]) -> CheckpointHeaders:
         quantisation=(model.quantisation,),
         weights=model.weights,
         tensors=model.tensors,
+        licence=_card_licence(files),
     )
+
+
+def _card_licence(files: Mapping[str, Path]) -> str:
+    """Return `license` of the model card's front matter; empty if there is none."""
+    if "README.md" not in files:
+        return ""
+    with files["README.md"].open("rb") as file:
+        text = file.read(_MAX_CARD_BYTES).decode(errors="replace")
+    front = _FRONT_MATTER.match(text)
+    found = _LICENCE.search(front[1]) if front else None
+    return found[1] if found else ""
 
 
 def _refuse_pointers(files: Mapping[str, Path]) -> None:

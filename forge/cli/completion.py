@@ -27,6 +27,7 @@ __all__ = [
     "published_profiles",
     "step_ids",
     "versions",
+    "versions_and_channels",
 ]
 
 COMPLETION: Final = "_FORGE_COMPLETE"
@@ -118,6 +119,15 @@ def channel_names(given: Mapping[str, Any], _context: click.Context) -> Iterable
     catalog = _catalog(given)
     found = [one for name in _bundles(given, catalog) for one in catalog.channels(name)]
     return [*found, "canary", "stable"]
+
+
+@_completion
+def versions_and_channels(given: Mapping[str, Any], _context: click.Context) -> Iterable[str]:
+    """Complete to the published versions and the channels of the bundle."""
+    catalog = _catalog(given)
+    names = _bundles(given, catalog)
+    found = [one for name in names for one in catalog.versions(name)]
+    return [*found, *(one for name in names for one in catalog.channels(name))]
 
 
 @_completion

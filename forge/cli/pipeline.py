@@ -14,6 +14,7 @@ import click
 
 from forge import dead_settings, profiles
 from forge.cli import completion, summary
+from forge.cli.against import published_channel, show_comparison
 from forge.cli.common import (
     bytes_text,
     json_option,
@@ -29,9 +30,10 @@ from forge.cli.keyring import say_where_keys_are
 from forge.cli.run_result import RunResult, print_result, read_result
 from forge.cli.signing import refuse_unsigned, signing_environment, signing_only
 from forge.cli.terminal import print_table, print_text, tinted
+from forge.cli.trusted import verify_store
 from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
-from forge.plan import Plan, PlannedStep, Status, explain, resolve, select
+from forge.plan import Plan, PlannedStep, Status, compare_published, explain, resolve, select
 from forge.project import Option, Pipeline, Project
 from forge.release.catalog import Catalog
 from forge.release.keys.places import KeysPlace, find_folder
@@ -40,6 +42,7 @@ from forge.runners.base import Runner, refuse
 from forge.runners.open_runner import RUNNERS, open_runner
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import choose
+from forge.steps import Step
 from forge.store import Store
 
 __all__ = ["matrix", "plan", "run", "why"]
@@ -57,6 +60,7 @@ class _Call:
     environment: Mapping[str, str]
     runner_name: str
     default_channel: object
+    profiles: tuple[str, ...]
 
 
 _Body = Callable[..., int | None]
@@ -217,7 +221,10 @@ def _resolve_call(
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
     runner_name = values.pop("runner_name")
     default = next((one.default for one in pipeline.options if one.name == "channel"), None)
-    return _Call(project, store, keys, made, chosen, dict(os.environ), runner_name, default)
+    return _Call(
+        project, store, keys, made, chosen, dict(os.environ), runner_name, default,
+        tuple(one.name for one in chosen_profiles),
+    )  # fmt: skip
 
 
 def _keys(project: Project, named: Path | None) -> KeysPlace:
@@ -251,10 +258,35 @@ def _rows(call: _Call) -> tuple[PlannedStep, ...]:
     return resolve(call.plan, look_up, call.chosen)
 
 
-def _plan(call: _Call, *, as_json: bool) -> None:
+def _plan(call: _Call, *, as_json: bool, against: str | None, markdown: bool) -> None:
+    if against is None:
+        if markdown:
+            raise UsageError("--markdown requires --against", hint="add: --against CHANNEL")
+        _show_plan(call, _rows(call), as_json=as_json)
+        return
+    root = call.keys.folder / "root.json"
+    channel = published_channel(
+        verify_store(call.store, root if root.is_file() else None),
+        _bundle_name(call.plan), against, call.profiles,
+    )  # fmt: skip
+    found = compare_published(_rows(call), channel.keys, call.store.action)
+    show_comparison(channel, found, as_json=as_json, markdown=markdown)
+
+
+def _bundle_name(planned: Plan) -> str | None:
+    """Return the name of the bundle that the plan publishes."""
+    names = [str(one.settings["name"]) for one in planned.steps if _publishes(one)]
+    return names[0] if names else None
+
+
+def _publishes(step: Step) -> bool:
+    return step.effect and _PUBLISHES in step.argv
+
+
+def _show_plan(call: _Call, planned: Sequence[PlannedStep], *, as_json: bool) -> None:
     runner = _runner(call)
     rows = []
-    for row in _rows(call):
+    for row in planned:
         refusal = refuse(runner, row.step) if row.status is not Status.HIT else ""
         reasons = (refusal, row.step.alternative) if refusal else (row.reason,)
         where = "—" if row.status in {Status.HIT, Status.SKIPPED} else None
@@ -285,10 +317,20 @@ def _plan(call: _Call, *, as_json: bool) -> None:
 
 
 def _run(
-    call: _Call, *, as_json: bool, jobs: int, verbose: bool, yes: bool, sign_only: bool
+    call: _Call,
+    *,
+    as_json: bool,
+    jobs: int,
+    verbose: bool,
+    yes: bool,
+    sign_only: bool,
+    dry_run: bool,
 ) -> None:
     if sign_only:
         call = replace(call, chosen=signing_only(_rows(call), call.chosen))
+    if dry_run:
+        _show_plan(call, _rows(call), as_json=as_json)
+        return
     _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
     _confirm_channels(call, yes=yes)
     if call.keys.in_checkout:
@@ -338,7 +380,7 @@ def _confirm_channels(call: _Call, *, yes: bool) -> None:
     """Ask before a long run ends by creating a channel; the pipeline's default was not typed."""
     catalog = Catalog(call.store.objects)
     for step in call.plan.steps:
-        if call.chosen[step.id] and step.effect and _PUBLISHES in step.argv:
+        if call.chosen[step.id] and _publishes(step):
             name, channel, version = (
                 str(step.settings[key]) for key in ("name", "channel", "version")
             )
@@ -430,14 +472,21 @@ def _refuse_jobs(ctx: click.Context, parameter: click.Parameter, value: int) -> 
 plan = _PipelineGroup(
     "plan",
     _plan,
-    [],
+    [
+        click.Option(["--against"], metavar="CHANNEL", shell_complete=completion.channel_names,
+                     help="Show which steps differ from those that the channel's version was built "
+                     "by, and in which fields."),
+        click.Option(["--markdown"], is_flag=True,
+                     help="With --against: print Markdown, for a comment on a pull request."),
+    ],
     """Show each step of a pipeline with its status, runner, key and reason.
 
     \b
     forge plan release --profile development
     forge plan release --only 'engine@*' --json
+    forge plan release --against stable --markdown     # what a change would rebuild, and why
     """,
-)
+)  # fmt: skip
 
 run = _PipelineGroup(
     "run",
@@ -449,6 +498,8 @@ run = _PipelineGroup(
                      help="Create a channel without asking; required where there is no terminal."),
         click.Option(["--sign-only"], is_flag=True,
                      help="Sign and publish what is stored; refuse to run any other step."),
+        click.Option(["--dry-run"], is_flag=True,
+                     help="Show what would run, as 'forge plan' does, and run nothing."),
         click.Option(["--verbose", "-v"], is_flag=True, help="Print the output of the commands."),
     ],
     """Run the steps of a pipeline whose results are not in the store. Safe to repeat.
@@ -456,6 +507,7 @@ run = _PipelineGroup(
     \b
     forge run release --profile development --version 1.0.0
     forge run release --only 'engine@rtx-*'
+    forge run release --profile development --dry-run
     """,
 )  # fmt: skip
 

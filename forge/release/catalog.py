@@ -1,6 +1,7 @@
 """List what is published, for the publisher: bundles, versions, profiles, channels, baselines.
 
-The metadata is read from the store without verification; a device uses `forge.trust.client`.
+The metadata is read from the store without verification, unless the catalog is given an index that
+was verified: `forge.release.repository.verified_index`. A device uses `forge.trust.client`.
 """
 
 from __future__ import annotations
@@ -66,17 +67,19 @@ class Catalog:
 
     Args:
         objects: the store.
+        index: the published metadata, if it was read already.
 
     Every method raises TrustError or StoreError if the metadata cannot be read.
     """
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, index: UnverifiedIndex | None = None) -> None:
         self._objects = objects
+        self._index = index
 
     @cached_property
     def index(self) -> UnverifiedIndex:
         """Return the published metadata."""
-        return read_index(self._objects)
+        return read_index(self._objects) if self._index is None else self._index
 
     def names(self) -> list[str]:
         """Return the names of all bundles, sorted."""

@@ -26,7 +26,7 @@ from forge.store.formats.tree import MAX_TREE_BYTES, Tree, parse
 from forge.trust.predicates import ACCURACY, CHECKPOINT, MAX_PREDICATE_BYTES, PERFORMANCE
 from forge.validation import validation_text
 
-__all__ = ["baseline_of", "read_accuracy", "read_performance", "read_signature"]
+__all__ = ["baseline_of", "read_accuracy", "read_performance", "read_proof", "read_signature"]
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -70,7 +70,13 @@ def read_signature(objects: Objects, manifest: Manifest) -> VerifiedSignature | 
     return _read(objects, manifest, CHECKPOINT, VerifiedSignature)
 
 
-def _read(objects: Objects, manifest: Manifest, name: str, model: type[_T]) -> _T | None:
+def read_proof(objects: Objects, manifest: Manifest, name: str, max_bytes: int) -> bytes | None:
+    """Return a file of a bundle's proofs; None: it has none, or garbage collection deleted it.
+
+    Raises:
+        CorruptedError: the file is damaged or larger than `max_bytes`, or the tree is damaged.
+        StoreError: the store cannot be reached.
+    """
     digest = manifest.proofs.digest
     try:
         data = objects.read(tree_name(digest), max_bytes=MAX_TREE_BYTES).data
@@ -83,9 +89,15 @@ def _read(objects: Objects, manifest: Manifest, name: str, model: type[_T]) -> _
     entry = next((one for one in tree.entries if one.path == name), None)
     if entry is None:
         return None
-    if entry.size > MAX_PREDICATE_BYTES:
-        raise CorruptedError(f"{what} is larger than {MAX_PREDICATE_BYTES} bytes")
-    return _parse(Downloader(objects, Tree(entries=(entry,)), None).read(entry), what, model)
+    if entry.size > max_bytes:
+        raise CorruptedError(f"{what} is larger than {max_bytes} bytes")
+    return Downloader(objects, Tree(entries=(entry,)), None).read(entry)
+
+
+def _read(objects: Objects, manifest: Manifest, name: str, model: type[_T]) -> _T | None:
+    data = read_proof(objects, manifest, name, MAX_PREDICATE_BYTES)
+    what = f"{name} of {manifest.name} {manifest.version} for {manifest.profile}"
+    return None if data is None else _parse(data, what, model)
 
 
 def _parse(envelope: bytes, what: str, model: type[_T]) -> _T:

@@ -197,6 +197,20 @@ class TrustedStore:
             raise _misplaced(path, f"{found.name} {found.version} {found.profile}")
         return found
 
+    def targets(self, role: str) -> dict[str, TargetFile]:
+        """Return what is signed about each target of `bundles` or `channels`, by path.
+
+        Raises as `manifest`.
+        """
+        if self._updater is None:
+            raise UsageError("call TrustedStore.refresh() before reading")
+        # python-tuf reads the metadata of a role when it looks for a path of it.
+        any_path = "*/*/*.json" if role == layout.BUNDLES else "*/*.json"
+        with tuf_errors(self._objects.url), _disk_errors(self._dir):
+            self._info(self._updater, f"{role}/{any_path}")
+        found = self._updater._trusted_set[role]  # noqa: SLF001  as in _listed
+        return dict(sorted(getattr(found, "targets", {}).items()))
+
     def proof_keys(self) -> ProofKeys:
         """Return the keys that verify proofs. Raises as `manifest`."""
         return parse_proof_keys(self._target(layout.PROOF_KEYS_PATH, MAX_PROOF_KEYS_BYTES))

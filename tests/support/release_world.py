@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -137,15 +137,28 @@ class World:
             self.store, self.ring(), planned, channel, now=self.now, check=lambda *_: None
         )
 
-    def release(self, version: str, *predicates: Predicate) -> Manifest:
-        """Publish a version with proofs as a real release has them; its manifest."""
+    def release(
+        self,
+        version: str,
+        *predicates: Predicate,
+        sbom: str = "{}",
+        files: Mapping[str, bytes] | None = None,
+        profile: str = "development",
+    ) -> Manifest:
+        """Publish a version with proofs as a real release has them; its manifest.
+
+        `files` are in the tree in addition to the engine.
+        """
         work = Path(mkdtemp(dir=self.folder, prefix=f"release-{version}-"))
         (work / "tree/models/m/1/engine").mkdir(parents=True)
         (work / "tree/models/m/1/engine/engine.bin").write_text(f"engine of {version}")
         (work / "tree/serving.json").write_text('{"repository": "models", "model": "m"}')
+        for path, data in (files or {}).items():
+            (work / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+            (work / "tree" / path).write_bytes(data)
         tree = self.store.put_tree(work / "tree")
         (work / "proofs").mkdir()
-        (work / "sbom.cdx.json").write_text("{}")
+        (work / "sbom.cdx.json").write_text(sbom)
         link = Link("r", "0" * 64, {}, {"r": tree.digest}, 1.0, "2026-11-24T00:00:00Z", "local")
         prove(
             repository=work / "tree",
@@ -154,12 +167,12 @@ class World:
             links=[link],
             keyring=self.ring(),
             output=work / "proofs",
-            profile="development",
+            profile=profile,
         )
         for one in predicates:
             write_predicate(one, tree.digest, self.ring(), work / "proofs")
         proofs = self.store.put_tree(work / "proofs")
-        made = manifest(version, "development").model_copy(update={"tree": tree, "proofs": proofs})
+        made = manifest(version, profile).model_copy(update={"tree": tree, "proofs": proofs})
         planned = PlannedManifest(made, digest([made.identity()]))
         publish(self.store, self.ring(), [planned], "canary", now=self.now)
         return made

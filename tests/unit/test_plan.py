@@ -1,11 +1,23 @@
 """Plans: what runs, what is a hit, what waits, and why."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from forge.bundle import TreeReference
 from forge.canonical import Json
 from forge.errors import UsageError
-from forge.plan import Plan, Status, explain, resolve, select
+from forge.plan import (
+    Plan,
+    PlannedStep,
+    Status,
+    StepMatch,
+    compare_published,
+    explain,
+    resolve,
+    select,
+)
 from forge.steps import Step, key_of
 from forge.store import ActionResult
 
@@ -192,3 +204,37 @@ def test_explain_names_the_fields_that_differ_from_the_nearest_result() -> None:
 def test_explain_has_nothing_to_compare_when_the_step_never_ran() -> None:
     key = key_of(chain().step("checkpoint"), {})
     assert explain(key, "checkpoint", []).nearest is None
+
+
+def compared(rows: Sequence[PlannedStep], published: dict[str, str], *stored: ActionResult) -> Any:
+    results = {one.key: one for one in stored}
+    found = compare_published(rows, published, results.get)
+    return {one.step: (one.match, one.differences, one.reason) for one in found}
+
+
+def test_a_step_with_the_published_key_is_the_same_and_another_names_its_fields() -> None:
+    step = Step(id="a", argv=("true",), outputs=("out",), settings={"x": 1})
+    (row,) = resolve(Plan.of("p", [step["out"]]), lambda _key: None)
+    assert row.key is not None
+    assert compared([row], {"a": row.key.digest})["a"] == (StepMatch.SAME, (), "")
+    fields = {name: value for name, value in row.key.fields.items() if "argv" not in name}
+    old = result("0" * 64, "a", "out", "1" * 64, **fields)
+    match, differences, _ = compared([row], {"a": "0" * 64}, old)["a"]
+    assert match is StepMatch.REBUILT
+    assert {one.field for one in differences} == set(row.key.fields) - set(fields)
+    assert all(one.stored is None for one in differences)
+
+
+def test_steps_are_new_gone_or_depend_on_a_result_that_is_not_known() -> None:
+    first = Step(id="a", argv=("true",), outputs=("out",))
+    second = Step(id="b", argv=("true",), inputs={"in": first["out"]}, outputs=("out",))
+    third = Step(id="c", argv=("false",), outputs=("out",))
+    effect = Step(id="d", argv=("true",), effect=True)
+    plan = Plan.of("p", [second["out"], third["out"]], [effect])
+    rows = resolve(plan, lambda _key: None)
+    found = compared(rows, {"a": "0" * 64, "b": "1" * 64, "old": "2" * 64})
+    assert {step: one[0] for step, one in found.items()} == {
+        "a": StepMatch.REBUILT, "b": StepMatch.DEPENDS, "c": StepMatch.NEW, "old": StepMatch.GONE
+    }  # fmt: skip
+    assert "deleted" in found["a"][2], "its stored result is not there"
+    assert found["b"][2] == "after a"

@@ -34,11 +34,11 @@ from forge.store.formats.names import files_name
 from forge.store.formats.tree import SMALL, Tree, TreeEntry
 from forge.store.progress import Progress
 
-__all__ = ["WORKERS", "Downloader", "Transfer"]
+__all__ = ["WINDOW", "WORKERS", "Downloader", "Transfer"]
 
 WORKERS: Final = 6
 # Chunks whose locations are in memory at once: about 50 MB, for 17 GB of a file.
-_WINDOW: Final = 2**18
+WINDOW: Final = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class Downloader:
 
     def _large(self, job: _Job, seeds: Seeds) -> None:
         chunks = self._reader.chunk_list(job.entry)
-        for start in range(0, len(chunks), _WINDOW):
+        for start in range(0, len(chunks), WINDOW):
             self._window(job, seeds, chunks, start)
         job.workers.submit(lambda: self._release(job))
 
@@ -213,7 +213,7 @@ class Downloader:
         """Get the chunks from number `start` on, up to the memory limit."""
 
         def pieces() -> Iterator[Piece]:
-            return itertools.islice(every_piece(chunks), start, start + _WINDOW)
+            return itertools.islice(every_piece(chunks), start, start + WINDOW)
 
         wanted: dict[bytes, int] = {}
         for piece in pieces():

@@ -6,16 +6,17 @@ import bisect
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
+from typing import Final, Generic, TypeVar
 
 from forge.files import sha256_file
 from forge.store.formats.chunker import FileCutter
 from forge.store.formats.tree import TreeEntry
 
-__all__ = ["Seeds"]
+__all__ = ["Seeds", "SimilarFiles"]
 
 _NEAREST: Final = 3  # files with another name that are searched for chunks
+_File = TypeVar("_File")
 
 
 class Seeds:
@@ -26,21 +27,17 @@ class Seeds:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._by_size: dict[int, _EqualSize] = {}
-        self._by_path: dict[str, list[Path]] = {}
-        self._by_suffix: dict[str, list[tuple[int, Path]]] = {}
+        self._similar = SimilarFiles[Path]()
         for folder in folders:
             for path, size in _files(folder):
                 self._by_size.setdefault(size, _EqualSize()).add(path)
-                relative = path.relative_to(folder).as_posix()
-                self._by_path.setdefault(relative, []).append(path)
-                self._by_suffix.setdefault(path.suffix, []).append((size, path))
-        for files in self._by_suffix.values():
-            files.sort(key=_size)
+                self._similar.add(path.relative_to(folder).as_posix(), size, path)
 
     def whole(self, entry: TreeEntry) -> Path | None:
         """Return a file with exactly the bytes of the entry, hashed now; None if there is none."""
         files = self._by_size.get(entry.size)
-        return files.find(entry.sha256, self._by_path.get(entry.path, ())) if files else None
+        same_path = self._similar.of_path(entry.path)
+        return files.find(entry.sha256, same_path) if files else None
 
     def chunks(
         self,
@@ -52,22 +49,48 @@ class Seeds:
 
         `use` may remove digests from `wanted`; the search stops when it is empty.
         """
-        for path in self._likely(entry):
+        for path in self._similar.to(entry):
             if not wanted:
                 return
             for digest, data in _readable(path):
                 if digest in wanted:
                     use(digest, data)
 
-    def _likely(self, entry: TreeEntry) -> list[Path]:
-        same = self._by_path.get(entry.path)
-        if same:
+
+class SimilarFiles(Generic[_File]):
+    """Files by path and by suffix, to find those that probably have chunks of another one.
+
+    What a download searches for chunks, and what an estimate of it expects to find.
+    """
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, list[_File]] = {}
+        self._by_suffix: dict[str, list[tuple[int, _File]]] = {}
+        self._sorted = True
+
+    def add(self, path: str, size: int, file: _File) -> None:
+        """Add a file by its path in the folder and its size in bytes."""
+        self._by_path.setdefault(path, []).append(file)
+        self._by_suffix.setdefault(PurePosixPath(path).suffix, []).append((size, file))
+        self._sorted = False
+
+    def of_path(self, path: str) -> Sequence[_File]:
+        """Return the files with this path."""
+        return self._by_path.get(path, ())
+
+    def to(self, entry: TreeEntry) -> Sequence[_File]:
+        """Return the files of the same path, else those of the same suffix and nearest size."""
+        if same := self.of_path(entry.path):
             return same
-        files = self._by_suffix.get(Path(entry.path).suffix, [])
+        if not self._sorted:
+            for sizes in self._by_suffix.values():
+                sizes.sort(key=_size)
+            self._sorted = True
+        files = self._by_suffix.get(PurePosixPath(entry.path).suffix, [])
         at = bisect.bisect_left(files, entry.size, key=_size)
         near = files[max(0, at - _NEAREST) : at + _NEAREST]
         near.sort(key=lambda file: abs(file[0] - entry.size))
-        return [path for _, path in near[:_NEAREST]]
+        return [file for _, file in near[:_NEAREST]]
 
 
 class _EqualSize:
@@ -108,7 +131,7 @@ class _EqualSize:
         return known
 
 
-def _size(file: tuple[int, Path]) -> int:
+def _size(file: tuple[int, object]) -> int:
     return file[0]
 
 

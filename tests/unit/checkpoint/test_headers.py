@@ -410,3 +410,19 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
 def test_key_of_another_input_that_is_null_makes_no_other_model(tmp_path: Path) -> None:
     config = LLAMA | {"rope_scaling": None, "vision_config": None, "eos_token_id": [1, 2]}
     assert read(model(tmp_path, config)).architecture == "llama"
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
+        ('---\r\nlicense: "mit"\r\n---\r\n', "mit"),
+        ("# A model\nlicense: mit\n", ""),
+        ("---\nlicense: [a, b]\n---\n", ""),
+        ("---\nlanguage: en\n---\nlicense: mit\n", ""),
+    ],
+)
+def test_licence_is_that_of_the_model_card(tmp_path: Path, card: str, licence: str) -> None:
+    model(tmp_path, LLAMA)
+    (tmp_path / "README.md").write_text(card)
+    assert read(tmp_path).licence == licence

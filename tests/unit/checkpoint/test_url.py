@@ -3,6 +3,7 @@
 import pytest
 
 from forge.builders import CheckpointFacts
+from forge.builders.takes import UNKNOWN
 from forge.checkpoint.url import Checkpoint, parse, write_facts
 from forge.errors import ConfigurationError
 
@@ -104,3 +105,12 @@ def test_url_says_whether_it_is_a_gguf_file_as_far_as_it_names_files(
 def test_form_behind_the_digest_says_more_than_the_paths() -> None:
     assert parse(f"file:/models/x#sha256={PIN}&form=gguf").gguf is True
     assert parse(f"file:/models/x#sha256={PIN}&form=huggingface").gguf is False
+
+
+def test_licence_is_read_and_written_and_no_fact_for_builders() -> None:
+    url = f"file:/x#sha256={PIN}&architecture=llama&licence=Apache-2.0"
+    assert parse(url).licence == "Apache-2.0"
+    assert parse(url).facts == parse(url.partition("&licence")[0]).facts
+    assert parse(f"file:/x#sha256={PIN}").licence is None
+    assert write_facts(UNKNOWN, "Apache-2.0") == "&licence=Apache-2.0"
+    assert write_facts(UNKNOWN, "MIT OR Apache-2.0") == "", "a URL states one word"

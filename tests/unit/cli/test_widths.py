@@ -33,6 +33,11 @@ COMMANDS = [
         bundle show 1.1.0
         bundle compare 1.0.0 1.1.0
         bundle show 7.0.0
+        diff 1.0.0 1.1.0
+        diff stable 7.0.0
+        affected openvino
+        affected 'pkg:pypi/aiohttp<<3'
+        vex 1.0.0 CVE-2026-1 openvino --status fixed
         channels
         promote 9.9.9 stable
         profile list
@@ -56,6 +61,8 @@ COMMANDS = [
         check
         plan
         plan --profile development
+        plan --profile development --against stable
+        run --profile development --dry-run
         matrix --profile development
         why smoke@development --profile development
         run --profile development

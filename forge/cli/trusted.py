@@ -1,0 +1,103 @@
+"""Open what is published in a store and verify it, for commands that answer questions about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from forge.cli.common import open_named_store, open_project
+from forge.cli.terminal import print_text
+from forge.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from forge.release.repository.verified_index import VerifiedIndex
+    from forge.store import Store
+
+__all__ = ["VerifiedStore", "open_verified", "root_option", "verify_store"]
+
+_MAX_ROOT_BYTES: Final = 512_000
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedStore:
+    """A store, and what is published in it by verified signatures."""
+
+    store: Store
+    index: VerifiedIndex
+
+
+def root_option(function: _F) -> _F:
+    """Add `--root FILE` to a command."""
+    return click.option(
+        "--root",
+        "root_file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Trusted root.json of the publisher. Default: that of the keys folder, else the first "
+        "root of the store.",
+    )(function)
+
+
+def open_verified(
+    project_dir: Path | None, store_url: str | None, root_file: Path | None
+) -> VerifiedStore:
+    """Open a store and verify its metadata.
+
+    Raises:
+        TrustError: a signature, an expiry, a version or a digest is not valid.
+        StoreError: the store cannot be reached.
+    """
+    store = open_named_store(project_dir, store_url)
+    # The keys of a project trust its own store; another one is named together with its keys.
+    own = not store_url or "FORGE_KEYS" in os.environ
+    return verify_store(store, root_file or (_root_of_keys(project_dir) if own else None))
+
+
+def verify_store(store: Store, file: Path | None) -> VerifiedStore:
+    """Verify the metadata of a store from a root in a file; None: from the store's first root.
+
+    Raises as `open_verified`.
+    """
+    from forge.release.repository.verified_index import first_root, read_verified_index
+    from forge.trust.layout import TIMESTAMP_NAME
+
+    if file is None and store.objects.size(TIMESTAMP_NAME) is None:
+        root = b""  # nothing is published, or the timestamp is missing, which is reported
+    elif file is None:
+        root = first_root(store.objects)
+        print_text(
+            "The signatures are verified from the first root of the store. To verify them from "
+            "your own: --root root.json",
+            out=sys.stderr,
+        )
+    else:
+        root = _read_root(file)
+    return VerifiedStore(store, read_verified_index(store.objects, root))
+
+
+def _root_of_keys(project_dir: Path | None) -> Path | None:
+    """Return root.json of the project's keys folder, which trusts the project's own store."""
+    from forge.release.keys.places import find_folder
+
+    named = os.environ.get("FORGE_KEYS")
+    try:
+        folder = Path(named) if named else None
+        folder = folder or find_folder(open_project(project_dir).root, os.environ).folder
+        file = folder / "root.json"
+    except ConfigurationError:  # no project here, or no home folder
+        return None
+    return file if file.is_file() else None
+
+
+def _read_root(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        data = opened.read(_MAX_ROOT_BYTES + 1)
+    if len(data) > _MAX_ROOT_BYTES:
+        raise UsageError(f"{file} is larger than {_MAX_ROOT_BYTES} bytes", why="it is not a root")
+    return data
