@@ -47,6 +47,7 @@ _SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "channel": ("bundle", "Remove a channel."),
         "channels": ("bundle", "List channels and the version each points to."),
         "bundle": ("bundle", "List, show, compare and yank published bundles."),
+        "report": ("report", "Write the report of a version as one HTML page."),
         "keys": ("keys", "Create, check, rotate, refresh, move and back up the signing keys."),
     },
     "Devices": {

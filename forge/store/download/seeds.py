@@ -7,15 +7,48 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from forge.files import sha256_file
 from forge.store.formats.chunker import FileCutter
 from forge.store.formats.tree import TreeEntry
 
-__all__ = ["Seeds"]
+__all__ = ["NearestFiles", "Seeds"]
 
 _NEAREST: Final = 3  # files with another name that are searched for chunks
+_File = TypeVar("_File")
+
+
+class NearestFiles(Generic[_File]):
+    """Selects the files that are searched for the chunks of another one. Pure."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, list[_File]] = {}
+        self._by_suffix: dict[str, list[tuple[int, _File]]] = {}
+
+    def add(self, path: str, size: int, file: _File) -> None:
+        """Add a file, by its path below the folder; none after `ready`."""
+        self._by_path.setdefault(path, []).append(file)
+        self._by_suffix.setdefault(Path(path).suffix, []).append((size, file))
+
+    def ready(self) -> None:
+        """Sort the files; after this, several threads may search at once."""
+        for files in self._by_suffix.values():
+            files.sort(key=_size)
+
+    def at(self, path: str) -> Sequence[_File]:
+        """Return the files with a path."""
+        return self._by_path.get(path, ())
+
+    def of(self, entry: TreeEntry) -> Sequence[_File]:
+        """Return the files with its path, else those of its suffix that are nearest in size."""
+        if same := self.at(entry.path):
+            return same
+        files = self._by_suffix.get(Path(entry.path).suffix, [])
+        at = bisect.bisect_left(files, entry.size, key=_size)
+        near = files[max(0, at - _NEAREST) : at + _NEAREST]
+        near.sort(key=lambda file: abs(file[0] - entry.size))
+        return [file for _, file in near[:_NEAREST]]
 
 
 class Seeds:
@@ -26,21 +59,17 @@ class Seeds:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._by_size: dict[int, _EqualSize] = {}
-        self._by_path: dict[str, list[Path]] = {}
-        self._by_suffix: dict[str, list[tuple[int, Path]]] = {}
+        self._nearest: NearestFiles[Path] = NearestFiles()
         for folder in folders:
             for path, size in _files(folder):
                 self._by_size.setdefault(size, _EqualSize()).add(path)
-                relative = path.relative_to(folder).as_posix()
-                self._by_path.setdefault(relative, []).append(path)
-                self._by_suffix.setdefault(path.suffix, []).append((size, path))
-        for files in self._by_suffix.values():
-            files.sort(key=_size)
+                self._nearest.add(path.relative_to(folder).as_posix(), size, path)
+        self._nearest.ready()
 
     def whole(self, entry: TreeEntry) -> Path | None:
         """Return a file with exactly the bytes of the entry, hashed now; None if there is none."""
         files = self._by_size.get(entry.size)
-        return files.find(entry.sha256, self._by_path.get(entry.path, ())) if files else None
+        return files.find(entry.sha256, self._nearest.at(entry.path)) if files else None
 
     def chunks(
         self,
@@ -52,22 +81,12 @@ class Seeds:
 
         `use` may remove digests from `wanted`; the search stops when it is empty.
         """
-        for path in self._likely(entry):
+        for path in self._nearest.of(entry):
             if not wanted:
                 return
             for digest, data in _readable(path):
                 if digest in wanted:
                     use(digest, data)
-
-    def _likely(self, entry: TreeEntry) -> list[Path]:
-        same = self._by_path.get(entry.path)
-        if same:
-            return same
-        files = self._by_suffix.get(Path(entry.path).suffix, [])
-        at = bisect.bisect_left(files, entry.size, key=_size)
-        near = files[max(0, at - _NEAREST) : at + _NEAREST]
-        near.sort(key=lambda file: abs(file[0] - entry.size))
-        return [path for _, path in near[:_NEAREST]]
 
 
 class _EqualSize:
@@ -108,7 +127,7 @@ class _EqualSize:
         return known
 
 
-def _size(file: tuple[int, Path]) -> int:
+def _size(file: tuple[int, object]) -> int:
     return file[0]
 
 

@@ -1,0 +1,94 @@
+"""The report as one HTML page: no script, no request, nothing from outside.
+
+Every text is escaped by the template; pictures are SVG of `forge.report.svg`. The page's policy
+allows its own style sheet, by digest, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from forge.report import figures
+from forge.report.chain import arcs, build_rows, trust_rows
+from forge.report.profile_plots import profile_figures
+from forge.report.report import ProfileReport, ReleaseReport
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["html"]
+
+_PAGE: Final = "report.html.j2"
+_STYLE: Final = "report.css"
+_MAX_PACKAGES: Final = 2000
+_POLICY: Final = (
+    "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+)
+
+
+def html(report: ReleaseReport) -> str:
+    """Return the page. The same report gives the same bytes."""
+    environment = _environment()
+    style = environment.loader.get_source(environment, _STYLE)[0] if environment.loader else ""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.get_template(_PAGE).render(
+        report=report,
+        created=min((one.manifest.created for one in report.profiles), default=""),
+        style=_markup(style),
+        policy=_POLICY.format(style=digest),
+        overview=figures.overview(report),
+        profiles=[_profile(report, one) for one in report.profiles],
+        metadata=figures.metadata(report),
+        checks=figures.checks(report),
+    )
+
+
+def _profile(report: ReleaseReport, one: ProfileReport) -> Mapping[str, Any]:
+    """Return what the template shows of a profile."""
+    packages = figures.packages(one)
+    return {
+        "profile": one,
+        "facts": figures.facts(one),
+        "measured_on": figures.measured_on(one),
+        "figures": [(figure, _markup(figure.picture)) for figure in profile_figures(one)],
+        "measured": figures.measured(one),
+        "versions": figures.versions(one),
+        "downloads": figures.downloads(one),
+        "gate": figures.gate(one),
+        "accuracy_gate": figures.accuracy_gate(one),
+        "verdicts": figures.verdicts(one),
+        "accuracy": figures.accuracy(one),
+        "build": _markup(arcs(f"Build of {one.name}", build_rows(one))),
+        "unlinked": any(step.inputs is None for step in one.steps),
+        "trust": _markup(arcs(f"Signatures of {one.name}", trust_rows(report, one))),
+        "steps": figures.build_steps(one),
+        "licences": figures.licences(one),
+        "packages": packages,
+        "shown_packages": packages.rows[:_MAX_PACKAGES],
+        "proofs": figures.proofs(one),
+    }
+
+
+def _markup(text: str) -> str:
+    """Return a text that the template does not escape: this module's own, or of `svg`."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704  see above
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("forge.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
