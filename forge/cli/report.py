@@ -1,8 +1,9 @@
-"""`forge report NAME VERSION`."""
+"""`forge report NAME VERSION`, and the reports of what a run has published."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,15 @@ from forge.cli.common import (
     project_option,
     store_option,
 )
-from forge.cli.terminal import print_text
-from forge.errors import UsageError
+from forge.cli.terminal import print_error, print_text
+from forge.errors import ForgeError, UsageError
 
 if TYPE_CHECKING:
+    from forge.cli.run_result import Publication, RunResult
     from forge.report.files import WrittenReport
     from forge.store import Store
 
-__all__ = ["make_report", "report"]
+__all__ = ["report", "report_run"]
 
 
 @click.command()
@@ -77,7 +79,7 @@ def report(
     """  # noqa: D301
     store = open_named_store(project_dir, store_url)
     root = _read_root(root_file) if root_file else None
-    made = make_report(store, name, version, output, root=root, versions=versions_)
+    made = _made(store, name, version, output, root=root, versions=versions_)
     summary.append_text(os.environ, made.text)
     if as_json:
         print_json({"name": name, "version": version, "html": str(made.page),
@@ -86,7 +88,7 @@ def report(
         print_text(f"Report of {name} {version}: {made.page}, {made.markdown}")
 
 
-def make_report(
+def _made(
     store: Store,
     name: str,
     version: str,
@@ -111,6 +113,44 @@ def make_report(
         versions=DEFAULT_VERSIONS if versions is None else versions,
     )
     return write_report(found, folder)
+
+
+def report_run(store: Store, result: RunResult, folder: Path) -> tuple[RunResult, str]:
+    """Write the reports of what a run has published; returns the result with their places.
+
+    What was published stays so if a report cannot be written: that is printed to standard error.
+
+    Args:
+        store: where it was published.
+        result: of the run.
+        folder: for the report; of several publications, each gets a folder of its own in it.
+
+    Returns:
+        The result, and the Markdown of all reports; empty if there is none.
+    """
+    if not result.published:
+        print_text("No report: this run has published nothing.", out=sys.stderr)
+    published, texts = [], []
+    for one in result.published:
+        place = folder if len(result.published) == 1 else folder / f"{one.name}-{one.version}"
+        try:
+            made = _made(store, one.name, one.version, place)
+        except ForgeError as error:
+            print_error(_not_reported(one, error, place))
+            published.append(one)
+        else:
+            texts.append(made.text)
+            published.append(one.model_copy(update={"report": str(made.page)}))
+    return result.model_copy(update={"published": tuple(published)}), "\n".join(texts)
+
+
+def _not_reported(one: Publication, error: ForgeError, place: Path) -> ForgeError:
+    again = f"make its report again: forge report {one.name} {one.version} -o {place}"
+    return ForgeError(
+        f"{one.name} {one.version} is published, but its report could not be made",
+        why=f"{error.what}: {error.why}" if error.why else error.what,
+        hint="\n".join(filter(None, (error.hint, again))),
+    )
 
 
 def _read_root(path: Path) -> bytes:

@@ -59,6 +59,15 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int] = frozenset()
 
+    def without_empty_columns(self) -> ReportTable:
+        """Return the table without the columns that are empty in each row."""
+        kept = [n for n in range(len(self.header)) if any(row[n] for row in self.rows)]
+        return ReportTable(
+            tuple(self.header[n] for n in kept),
+            tuple(tuple(row[n] for n in kept) for row in self.rows),
+            frozenset(place for place, n in enumerate(kept) if n in self.numbers),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -196,7 +205,8 @@ def versions(one: ProfileReport) -> ReportTable:
     header = ("version", "published", "size", "memory", "first token", "output", "energy",
               "KL divergence", "same token", "remark")  # fmt: skip
     rows = tuple(_version(one.current, past) for past in reversed(one.history))
-    return ReportTable(header, rows, frozenset({2, 3, 4, 5, 6, 7, 8}))
+    numbers = frozenset({2, 3, 4, 5, 6, 7, 8})
+    return ReportTable(header, rows, numbers).without_empty_columns()
 
 
 def _version(current: VersionFigures, past: VersionFigures) -> tuple[str, ...]:
@@ -244,7 +254,7 @@ def gate(one: ProfileReport) -> ReportTable | None:
         return None
     header = ("metric", "measured", "limit", "result", "remark")
     rows = tuple((c.metric, c.measured, c.limit, c.verdict, c.why) for c in found.checks)
-    return ReportTable(header, rows)
+    return ReportTable(header, rows).without_empty_columns()
 
 
 def accuracy_gate(one: ProfileReport) -> ReportTable | None:

@@ -25,6 +25,7 @@ __all__ = ["html"]
 _PAGE: Final = "report.html.j2"
 _STYLE: Final = "report.css"
 _MAX_PACKAGES: Final = 2000
+_LONG_WORD: Final = 32  # characters
 _POLICY: Final = (
     "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
 )
@@ -84,7 +85,7 @@ def _markup(text: str) -> str:
 def _environment() -> Environment:
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("forge.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -92,3 +93,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.tests["unbroken"] = _unbroken
+    return environment
+
+
+def _unbroken(text: str) -> bool:
+    """Return whether a word of a cell, such as a digest, may be broken anywhere."""
+    return max(map(len, text.split()), default=0) > _LONG_WORD

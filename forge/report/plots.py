@@ -117,7 +117,7 @@ def bar_plot(title: str, bars: Sequence[Bar]) -> str:
         hint = element("title", escape(f"{bar.label}: {bar.text}"))
         parts += [
             text(2, y + 12, shortened(bar.label, 34), "small"),
-            text(_WIDTH - 2, y + 12, bar.text, "small strong", "end"),
+            text(_WIDTH - 2, y + 12, bar.text, "value", "end"),
             element("rect", x=2, y=y + 17, width=room, height=7, rx=2, class_="track"),
             element(
                 "rect", hint, x=2, y=y + 17, width=max(width, 1), height=7, rx=2,

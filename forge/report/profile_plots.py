@@ -38,8 +38,8 @@ class Figure:
 def profile_figures(one: ProfileReport) -> tuple[Figure, ...]:
     """Return the pictures of a profile."""
     return (
-        _latency(one, "Time to first token", lambda level: level.time_to_first_token),
-        _latency(one, "Time between tokens", _between),
+        _latency(one, "First token", lambda level: level.time_to_first_token),
+        _latency(one, "Between tokens", _between),
         _by_version(one, "Output", "tokens/s", lambda level: level.output_token_throughput),
         _by_version(one, "Energy", "J/token", lambda level: level.energy_per_output_token),
         _divergence(one),
@@ -78,13 +78,13 @@ def _latency(one: ProfileReport, title: str, of: _Statistics) -> Figure:
     series = [line(past, p50, "", "faint") for past in earlier]
     series += [line(current, p99, "p99", "b"), line(current, p50, "p50", "a")]
     plot = LinePlot(
-        f"{title} against concurrency", "ms", "requests at once", tuple(map(str, at)), tuple(series)
+        f"{title}, by concurrency", "ms", "requests at once", tuple(map(str, at)), tuple(series)
     )
     names = " and ".join([", ".join(p.version for p in earlier[:-1]), earlier[-1].version]
                          if len(earlier) > 1 else [p.version for p in earlier])  # fmt: skip
     caption = f"Grey: p50 of {names}." if earlier else "No earlier version to compare with."
     missing = "The benchmark's result was not published, or is no longer stored."
-    return Figure(f"{title} against concurrency", caption, line_plot(plot), missing)
+    return Figure(f"{title}, by concurrency", caption, line_plot(plot), missing)
 
 
 def _by_version(one: ProfileReport, title: str, unit: str, of: _Estimate) -> Figure:
@@ -102,9 +102,9 @@ def _by_version(one: ProfileReport, title: str, unit: str, of: _Estimate) -> Fig
         )
         for concurrency, style in zip(at, _STYLES, strict=False)
     )
-    plot = LinePlot(f"{title} over the versions", unit, "version", _labels(one), series)
+    plot = LinePlot(f"{title}, by version", unit, "version", _labels(one), series)
     missing = f"No {title.lower()} is known of these versions."
-    return Figure(f"{title} over the versions", _whiskers(one), line_plot(plot), missing)
+    return Figure(f"{title}, by version", _whiskers(one), line_plot(plot), missing)
 
 
 def _at(

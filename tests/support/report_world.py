@@ -26,7 +26,7 @@ from forge.release.keys.model import Expiry
 from forge.release.manifest import PlannedManifest
 from forge.release.publish import publish
 from forge.smoke.gate import GATE_FILE, GateSettings, gate
-from forge.smoke.result import Estimate, Level, Result, summary
+from forge.smoke.result import Estimate, Level, RequestStatistics, Result, summary
 from forge.steps import Link
 from forge.store import ActionResult, Store
 from forge.trust.predicates import ACCURACY, ACCURACY_TYPE, PERFORMANCE, PERFORMANCE_TYPE
@@ -78,9 +78,7 @@ class ReportWorld:
         """The root that devices are provisioned with."""
         return (self.world.keys / "metadata" / "1.root.json").read_bytes()
 
-    def publish(
-        self, version: Version, *profiles: str, channel: str = "canary"
-    ) -> list[Manifest]:
+    def publish(self, version: Version, *profiles: str, channel: str = "canary") -> list[Manifest]:
         """Publish a version for some profiles; returns their manifests."""
         made = [self._part(version, one) for one in profiles or ("development",)]
         planned = [PlannedManifest(one, digest([one.identity()])) for one in made]
@@ -149,7 +147,9 @@ class _Release:
         self.step(f"gate{at}", "verdict", (f"smoke{at}",), {GATE_FILE: report})
         sbom = json.dumps(self.version.sbom or sbom_of(PACKAGES, LICENCES)).encode()
         self.step(f"sbom{at}", "sbom", (f"repository{at}",), {"sbom.cdx.json": sbom})
-        taken = tuple(f"{one}{at}" for one in ("repository", "sbom", "gate", "text", "smoke", "accuracy"))
+        taken = tuple(
+            f"{one}{at}" for one in ("repository", "sbom", "gate", "text", "smoke", "accuracy")
+        )
         self.step(f"proofs{at}", "proofs", taken, self.proofs())
 
     def step(
@@ -222,17 +222,30 @@ def result_of(number: int, concurrency: Sequence[int] = CONCURRENCY) -> Result:
 
 
 def _level(number: int, concurrency: int) -> Level:
-    first, rate = 210 * concurrency**0.8 - 7 * number, 44 * concurrency**0.55 + 2.2 * number
+    first = (210 - 9 * number) * concurrency**0.8
+    rate = (44 + 2.2 * number) * concurrency**0.55
     joules = 1.9 / concurrency**0.4 - 0.04 * number
     found = measured(concurrency, ttft_ms=first, rate=rate)
     return found.model_copy(
         update={
+            "time_to_first_token": _percentiles(first, 1.5 + 0.1 * concurrency),
+            "inter_token_latency": _percentiles(
+                (16 - 0.6 * number) * (1 + 0.12 * concurrency), 1.3 + 0.05 * concurrency
+            ),
             "output_token_throughput": Estimate(mean=rate, ci_low=rate - 2, ci_high=rate + 2),
             "energy_per_output_token": Estimate(
                 mean=joules, ci_low=joules - 0.03, ci_high=joules + 0.03
             ),
         }
     )
+
+
+def _percentiles(p50: float, spread: float) -> RequestStatistics:
+    low, mid, high = (
+        Estimate(mean=value, ci_low=value * 0.97, ci_high=value * 1.03)
+        for value in (p50, p50 * (1 + spread) / 2, p50 * spread)
+    )
+    return RequestStatistics(avg=mid, p50=low, p90=mid, p99=high)
 
 
 def sbom_of(packages: Sequence[str], licences: Sequence[str]) -> dict[str, Any]:
