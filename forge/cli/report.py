@@ -135,7 +135,7 @@ def report_run(store: Store, result: RunResult, folder: Path) -> tuple[RunResult
         place = folder if len(result.published) == 1 else folder / f"{one.name}-{one.version}"
         try:
             made = _made(store, one.name, one.version, place)
-        except ForgeError as error:
+        except (ForgeError, OSError) as error:
             print_error(_not_reported(one, error, place))
             published.append(one)
         else:
@@ -144,12 +144,15 @@ def report_run(store: Store, result: RunResult, folder: Path) -> tuple[RunResult
     return result.model_copy(update={"published": tuple(published)}), "\n".join(texts)
 
 
-def _not_reported(one: Publication, error: ForgeError, place: Path) -> ForgeError:
+def _not_reported(one: Publication, error: ForgeError | OSError, place: Path) -> ForgeError:
+    why, hint = str(error), ""
+    if isinstance(error, ForgeError):
+        why, hint = f"{error.what}: {error.why}" if error.why else error.what, error.hint
     again = f"make its report again: forge report {one.name} {one.version} -o {place}"
     return ForgeError(
         f"{one.name} {one.version} is published, but its report could not be made",
-        why=f"{error.what}: {error.why}" if error.why else error.what,
-        hint="\n".join(filter(None, (error.hint, again))),
+        why=why,
+        hint="\n".join(filter(None, (hint, again))),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Final
 
@@ -91,7 +91,8 @@ class Bar:
 
 
 def line_plot(plot: LinePlot) -> str:
-    """Return a chart; empty for one without a known value."""
+    """Return a chart; empty for one without a known value. One that is not finite is not known."""
+    plot = replace(plot, series=tuple(map(_finite, plot.series)))
     if plot.empty:
         return ""
     frame = _Frame.of(plot)
@@ -135,6 +136,21 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if rough <= size * factor * 1.001)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, max(last, first + 1) + 1)]
+
+
+def _finite(series: PlotSeries) -> PlotSeries:
+    """Return a series without values and intervals that cannot be drawn."""
+    points = (
+        replace(one, low=_drawable(one.low), high=_drawable(one.high))
+        if one is not None and math.isfinite(one.value)
+        else None
+        for one in series.points
+    )
+    return replace(series, points=tuple(points))
+
+
+def _drawable(end: float | None) -> float | None:
+    return end if end is not None and math.isfinite(end) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Version:
     result: Result | None = None
     receipt: Receipt | None = None
     predicates: bool = True
+    environments: Mapping[str, str] = field(default_factory=dict)
 
 
 class ReportWorld:
@@ -212,6 +213,9 @@ class _Release:
                 "proofs": self.trees[f"proofs{at}"],
                 "smoke": summary(self.result()),
                 "chain": chain,
+                "serving": base.serving.model_copy(
+                    update={"environments": dict(self.version.environments)}
+                ),
             }
         )
 

@@ -104,7 +104,7 @@ def test_the_nearest_sizes_are_those_of_a_search_through_all(
     for size in sizes:
         write(tmp_path / f"{size}.bin", noise(size))
     nearest = sorted(sizes, key=lambda size: abs(size - 10))[:3]
-    likely = Seeds([tmp_path])._likely(entry("x.bin", noise(10, 1)))
+    likely = Seeds([tmp_path])._nearest.of(entry("x.bin", noise(10, 1)))
     assert [path.stat().st_size for path in likely] == nearest
 
 
