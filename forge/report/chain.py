@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import accumulate
 from typing import Final
 
 from forge.report.report import BuildStep, ProfileReport, ReleaseReport
-from forge.report.svg import document, element, shortened, text
+from forge.report.svg import document, element, escaped, shortened, text
 from forge.trust.layout import BUNDLES, CHANNELS
 
 __all__ = ["ChainRow", "arcs", "build_rows", "trust_rows"]
@@ -20,7 +19,7 @@ __all__ = ["ChainRow", "arcs", "build_rows", "trust_rows"]
 _WIDTH: Final = 400
 _AXIS: Final = 96  # of the dots
 _TITLE_PX, _LINE_PX, _GAP_PX = 17, 15, 12
-_TITLE_CHARS, _LINE_CHARS = 37, 44
+_TITLE_CHARS, _LINE_CHARS = 33, 42
 _SHORT: Final = 12  # characters of a digest that are enough to find it
 
 
@@ -74,7 +73,7 @@ def _edges(number: int, row: ChainRow, tops: Sequence[int]) -> Iterator[str]:
 
 def _row(row: ChainRow, top: int) -> Iterator[str]:
     y = top + _TITLE_PX
-    hint = element("title", escape("\n".join((row.name, *row.lines))))
+    hint = element("title", escaped("\n".join((row.name, *row.lines))))
     style = "node strong" if row.strong else "node"
     yield element("circle", hint, cx=_AXIS, cy=y - 5, r=4, class_=style)
     yield text(_AXIS + 14, y, shortened(row.name, _TITLE_CHARS), "name")

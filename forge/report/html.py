@@ -16,6 +16,7 @@ from forge.report import figures
 from forge.report.chain import arcs, build_rows, trust_rows
 from forge.report.profile_plots import profile_figures
 from forge.report.report import ProfileReport, ReleaseReport
+from forge.wrapping import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -89,12 +90,18 @@ def _environment() -> Environment:
         loader=jinja2.PackageLoader("forge.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.tests["unbroken"] = _unbroken
     return environment
+
+
+def _shown(value: object) -> object:
+    """Return a text without control characters, which could also turn its direction round."""
+    return printable(value) if type(value) is str else value
 
 
 def _unbroken(text: str) -> bool:

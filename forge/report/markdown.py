@@ -5,18 +5,22 @@ Pictures are left out: GitHub shows none that lie in the text. Every text is esc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
-from forge.markdown import escaped, table
+from forge import markdown as syntax
 from forge.report import figures
 from forge.report.figures import ReportTable, count
 from forge.report.report import ProfileReport, ReleaseReport
+from forge.wrapping import printable
 
 __all__ = ["MAX_CHARACTERS", "markdown"]
 
 MAX_CHARACTERS: Final = 120_000
 """GitHub takes 125,000 characters as the text of a Release."""
+
+_MENTION: Final = re.compile(r"(?<!\w)@(?=\w)")
 
 
 def markdown(report: ReleaseReport) -> str:
@@ -35,18 +39,18 @@ def markdown(report: ReleaseReport) -> str:
 
 def _head(report: ReleaseReport) -> str:
     on = f"on channel {', '.join(report.channels)}" if report.channels else "on no channel"
-    yanked = f" **Yanked {escaped(report.yanked)}.**" if report.yanked else ""
+    yanked = f" **Yanked {_text(report.yanked)}.**" if report.yanked else ""
     found = figures.overview(report)
     return (
-        f"## {escaped(report.name)} {escaped(report.version)}\n\n"
-        f"Published, {escaped(on)}.{yanked} Everything below was verified from the root with"
+        f"## {_text(report.name)} {_text(report.version)}\n\n"
+        f"Published, {_text(on)}.{yanked} Everything below was verified from the root with"
         f" SHA-256 `{report.root_sha256}`.\n\n{_table(found)}"
     )
 
 
 def _profile(one: ProfileReport) -> Iterator[str]:
-    yield f"### {escaped(one.name)}\n"
-    yield f"Measured on: {escaped(figures.measured_on(one))}.\n\n{_table(figures.measured(one))}"
+    yield f"### {_text(one.name)}\n"
+    yield f"Measured on: {_text(figures.measured_on(one))}.\n\n{_table(figures.measured(one))}"
     if (gate := figures.gate(one)) is not None:
         yield f"**Gate**\n\n{_table(gate)}"
     else:
@@ -66,16 +70,25 @@ def _profile(one: ProfileReport) -> Iterator[str]:
 def _folded(title: str, found: ReportTable | None) -> Iterator[str]:
     """Yield a table that a click opens; nothing for one that is empty or not known."""
     if found is not None and found.rows:
-        inner = f"<details><summary>{escaped(title)}</summary>\n\n{_table(found)}\n</details>\n"
+        inner = f"<details><summary>{_text(title)}</summary>\n\n{_table(found)}\n</details>\n"
         yield inner
 
 
 def _checks(report: ReleaseReport) -> Iterator[str]:
     yield "### How to check it\n"
     for each in figures.checks(report):
-        yield f"- {escaped(each.purpose)}\n\n  ```console\n  $ {each.command}\n  ```\n"
+        yield f"- {_text(each.purpose)}\n\n  ```console\n  $ {each.command}\n  ```\n"
     yield _table(figures.metadata(report))
 
 
 def _table(found: ReportTable) -> str:
-    return table(found.header, found.rows)
+    return syntax.table(found.header, [tuple(map(_plain, row)) for row in found.rows])
+
+
+def _text(text: str) -> str:
+    return syntax.escaped(_plain(text))
+
+
+def _plain(text: str) -> str:
+    """Return a text without control characters, in which GitHub finds nobody to notify."""
+    return _MENTION.sub("@\N{WORD JOINER}", printable(text))

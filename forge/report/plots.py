@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Final
 
-from forge.report.svg import document, element, shortened, text
+from forge.report.svg import document, element, escaped, shortened, text
 
 __all__ = ["Bar", "LinePlot", "PlotPoint", "PlotSeries", "bar_plot", "line_plot", "ticks"]
 
@@ -22,6 +21,7 @@ _CHAR: Final = 6.4  # width of a character of the small text, px
 _LABEL_GAP: Final = 13  # between the lines of two names at the end of their series, px
 _TICKS: Final = 4
 _BAR_HEIGHT: Final = 30
+_SMALLEST, _LARGEST = 1e-12, 1e12  # what is drawn; a float's steps are finer than a picture's
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Bar:
 
 
 def line_plot(plot: LinePlot) -> str:
-    """Return a chart; empty for one without a known value. One that is not finite is not known."""
+    """Return a chart; empty for one without a value that can be drawn."""
     plot = replace(plot, series=tuple(map(_finite, plot.series)))
     if plot.empty:
         return ""
@@ -115,7 +115,7 @@ def bar_plot(title: str, bars: Sequence[Bar]) -> str:
     for number, bar in enumerate(bars):
         y = number * _BAR_HEIGHT
         width = room * (bar.value or 0) / longest
-        hint = element("title", escape(f"{bar.label}: {bar.text}"))
+        hint = element("title", escaped(f"{bar.label}: {bar.text}"))
         parts += [
             text(2, y + 12, shortened(bar.label, 34), "small"),
             text(_WIDTH - 2, y + 12, bar.text, "value", "end"),
@@ -130,7 +130,7 @@ def bar_plot(title: str, bars: Sequence[Bar]) -> str:
 
 def ticks(low: float, high: float) -> list[float]:
     """Return round numbers that enclose two values, about four steps apart."""
-    span = (high - low) or abs(high) or 1.0
+    span = next(each for each in (high - low, abs(high), 1.0) if each > _SMALLEST)
     rough = span / _TICKS
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if rough <= size * factor * 1.001)
@@ -142,7 +142,7 @@ def _finite(series: PlotSeries) -> PlotSeries:
     """Return a series without values and intervals that cannot be drawn."""
     points = (
         replace(one, low=_drawable(one.low), high=_drawable(one.high))
-        if one is not None and math.isfinite(one.value)
+        if one is not None and _drawable(one.value) is not None
         else None
         for one in series.points
     )
@@ -150,7 +150,7 @@ def _finite(series: PlotSeries) -> PlotSeries:
 
 
 def _drawable(end: float | None) -> float | None:
-    return end if end is not None and math.isfinite(end) else None
+    return end if end is not None and abs(end) <= _LARGEST else None  # nan is neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +170,8 @@ class _Frame:
             for end in (one.value, one.low, one.high)
             if end is not None
         ]
-        low = 0.0 if plot.from_zero else min(ends)
-        return cls(tuple(ticks(low, max(ends))), len(plot.labels))
+        ends += [0.0] if plot.from_zero else []
+        return cls(tuple(ticks(min(ends), max(ends))), len(plot.labels))
 
     def x(self, place: int) -> float:
         room = _WIDTH - _LEFT - _RIGHT
@@ -214,7 +214,7 @@ class _Frame:
             if one.low is not None and one.high is not None:
                 ends = {"x1": x, "y1": self.y(one.low), "x2": x, "y2": self.y(one.high)}
                 yield element("line", **ends, class_=f"whisker {series.style}")
-            hint = element("title", escape(one.note)) if one.note else ""
+            hint = element("title", escaped(one.note)) if one.note else ""
             apart = " apart" if one.apart else ""
             yield element("circle", hint, cx=x, cy=y, r=3.2, class_=f"dot {series.style}{apart}")
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-__all__ = ["document", "element", "shortened", "text"]
+from forge.wrapping import printable
+
+__all__ = ["document", "element", "escaped", "shortened", "text"]
 
 
 def element(tag: str, content: str = "", /, **attributes: str | float) -> str:
@@ -28,16 +30,21 @@ def element(tag: str, content: str = "", /, **attributes: str | float) -> str:
 
 def text(x: float, y: float, content: str, class_: str, anchor: str = "start") -> str:
     """Return a line of text, whose content is escaped."""
-    return element("text", escape(content), x=x, y=y, class_=class_, text_anchor=anchor)
+    return element("text", escaped(content), x=x, y=y, class_=class_, text_anchor=anchor)
 
 
 def document(width: float, height: float, title: str, parts: Iterable[str]) -> str:
     """Return a picture with a title for readers who do not see it."""
-    named = element("title", escape(title))
+    named = element("title", escaped(title))
     return element(
         "svg", named + "".join(parts), viewBox=f"0 0 {width:g} {height:g}", width=width,
         height=height, role="img",
     )  # fmt: skip
+
+
+def escaped(content: str) -> str:
+    """Return a text as the content of an element, without control characters."""
+    return escape(printable(content))
 
 
 def shortened(content: str, length: int) -> str:

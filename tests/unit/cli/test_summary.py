@@ -34,7 +34,7 @@ def test_summary_stays_below_what_github_takes(tmp_path: Path) -> None:
     assert file.stat().st_size == 1024 * 1024 - 10
 
 
-def test_text_is_added_below_tables_and_left_out_whole_where_it_does_not_fit(tmp_path: Path) -> None:
+def test_text_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "summary"
     environment = {"GITHUB_STEP_SUMMARY": str(file)}
     summary.append(environment, "Plan", HEADER, [("a", "run")])

@@ -17,10 +17,11 @@ Files = Mapping[str, bytes]
 
 
 def noise(seed: object, size: int) -> bytes:
-    return random.Random(str(seed)).randbytes(size)
+    return random.Random(str(seed)).randbytes(size)  # noqa: S311
 
 
 LARGE = noise("large", 900_000)
+PARTS = [LARGE[at : at + 150_000] for at in range(0, 900_000, 150_000)]
 BASE: Files = {"engine.bin": LARGE, "small.txt": b"x" * 300, "empty": b"", "b/more.bin": LARGE}
 CASES: Mapping[str, tuple[Files, Files]] = {
     "nothing": ({}, BASE),
@@ -29,10 +30,7 @@ CASES: Mapping[str, tuple[Files, Files]] = {
         {"engine.bin": LARGE},
         {"engine.bin": LARGE[:400_000] + b"edit" + LARGE[400_000:]},
     ),
-    "several edits": (
-        {"engine.bin": LARGE},
-        {"engine.bin": b"".join(LARGE[at : at + 150_000] + b"!" for at in range(0, 900_000, 150_000))},
-    ),
+    "several edits": ({"engine.bin": LARGE}, {"engine.bin": b"!".join(PARTS)}),
     "a renamed file": ({"old.bin": LARGE}, {"new.bin": LARGE}),
     "a renamed and edited file": ({"old.bin": LARGE}, {"new.bin": LARGE[100:]}),
     "a similar file with another suffix": ({"engine.bin": LARGE}, {"engine.onnx": LARGE[100:]}),
@@ -72,10 +70,8 @@ def test_as_many_bytes_as_a_device_fetches(tmp_path: Path, case: str) -> None:
 def test_one_object_answers_for_many_trees(tmp_path: Path) -> None:
     """What it keeps in memory of one tree is not taken for another's."""
     store = memory_store(tmp_path / "cache")
-    trees = [
-        put(store, tmp_path / str(n), {"engine.bin": LARGE[: 300_000 + 50_000 * n] + noise(n, 9_000)})
-        for n in range(5)
-    ]  # fmt: skip
+    files = [{"engine.bin": LARGE[: 300_000 + 50_000 * n] + noise(n, 9_000)} for n in range(5)]
+    trees = [put(store, tmp_path / str(n), one) for n, one in enumerate(files)]
     together = DownloadSizes(store)
     for new in trees:
         for old in trees:
