@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "measured",
     "measured_on",
     "metadata",
+    "moment",
     "overview",
     "packages",
     "proofs",
@@ -43,6 +45,7 @@ __all__ = [
 NOT_STATED: Final = "not stated"
 _NONE: Final = "—"
 _DIGEST: Final = 12
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?(?:Z|\+00:00)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def facts(one: ProfileReport) -> ReportTable:
     environments = {name: digest[:_DIGEST] for name, digest in serving.environments.items()}
     capability = f"sm {fit.compute_capability}" if fit.compute_capability else ""
     rows = (
-        ("published", manifest.created),
+        ("published", moment(manifest.created)),
         ("files", f"{manifest.tree.files} in {bytes_text(manifest.tree.size)}"),
         ("tree", manifest.tree.digest),
         ("manifest", one.manifest_sha256),
@@ -364,6 +367,12 @@ def checks(report: ReleaseReport) -> tuple[Command, ...]:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def moment(text: str) -> str:
+    """Return a time of RFC 3339 in UTC for reading; any other text as it is."""
+    found = _MOMENT.fullmatch(text)
+    return f"{found[1]} {found[2]} UTC" if found else text
 
 
 def _worst(receipt: Receipt | None) -> str:

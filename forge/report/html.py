@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ __all__ = ["html"]
 _PAGE: Final = "report.html.j2"
 _STYLE: Final = "report.css"
 _MAX_PACKAGES: Final = 2000
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _LONG_WORD: Final = 32  # characters
 _POLICY: Final = (
     "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
@@ -95,13 +97,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.tests["unbroken"] = _unbroken
+    environment.tests |= {"unbroken": _unbroken, "digest": _digest}
+    environment.filters["moment"] = figures.moment
     return environment
 
 
 def _shown(value: object) -> object:
     """Return a text without control characters, which could also turn its direction round."""
     return printable(value) if type(value) is str else value
+
+
+def _digest(text: str) -> bool:
+    return _SHA256.fullmatch(text) is not None
 
 
 def _unbroken(text: str) -> bool:

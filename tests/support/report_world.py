@@ -213,6 +213,13 @@ class _Release:
                 "proofs": self.trees[f"proofs{at}"],
                 "smoke": summary(self.result()),
                 "chain": chain,
+                "fit": base.fit.model_copy(
+                    update={
+                        "memory_mib": 1500,
+                        "free_disk_mib": 600,
+                        "runtime": {"openvino": "2026.4.1", "openvino-genai": "2026.4.1.0"},
+                    }
+                ),
                 "serving": base.serving.model_copy(
                     update={"environments": dict(self.version.environments)}
                 ),
