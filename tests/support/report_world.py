@@ -60,13 +60,20 @@ class ReportWorld:
         folder: of the store, the keys and what is made.
         engine_bytes: size of the largest file of a bundle.
         now: the time; that of this machine by default, so that commands find nothing expired.
+        memory: whether the store is in memory; else it is the folder `store`.
     """
 
     def __init__(
-        self, folder: Path, engine_bytes: int = 200_000, now: datetime | None = None
+        self,
+        folder: Path,
+        engine_bytes: int = 200_000,
+        now: datetime | None = None,
+        *,
+        memory: bool = True,
     ) -> None:
         self.now = now or datetime.now(UTC)
-        self.world = World(folder, now=self.now, expiry=Expiry())
+        folder.mkdir(parents=True, exist_ok=True)
+        self.world = World(folder, now=self.now, expiry=Expiry(), memory=memory)
         self._engine_bytes = engine_bytes
         self._folder = folder
 

@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def world(module_folder: Path) -> ReportWorld:
-    made = ReportWorld(module_folder)
+    made = ReportWorld(module_folder, memory=False)
     for number in range(2):
         made.publish(Version(f"1.{number}.0", number))
     return made

@@ -32,6 +32,8 @@ COMMANDS = [
         bundle show 1.1.0
         bundle compare 1.0.0 1.1.0
         bundle show 7.0.0
+        report demo 1.1.0 -o report
+        report demo 1.9.0 -o report
         channels
         promote 9.9.9 stable
         profile list
