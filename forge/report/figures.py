@@ -30,6 +30,7 @@ __all__ = [
     "downloads",
     "facts",
     "gate",
+    "gate_missing",
     "licences",
     "measured",
     "measured_on",
@@ -235,18 +236,19 @@ def _version(current: VersionFigures, past: VersionFigures) -> tuple[str, ...]:
 
 def downloads(one: ProfileReport) -> ReportTable:
     """Return what a device fetches from nothing and from each earlier version."""
-    rows = tuple(_download(found, one.downloads[0]) for found in one.downloads)
+    rows = tuple(_download(one, found) for found in one.downloads)
     return ReportTable(("device has", "fetches", "share", "packages"), rows, frozenset({1, 2}))
 
 
-def _download(found: DownloadSize, whole: DownloadSize) -> tuple[str, ...]:
-    known = found.bytes is not None and whole.bytes
-    share = f"{(found.bytes or 0) / (whole.bytes or 1):.1%}" if known else _NONE
+def _download(one: ProfileReport, found: DownloadSize) -> tuple[str, ...]:
+    whole = one.downloads[0].bytes
+    share = f"{found.bytes / whole:.1%}" if found.bytes is not None and whole else _NONE
+    packages = "installed" if found.environment_changed else "kept"
     return (
         found.version or "nothing",
         found.note if found.bytes is None else bytes_text(found.bytes),
         share,
-        "installed again" if found.environment_changed else "kept",
+        packages if one.manifest.serving.environments else "none",
     )
 
 
@@ -258,6 +260,13 @@ def gate(one: ProfileReport) -> ReportTable | None:
     header = ("metric", "measured", "limit", "result", "remark")
     rows = tuple((c.metric, c.measured, c.limit, c.verdict, c.why) for c in found.checks)
     return ReportTable(header, rows).without_empty_columns()
+
+
+def gate_missing(one: ProfileReport) -> str:
+    """Return why there are no checks of the smoke gate."""
+    if not one.gates.steps:
+        return "The chain of this version has no gate."
+    return "The checks of the smoke gate are no longer stored."
 
 
 def accuracy_gate(one: ProfileReport) -> ReportTable | None:

@@ -63,6 +63,7 @@ def _profile(report: ReleaseReport, one: ProfileReport) -> Mapping[str, Any]:
         "versions": figures.versions(one),
         "downloads": figures.downloads(one),
         "gate": figures.gate(one),
+        "gate_missing": figures.gate_missing(one),
         "accuracy_gate": figures.accuracy_gate(one),
         "verdicts": figures.verdicts(one),
         "accuracy": figures.accuracy(one),

@@ -54,7 +54,7 @@ def _profile(one: ProfileReport) -> Iterator[str]:
     if (gate := figures.gate(one)) is not None:
         yield f"**Gate**\n\n{_table(gate)}"
     else:
-        yield "The checks of the smoke gate are no longer stored.\n"
+        yield f"{figures.gate_missing(one)}\n"
     yield from _folded(f"{count(len(one.history), 'version')} compared", figures.versions(one))
     yield f"**Bytes that a device fetches**\n\n{_table(figures.downloads(one))}"
     yield from _folded("Accuracy by section", figures.accuracy(one))

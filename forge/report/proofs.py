@@ -1,6 +1,7 @@
-"""Verify the proofs of a published bundle as a device does, except for the engine's own bytes.
+"""Verify the proofs of a published bundle as a device does, without reading its engine.
 
-A device also hashes the engine before it starts it; a report must not read 100 GB for that.
+The signature of the engine is held against the digests of the files in the bundle's tree. A device
+also reads the files themselves, which may have 100 GB.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from forge.store.download.downloader import Downloader
 from forge.trust import model, predicates, provenance
 from forge.trust.predicates import verify_predicate
 from forge.trust.proof_keys import ProofKeys
-from forge.trust.proofs import MODEL_SIGNATURE, PROVENANCE, SBOM
+from forge.trust.proofs import (
+    MAX_SPEC_BYTES,
+    MODEL_SIGNATURE,
+    PROVENANCE,
+    SBOM,
+    SPEC,
+    engine_path,
+)
 from forge.trust.provenance import Provenance, verify_provenance
 from forge.validation import validation_text
 
@@ -31,7 +39,7 @@ __all__ = ["Measured", "ProofReader", "Proven"]
 _VERIFIED: Final = {
     SBOM: "part of the signed tree of proofs",
     PROVENANCE: "signed by a trusted build key, for this tree",
-    MODEL_SIGNATURE: "signed by a trusted model key; the engine's bytes are hashed by each device",
+    MODEL_SIGNATURE: "signed by a trusted model key, for exactly the engine's files in this tree",
     predicates.ACCURACY: "signed by a trusted build key, for this tree",
     predicates.PERFORMANCE: "signed by a trusted build key, for this tree",
 }
@@ -86,13 +94,25 @@ class ProofReader:
         files = self._files(manifest)
         data = {one: self._read(files, one, limit) for one, limit in _LIMITS.items()}
         found = verify_provenance(data[PROVENANCE], self._keys, tree=manifest.tree.digest)
-        model.check_signer(data[MODEL_SIGNATURE], self._keys)
+        model.verify_model_digests(data[MODEL_SIGNATURE], self._engine(manifest), self._keys)
         what = f"{SBOM} of {manifest.name} {manifest.version} for {manifest.profile}"
         return Proven(
             measured=self._measured(manifest, files),
             proofs=_verified(files, found),
             sbom=parse_sbom(data[SBOM], what),
         )
+
+    def _engine(self, manifest: Manifest) -> dict[str, str]:
+        """Return the SHA-256 of each file of the engine by its path in the engine's folder."""
+        digest = manifest.tree.digest
+        spec = self._store.read_file(digest, SPEC, max_bytes=MAX_SPEC_BYTES)
+        folder = f"{engine_path(spec)}/"
+        entries = self._store.tree(digest).entries
+        return {
+            one.path.removeprefix(folder): one.sha256
+            for one in entries
+            if one.path.startswith(folder)
+        }
 
     def _measured(self, manifest: Manifest, files: dict[str, TreeEntry]) -> Measured:
         result = self._predicate(
