@@ -29,7 +29,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as one line of at most 300 characters that is no markup, link or HTML."""
+    """Return a text as one line of at most 300 characters without markup, links and HTML."""
     flat = " ".join(text.split())
     short = flat if len(flat) <= _MAX_CELL else flat[: _MAX_CELL - 1] + "…"
     for plain, written in _ESCAPES:

@@ -30,7 +30,7 @@ class ChainRow:
     Attributes:
         name: in bold.
         lines: below it.
-        sources: numbers of the rows that it is made from, or that vouch for it.
+        sources: numbers of the rows that it is made from, or signed by.
         strong: whether a device gets it.
     """
 
@@ -104,7 +104,7 @@ def _step(number: int, step: BuildStep, makers: dict[str, int], shipped: set[str
 
 
 def trust_rows(report: ReleaseReport, profile: ProfileReport) -> list[ChainRow]:
-    """Return what vouches for a profile: from the root of trust to the files of a device."""
+    """Return what signs or names what, from the root of trust to the files of a device."""
     roles = {one.role: one for one in report.roles}
     rows: list[ChainRow] = []
     at: dict[str, int] = {}

@@ -111,7 +111,7 @@ def _passed(one: ProfileReport) -> str:
     """Return what the gates said; proofs are signed only after they passed."""
     said = [found.passed for found in (one.gates.smoke, one.gates.accuracy) if found is not None]
     if not said:
-        return "no longer stored" if one.gates.steps else "none in the chain"
+        return "not stored any more" if one.gates.steps else "none in the chain"
     return "passed" if all(said) else "failed"
 
 
@@ -266,7 +266,7 @@ def gate_missing(one: ProfileReport) -> str:
     """Return why there are no checks of the smoke gate."""
     if not one.gates.steps:
         return "The chain of this version has no gate."
-    return "The checks of the smoke gate are no longer stored."
+    return "The checks of the smoke gate are not stored any more."
 
 
 def accuracy_gate(one: ProfileReport) -> ReportTable | None:

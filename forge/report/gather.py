@@ -164,7 +164,7 @@ class _Reader:
         )
 
     def _first(self, trees: Iterable[str], file: str, model: type[_Model]) -> _Model | None:
-        """Return the document of the first tree that has the file; None: no longer stored."""
+        """Return the document of the first tree that has the file; None: not stored any more."""
         for tree in trees:
             try:
                 data = self._store.read_file(tree, file, max_bytes=_MAX_GATE_BYTES)
@@ -193,7 +193,7 @@ class _Reader:
 
 def _figures(manifest: Manifest, measured: Measured | None) -> VersionFigures:
     if measured is None:
-        return VersionFigures(manifest, None, None, "its proofs are no longer stored")
+        return VersionFigures(manifest, None, None, "its proofs are not stored any more")
     missing = [
         what
         for what, found in (("benchmark", measured.result), ("accuracy", measured.receipt))

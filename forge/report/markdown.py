@@ -1,6 +1,6 @@
 """The report as Markdown, for the summary of a GitHub job and for a GitHub Release.
 
-Pictures are left out: GitHub shows none that lie in the text. Every text is escaped.
+Pictures are left out: GitHub shows none that are in the text. Every text is escaped.
 """
 
 from __future__ import annotations
@@ -90,5 +90,5 @@ def _text(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text without control characters, in which GitHub finds nobody to notify."""
+    """Return a text without control characters, in which GitHub finds no user to notify."""
     return _MENTION.sub("@\N{WORD JOINER}", printable(text))

@@ -83,7 +83,7 @@ def _latency(one: ProfileReport, title: str, of: _Statistics) -> Figure:
     names = " and ".join([", ".join(p.version for p in earlier[:-1]), earlier[-1].version]
                          if len(earlier) > 1 else [p.version for p in earlier])  # fmt: skip
     caption = f"Grey: p50 of {names}." if earlier else "No earlier version to compare with."
-    missing = "The benchmark's result was not published, or is no longer stored."
+    missing = "The benchmark's result was not published, or is not stored any more."
     return Figure(f"{title}, by concurrency", caption, line_plot(plot), missing)
 
 
@@ -182,7 +182,7 @@ def _downloads(one: ProfileReport) -> Figure:
     ]
     title = "Bytes that a device fetches"
     caption = "Content, chunk lists and proofs; without signed metadata and Python packages."
-    return Figure(title, caption, bar_plot(title, bars), "The files are no longer stored.")
+    return Figure(title, caption, bar_plot(title, bars), "The files are not stored any more.")
 
 
 def _labels(one: ProfileReport) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class ProofReader:
     """Reads and verifies the proofs of bundles.
 
     Every method raises:
-        NotInStoreError: the proofs are no longer stored.
+        NotInStoreError: the proofs are not stored any more.
         CorruptedError: they are damaged.
         TrustError: devices would refuse them.
         StoreError: the store cannot be reached.

@@ -108,7 +108,7 @@ class VersionFigures:
     """A version of a bundle for one profile, and what was measured of it.
 
     Attributes:
-        result: the smoke benchmark; None: published without it, or no longer stored.
+        result: the smoke benchmark; None: published without it, or not stored any more.
         receipt: the accuracy; None likewise.
         note: why a figure is missing; empty if none is.
     """
@@ -134,7 +134,7 @@ class GateResults:
     """The gates that this version passed; their documents are named by the signed manifest.
 
     Attributes:
-        smoke: None: not in the chain, or no longer stored.
+        smoke: None: not in the chain, or not stored any more.
         accuracy: None likewise.
         steps: the steps that gave a verdict, with the digest of it.
     """
@@ -149,8 +149,8 @@ class BuildStep:
     """A step of the chain.
 
     Attributes:
-        inputs: digest by name, from the step's own record, which nobody signs; None: no longer
-            stored.
+        inputs: digest by name, from the step's own record, which is not signed; None: not stored
+            any more.
     """
 
     step: str
@@ -168,7 +168,7 @@ class ProfileReport:
         history: this version and those before it for the profile, oldest first, this one last.
         downloads: from nothing first, then from each version of the history, newest first.
         licences: paths of files of licences in the bundle.
-        sbom: None with `proofs`: the proofs are no longer stored.
+        sbom: None with `proofs`: the proofs are not stored any more.
     """
 
     manifest: Manifest

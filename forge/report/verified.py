@@ -1,4 +1,4 @@
-"""What a root of trust vouches for in a store, with everything that is published in it.
+"""The metadata of a store, verified from a root of trust, with all that is published.
 
 `forge.trust.client` verifies; this module adds the lists of versions and channels, which a device
 does not need, from the same verified metadata.
@@ -85,13 +85,14 @@ class VerifiedStore:
             self._trusted.manifest(_NOT_A_NAME, "0.0.0", _NOT_A_NAME)
         self._bundles: dict[str, dict[str, dict[str, _Published]]] = {}
         for path, entry in self._targets(layout.BUNDLES).targets.items():
-            _, name, version, file = path.split("/")
+            _, name, version, file = path.split("/")  # as the delegation's pattern says
             custom = entry.unrecognized_fields.get("custom") or {}
             found = self._bundles.setdefault(name, {}).setdefault(version, {})
-            found[file.removesuffix(".json")] = _Published(entry.hashes["sha256"], custom)
+            digest = entry.hashes.get("sha256", "")
+            found[file.removesuffix(".json")] = _Published(digest, custom)
 
     def require(self, name: str, version: str) -> None:
-        """Raise NotFoundError if a version is not published, UsageError if it is no version."""
+        """Raise NotFoundError if a version is not published, UsageError if it is not one."""
         if name not in self._bundles:
             raise not_found(f"No bundle {name!r} is published", name, sorted(self._bundles))
         if version not in self._bundles[name]:

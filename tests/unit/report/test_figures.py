@@ -121,7 +121,7 @@ def test_no_gate_and_one_that_is_not_stored_are_told_apart(report: ReleaseReport
     overviews = [figures.overview(replace(report, profiles=(each,))) for each in (lost, none)]
     said = [cells(each)[0]["gate"] for each in overviews]
     assert list(zip(said, map(figures.gate_missing, (lost, none)), strict=True)) == [
-        ("no longer stored", "The checks of the smoke gate are no longer stored."),
+        ("not stored any more", "The checks of the smoke gate are not stored any more."),
         ("none in the chain", "The chain of this version has no gate."),
     ]
 

@@ -140,7 +140,7 @@ def test_what_was_collected_as_garbage_is_missing_and_the_rest_is_there(tmp_path
     world.store.objects.delete(f"actions/{last.chain[0].key}.json")
     one = report_of(world, "1.2.0").profiles[0]
     assert one.history[0].result is None
-    assert one.history[0].note == "its proofs are no longer stored"
+    assert one.history[0].note == "its proofs are not stored any more"
     assert [each.bytes is None for each in one.downloads] == [False, False, True]
     assert made["1.0.0"][0].tree.digest in one.downloads[-1].note
     assert one.gates.smoke is None
