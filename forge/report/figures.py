@@ -20,7 +20,7 @@ from forge.smoke.result import Level, RequestStatistics, interval
 
 __all__ = [
     "NOT_STATED",
-    "Command",
+    "CheckCommand",
     "ReportTable",
     "accuracy",
     "accuracy_gate",
@@ -74,7 +74,7 @@ class ReportTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CheckCommand:
     """A way to check something: what it shows, and the command."""
 
     purpose: str
@@ -343,28 +343,28 @@ def metadata(report: ReleaseReport) -> ReportTable:
     return ReportTable(("role", "version", "valid to"), rows, frozenset({1}))
 
 
-def checks(report: ReleaseReport) -> tuple[Command, ...]:
+def checks(report: ReleaseReport) -> tuple[CheckCommand, ...]:
     """Return how to check the release; STORE and root.json are the reader's."""
     name, version = report.name, report.version
     profile = report.profiles[0].name
     return (
-        Command(
+        CheckCommand(
             "Make this report again, verified from the root of a device. The digests are the same.",
             f"forge report {name} {version} --store STORE --root root.json -o check",
         ),
-        Command(
+        CheckCommand(
             "Print a signed manifest, with the digests that this page shows.",
             f"forge bundle show {version} --name {name} --profile {profile} --store STORE --json",
         ),
-        Command(
+        CheckCommand(
             "Read every object of the store and check its digest.",
             "forge store verify --store STORE",
         ),
-        Command(
+        CheckCommand(
             "On a device: read every file of both slots and check its digest.",
             "forge device verify --state /var/lib/forge",
         ),
-        Command(
+        CheckCommand(
             "With another program: verify the engine of an unpacked bundle with the publisher's "
             "model key.",
             "python -m model_signing verify key --public_key model.pub --signature model.sig"

@@ -17,10 +17,10 @@ __all__ = [
     "BuildStep",
     "DownloadSize",
     "GateResults",
-    "Package",
     "ProfileReport",
     "ProofFile",
     "ReleaseReport",
+    "SbomPackage",
     "SignedRole",
     "VerifiedProofs",
     "VersionFigures",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class SbomPackage:
     """A package of an SBOM.
 
     Attributes:
@@ -53,7 +53,7 @@ class BillOfMaterials:
 
     model: str
     properties: Mapping[str, str]
-    packages: tuple[Package, ...]
+    packages: tuple[SbomPackage, ...]
     files: int
 
 

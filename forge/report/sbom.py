@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge.errors import CorruptedError
-from forge.report.report import BillOfMaterials, Package
+from forge.report.report import BillOfMaterials, SbomPackage
 from forge.validation import validation_text
 
 __all__ = ["MAX_SBOM_BYTES", "parse_sbom"]
@@ -81,6 +81,6 @@ def parse_sbom(data: bytes, what: str) -> BillOfMaterials:
     )
 
 
-def _package(component: _Component) -> Package:
+def _package(component: _Component) -> SbomPackage:
     names = dict.fromkeys(one.text() for one in component.licenses)
-    return Package(component.name, component.version, " AND ".join(filter(None, names)))
+    return SbomPackage(component.name, component.version, " AND ".join(filter(None, names)))

@@ -11,7 +11,7 @@ import pytest
 from forge.report import figures
 from forge.report.gather import gather
 from forge.report.markdown import MAX_CHARACTERS, markdown
-from forge.report.report import Package, ReleaseReport
+from forge.report.report import ReleaseReport, SbomPackage
 from tests.support.report_world import ReportWorld, Version, sbom_of
 
 
@@ -73,7 +73,7 @@ def test_no_text_becomes_markup(report: ReleaseReport, text: str) -> None:
         (one, *_) = report.profiles
         assert one.sbom is not None
         assert one.proofs is not None
-        sbom = replace(one.sbom, packages=(Package("a", "1", package),))
+        sbom = replace(one.sbom, packages=(SbomPackage("a", "1", package),))
         proofs = replace(one.proofs, files=(replace(one.proofs.files[0], name=package),))
         profile = replace(one, sbom=sbom, proofs=proofs)
         return markdown(replace(report, profiles=(profile,))).splitlines()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from forge.errors import CorruptedError
-from forge.report.report import Package
+from forge.report.report import SbomPackage
 from forge.report.sbom import parse_sbom
 
 
-def parsed(**document: Any) -> tuple[Package, ...]:
+def parsed(**document: Any) -> tuple[SbomPackage, ...]:
     return parse_sbom(json.dumps(document).encode(), "sbom").packages
 
 
@@ -30,11 +30,11 @@ def parsed(**document: Any) -> tuple[Package, ...]:
 )
 def test_licences_of_a_package(licences: list[dict[str, Any]], shown: str) -> None:
     component = {"name": "a", "version": "1.0", "licenses": licences}
-    assert parsed(components=[component]) == (Package("a", "1.0", shown),)
+    assert parsed(components=[component]) == (SbomPackage("a", "1.0", shown),)
 
 
 def test_a_package_may_lack_all_but_its_name() -> None:
-    assert parsed(components=[{"name": "a"}]) == (Package("a", ""),)
+    assert parsed(components=[{"name": "a"}]) == (SbomPackage("a", ""),)
     assert parsed() == ()
 
 
