@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from forge.cli import main
-from forge.cli.report import report_run
+from forge.cli.report import report, report_run
 from forge.cli.run_result import Publication, PublishedPart, RunResult, print_result
+from forge.report.gather import DEFAULT_VERSIONS
 from tests.support.html_page import parse_page
 from tests.support.report_world import ReportWorld, Version
 from tests.support.small_project import small_project
@@ -75,6 +76,11 @@ def test_number_of_versions_to_compare(world: ReportWorld, tmp_path: Path) -> No
     assert "1.0.0" not in parse_page((tmp_path / "index.html").read_text()).one("main").text
     assert main(command) == 0
     assert "1.0.0" in parse_page((tmp_path / "index.html").read_text()).one("main").text
+
+
+def test_default_number_of_versions_is_that_of_the_report() -> None:
+    (option,) = (one for one in report.params if one.name == "versions_")
+    assert option.default == DEFAULT_VERSIONS
 
 
 def test_a_device_s_root_is_verified_from(
