@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.cli import main
+from forge.cli import main, pipeline
 from forge.cli.report import report, report_run
 from forge.cli.run_result import Publication, PublishedPart, RunResult, print_result
 from forge.report.gather import DEFAULT_VERSIONS
@@ -179,6 +179,18 @@ class TestRun:
         result = RunResult(profiles=(), published=(publication(world),))
         assert report_run(world.store, result, tmp_path) == (result, "")
         assert "No space left on device" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("report", ["", "## demo 1.1.0\n"])
+    def test_summary_has_the_report_in_place_of_the_tables(
+        self, world: ReportWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: str
+    ) -> None:
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+        result = RunResult(profiles=(), published=(publication(world),))
+        pipeline._summarise("release", [], result, report)
+        text = (tmp_path / "summary").read_text()
+        assert text.startswith("### Run of release\n")
+        assert ("### Published in" in text) == (not report)
+        assert ("## demo 1.1.0\n" in text) == bool(report)
 
     def test_a_run_that_publishes_nothing_says_so(self, tmp_path: Path) -> None:
         project = small_project(tmp_path)
