@@ -20,12 +20,10 @@ from forge.smoke.result import Level, RequestStatistics, interval
 
 __all__ = [
     "NOT_STATED",
-    "CheckCommand",
     "ReportTable",
     "accuracy",
     "accuracy_gate",
     "build_steps",
-    "checks",
     "count",
     "downloads",
     "facts",
@@ -34,7 +32,6 @@ __all__ = [
     "licences",
     "measured",
     "measured_on",
-    "metadata",
     "moment",
     "overview",
     "packages",
@@ -71,14 +68,6 @@ class ReportTable:
             tuple(tuple(row[n] for n in kept) for row in self.rows),
             frozenset(place for place, n in enumerate(kept) if n in self.numbers),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class CheckCommand:
-    """A way to check something: what it shows, and the command."""
-
-    purpose: str
-    command: str
 
 
 def overview(report: ReleaseReport) -> ReportTable:
@@ -335,42 +324,6 @@ def build_steps(one: ProfileReport) -> ReportTable:
         for step in one.steps
     )
     return ReportTable(("step", "key", "outputs"), rows)
-
-
-def metadata(report: ReleaseReport) -> ReportTable:
-    """Return the verified metadata."""
-    rows = tuple((one.role, str(one.version), f"{one.expires:%Y-%m-%d}") for one in report.roles)
-    return ReportTable(("role", "version", "valid to"), rows, frozenset({1}))
-
-
-def checks(report: ReleaseReport) -> tuple[CheckCommand, ...]:
-    """Return how to check the release; STORE and root.json are the reader's."""
-    name, version = report.name, report.version
-    profile = report.profiles[0].name
-    return (
-        CheckCommand(
-            "Make this report again, verified from the root of a device. The digests are the same.",
-            f"forge report {name} {version} --store STORE --root root.json -o check",
-        ),
-        CheckCommand(
-            "Print a signed manifest, with the digests that this page shows.",
-            f"forge bundle show {version} --name {name} --profile {profile} --store STORE --json",
-        ),
-        CheckCommand(
-            "Read every object of the store and check its digest.",
-            "forge store verify --store STORE",
-        ),
-        CheckCommand(
-            "On a device: read every file of both slots and check its digest.",
-            "forge device verify --state /var/lib/forge",
-        ),
-        CheckCommand(
-            "With another program: verify the engine of an unpacked bundle with the publisher's "
-            "model key.",
-            "python -m model_signing verify key --public_key model.pub --signature model.sig"
-            " ENGINE",
-        ),
-    )
 
 
 def count(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from forge.report import figures
+from forge.report import checks, figures
 from forge.report.chain import arcs, build_rows, trust_rows
 from forge.report.profile_plots import profile_figures
 from forge.report.report import ProfileReport, ReleaseReport
@@ -46,8 +46,8 @@ def html(report: ReleaseReport) -> str:
         policy=_POLICY.format(style=digest),
         overview=figures.overview(report),
         profiles=[_profile(report, one) for one in report.profiles],
-        metadata=figures.metadata(report),
-        checks=figures.checks(report),
+        metadata=checks.metadata(report),
+        checks=checks.commands(report),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from forge import markdown as syntax
-from forge.report import figures
+from forge.report import checks, figures
 from forge.report.figures import ReportTable, count
 from forge.report.report import ProfileReport, ReleaseReport
 from forge.wrapping import printable
@@ -76,9 +76,9 @@ def _folded(title: str, found: ReportTable | None) -> Iterator[str]:
 
 def _checks(report: ReleaseReport) -> Iterator[str]:
     yield "### How to check it\n"
-    for each in figures.checks(report):
+    for each in checks.commands(report):
         yield f"- {_text(each.purpose)}\n\n  ```console\n  $ {each.command}\n  ```\n"
-    yield _table(figures.metadata(report))
+    yield _table(checks.metadata(report))
 
 
 def _table(found: ReportTable) -> str:

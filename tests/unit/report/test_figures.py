@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.report import figures
+from forge.report import checks, figures
 from forge.report.figures import ReportTable
 from forge.report.gather import gather
 from forge.report.report import DownloadSize, GateResults, ProfileReport, ReleaseReport
@@ -165,7 +165,7 @@ def test_times_in_utc(text: str, shown: str) -> None:
 def test_every_command_to_check_a_release_is_one_of_forge(report: ReleaseReport) -> None:
     from forge.cli import cli
 
-    names = [one.command.split() for one in figures.checks(report)]
+    names = [one.command.split() for one in checks.commands(report)]
     own = [words[1] for words in names if words[0] == "forge"]
     assert len(own) == 4
     assert set(own) <= set(cli.list_commands(None))  # type: ignore[arg-type]  # as in any context

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.report import figures
+from forge.report import checks, figures
 from forge.report.gather import gather
 from forge.report.markdown import MAX_CHARACTERS, markdown
 from forge.report.report import ReleaseReport, SbomPackage
@@ -33,7 +33,7 @@ def rows(text: str) -> list[list[str]]:
 
 def test_it_has_the_cells_of_the_tables_of_the_page(report: ReleaseReport) -> None:
     found = rows(markdown(report))
-    expected = [figures.overview(report), figures.metadata(report)]
+    expected = [figures.overview(report), checks.metadata(report)]
     for one in report.profiles:
         expected += [figures.measured(one), figures.versions(one), figures.downloads(one)]
         expected += [figures.facts(one), figures.build_steps(one), figures.licences(one)]
