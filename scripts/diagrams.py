@@ -27,6 +27,7 @@ CROWDED: Final = 4  # packages of one row; with more their notes need two lines
 FORGE: Final = {
     "cli": "commands, options, exit codes",
     "check": "forge check",
+    "report": "a release as HTML, Markdown",
     "project": "finds and loads pipelines",
     "runners": "execute steps: local, dagger",
     "release": "keys, attest, publish",
@@ -55,6 +56,7 @@ FORGE: Final = {
     "syntax": "digest of what runs",
     "extras": "optional dependencies",
     "files": "durable writes, path checks",
+    "markdown": "tables, escaping",
     "nvpmodel": "power mode names",
     "errors": "exit codes",
 }

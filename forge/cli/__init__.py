@@ -50,6 +50,7 @@ _SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "diff": ("diff", "Show what differs between two versions, and what a device downloads."),
         "affected": ("affected", "List the published bundles that have a component."),
         "vex": ("vex", "Sign a statement about a vulnerability of a published version."),
+        "report": ("report", "Write the report of a version as one HTML page."),
         "keys": ("keys", "Create, check, rotate, refresh, move and back up the signing keys."),
     },
     "Devices": {

@@ -13,6 +13,7 @@ from forge.cli import summary
 from forge.cli.common import print_json
 from forge.cli.terminal import print_table, print_text, print_title, tinted
 from forge.errors import UsageError, not_found
+from forge.markdown import table as markdown_table
 from forge.plan import Difference, StepComparison, StepMatch
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def show_comparison(
     differ = [one for one in found if one.match is not StepMatch.SAME]
     rows = [(one.step, one.match.value, _why(one)) for one in differ]
     lines = [_count(found, differ), *(f"{one} is not in that version." for one in channel.missing)]
-    table = ["", summary.markdown(_HEADER, rows)] if rows else []
+    table = ["", markdown_table(_HEADER, rows)] if rows else []
     text = "\n".join([f"### {title}", "", *lines, *table])
     summary.append(os.environ, title, _HEADER, rows)
     if as_json:

@@ -15,6 +15,7 @@ from forge.cli.common import bytes_text, json_option, print_json, project_option
 from forge.cli.terminal import print_table, print_text, print_title
 from forge.cli.trusted import open_verified, root_option
 from forge.errors import UsageError, not_found
+from forge.markdown import table as markdown_table
 
 if TYPE_CHECKING:
     from forge.release.catalog import Catalog
@@ -136,7 +137,7 @@ def _fetch(one: ProfileDifference) -> list[tuple[str, str]]:
 
 
 def _markdown(title: str, one: ProfileDifference, rows: Sequence[Sequence[str]]) -> str:
-    return f"### {title} for {one.profile}\n\n{summary.markdown(_HEADER, rows)}"
+    return f"### {title} for {one.profile}\n\n{markdown_table(_HEADER, rows)}"
 
 
 def _missing(found: VersionDifference) -> list[str]:

@@ -27,6 +27,7 @@ from forge.cli.common import (
 )
 from forge.cli.confirm import confirm_new_channel
 from forge.cli.keyring import say_where_keys_are
+from forge.cli.report import report_run
 from forge.cli.run_result import RunResult, print_result, read_result
 from forge.cli.signing import refuse_unsigned, signing_environment, signing_only
 from forge.cli.terminal import print_table, print_text, tinted
@@ -325,6 +326,7 @@ def _run(
     yes: bool,
     sign_only: bool,
     dry_run: bool,
+    report_dir: Path | None,
 ) -> None:
     if sign_only:
         call = replace(call, chosen=signing_only(_rows(call), call.chosen))
@@ -344,8 +346,10 @@ def _run(
         done = scheduler.run(call.plan, call.chosen)
     if sign_only:
         refuse_unsigned([(one.step, one.status, one.reason) for one in done], call.chosen)
-    result = read_result(call.store, done)
-    _summarise(call.plan.pipeline, done, result)
+    result, report = read_result(call.store, done), ""
+    if report_dir is not None:
+        result, report = report_run(call.store, result, report_dir)
+    _summarise(call.plan.pipeline, done, result, report)
     if as_json:
         print_json([_done_json(one) | result.of_step(one.step) for one in done])
         return
@@ -357,10 +361,13 @@ def _run(
     print_result(result)
 
 
-def _summarise(pipeline: str, done: Sequence[Done], result: RunResult) -> None:
-    """Write the steps and the result to GitHub's job summary."""
+def _summarise(pipeline: str, done: Sequence[Done], result: RunResult, report: str) -> None:
+    """Write the steps and the result to GitHub's job summary; the report, where there is one."""
     add = functools.partial(summary.append, os.environ)
     add(f"Run of {pipeline}", _DONE_HEADER, [_done_row(one) for one in done])
+    if report:  # it has the same figures, gates and sizes
+        summary.append_text(os.environ, report)
+        return
     if figures := result.figure_rows():
         add("Measured", ("profile", "concurrency", "figures"), figures)
     if checks := result.gate_rows():
@@ -500,6 +507,10 @@ run = _PipelineGroup(
                      help="Sign and publish what is stored; refuse to run any other step."),
         click.Option(["--dry-run"], is_flag=True,
                      help="Show what would run, as 'forge plan' does, and run nothing."),
+        click.Option(["--report", "report_dir"], metavar="DIR",
+                     type=click.Path(path_type=Path, file_okay=False),
+                     help="Write the report of what is published to this folder: index.html and "
+                     "report.md. A run whose report fails has published all the same."),
         click.Option(["--verbose", "-v"], is_flag=True, help="Print the output of the commands."),
     ],
     """Run the steps of a pipeline whose results are not in the store. Safe to repeat.
@@ -508,6 +519,7 @@ run = _PipelineGroup(
     forge run release --profile development --version 1.0.0
     forge run release --only 'engine@rtx-*'
     forge run release --profile development --dry-run
+    forge run release --version 1.0.0 --report report
     """,
 )  # fmt: skip
 

@@ -47,7 +47,12 @@ class PublishedPart(BaseModel):
 
 
 class Publication(BaseModel):
-    """A version of a bundle in a store; `points_to` is the version of the channel now."""
+    """A version of a bundle in a store.
+
+    Attributes:
+        points_to: the version of the channel now.
+        report: path of the HTML page that was written about it.
+    """
 
     store: str
     name: str
@@ -55,6 +60,7 @@ class Publication(BaseModel):
     channel: str
     points_to: str | None
     parts: tuple[PublishedPart, ...]
+    report: str | None = None
 
 
 class ProfileResult(BaseModel):
@@ -128,7 +134,8 @@ def print_result(result: RunResult) -> None:
         print_title(f"Published in {one.store}")
         rows_of = [(one.name, one.version, *_part(part)) for part in one.parts]
         print_table(_PUBLISHED_HEADER, rows_of)
-        print_table(("", ""), [("channel", _channel(one))])
+        report = [("report", one.report)] if one.report else []
+        print_table(("", ""), [("channel", _channel(one)), *report])
 
 
 def _channel(one: Publication) -> str:

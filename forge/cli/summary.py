@@ -1,4 +1,4 @@
-"""The job summary of GitHub Actions: Markdown tables in the file that GITHUB_STEP_SUMMARY names.
+"""The job summary of GitHub Actions: Markdown in the file that GITHUB_STEP_SUMMARY names.
 
 Only the environment decides, as in `forge.runners.view.choose`: elsewhere nothing is written.
 """
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["append", "markdown"]
+from forge.markdown import escaped, table
 
-_MAX_ROWS: Final = 500
-_MAX_CELL: Final = 300
+__all__ = ["append", "append_text"]
+
 _MAX_BYTES: Final = 1024 * 1024  # GitHub drops the whole summary of a step above this
 
 
@@ -24,36 +24,18 @@ def append(
     rows: Sequence[Sequence[str]],
 ) -> None:
     """Add a table to the job summary, if there is one. Never fails a command that succeeded."""
+    append_text(environment, f"### {escaped(title)}\n\n{table(header, rows)}")
+
+
+def append_text(environment: Mapping[str, str], markdown: str) -> None:
+    """Add Markdown, whose texts are escaped, to the job summary. Never fails, as `append`.
+
+    What does not fit into the summary is left out whole.
+    """
     name = environment.get("GITHUB_STEP_SUMMARY")
     if not name:
         return
-    text = f"### {_cell(title)}\n\n{markdown(header, rows)}\n".encode()
+    text = f"{markdown}\n".encode()
     with contextlib.suppress(OSError), Path(name).open("ab") as file:
         if file.tell() + len(text) <= _MAX_BYTES:
             file.write(text)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the text of a cell is escaped, so that it cannot end the cell."""
-    lines = [_line(header), _line(["---"] * len(header)), *map(_line, rows[:_MAX_ROWS])]
-    if len(rows) > _MAX_ROWS:
-        lines.append(f"\n… and {len(rows) - _MAX_ROWS} more")
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-    flat = " ".join(text.split())
-    short = flat if len(flat) <= _MAX_CELL else flat[: _MAX_CELL - 1] + "…"
-    for plain, escaped in (
-        ("\\", "\\\\"),
-        ("|", r"\|"),
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        ("*", r"\*"),
-    ):
-        short = short.replace(plain, escaped)
-    return short.replace("`", r"\`").replace("[", r"\[")

@@ -28,7 +28,12 @@ from forge.store.disk_errors import WRONG_FILE, disk_errors
 from forge.trust.proof_keys import ProofKeys
 from forge.validation import validation_text
 
-__all__ = ["MAX_SIGNATURE_BYTES", "check_signer", "verify_model_signature"]
+__all__ = [
+    "MAX_SIGNATURE_BYTES",
+    "check_signer",
+    "verify_model_digests",
+    "verify_model_signature",
+]
 
 MAX_SIGNATURE_BYTES: Final = 64 * 1024 * 1024
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -111,9 +116,7 @@ def verify_model_signature(signature: bytes, folder: Path, keys: ProofKeys) -> N
         TrustError: not signed by a trusted model key; a file differs, is missing or not signed.
         StoreError: the disk failed.
     """
-    bundle, payload, pem = _parse(signature, keys)
-    signed = _signed_files(payload)
-    _check_signature(bundle.dsseEnvelope.signatures[0].sig, payload, pem)
+    signed = _verified_files(signature, keys)
     with disk_errors("The engine's signature cannot be checked", folder):
         try:
             actual = _hash_files(folder)
@@ -124,6 +127,20 @@ def verify_model_signature(signature: bytes, folder: Path, keys: ProofKeys) -> N
     _compare(signed, actual)
 
 
+def verify_model_digests(signature: bytes, files: Mapping[str, str], keys: ProofKeys) -> None:
+    """Verify that exactly these files were signed, without reading them.
+
+    Args:
+        signature: content of model.sig.
+        files: SHA-256 of each file by its path in the engine's folder, from a verified tree.
+        keys: from `TrustedStore.proof_keys`.
+
+    Raises:
+        TrustError: not signed by a trusted model key; a file differs, is missing or not signed.
+    """
+    _compare(_verified_files(signature, keys), files)
+
+
 def check_signer(signature: bytes, keys: ProofKeys) -> str:
     """Return the trusted key (PEM) that a signature names, without reading the engine.
 
@@ -132,6 +149,14 @@ def check_signer(signature: bytes, keys: ProofKeys) -> str:
     _, payload, pem = _parse(signature, keys)
     _signed_files(payload)
     return pem
+
+
+def _verified_files(signature: bytes, keys: ProofKeys) -> Mapping[str, str]:
+    """Return the SHA-256 of each file that a trusted model key has signed."""
+    bundle, payload, pem = _parse(signature, keys)
+    signed = _signed_files(payload)
+    _check_signature(bundle.dsseEnvelope.signatures[0].sig, payload, pem)
+    return signed
 
 
 def _parse(signature: bytes, keys: ProofKeys) -> tuple[_Bundle, bytes, str]:

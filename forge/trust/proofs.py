@@ -27,10 +27,13 @@ from forge.trust.provenance import Provenance
 from forge.validation import validation_text
 
 __all__ = [
+    "MAX_SPEC_BYTES",
     "MODEL_SIGNATURE",
     "PROVENANCE",
     "SBOM",
+    "SPEC",
     "engine_folder",
+    "engine_path",
     "verify_accuracy",
     "verify_model_signature",
     "verify_provenance",
@@ -39,8 +42,8 @@ __all__ = [
 SBOM: Final = "sbom.cdx.json"
 PROVENANCE: Final = "provenance.dsse.json"
 MODEL_SIGNATURE: Final = "model.sig"
-_SPEC: Final = "serving.json"
-_MAX_SPEC_BYTES: Final = 1024 * 1024
+SPEC: Final = "serving.json"
+MAX_SPEC_BYTES: Final = 1024 * 1024
 
 
 class _Spec(BaseModel):
@@ -84,15 +87,20 @@ def verify_accuracy(proofs: Path, manifest: Manifest, keys: ProofKeys) -> None:
 
 def engine_folder(tree: Path) -> Path:
     """Return the engine's folder in an unpacked model repository. Raises TrustError."""
-    try:
-        spec = _Spec.model_validate_json(_read(tree / _SPEC, _MAX_SPEC_BYTES))
-    except ValidationError as error:
-        what = f"{_SPEC} of the bundle is not valid"
-        raise TrustError(what, why=validation_text(error)) from None
-    path = check_relative_path(f"{spec.repository}/{spec.model}/1/engine")
+    path = engine_path(_read(tree / SPEC, MAX_SPEC_BYTES))
     if not (tree / path).is_dir():
         raise TrustError("The bundle has no engine", why=f"folder {path} does not exist")
     return tree / path
+
+
+def engine_path(spec: bytes) -> str:
+    """Return the path of the engine's folder that serving.json names. Raises TrustError."""
+    try:
+        found = _Spec.model_validate_json(spec)
+    except ValidationError as error:
+        what = f"{SPEC} of the bundle is not valid"
+        raise TrustError(what, why=validation_text(error)) from None
+    return check_relative_path(f"{found.repository}/{found.model}/1/engine")
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

@@ -68,7 +68,8 @@ class Result:
         """Status by step id, from the table that `forge run` wrote into the job's summary."""
         _, found, table = self.summary.partition("### Run of release")
         assert found, self.log
-        rows = [line.split(" | ") for line in table.splitlines() if "| " in line][2:]
+        first, _, _ = table.lstrip().partition("\n\n")  # below it is the report
+        rows = [line.split(" | ") for line in first.splitlines()][2:]
         return {row[0].removeprefix("| "): row[1] for row in rows}
 
 

@@ -172,6 +172,7 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
     statuses = published.statuses()
     ran = {step for step, status in statuses.items() if status in {"run", "always"}}
     assert ran == {"proofs@development", "proofs@labelled", "publish"}
+    assert "## smollm2 1.0.0\n" in published.summary  # the report
 
     at = ("--store", run.store)
     found = {one["profile"]: one for one in _json(world, run, "bundle", "show", "1.0.0", *at)}

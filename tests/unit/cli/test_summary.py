@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from forge.cli import summary
 
 HEADER = ("step", "status")
@@ -23,24 +21,6 @@ def test_tables_are_added_one_below_the_other(tmp_path: Path) -> None:
     assert file.read_text() == f"### Plan\n\n{table}### Run\n\n{table}"
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a|b", r"a\|b"),
-        ("a\n| c |", r"a \| c \|"),
-        ("<img src=x>", "&lt;img src=x>"),
-        ("[here](javascript:x)", r"\[here](javascript:x)"),
-        ("x" * 400, "x" * 299 + "…"),
-    ],
-)
-def test_no_text_leaves_its_cell_or_becomes_a_link(text: str, shown: str) -> None:
-    assert summary.markdown(("a",), [(text,)]).splitlines()[-1] == f"| {shown} |"
-
-
-def test_long_table_says_how_much_it_leaves_out() -> None:
-    assert summary.markdown(HEADER, [("a", "b")] * 502).endswith("… and 2 more\n")
-
-
 def test_summary_that_cannot_be_written_does_not_fail_a_command_that_worked(tmp_path: Path) -> None:
     nowhere = tmp_path / "missing" / "summary"
     summary.append({"GITHUB_STEP_SUMMARY": str(nowhere)}, "Plan", HEADER, [("a", "run")])
@@ -52,3 +32,12 @@ def test_summary_stays_below_what_github_takes(tmp_path: Path) -> None:
     file.write_bytes(b"x" * (1024 * 1024 - 10))
     summary.append({"GITHUB_STEP_SUMMARY": str(file)}, "Plan", HEADER, [("a", "run")])
     assert file.stat().st_size == 1024 * 1024 - 10
+
+
+def test_text_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "summary"
+    environment = {"GITHUB_STEP_SUMMARY": str(file)}
+    summary.append(environment, "Plan", HEADER, [("a", "run")])
+    summary.append_text(environment, "## Report")
+    summary.append_text(environment, "x" * 1024 * 1024)
+    assert file.read_text().endswith("| a | run |\n\n## Report\n")

@@ -38,6 +38,8 @@ COMMANDS = [
         affected openvino
         affected 'pkg:pypi/aiohttp<<3'
         vex 1.0.0 CVE-2026-1 openvino --status fixed
+        report demo 1.1.0 -o report
+        report demo 1.9.0 -o report
         channels
         promote 9.9.9 stable
         profile list

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from forge.release.attest.attest import _sign_model
 from forge.release.attest.model_signer import sign_folder
 from forge.release.keys.key_files import decrypt, generate
 from forge.trust import proofs
-from forge.trust.model import verify_model_signature
+from forge.trust.model import verify_model_digests, verify_model_signature
 from forge.trust.proof_keys import ProofKeys
 from tests.support.release_world import PASSPHRASE, World
 
@@ -273,3 +274,33 @@ def test_a_disk_that_fails_below_the_engine_is_no_verdict_on_it(
     monkeypatch.setattr("os.scandir", fail)
     with pytest.raises(StoreError, match=os.strerror(errno.EIO)):
         verify_model_signature(good, engine, trusted)
+
+
+def digests(engine: Path) -> dict[str, str]:
+    files = (path for path in engine.rglob("*") if path.is_file())
+    return {
+        path.relative_to(engine).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def test_digests_of_exactly_the_signed_files_are_verified(world: World, engine: Path) -> None:
+    good, found = signature(world, engine), digests(engine)
+    verify_model_digests(good, found, keys(world))
+    name = next(iter(found))
+    for wrong in (
+        found | {name: "0" * 64},
+        found | {"more.bin": "0" * 64},
+        {path: digest for path, digest in found.items() if path != name},
+        {},
+    ):
+        with pytest.raises(TrustError, match="model signature could not be verified"):
+            verify_model_digests(good, wrong, keys(world))
+
+
+def test_digests_are_not_believed_without_a_valid_signature(world: World, engine: Path) -> None:
+    good = json.loads(signature(world, engine))
+    (envelope,) = good["dsseEnvelope"]["signatures"]
+    envelope["sig"] = envelope["sig"][:-8] + "AAAAAAA="
+    with pytest.raises(TrustError, match="signature"):
+        verify_model_digests(json.dumps(good).encode(), digests(engine), keys(world))
