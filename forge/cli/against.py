@@ -17,7 +17,7 @@ from forge.markdown import table as markdown_table
 from forge.plan import Difference, StepComparison, StepMatch
 
 if TYPE_CHECKING:
-    from forge.cli.trusted import VerifiedStore
+    from forge.cli.trusted import OpenedStore
 
 __all__ = ["PublishedChannel", "published_channel", "show_comparison"]
 
@@ -46,7 +46,7 @@ class PublishedChannel:
 
 
 def published_channel(
-    verified: VerifiedStore, name: str | None, channel: str, profiles: Sequence[str]
+    verified: OpenedStore, name: str | None, channel: str, profiles: Sequence[str]
 ) -> PublishedChannel:
     """Return the version that a channel points to.
 

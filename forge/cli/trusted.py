@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from forge.release.repository.verified_index import VerifiedIndex
     from forge.store import Store
 
-__all__ = ["VerifiedStore", "open_verified", "root_option", "verify_store"]
+__all__ = ["OpenedStore", "open_verified", "root_option", "verify_store"]
 
 _MAX_ROOT_BYTES: Final = 512_000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedStore:
+class OpenedStore:
     """A store, and what is published in it by verified signatures."""
 
     store: Store
@@ -46,7 +46,7 @@ def root_option(function: _F) -> _F:
 
 def open_verified(
     project_dir: Path | None, store_url: str | None, root_file: Path | None
-) -> VerifiedStore:
+) -> OpenedStore:
     """Open a store and verify its metadata.
 
     Raises:
@@ -59,7 +59,7 @@ def open_verified(
     return verify_store(store, root_file or (_root_of_keys(project_dir) if own else None))
 
 
-def verify_store(store: Store, file: Path | None) -> VerifiedStore:
+def verify_store(store: Store, file: Path | None) -> OpenedStore:
     """Verify the metadata of a store from a root in a file; None: from the store's first root.
 
     Raises as `open_verified`.
@@ -78,7 +78,7 @@ def verify_store(store: Store, file: Path | None) -> VerifiedStore:
         )
     else:
         root = _read_root(file)
-    return VerifiedStore(store, read_verified_index(store.objects, root))
+    return OpenedStore(store, read_verified_index(store.objects, root))
 
 
 def _root_of_keys(project_dir: Path | None) -> Path | None:
