@@ -181,7 +181,7 @@ def _downloads(one: ProfileReport) -> Figure:
         for found in one.downloads
     ]
     title = "Bytes that a device fetches"
-    caption = "Content, chunk lists and proofs; without signed metadata and Python packages."
+    caption = "Content, chunk lists and proofs; without metadata and packages from an index."
     return Figure(title, caption, bar_plot(title, bars), "The files are not stored any more.")
 
 
