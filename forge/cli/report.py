@@ -101,9 +101,9 @@ def _made(
 
     Raises as `forge.report.gather.gather` and `forge.report.files.write_report`.
     """
+    from forge.release.repository.verified_index import first_root
     from forge.report.files import write_report
     from forge.report.gather import DEFAULT_VERSIONS, gather
-    from forge.report.verified import first_root
 
     found = gather(
         store,

@@ -54,7 +54,7 @@ def gather(
 
     Args:
         store: where it is published.
-        root: root metadata to verify it from; see `forge.report.verified.first_root`.
+        root: root metadata to verify it from; see `verified_index.first_root`.
         name: of the bundle.
         version: to report.
         versions: number of versions to compare, this one included; at least 1.

@@ -17,7 +17,6 @@ from forge.bundle import Manifest, check_version, version_order
 from forge.canonical import sha256
 from forge.errors import NotInStoreError, TrustError, UsageError, not_found
 from forge.release.catalog import YANKED
-from forge.release.repository.unverified_index import later_roots
 from forge.report.report import SignedRole
 from forge.trust import layout
 from forge.trust.client import TrustedStore
@@ -28,27 +27,11 @@ if TYPE_CHECKING:
 
     from forge.store.backends.protocol import Objects
 
-__all__ = ["VerifiedStore", "first_root"]
+__all__ = ["VerifiedStore"]
 
 _ROLES: Final = ("root", "targets", layout.BUNDLES, layout.CHANNELS, "snapshot", "timestamp")
 _NOT_A_NAME: Final = "0"
 """Of no bundle, channel or profile: a question for it makes the client read a role."""
-
-
-def first_root(objects: Objects) -> bytes:
-    """Return the first root of a store.
-
-    It finds damage, but not a store that was signed again with other keys: that takes a device's
-    root.json.
-
-    Raises:
-        TrustError: nothing is published.
-        StoreError: the store cannot be reached.
-    """
-    for _, data in later_roots(objects, 1):
-        return data
-    hint = "publish a version first: forge run release"
-    raise TrustError(f"{objects.url} has no root metadata", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

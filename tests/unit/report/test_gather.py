@@ -10,10 +10,10 @@ import pytest
 from forge.bundle import Manifest
 from forge.canonical import sha256
 from forge.errors import CorruptedError, NotFoundError, TrustError, UsageError
+from forge.release.repository.verified_index import first_root
 from forge.release.withdraw import yank
 from forge.report.gather import gather
 from forge.report.report import ReleaseReport
-from forge.report.verified import first_root
 from tests.support.release_world import World
 from tests.support.report_world import ReportWorld, Version, result_of
 from tests.support.smoke_results import GPU
