@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,8 @@ def test_unpacked_by_tar_it_is_the_same(tmp_path: Path) -> None:
     write_capture(CAPTURE, tmp_path / "a.tar")
     with tarfile.open(tmp_path / "a.tar") as archive:
         assert all(entry.isreg() and entry.mtime == 0 for entry in archive)
-        archive.extractall(tmp_path / "folder", filter="data")
+    (tmp_path / "folder").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "a.tar", "-C", tmp_path / "folder"], check=True)
     assert read_capture(tmp_path / "folder") == CAPTURE
     with tarfile.open(tmp_path / "again.tar", "w") as archive:
         archive.add(tmp_path / "folder", ".")
