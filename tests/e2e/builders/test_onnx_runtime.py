@@ -37,7 +37,8 @@ pytestmark = [
 ]
 
 PROFILE = "tesla-p40"
-RELEASE = ("release", "--profile", PROFILE)
+# The wheels of the environment are 2 GB, of CUDA most of all: they are left to the index.
+RELEASE = ("release", "--profile", PROFILE, "--set", "serving.packages=index")
 TOOLS = ROOT / "forge" / "builders" / "tools"
 SUPPORT = ROOT / "tests" / "support"
 TEMPLATES = ROOT / "forge" / "serving" / "repository" / "templates"
@@ -68,8 +69,7 @@ FAMILIES = {
 def world(module_folder: Path) -> World:
     """A project whose store holds the receipt, and so the engine, of SmolLM2."""
     made = copy_project(module_folder / "project")
-    packages = ("--set", "serving.packages=index")  # the wheels are 2 GB, of CUDA most of all
-    made.forge("run", *RELEASE, *packages, "--only", f"repository@{PROFILE}")
+    made.forge("run", *RELEASE, "--only", f"repository@{PROFILE}")
     return made
 
 
