@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from forge.errors import ConfigurationError, NotInStoreError
 from forge.extras import needs_extra
+from forge.store.backends.archive import ArchiveObjects, is_archive
 from forge.store.backends.directory import DirectoryObjects
 from forge.store.backends.protocol import Objects
 from forge.store.backends.throttle import RateLimit
@@ -20,7 +21,7 @@ from forge.store.backends.throttle import RateLimit
 __all__ = ["cache_folder", "check_exists", "local_folder", "open_objects",
            "user_cache"]  # fmt: skip
 
-_HINT: Final = "use a folder, file:///path, https://host/path or s3://bucket/prefix"
+_HINT: Final = "use a folder, a .forge file, file:///path, https://host/path or s3://bucket/prefix"
 
 
 def open_objects(
@@ -33,7 +34,8 @@ def open_objects(
     """Open the objects at a path, `file:///path`, `s3://bucket/prefix` or `https://host/path`.
 
     Args:
-        url: location of the store.
+        url: location of the store; a path that ends with `.forge` and is not a folder is a file
+            of `forge bundle export`.
         environment: for S3: FORGE_S3_ENDPOINT or AWS_ENDPOINT_URL, and what boto3 reads; for the
             web: SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, FORGE_ALLOW_HTTP.
         mirrors: URLs of copies of the store, of any kind; with mirrors it is read-only.
@@ -58,7 +60,7 @@ def _open(
 ) -> Objects:
     folder = local_folder(url)
     if folder is not None:
-        return DirectoryObjects(folder, limit)
+        return (ArchiveObjects if is_archive(folder) else DirectoryObjects)(folder, limit)
     parts = urlsplit(url)
     if parts.query or parts.fragment:
         hint = "percent-encode ? and # in file: and https: URLs; a prefix of a bucket has neither"
@@ -78,7 +80,7 @@ def _open(
 
 
 def local_folder(url: str) -> Path | None:
-    """Return the folder that a URL names, or None for any other kind of URL.
+    """Return the folder or `.forge` file that a URL names, or None for any other kind of URL.
 
     Raises ConfigurationError if it is not a valid URL.
     """
@@ -97,13 +99,13 @@ def local_folder(url: str) -> Path | None:
 
 
 def check_exists(url: str) -> None:
-    """Raise NotInStoreError if the URL names a folder that does not exist.
+    """Raise NotInStoreError if the URL names a folder or a file that does not exist.
 
     For commands that only read or delete: an empty store at a mistyped path would look valid. A
     missing bucket is reported at its first use.
     """
     folder = local_folder(url)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not folder.is_dir() and not (is_archive(folder) and folder.exists()):
         hint = "check the path given to --store; the first 'forge run' creates a store"
         raise NotInStoreError(f"No store at {folder}", hint=hint)
 
