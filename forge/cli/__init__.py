@@ -46,7 +46,7 @@ _SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "promote": ("bundle", "Point a channel at a published version."),
         "channel": ("bundle", "Remove a channel."),
         "channels": ("bundle", "List channels and the version each points to."),
-        "bundle": ("bundle", "List, show, compare and yank published bundles."),
+        "bundle": ("bundle", "List, show, compare, export and yank published bundles."),
         "diff": ("diff", "Show what differs between two versions, and what a device downloads."),
         "affected": ("affected", "List the published bundles that have a component."),
         "vex": ("vex", "Sign a statement about a vulnerability of a published version."),

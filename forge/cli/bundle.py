@@ -1,4 +1,4 @@
-"""`forge bundle list|show|compare|yank`, `forge channel`, `forge channels`, `forge promote`."""
+"""`forge bundle list|show|compare|export|verify|pull|yank`, `forge channel`, `forge channels`, `forge promote`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from forge.cli.common import (
 )
 from forge.cli.compare import compare
 from forge.cli.confirm import confirm, confirm_new_channel, yes_option
+from forge.cli.export import export, pull, verify
 from forge.cli.keyring import keys_folder, open_keyring, passphrase_option
 from forge.cli.terminal import print_table, print_text, print_title
 from forge.release.catalog import Catalog, only_name
@@ -43,15 +44,17 @@ _name_option = click.option(
 
 @click.group()
 def bundle() -> None:
-    """List, show, compare and yank published bundles.
+    """List, show, compare, export and yank published bundles.
 
     \b
     forge bundle list
     forge bundle show 1.0.0 --profile development
+    forge bundle export smollm2 1.0.0 --profile development -o smollm2.forge
     """  # noqa: D301
 
 
-bundle.add_command(compare)
+for _command in (compare, export, verify, pull):
+    bundle.add_command(_command)
 
 
 @bundle.command("list")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from forge.release.repository.verified_index import VerifiedIndex
     from forge.store import Store
 
-__all__ = ["OpenedStore", "open_verified", "root_option", "verify_store"]
+__all__ = ["OpenedStore", "open_verified", "read_root", "root_option", "trusted_root",
+           "verify_store"]  # fmt: skip
 
 _MAX_ROOT_BYTES: Final = 512_000
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -54,9 +55,18 @@ def open_verified(
         StoreError: the store cannot be reached.
     """
     store = open_named_store(project_dir, store_url)
-    # The keys of a project trust its own store; another one is named together with its keys.
-    own = not store_url or "FORGE_KEYS" in os.environ
-    return verify_store(store, root_file or (_root_of_keys(project_dir) if own else None))
+    return verify_store(store, root_file or _own_root(project_dir, store_url))
+
+
+def trusted_root(
+    store: Store, project_dir: Path | None, store_url: str | None, root_file: Path | None
+) -> bytes:
+    """Return the root metadata from which a store is verified; see `root_option`.
+
+    Raises TrustError, StoreError.
+    """
+    file = root_file or _own_root(project_dir, store_url)
+    return _first_root(store) if file is None else read_root(file)
 
 
 def verify_store(store: Store, file: Path | None) -> OpenedStore:
@@ -64,21 +74,32 @@ def verify_store(store: Store, file: Path | None) -> OpenedStore:
 
     Raises as `open_verified`.
     """
-    from forge.release.repository.verified_index import first_root, read_verified_index
+    from forge.release.repository.verified_index import read_verified_index
     from forge.trust.layout import TIMESTAMP_NAME
 
     if file is None and store.objects.size(TIMESTAMP_NAME) is None:
         root = b""  # nothing is published, or the timestamp is missing, which is reported
-    elif file is None:
-        root = first_root(store.objects)
-        print_text(
-            "The signatures are verified from the first root of the store. To verify them from "
-            "your own: --root root.json",
-            out=sys.stderr,
-        )
     else:
-        root = _read_root(file)
+        root = _first_root(store) if file is None else read_root(file)
     return OpenedStore(store, read_verified_index(store.objects, root))
+
+
+def _first_root(store: Store) -> bytes:
+    from forge.release.repository.verified_index import first_root
+
+    root = first_root(store.objects)
+    print_text(
+        "The signatures are verified from the first root of the store. To verify them from "
+        "your own: --root root.json",
+        out=sys.stderr,
+    )
+    return root
+
+
+def _own_root(project_dir: Path | None, store_url: str | None) -> Path | None:
+    # The keys of a project trust its own store; another one is named together with its keys.
+    own = not store_url or "FORGE_KEYS" in os.environ
+    return _root_of_keys(project_dir) if own else None
 
 
 def _root_of_keys(project_dir: Path | None) -> Path | None:
@@ -95,7 +116,8 @@ def _root_of_keys(project_dir: Path | None) -> Path | None:
     return file if file.is_file() else None
 
 
-def _read_root(file: Path) -> bytes:
+def read_root(file: Path) -> bytes:
+    """Return the root metadata in a file. Raises UsageError if it is too large for one."""
     with file.open("rb") as opened:
         data = opened.read(_MAX_ROOT_BYTES + 1)
     if len(data) > _MAX_ROOT_BYTES:

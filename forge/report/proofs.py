@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from forge.accuracy.receipt import Receipt
 from forge.bundle import Manifest
 from forge.errors import TrustError
+from forge.release.attest.verify import engine_digests
 from forge.report.report import BillOfMaterials, ProofFile, VerifiedProofs
 from forge.report.sbom import MAX_SBOM_BYTES, parse_sbom
 from forge.smoke.result import Result
@@ -23,14 +24,7 @@ from forge.store.download.downloader import Downloader
 from forge.trust import model, predicates, provenance
 from forge.trust.predicates import verify_predicate
 from forge.trust.proof_keys import ProofKeys
-from forge.trust.proofs import (
-    MAX_SPEC_BYTES,
-    MODEL_SIGNATURE,
-    PROVENANCE,
-    SBOM,
-    SPEC,
-    engine_path,
-)
+from forge.trust.proofs import MODEL_SIGNATURE, PROVENANCE, SBOM
 from forge.trust.provenance import Provenance, verify_provenance
 from forge.validation import validation_text
 
@@ -95,7 +89,8 @@ class ProofReader:
         files = self._files(manifest)
         data = {one: self._read(files, one, limit) for one, limit in _LIMITS.items()}
         found = verify_provenance(data[PROVENANCE], self._keys, tree=manifest.tree.digest)
-        model.verify_model_digests(data[MODEL_SIGNATURE], self._engine(manifest), self._keys)
+        engine = engine_digests(self._store, manifest)
+        model.verify_model_digests(data[MODEL_SIGNATURE], engine, self._keys)
         self._predicate(manifest, files, predicates.CHECKPOINT, predicates.CHECKPOINT_TYPE)
         what = f"{SBOM} of {manifest.name} {manifest.version} for {manifest.profile}"
         return Proven(
@@ -103,18 +98,6 @@ class ProofReader:
             proofs=_verified(files, found),
             sbom=parse_sbom(data[SBOM], what),
         )
-
-    def _engine(self, manifest: Manifest) -> dict[str, str]:
-        """Return the SHA-256 of each file of the engine by its path in the engine's folder."""
-        digest = manifest.tree.digest
-        spec = self._store.read_file(digest, SPEC, max_bytes=MAX_SPEC_BYTES)
-        folder = f"{engine_path(spec)}/"
-        entries = self._store.tree(digest).entries
-        return {
-            one.path.removeprefix(folder): one.sha256
-            for one in entries
-            if one.path.startswith(folder)
-        }
 
     def _measured(self, manifest: Manifest, files: dict[str, TreeEntry]) -> Measured:
         result = self._predicate(

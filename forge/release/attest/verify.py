@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from forge.bundle import Manifest
 from forge.errors import TrustError
 from forge.trust import model, provenance
 from forge.trust.proof_keys import ProofKeys
-from forge.trust.proofs import MODEL_SIGNATURE, PROVENANCE
+from forge.trust.proofs import (
+    MAX_SPEC_BYTES,
+    MODEL_SIGNATURE,
+    PROVENANCE,
+    SPEC,
+    engine_path,
+)
 
-__all__ = ["ProofStore", "check_proofs"]
+if TYPE_CHECKING:
+    from forge.store import Store
+
+__all__ = ["ProofStore", "check_proofs", "engine_digests"]
 
 _HINT: Final = (
     "nothing was published; run 'forge keys refresh' to get the newest list of keys; if its key "
@@ -52,3 +61,16 @@ def check_proofs(store: ProofStore, manifest: Manifest, keys: ProofKeys) -> None
             why=f"{error.what}: {error.why}",
             hint=_HINT,
         ) from None
+
+
+def engine_digests(store: Store, manifest: Manifest) -> dict[str, str]:
+    """Return the SHA-256 of each file of the engine by its path in the engine's folder.
+
+    Raises:
+        TrustError: the tree does not say where its engine is.
+        StoreError: the tree cannot be read.
+    """
+    digest = manifest.tree.digest
+    folder = f"{engine_path(store.read_file(digest, SPEC, max_bytes=MAX_SPEC_BYTES))}/"
+    entries = [one for one in store.tree(digest).entries if one.path.startswith(folder)]
+    return {one.path.removeprefix(folder): one.sha256 for one in entries}
