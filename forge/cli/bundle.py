@@ -1,4 +1,4 @@
-"""`forge bundle list|show|compare|export|verify|pull|yank`, `forge channel`, `forge channels`, `forge promote`."""
+"""Commands `forge bundle`, `forge channel`, `forge channels` and `forge promote`."""
 
 from __future__ import annotations
 

@@ -29,12 +29,21 @@ __all__ = ["store"]
 
 
 def _open_existing(project_dir: Path | None, store_url: str | None) -> Store:
-    """Open the store; a missing folder is an error, since both commands work on its content."""
+    """Open the store; a missing folder is an error, since both commands work on its content.
+
+    A `.forge` file is an error too: its metadata lists other bundles, which it does not hold.
+    """
+    from forge.errors import UsageError
     from forge.store import open_store
-    from forge.store.backends.open import check_exists
+    from forge.store.backends.archive import is_archive
+    from forge.store.backends.open import check_exists, local_folder
 
     url = place_of_store(project_dir, store_url)
     check_exists(url)
+    path = local_folder(url)
+    if path is not None and is_archive(path):
+        hint = f"forge bundle verify {path} --root root.json"
+        raise UsageError(f"{path} is a file of 'forge bundle export', not a store", hint=hint)
     return open_store(url, environment=os.environ)
 
 

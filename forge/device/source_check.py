@@ -67,6 +67,12 @@ def _unknown(trusted: TrustedStore, name: str, channel: str, place: str) -> Usag
     if name not in known:
         names = ", ".join(sorted(known)) or "none"
         return UsageError(f"No bundle {name!r} is published in {place}", hint=f"published: {names}")
+    if channel in known[name]:  # signed, but its document is not there
+        return UsageError(
+            f"Channel {channel!r} of bundle {name} is not in {place}",
+            why="a file of 'forge bundle export' has the channels that point to its version only",
+            hint=f"export the version that {channel} points to, or follow another channel",
+        )
     return UsageError(
         f"Bundle {name} has no channel {channel!r} in {place}",
         hint=f"its channels: {', '.join(known[name])}",

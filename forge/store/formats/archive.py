@@ -93,7 +93,7 @@ def parse_sums(data: bytes, members: Mapping[str, Member], where: str) -> dict[s
     """Return the digest of each member by its name. Raises CorruptedError."""
     found = [_SUM.fullmatch(line) for line in data.decode("ascii", "replace").split("\n")[:-1]]
     digests = {one[2]: one[1] for one in found if one}
-    if encode_sums(digests) != data or digests.keys() != members.keys() - {SUMS}:
+    if digests.keys() != members.keys() - {SUMS} or encode_sums(digests) != data:
         raise damaged(where, f"{SUMS} does not list its members")
     return digests
 

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from forge.errors import StoreError
+from forge.store.backends.archive import ArchiveObjects
 from forge.store.backends.directory import DirectoryObjects
 from forge.store.backends.memory import MemoryObjects
 from forge.store.backends.mirrors import Mirrors
@@ -20,7 +21,7 @@ METHODS = sorted(name for name in vars(Objects) if not name.startswith("_"))
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(
-    "backend", [DirectoryObjects, MemoryObjects, Mirrors, S3Objects, WebObjects]
+    "backend", [ArchiveObjects, DirectoryObjects, MemoryObjects, Mirrors, S3Objects, WebObjects]
 )
 def test_every_backend_has_every_method_with_the_same_parameters(backend: type, name: str) -> None:
     expected, found = inspect.getattr_static(Objects, name), inspect.getattr_static(backend, name)
