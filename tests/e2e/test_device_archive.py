@@ -18,7 +18,7 @@ from tests.support.stores import snapshot
 
 pytestmark = [pytest.mark.network]
 
-FLIPS = 16
+FLIPS = 60
 
 
 @pytest.fixture
@@ -94,10 +94,13 @@ def test_nothing_of_a_damaged_file_is_activated(world: World) -> None:
         changed[place] ^= 1 << place % 8
         file.write_bytes(changed)
         device = device_of(world, file, f"device-{place}")
+        refused: ForgeError | None = None
         try:
             device.once()
         except ForgeError as error:
-            assert error.exit_code in {7, 9}
+            refused = error
+        if refused is not None:
+            assert refused.exit_code in {7, 9}
             assert device.home.current() is None
             assert device.status.slot is None
         else:  # in bytes that this device does not read

@@ -25,6 +25,7 @@ from forge.release.archive_check import ArchiveReport, check_archive
 from forge.release.attest.attest import prove
 from forge.release.bundle_reader import BundlePart
 from forge.release.export import Exported, pull_bundle
+from forge.release.keys.model import Expiry
 from forge.release.manifest import PlannedManifest
 from forge.release.publish import publish
 from forge.steps import Link
@@ -111,8 +112,9 @@ def test_a_device_installs_from_the_file_what_it_installs_from_the_store(world: 
 
 
 def test_the_file_is_little_larger_than_what_it_holds(world: World) -> None:
-    for version in ("0.8.0", "0.9.0", "1.0.0"):
-        made = release(world, version)
+    for version in ("0.8.0", "0.9.0"):
+        release(world, version)
+    made = release(world, "1.0.0")
     done = export(world)
     assert made.tree.size < done.size <= 1.1 * made.tree.size
     names = [one.name for one in ArchiveObjects(done.file).entries("tuf/targets/bundles/")]
@@ -149,14 +151,14 @@ def test_only_channels_that_point_to_the_version_are_in_it(world: World) -> None
     done = export(world)
     assert done.channels == ("plant", "stable")
     client = world.client()
-    client._objects = ArchiveObjects(done.file)  # noqa: SLF001
+    client._objects = ArchiveObjects(done.file)
     client.refresh()
     assert client.channel("demo", "plant").version == "1.0.0"
     with pytest.raises(NotInStoreError):
         client.channel("demo", "canary")
     world.promote("1.1.0", "stable")
     world.promote("1.1.0", "plant")
-    with pytest.raises(UsageError, match="No channel of demo points to 1.0.0") as caught:
+    with pytest.raises(UsageError, match=r"No channel of demo points to 1\.0\.0") as caught:
         export(world)
     assert caught.value.hint == "forge promote 1.0.0 CHANNEL --name demo"
 
@@ -166,7 +168,7 @@ def test_what_is_not_published_is_not_exported(world: World) -> None:
     for wanted in (part("9.9.9"), part(profile="other"), BundlePart("none", "1.0.0", "x")):
         with pytest.raises(NotInStoreError, match="is not published"):
             export(world, wanted=wanted)
-    with pytest.raises(UsageError, match="does not end with .forge") as caught:
+    with pytest.raises(UsageError, match=r"does not end with \.forge") as caught:
         export(world, "bundle.tar")
     assert "-o bundle.forge" in caught.value.hint
     assert not list(world.folder.glob("*.forge"))
@@ -177,7 +179,7 @@ def test_a_store_of_another_root_or_that_has_expired_is_not_exported(
 ) -> None:
     release(world, "1.0.0")
     (tmp_path / "other").mkdir()
-    other = World(tmp_path / "other", expiry=release_world.Expiry())
+    other = World(tmp_path / "other", expiry=Expiry())
     with pytest.raises(TrustError):
         export(world, given=root(other))
     world.later(days=8)
@@ -193,7 +195,7 @@ def test_devices_of_every_root_install_from_it(world: World) -> None:
     done = export(world, given=root(world, 2))
     for version in (1, 2, 3):
         client = world.client(f"device-{version}", root=version)
-        client._objects = ArchiveObjects(done.file)  # noqa: SLF001
+        client._objects = ArchiveObjects(done.file)
         client.refresh()
         assert client.manifest("demo", "1.0.0", "development").version == "1.0.0"
         assert check(world, done.file, root(world, version)).problems == ()
@@ -268,13 +270,16 @@ def test_each_changed_bit_is_named_and_nothing_of_it_is_installed(world: World) 
         with contextlib.suppress(CorruptedError):
             assert [one.name for one in check(world, done.file).problems], place
         device = world.folder / f"device-{place}"
+        said = ""
         try:
             pull(world, ArchiveObjects(done.file), device, "a")
         except (StoreError, TrustError) as error:
-            assert str(done.file) in str(error) or "packs/" in str(error)
+            said = str(error)
+        if said:
+            assert str(done.file) in said or "packs/" in said
             assert not (device / "a/tree").exists()
             refused += 1
-        else:
+        else:  # in bytes that this device does not read
             assert snapshot(device / "a") == sound
     assert refused > FLIPS * 0.9
 
@@ -312,7 +317,7 @@ def test_wrong_signatures_are_an_error_of_trust(world: World, tmp_path: Path) ->
     done = export(world)
     (tmp_path / "other").mkdir()
     with pytest.raises(TrustError) as caught:
-        check(world, done.file, root(World(tmp_path / "other", expiry=release_world.Expiry())))
+        check(world, done.file, root(World(tmp_path / "other", expiry=Expiry())))
     assert caught.value.exit_code == 7
     timestamp = "tuf/metadata/timestamp.json"
     document = json.loads(ArchiveObjects(done.file).read(timestamp, max_bytes=1 << 20).data)
