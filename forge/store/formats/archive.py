@@ -160,7 +160,7 @@ def _parse(raw: bytes, at: int, where: str) -> tuple[str, int, bytes]:
     _compare(raw, header, at, where)
     check_relative_path(name)
     if not _NAME.fullmatch(name):
-        raise damaged(where, f"{name!r} is no object of a store")
+        raise damaged(where, f"{name!r} is not an object of a store")
     return name, size, header
 
 

@@ -104,9 +104,7 @@ def test_what_is_missing_is_said_to_be_missing(objects: ArchiveObjects) -> None:
         lambda: objects.has_recorded_digest("trees/none.json"),
     ]
     for use in uses:
-        with pytest.raises(
-            NotInStoreError, match="is not in the store"
-        ) as caught:
+        with pytest.raises(NotInStoreError, match="is not in the store") as caught:
             use()
         assert objects.url in caught.value.what
     with pytest.raises(CorruptedError, match="larger than 5 bytes"):
