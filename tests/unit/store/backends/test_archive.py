@@ -188,16 +188,6 @@ def test_python_and_gnu_tar_and_sha256sum_read_it(path: Path, tmp_path: Path) ->
             assert not done.stderr
 
 
-def test_headers_are_those_of_the_standard_library() -> None:
-    for name in (TIMESTAMP, LONG, "trees/" + "x" * 94, "trees/" + "x" * 95):
-        data = io.BytesIO(encode_header(name, 7) + b"7 bytes" + padding(7))
-        with tarfile.open(fileobj=data) as read:
-            (member,) = read.getmembers()
-        assert (member.name, member.size, member.offset_data) == (
-            name, 7, len(encode_header(name, 7))
-        )  # fmt: skip
-
-
 def test_a_path_that_ends_with_forge_and_is_no_folder_is_such_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder.forge").mkdir()
     assert is_archive(tmp_path / "none.forge")
