@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from forge.bundle import Manifest, check_version, version_order
 from forge.canonical import sha256
-from forge.errors import NotInStoreError, TrustError, UsageError, not_found
+from forge.errors import TrustError, UsageError, not_found
 from forge.release.catalog import YANKED
 from forge.report.report import SignedRole
 from forge.trust import layout
@@ -23,15 +23,11 @@ from forge.trust.client import TrustedStore
 from forge.trust.proof_keys import ProofKeys
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Targets
-
     from forge.store.backends.protocol import Objects
 
 __all__ = ["VerifiedStore"]
 
 _ROLES: Final = ("root", "targets", layout.BUNDLES, layout.CHANNELS, "snapshot", "timestamp")
-_NOT_A_NAME: Final = "0"
-"""Of no bundle, channel or profile: a question for it makes the client read a role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +56,10 @@ class VerifiedStore:
         self.root_sha256 = sha256(root)
         self._trusted = TrustedStore(objects, state, root, now)
         self._metadata = state / "metadata"
-        self._url = objects.url
         self._trusted.refresh()
-        with suppress(NotInStoreError):
-            self._trusted.channel(_NOT_A_NAME, _NOT_A_NAME)
-        with suppress(NotInStoreError):
-            self._trusted.manifest(_NOT_A_NAME, "0.0.0", _NOT_A_NAME)
+        self._trusted.targets(layout.CHANNELS)  # read, so that `channels` and `roles` know them
         self._bundles: dict[str, dict[str, dict[str, _Published]]] = {}
-        for path, entry in self._targets(layout.BUNDLES).targets.items():
+        for path, entry in self._trusted.targets(layout.BUNDLES).items():
             _, name, version, file = path.split("/")  # as the delegation's pattern says
             custom = entry.unrecognized_fields.get("custom") or {}
             found = self._bundles.setdefault(name, {}).setdefault(version, {})
@@ -124,17 +116,6 @@ class VerifiedStore:
                 signed = _signed(self._metadata / f"{role}.json")
                 found.append(SignedRole(role, signed.version, signed.expires))
         return tuple(found)
-
-    def _targets(self, role: str) -> Targets:
-        from tuf.api.metadata import Targets
-
-        try:
-            signed = _signed(self._metadata / f"{role}.json")
-        except FileNotFoundError:
-            signed = None
-        if not isinstance(signed, Targets):
-            raise TrustError(f"The release metadata in {self._url} lacks the role {role}")
-        return signed
 
 
 def _signed(path: Path) -> Any:

@@ -208,7 +208,9 @@ class TrustedStore:
         any_path = "*/*/*.json" if role == layout.BUNDLES else "*/*.json"
         with tuf_errors(self._objects.url), _disk_errors(self._dir):
             self._info(self._updater, f"{role}/{any_path}")
-        found = self._updater._trusted_set[role]  # noqa: SLF001  as in _listed
+        found = self._updater._trusted_set.get(role)  # noqa: SLF001  as in _listed
+        if found is None:
+            raise TrustError(f"The release metadata in {self._objects.url} lacks the role {role}")
         return dict(sorted(getattr(found, "targets", {}).items()))
 
     def proof_keys(self) -> ProofKeys:
