@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -21,7 +22,7 @@ from forge.errors import ConfigurationError, CorruptedError, NotInStoreError, St
 from forge.files import check_relative_path, fsync_directory
 from forge.store.backends.protocol import Entry, Objects, Stored
 from forge.store.backends.read_only import ReadOnly
-from forge.store.backends.throttle import RateLimit
+from forge.store.backends.throttle import RateLimit, local_blocks
 from forge.store.disk_errors import disk_error, disk_errors
 from forge.store.formats import archive
 from forge.store.formats.archive import END, MAX_MEMBER_BYTES, SUFFIX, SUMS, Member
@@ -97,13 +98,7 @@ class ArchiveObjects(ReadOnly):
 
     def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
         """See `Objects.stream`: one block, or smaller ones where the rate is limited."""
-        if self._limit is None:
-            yield self.read_range(name, start, length)
-            return
-        for begin in range(start, start + length, self._limit.block):
-            data = self.read_range(name, begin, min(self._limit.block, start + length - begin))
-            self._limit.take(len(data))
-            yield data
+        return local_blocks(self._limit, partial(self.read_range, name), start, length)
 
     def report_bad_copy(self, name: str) -> bool:  # noqa: ARG002
         """See `Objects.report_bad_copy`: there is one place only."""

@@ -14,13 +14,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 from forge import canonical
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, StoreError
 from forge.files import check_relative_path, fsync_directory
 from forge.store.backends.protocol import Entry, Stored
-from forge.store.backends.throttle import RateLimit
+from forge.store.backends.throttle import RateLimit, local_blocks
 from forge.store.disk_errors import disk_error, sweep_folder
 
 __all__ = ["DirectoryObjects"]
@@ -73,13 +74,7 @@ class DirectoryObjects:
 
     def stream(self, name: str, start: int, length: int) -> Generator[bytes]:
         """See `Objects.stream`: one block, or smaller ones where the rate is limited."""
-        if self._limit is None:
-            yield self.read_range(name, start, length)
-            return
-        for begin in range(start, start + length, self._limit.block):
-            data = self.read_range(name, begin, min(self._limit.block, start + length - begin))
-            self._limit.take(len(data))
-            yield data
+        return local_blocks(self._limit, partial(self.read_range, name), start, length)
 
     def report_bad_copy(self, name: str) -> bool:  # noqa: ARG002
         """See `Objects.report_bad_copy`: there is one place only."""

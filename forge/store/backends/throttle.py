@@ -6,14 +6,22 @@ import email.utils
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from forge.store import cancellation
 
-__all__ = ["LEAST_BYTES_PER_S", "PROGRESS", "MinimumRate", "RateLimit", "pause", "retry_after"]
+__all__ = [
+    "LEAST_BYTES_PER_S",
+    "PROGRESS",
+    "MinimumRate",
+    "RateLimit",
+    "local_blocks",
+    "pause",
+    "retry_after",
+]
 
 LEAST_BYTES_PER_S: Final = 4096
 """A request whose average rate is lower counts as failed."""
@@ -58,6 +66,26 @@ class RateLimit:
             wait = self._paid - now
         if wait > 0:
             self._sleep(wait)
+
+
+def local_blocks(
+    limit: RateLimit | None, read: Callable[[int, int], bytes], start: int, length: int
+) -> Generator[bytes]:
+    """Yield the bytes of a local file: one block, or smaller ones where the rate is limited.
+
+    Args:
+        limit: the rate limit, if there is one.
+        read: returns the bytes from an offset, of a length.
+        start: offset of the first byte.
+        length: number of bytes.
+    """
+    if limit is None:
+        yield read(start, length)
+        return
+    for begin in range(start, start + length, limit.block):
+        data = read(begin, min(limit.block, start + length - begin))
+        limit.take(len(data))
+        yield data
 
 
 @dataclass
