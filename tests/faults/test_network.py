@@ -6,6 +6,7 @@ wire that drips, breaks and counts.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import socket
@@ -35,6 +36,7 @@ from tests.support.wire import Wire, wire
 
 MIB = 1024 * 1024
 TREE = 3 * MIB
+RUNS = 4
 
 
 class Pauses(list[float]):
@@ -70,6 +72,22 @@ def unpacks(objects: Objects, original: tuple[Path, TreeReference], out: Path) -
     moved = Store(objects, cache=out.parent / "cache").unpack(original[1].digest, out)
     assert snapshot(out) == snapshot(original[0] / "in")
     return moved.fetched_bytes
+
+
+def unpacks_in_the_end(
+    objects: Callable[[], Objects], original: tuple[Path, TreeReference], out: Path
+) -> None:
+    """Run a pull again when it gave up, as its hint says; each goes on from the one before.
+
+    Which thread meets which answer is not in the seed, and a chunk that is wrong three times in a
+    row ends a pull: with two wrong of ten, one pull in a hundred.
+    """
+    for _ in range(RUNS - 1):
+        with contextlib.suppress(StoreError):
+            unpacks(objects(), original, out)
+            return
+        assert not out.exists()
+    unpacks(objects(), original, out)
 
 
 def changed(answer: Answer, status: int | None = None, **headers: str) -> Answer:
@@ -237,7 +255,7 @@ def test_pull_gets_through_bad_weather(
 ) -> None:
     weather = Weather(busy=0.5, cuts=0.5, flips=0.2, most=12, dice=random.Random(seed))  # noqa: S311
     with proxy(server.port, weather) as url:
-        unpacks(web(url, Pauses(), attempts=12), original, tmp_path / "out")
+        unpacks_in_the_end(lambda: web(url, Pauses(), attempts=12), original, tmp_path / "out")
     assert weather.spoilt
 
 
@@ -442,8 +460,13 @@ def test_three_mirrors_in_bad_weather_get_every_pull_through(
         ]
         with ExitStack() as stack:
             urls = [stack.enter_context(proxy(server.port, one)) for one in weathers]
-            places = [web(url, Pauses(), attempts=2) for url in urls]
-            unpacks(Mirrors(places, sleep=Pauses()), original, tmp_path / f"out-{seed}")
+            unpacks_in_the_end(
+                lambda urls=urls: Mirrors(  # type: ignore[misc]  # urls is bound in this turn
+                    [web(url, Pauses(), attempts=2) for url in urls], sleep=Pauses()
+                ),
+                original,
+                tmp_path / f"out-{seed}",
+            )
         shutil.rmtree(tmp_path / f"out-{seed}")
         spoilt += sum(one.spoilt for one in weathers)
     print(f"{len(seeds)} pulls, {spoilt} answers spoilt")  # noqa: T201
