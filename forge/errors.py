@@ -9,7 +9,8 @@
      │   └─ EngineError        4   a container engine was lost, is full, or has no network
      ├─ StepFailedError        5   a step's command failed
      │   ├─ LoadFailedError    5   a server did not load its model
-     │   └─ PortTakenError     5   another process uses the port of a server
+     │   ├─ PortTakenError     5   another process uses the port of a server
+     │   └─ ModelAbandonedError 5  a server waits without end for a model that still loads
      ├─ SmokeGateError         6   measured worse than the profile allows
      ├─ TrustError             7   a signature, digest or expiry is not valid
      ├─ FitError               8   the bundle does not fit this device
@@ -36,6 +37,7 @@ __all__ = [
     "FitError",
     "ForgeError",
     "LoadFailedError",
+    "ModelAbandonedError",
     "NoRunnerError",
     "NotFoundError",
     "NotInStoreError",
@@ -118,6 +120,10 @@ class LoadFailedError(StepFailedError):
 
 class PortTakenError(StepFailedError):
     """Another process uses the port of a server."""
+
+
+class ModelAbandonedError(StepFailedError):
+    """A server gave up on a model's process that still loads, and waits for its end without end."""
 
 
 class SmokeGateError(ForgeError):

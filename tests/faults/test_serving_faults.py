@@ -209,6 +209,45 @@ def test_a_stub_that_failed_is_not_waited_for_when_triton_hangs(tmp_path: Path) 
     assert "ValueError: this model is no good" in error.why
 
 
+@pytest.mark.sample
+def test_a_model_that_triton_gave_up_is_loaded_again(tmp_path: Path) -> None:
+    """Stopped for 3 s while it loads, as on a machine under load: Triton waits without end.
+
+    The first server would be ready in none of the 240 s; `started` does not wait for that.
+    """
+    made = tree(tmp_path / "tree")
+    servers: list[TritonServer] = []
+
+    def start() -> TritonServer:
+        servers.append(TritonServer.start(made, read_spec(made), triton(), work=tmp_path / "work"))
+        return servers[-1]
+
+    def starve() -> None:
+        for pid in stubs(servers[0].pid) if len(servers) == 1 else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(3)
+                os.kill(pid, signal.SIGCONT)
+
+    server, _ = started(start, READY_S, starve)
+    with server:
+        assert len(servers) == 2
+        assert session_processes(servers[0].pid) == []
+        text, _ = answer(server.url, "llm", GenerateRequest("Say Привет", 12))
+        assert "Привет" in text
+
+
+def stubs(session: int) -> list[int]:
+    """The model's processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            name, _, fields = (entry / "stat").read_text().rpartition(")")
+            if int(fields.split()[3]) == session and name.endswith("(triton_python_b"):
+                found.append(int(entry.name))
+    return found
+
+
 def test_an_engine_file_that_is_missing_is_named(tmp_path: Path) -> None:
     made, version = broken(tmp_path)
     (version / "engine" / "openvino_tokenizer.bin").unlink()

@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "listener", "listens", "usage"]
+__all__ = ["Usage", "listener", "listens", "usage", "waits_for_child"]
 
 _LISTEN = "0A"  # include/net/tcp_states.h
+_IN_WAIT4 = "do_wait"  # kernel/exit.c
 # The process exited, or may not be read. After any other OSError the count would be wrong.
 _NOT_OURS = (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, IndexError)
 
@@ -50,6 +51,27 @@ def usage(session: int, proc: Path = Path("/proc")) -> Usage:
                 peak_kib += _peak_kib(entry)
                 count += 1
     return Usage(ticks / os.sysconf("SC_CLK_TCK"), peak_kib / 1024, count)
+
+
+def waits_for_child(session: int, program: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a thread of a program in a session waits for a child to end: wait4(2).
+
+    False if the kernel does not say what its threads wait for.
+
+    Raises:
+        OSError: this process cannot open more files; the state is unknown.
+    """
+    for entry in proc.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == session:
+            continue
+        with contextlib.suppress(*_NOT_OURS):
+            before, _, rest = (entry / "stat").read_text().rpartition(")")
+            if before.partition("(")[2] != program or int(rest.split()[3]) != session:
+                continue
+            for thread in (entry / "task").iterdir():
+                if (thread / "wchan").read_text() == _IN_WAIT4:
+                    return True
+    return False
 
 
 def _peak_kib(entry: Path) -> int:

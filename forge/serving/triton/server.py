@@ -23,13 +23,14 @@ from forge.environments import Installed
 from forge.errors import (
     ConfigurationError,
     LoadFailedError,
+    ModelAbandonedError,
     NoRunnerError,
     PortTakenError,
     StepFailedError,
 )
 from forge.serving.repository.spec import Spec
 from forge.serving.triton.ports import HOST, Ports, choose_ports, port_taken
-from forge.serving.triton.processes import Usage, listens, usage
+from forge.serving.triton.processes import Usage, listens, usage, waits_for_child
 
 __all__ = ["Ports", "TritonServer", "command_line", "last_reasons", "started"]
 
@@ -40,8 +41,9 @@ _POLL_S: Final = 0.1
 _REQUEST_TIMEOUT_S: Final = 5.0
 _GRACE_S: Final = 10.0
 _STUB_FAILED_S: Final = 10.0
+_PROGRAM: Final = "tritonserver"
 _TRITON_AND_MODEL: Final = 2  # processes
-_PORT_TRIES: Final = 4
+_TRIES: Final = 4
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # Variables that a server inherits: no credentials, no PYTHON… settings.
 _KEPT = re.compile(
@@ -82,6 +84,36 @@ class _ModelProcess:
         elif self._was_there and self._gone_since is None:
             self._gone_since = now
         return self._gone_since is not None and now - self._gone_since >= _STUB_FAILED_S
+
+
+@dataclass(slots=True)
+class _ModelWait:
+    """Detects that Triton gave up on a model's process and waits for its end.
+
+    While a model loads, Triton 2.51 asks its process each second for a sign of life, which a thread
+    of the process gives every 0.3 s. Where that thread gets no processor for a second (a machine
+    under load, a suspended container), Triton counts the process as dead and waits for its end
+    before it logs anything; but the process lives, loads its model and waits for Triton. A process
+    that really failed is waited for, too, but not for long.
+
+    Source: ReceiveMessageFromStub and TerminateStub in stub_launcher.cc of Triton's python_backend,
+    r24.10; reproduced by stopping the process for 3 s (tests/faults/test_serving_faults.py).
+    """
+
+    _since: float | None = None
+
+    def is_endless(self, now: float, *, waits: bool) -> bool:
+        """Return whether Triton has waited for a while.
+
+        Args:
+            now: monotonic seconds.
+            waits: whether it waits now.
+        """
+        if not waits:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        return self._since is not None and now - self._since >= _STUB_FAILED_S
 
 
 class TritonServer:
@@ -210,11 +242,12 @@ class TritonServer:
         Raises:
             PortTakenError: another process took a port before Triton did.
             LoadFailedError: Triton exited or was not ready in time; its log has the reason.
+            ModelAbandonedError: Triton waits for the end of a process that loads its model.
             StepFailedError: the state is unknown, because this process cannot open more files.
         """
         begin = time.monotonic()
         end, stub_failed, unseen = begin + timeout_s, False, None
-        model = _ModelProcess()
+        model, wait = _ModelProcess(), _ModelWait()
         while time.monotonic() < end:
             if not self.alive:
                 raise self._ended()
@@ -228,6 +261,11 @@ class TritonServer:
                 unseen = None
             except OSError as error:  # files may be closed again before the timeout
                 unseen = error
+            if not stub_failed and wait.is_endless(time.monotonic(), waits=self._waits()):
+                message = f"Triton gave up on the process of model {self.spec.model!r}, which loads"
+                why = "it gave no sign of life for a second and is now waited for without end"
+                hint = "the machine is overloaded or was suspended: try again with less load"
+                raise ModelAbandonedError(message, why=why, hint=hint)
             if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
                 # Triton 2.51 sometimes waits without end for a stub that logged this and exited.
                 stub_failed, end = True, min(end, time.monotonic() + _STUB_FAILED_S)
@@ -247,6 +285,13 @@ class TritonServer:
             return self.usage().processes
         except OSError:
             return None
+
+    def _waits(self) -> bool:
+        """Return whether Triton waits for the end of a child; False: also if that is unknown."""
+        try:
+            return waits_for_child(self.pid, _PROGRAM)
+        except OSError:
+            return False
 
     def _ended(self) -> StepFailedError:
         hint = f"its log: {self.log}"
@@ -300,7 +345,8 @@ def started(
 ) -> tuple[TritonServer, float]:
     """Return a server whose model is ready, and the seconds it took; a failed one is stopped.
 
-    Another process may take a port after it was chosen and before Triton binds it: then retry.
+    Retried where it is not the model's failure: another process may take a port after it was chosen
+    and before Triton binds it, and Triton may give up on a model that still loads.
 
     Args:
         start: starts it, on ports that are free by then.
@@ -310,11 +356,11 @@ def started(
     Raises:
         As `TritonServer.start` and `TritonServer.wait_ready`.
     """
-    for last in (*(False,) * (_PORT_TRIES - 1), True):
+    for last in (*(False,) * (_TRIES - 1), True):
         server = start()
         try:
             return server, server.wait_ready(timeout_s, on_poll)
-        except PortTakenError:
+        except (PortTakenError, ModelAbandonedError):
             server.stop()
             if last:
                 raise

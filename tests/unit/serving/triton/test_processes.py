@@ -13,7 +13,7 @@ import pytest
 
 from forge.errors import PortTakenError, StepFailedError
 from forge.serving.triton.ports import Ports, choose_ports
-from forge.serving.triton.processes import listener, listens, usage
+from forge.serving.triton.processes import listener, listens, usage, waits_for_child
 from tests.support.spawn import Spawn
 
 BUSY = """
@@ -56,6 +56,37 @@ def test_usage_does_not_take_a_process_that_cannot_be_read_for_none(tmp_path: Pa
     (tmp_path / "7" / "stat").mkdir()  # reading it fails, as it does where no descriptor is left
     with pytest.raises(OSError, match="Is a directory"):
         usage(1, tmp_path)
+
+
+WAITS = """
+import subprocess, sys, threading
+code = "import time; print(1, flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code])
+threading.Thread(target=child.wait, daemon=True).start()
+threading.Event().wait()
+"""
+SLEEPS = "import time; print(1, flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(WAITS, True), (SLEEPS, False)])
+def test_thread_that_waits_for_a_child_is_found(spawn: Spawn, code: str, *, expected: bool) -> None:
+    leader = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}])"
+    process = spawn([sys.executable, "-c", leader], start_new_session=True, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        name = Path(f"/proc/{process.pid}/comm").read_text().strip()
+        if (Path(f"/proc/{process.pid}/wchan").read_text()) in {"", "0"}:
+            pytest.skip("this kernel does not say what a thread waits for")
+        until = time.monotonic() + (60 if expected else 0.5)
+        while not (found := waits_for_child(process.pid, name)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert found == expected
+        assert not waits_for_child(process.pid, "another")
+        assert not waits_for_child(process.pid + 1, name)
+    finally:
+        os.killpg(process.pid, 9)
+        process.communicate()
 
 
 def test_listens_tells_ones_own_session_from_another() -> None:
