@@ -10,7 +10,7 @@ WORKERS ?= $$(( $$(nproc) + 2 ))
 PYTEST := $(BIN)/python -m pytest
 COVERAGE :=
 
-.PHONY: demo test test-quick coverage test-heavy test-all test-odd wheel lint locks schema docs-reference clean help
+.PHONY: demo test test-quick coverage test-heavy test-all test-odd wheel lint locks schema docs docs-reference clean help
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ lint: .venv/.dev ## Run ruff, mypy --strict, import-linter, codespell, deptry, w
 schema: .venv/.dev ## Generate artifacts/schema/ from the code
 	@$(BIN)/forge profile schema --write
 
+docs: .venv/.forge ## Build the documentation as a site with search in dist/site; check its links
+	@scripts/docs-site dist/site
+
 docs-reference: .venv/.dev ## Generate the pages and diagrams of docs/ from the code
 	@for page in command_reference python_reference diagrams; do \
 		PYTHONPATH=.:scripts $(BIN)/python scripts/$$page.py || exit 1; done
@@ -65,7 +68,7 @@ locks: .venv/.dev ## Update every lock file
 	$(LOCK) pyproject.toml -c requirements.lock -o requirements-device.lock
 	$(LOCK) pyproject.toml --extra s3 -c requirements.lock -o requirements-device-s3.lock
 	$(LOCK) pyproject.toml --all-extras --group build --group dev -o requirements-dev.lock
-	@for in in dockerfiles/*/requirements.in benchmarks/requirements.in benchmarks/aiperf/requirements.in \
+	@for in in dockerfiles/*/requirements.in docs/requirements.in benchmarks/requirements.in benchmarks/aiperf/requirements.in \
 		tests/clients/*/*.in; do \
 		echo "$$in"; excludes=$$(dirname $$in)/excludes.txt; \
 		$(LOCK) $$([ ! -e $$excludes ] || echo --excludes $$excludes) $$in -o $${in%.in}.lock; done
