@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import forge
 from forge.errors import ForgeError, UsageError
 
-__all__ = ["origin", "write"]
+__all__ = ["CI", "origin", "write"]
 
 _PACKAGE: Final = Path(forge.__file__).parent
 # Path in the new project → path in the repository, or below `forge/template/` in the wheel.
-_CONTENT: Final[Mapping[str, str]] = {
+_CONTENT: Final[dict[str, str]] = {
     "pipelines": "pipelines",
     "stages": "stages",
     "profiles": "profiles",
@@ -25,17 +24,31 @@ _CONTENT: Final[Mapping[str, str]] = {
     "artifacts/schema": "artifacts/schema",
     "scripts/install-forge": "scripts/install-forge",
     "requirements.lock": "requirements.lock",
-    ".github/workflows/release.yml": ".github/workflows/release.yml",
-    ".github/workflows/promote.yml": ".github/workflows/promote.yml",
-    ".github/workflows/refresh.yml": ".github/workflows/refresh.yml",
-    ".github/workflows/check.yml": "forge/template/check.yml",
     ".gitignore": "forge/template/gitignore",
     "README.md": "forge/template/README.md",
 }
+_CI: Final[dict[str, dict[str, str]]] = {
+    "github": {
+        ".github/workflows/release.yml": ".github/workflows/release.yml",
+        ".github/workflows/promote.yml": ".github/workflows/promote.yml",
+        ".github/workflows/refresh.yml": ".github/workflows/refresh.yml",
+        ".github/workflows/check.yml": "forge/template/check.yml",
+    },
+    "gitlab": {
+        ".gitlab-ci.yml": "forge/template/gitlab/ci.yml",
+        ".gitlab/cell.yml": "forge/template/gitlab/cell.yml",
+    },
+    "none": {},
+}
+CI: Final = tuple(_CI)
 
 
-def write(directory: Path) -> list[str]:
+def write(directory: Path, ci: str = "github") -> list[str]:
     """Write a project to a new or empty folder.
+
+    Args:
+        directory: the folder.
+        ci: service whose workflows it gets, one of CI.
 
     Returns:
         The files written, relative to `directory`, sorted.
@@ -48,7 +61,7 @@ def write(directory: Path) -> list[str]:
         if directory.exists() and any(directory.iterdir()):
             hint = "choose a new folder; forge init never overwrites"
             raise UsageError(f"{directory} is not empty", hint=hint)
-        for name, shipped in _CONTENT.items():
+        for name, shipped in (_CONTENT | _CI[ci]).items():
             _copy(origin(shipped), directory / name)
     except OSError as error:
         raise ForgeError(f"Could not write a project to {directory}", why=str(error)) from None

@@ -268,16 +268,16 @@ def _plan(call: _Call, *, as_json: bool, against: str | None, markdown: bool) ->
     root = call.keys.folder / "root.json"
     channel = published_channel(
         verify_store(call.store, root if root.is_file() else None),
-        _bundle_name(call.plan), against, call.profiles,
+        _published(call.plan, "name"), against, call.profiles,
     )  # fmt: skip
     found = compare_published(_rows(call), channel.keys, call.store.action)
     show_comparison(channel, found, as_json=as_json, markdown=markdown)
 
 
-def _bundle_name(planned: Plan) -> str | None:
-    """Return the name of the bundle that the plan publishes."""
-    names = [str(one.settings["name"]) for one in planned.steps if _publishes(one)]
-    return names[0] if names else None
+def _published(planned: Plan, setting: str) -> str | None:
+    """Return a setting of the step that publishes: the name or the version of the bundle."""
+    found = [str(one.settings[setting]) for one in planned.steps if _publishes(one)]
+    return found[0] if found else None
 
 
 def _publishes(step: Step) -> bool:
@@ -457,8 +457,14 @@ def _explain_nothing(row: PlannedStep, *, as_json: bool) -> None:
         )
 
 
-def _matrix(call: _Call, *, as_json: bool, rounds: int | None) -> int | None:
+def _matrix(
+    call: _Call, *, as_json: bool, rounds: int | None, gitlab_file: Path | None
+) -> int | None:
     made = cut(_rows(call))
+    if gitlab_file is not None:
+        from forge.gitlab import write_child_pipeline
+
+        write_child_pipeline(gitlab_file, made, call.profiles, _published(call.plan, "version"))
     header = ("round", "job", "steps")
     summary.append(os.environ, f"Jobs of {call.plan.pipeline}", header, made.table())
     if as_json:
@@ -540,11 +546,15 @@ matrix = _PipelineGroup(
     [
         click.Option(["--rounds"], type=click.IntRange(0), metavar="N",
                      help="Fail if more than N rounds of jobs are left; 0: if any job is."),
+        click.Option(["--gitlab", "gitlab_file"], metavar="FILE",
+                     type=click.Path(path_type=Path, dir_okay=False),
+                     help="Write the jobs as a child pipeline of GitLab to this file."),
     ],
     """List the remaining work as jobs for native runners. Exits with 4 if a step has no runner.
 
     \b
     forge matrix release --profile development
     forge matrix release --json        # rounds[N] is a matrix for GitHub Actions, id is for --only
+    forge matrix release --version 1.0.0 --gitlab cells.yml
     """,
 )  # fmt: skip
