@@ -26,6 +26,7 @@ from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import listen, serve_in_background
 from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
+from forge.device.reporter import StatusReporter
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, check_signals, no_signals, stop_on_signals
 from forge.device.shared.upstream import Upstream
@@ -38,14 +39,16 @@ from forge.device.telemetry.condition_samples import (
     heat_samples,
     power_samples,
 )
+from forge.device.telemetry.contact_samples import contact_samples, progress_samples
 from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
 from forge.device.telemetry.history import DetectionLog, DeviceEvent, EventListener, History
 from forge.device.telemetry.metrics import Metrics, Sample
+from forge.device.telemetry.repeated_errors import RepeatedErrors
 from forge.device.telemetry.status import (
+    AgentActivity,
     AgentReport,
     ChannelCheck,
     HardwareReport,
-    write_agent,
     write_once,
 )
 from forge.device.telemetry.tracing import Tracer, tracer_of
@@ -75,7 +78,7 @@ class Service:
         upstream: what serves.
         operation: power and heat.
         metrics: what /metrics shows.
-        report: tells `forge device status` of the running agent.
+        reporter: tells `forge device status` of the running agent.
         tracer: makes a span of each request; None makes none.
     """
 
@@ -84,9 +87,10 @@ class Service:
     upstream: Upstream
     operation: OperatingPoint
     metrics: Metrics
-    report: Callable[[ChannelCheck | None], None]
+    reporter: StatusReporter
     tracer: Tracer | None = None
     began: float = field(default_factory=time.monotonic)
+    errors: RepeatedErrors = field(default_factory=lambda: RepeatedErrors(_log))
 
     def run(
         self,
@@ -120,15 +124,20 @@ class Service:
         traced = TracingMiddleware(app, self.tracer)
         with monitor.running(), self._tracing(), serve_in_background(listening, traced):
             _log.info("listening on %s", _url(config, listening))
-            self.report(self.agent.channel_check)
-            self._try(functools.partial(self.agent.start, ended))
-            while True:
-                self._try(self.agent.update)
-                self._try(self.operation.refresh)
-                # Jitter spreads a fleet that was switched on at the same moment.
-                pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
-                # A driver that is not ready yet is asked again before that.
-                self._wait(min(pause, self.operation.watch.retry_s or pause))
+            self.reporter.checked(self.agent.channel_check)
+            with self.reporter.running(self.activity):
+                self._loop(poll_s, ended)
+
+    def _loop(self, poll_s: float, ended: str) -> None:
+        self._try(functools.partial(self.agent.start, ended))
+        while True:
+            if self._try(self.agent.update):
+                self.errors.clear()
+            self._try(self.operation.refresh)
+            # Jitter spreads a fleet that was switched on at the same moment.
+            pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
+            # A driver that is not ready yet is asked again before that.
+            self._wait(min(pause, self.operation.watch.retry_s or pause))
 
     @contextlib.contextmanager
     def _tracing(self) -> Iterator[None]:
@@ -146,6 +155,16 @@ class Service:
         journal, check = self.agent.journal, self.agent.channel_check
         return HardwareReport.of(self.operation.watch.current(), journal, check, serving, condition)
 
+    def activity(self) -> AgentActivity:
+        """Return what the agent does now, for `forge device status`."""
+        serving, refuses = self.upstream.get()
+        return AgentActivity(
+            serving=serving.slot if serving else None,
+            refuses="" if serving else refuses,
+            fetch=self.agent.fetching,
+            start=self.agent.starting,
+        )
+
     def gauges(self) -> tuple[Sample, ...]:
         """Return what /metrics shows of the device."""
         uptime = time.monotonic() - self.began
@@ -154,22 +173,28 @@ class Service:
             *heat_samples(self.operation.heat()),
             *power_samples(self.operation.power()),
             *channel_samples(self.agent.channel_check),
+            *contact_samples(self.agent.contact, self.agent.journal, timestamp(datetime.now(UTC))),
+            *progress_samples(self.agent.fetching, self.agent.starting),
             *expiry_samples(self.home.tuf),
             *triton_samples(self.upstream),
         )
 
-    def _try(self, work: Callable[[], None]) -> None:
-        """Log an error of the work, and continue.
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Log an error of the work, and continue; return whether there was none.
 
         This is the outermost call of one check of the channel. A bug in Forge, or in a library,
-        must not end what serves: its traceback is logged, and the next check tries again.
+        must not end what serves: its traceback is logged, and the next check tries again. An error
+        that recurs at each check is logged once an hour.
         """
         try:
             work()
         except (ForgeError, OSError) as error:
-            _log.error("%s", error)
+            self.errors.error(str(error))
         except Exception:  # noqa: BLE001
             _log.exception("a bug in Forge, please report it:")
+        else:
+            return True
+        return False
 
     def _wait(self, seconds: float) -> None:
         """Run the agent's loop until the next check of the channel is due."""
@@ -185,7 +210,7 @@ class Service:
         try:
             request = handle_pending(self.home, self.agent)
         except (ForgeError, OSError) as error:
-            _log.error("%s", error)
+            self.errors.error(str(error))
             return False
         return request is not None and request.what == "release"
 
@@ -272,7 +297,8 @@ def _recorded(home: StateDirectory, agent: Agent, notify: EventListener) -> Iter
     except ForgeError as error:
         found = agent.channel_check or ChannelCheck(at=at)
         _write_once(home, found.model_copy(update={"at": at, "error": str(error)}))
-        if not isinstance(error, RolledBackError):  # the state machine has recorded that
+        known = isinstance(error, RolledBackError) or agent.contact.error == str(error)
+        if not known:  # the state machine has not recorded it, nor the check of the channel
             notify(DeviceEvent(at=at, event="check-failed", reason=str(error)))
         raise
     if agent.channel_check:
@@ -294,16 +320,18 @@ def _service(
     listening: socket.socket,
 ) -> Service:
     upstream, started = Upstream(), timestamp(datetime.now(UTC))
-    report = functools.partial(_report, home, operation.watch, _url(config, listening), started)
+    reporter = StatusReporter(
+        home, partial(_describe, operation.watch, _url(config, listening), started)
+    )
     agent = Agent(
         home, updater, upstream,
         runtime=partial(_runtime, operation.watch), notify=notify,
         configure=operation.configure, environment=operation.environment,
         drain_s=config.limit_s + _LAST_WORDS_S,
-        request_pending=functools.partial(pending, home), checked=report,
+        request_pending=functools.partial(pending, home), checked=reporter.checked,
     )  # fmt: skip
     tracer = tracer_of(os.environ)
-    return Service(home, agent, upstream, operation, metrics, report, tracer)
+    return Service(home, agent, upstream, operation, metrics, reporter, tracer)
 
 
 @contextlib.contextmanager
@@ -350,13 +378,11 @@ def _settings(home: StateDirectory) -> tuple[DeviceSettings | ForgeError, bytes]
         return error, b""
 
 
-def _report(
-    home: StateDirectory, watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
-) -> None:
+def _describe(
+    watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
+) -> AgentReport:
     hardware = watch.current()
-    report = AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
-    with contextlib.suppress(OSError):  # a full disk must not end what serves
-        write_agent(home, report)
+    return AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
 
 
 def _notifier(

@@ -43,8 +43,10 @@ from forge.device.state_machine.events import (
 )
 from forge.device.state_machine.journal import FailedRelease, Journal
 from forge.device.state_machine.transitions import next_state
+from forge.device.telemetry.contact import ContactLog, StoreContact
+from forge.device.telemetry.fetch_progress import FetchMeter, FetchProgress
 from forge.device.telemetry.history import EventListener, FitLog, between
-from forge.device.telemetry.status import ChannelCheck
+from forge.device.telemetry.status import ChannelCheck, ServerStarting
 from forge.device.update.backoff import ReleaseBackoff
 from forge.device.update.failure_policy import FailureVerdict, not_kept
 from forge.device.update.updater import Offer, Updater
@@ -109,8 +111,9 @@ class Agent:
         self._cutover = Cutover(upstream, servers, configure, drain_s)
         repair = Repair(home, updater, notify, self._now)
         self._supervisor = Supervisor(home, servers, self._cutover, repair, post, self._now)
+        self._servers, self._meter = servers, FetchMeter()
         self._executor = ActionExecutor(
-            home, updater, servers, self._cutover, repair, self._supervisor,
+            home, updater, servers, self._cutover, repair, self._supervisor, self._meter,
             post=post, now=self._now, serves=serves,
         )  # fmt: skip
         self._checker = BackgroundWorker("check", post, threaded=serves)
@@ -124,6 +127,7 @@ class Agent:
         self._logged: set[FailedRelease] = set()
         self._backoff = ReleaseBackoff()
         self._fit = FitLog(home.path, notify, self._now)
+        self._contact = ContactLog(home.path, notify, self._now)
 
     @property
     def journal(self) -> Journal:
@@ -134,6 +138,21 @@ class Agent:
     def channel_check(self) -> ChannelCheck | None:
         """What the last check of the channel brought."""
         return self._channel_check
+
+    @property
+    def contact(self) -> StoreContact:
+        """What is known of the store."""
+        return self._contact.contact
+
+    @property
+    def fetching(self) -> FetchProgress | None:
+        """The download under way; None: there is none."""
+        return self._meter.progress
+
+    @property
+    def starting(self) -> ServerStarting | None:
+        """The start of a slot's server that is under way; None: there is none."""
+        return self._servers.starting
 
     @property
     def busy(self) -> bool:
@@ -359,8 +378,10 @@ class Agent:
         self._fit.note(self._journal.active_release, found.unfit)
         if found.error:
             self._error = found.error
+            self._contact.failed(found.error)
             self._see(ChannelCheck(at=self._now(), error=str(found.error)))
         elif found.offer:
+            self._contact.succeeded(found.offer.release)
             self._see(ChannelCheck.of(found.offer, self._now()))
             if self._executor.busy or self._waiting:  # the active slot has crashed
                 self._found = found

@@ -83,7 +83,8 @@ class Cutover:
         if not self._servers.alive(slot):
             self._upstream.clear(f"slot {slot} is being started")
             self._configure(slot)
-            self._servers.start(slot, self._draining[0] if self._draining else None)
+            seconds = self._servers.start(slot, self._draining[0] if self._draining else None)
+            _log.info("slot %s is ready after %.1f s", slot, seconds)
             self._set(slot, release)
         elif serving is None or serving.slot != slot:
             self._configure(slot)
