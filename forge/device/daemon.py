@@ -33,6 +33,7 @@ from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
 from forge.device.state.operator_requests import pending
 from forge.device.state.settings import DeviceSettings, read_settings
+from forge.device.telemetry import log_files
 from forge.device.telemetry.condition_samples import (
     channel_samples,
     expiry_samples,
@@ -248,9 +249,15 @@ def run(
     home, config = StateDirectory(state), gateway_config or GatewayConfig()
     keys = None if once else config.keys()
     allow_many()
-    with home.locked(), stop_on_signals(), recorded(home.path) as ended:
+    with (
+        home.locked(),
+        stop_on_signals(),
+        recorded(home.path) as ended,
+        contextlib.ExitStack() as opened,
+    ):
         settings, root_bytes = _settings(home)
         home.clean()
+        opened.enter_context(log_files.kept(home.logs))
         if gpu is None and isinstance(settings, DeviceSettings):
             gpu = settings.gpu
         watch, metrics = HardwareWatch(), Metrics()

@@ -1,10 +1,10 @@
-"""`forge device provision|run|status|history|detect|capture|power|rollback|verify`."""
+"""`forge device provision|run|status|history|logs|detect|capture|power|rollback|verify`."""
 
 from __future__ import annotations
 
 import click
 
-from forge.cli.device import agent, machine, settings, slots, status
+from forge.cli.device import agent, logs, machine, settings, slots, status
 
 __all__ = ["device"]
 
@@ -25,6 +25,7 @@ for _command in (
     agent.run,
     status.status,
     status.history,
+    logs.logs,
     machine.detect,
     machine.capture,
     machine.power,

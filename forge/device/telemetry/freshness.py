@@ -66,7 +66,7 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
         state="behind",
         offered=offered,
         behind_s=behind_s,
-        reason=reason.splitlines()[0] if reason else "",
+        reason=reason.splitlines()[0].rstrip(": ") if reason else "",
     )
 
 
