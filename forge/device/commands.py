@@ -25,6 +25,7 @@ from forge.device.state.settings import (
     read_settings,
     write_settings,
 )
+from forge.device.state.weights_record import read_record
 from forge.device.telemetry.contact import read_contact, seconds_between
 from forge.device.telemetry.freshness import freshness
 from forge.device.telemetry.status import (
@@ -167,6 +168,11 @@ def status(state: Path, *, now: datetime | None = None) -> DeviceStatus:
         freshness=freshness(journal, contact, _problem(look), now=at),
         uptime_s=seconds_between(agent.started, at) if agent else None,
         offline_s=contact.offline_s(at),
+        weights={
+            slot: reading
+            for slot, reading in read_record(home.path).slots.items()
+            if reading.release == journal.slots.get(slot)
+        },
     )
 
 

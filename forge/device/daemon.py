@@ -21,6 +21,7 @@ from typing import Final
 from forge.device.agent.agent import Agent, timestamp
 from forge.device.agent.operating_point import OperatingPoint
 from forge.device.agent.operator import handle_pending
+from forge.device.agent.weights_reader import ReadingSchedule
 from forge.device.gateway.api_keys import Keys
 from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import listen, serve_in_background
@@ -40,7 +41,11 @@ from forge.device.telemetry.condition_samples import (
     heat_samples,
     power_samples,
 )
-from forge.device.telemetry.contact_samples import contact_samples, progress_samples
+from forge.device.telemetry.contact_samples import (
+    contact_samples,
+    progress_samples,
+    weights_samples,
+)
 from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
 from forge.device.telemetry.history import DetectionLog, DeviceEvent, EventListener, History
 from forge.device.telemetry.metrics import Metrics, Sample
@@ -175,6 +180,7 @@ class Service:
             *power_samples(self.operation.power()),
             *channel_samples(self.agent.channel_check),
             *contact_samples(self.agent.contact, self.agent.journal, timestamp(datetime.now(UTC))),
+            *weights_samples(self.agent.weights),
             *progress_samples(self.agent.fetching, self.agent.starting),
             *expiry_samples(self.home.tuf),
             *triton_samples(self.upstream),
@@ -216,7 +222,7 @@ class Service:
         return request is not None and request.what == "release"
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of one command
     state: Path,
     *,
     once: bool = False,
@@ -225,6 +231,7 @@ def run(
     gateway_config: GatewayConfig | None = None,
     poll_s: float = 60.0,
     events: EventListener | None = None,
+    schedule: ReadingSchedule | None = None,
 ) -> None:
     """Run the device agent until SIGTERM or SIGINT; with `once`, until the channel is installed.
 
@@ -238,6 +245,7 @@ def run(
         gateway_config: address, port and API keys of the gateway; by default this machine only.
         poll_s: seconds between two checks of the channel (10 % jitter, so that a fleet spreads).
         events: gets every event, as the history does.
+        schedule: when and how fast the files of the slots are read in the background.
 
     Raises:
         UsageError: another agent runs here, the port is taken, or the API would be open without
@@ -269,7 +277,10 @@ def run(
             _run_once(home, updater, operation, notify, ended)
         else:
             with _listening(config) as listening:
-                service = _service(home, updater, operation, notify, metrics, config, listening)
+                service = _service(
+                    home, updater, operation, notify, metrics, config,
+                    listening=listening, schedule=schedule or ReadingSchedule(),
+                )  # fmt: skip
                 with _stopping(service.agent):
                     service.run(listening, config, keys, poll_s, ended)
 
@@ -317,14 +328,16 @@ def _write_once(home: StateDirectory, check: ChannelCheck) -> None:
         write_once(home, check)
 
 
-def _service(
+def _service(  # noqa: PLR0913 - the parts of one device
     home: StateDirectory,
     updater: Updater,
     operation: OperatingPoint,
     notify: EventListener,
     metrics: Metrics,
     config: GatewayConfig,
+    *,
     listening: socket.socket,
+    schedule: ReadingSchedule,
 ) -> Service:
     upstream, started = Upstream(), timestamp(datetime.now(UTC))
     reporter = StatusReporter(
@@ -336,6 +349,7 @@ def _service(
         configure=operation.configure, environment=operation.environment,
         drain_s=config.limit_s + _LAST_WORDS_S,
         request_pending=functools.partial(pending, home), checked=reporter.checked,
+        schedule=schedule,
     )  # fmt: skip
     tracer = tracer_of(os.environ)
     return Service(home, agent, upstream, operation, metrics, reporter, tracer)

@@ -10,7 +10,7 @@ import click
 from forge.cli.common import json_option, print_json
 from forge.cli.device.options import state_option
 from forge.cli.terminal import headline, print_table
-from forge.progress import duration_text
+from forge.progress import bytes_text, duration_text
 
 if TYPE_CHECKING:
     from forge.device.telemetry.status import DeviceStatus
@@ -45,6 +45,7 @@ def status(state: Path, *, as_json: bool) -> None:
         ("update", found.freshness.text(found.channel)),
         *_activity(found),
         *_contact(found),
+        *_weights(found),
     ]
     if check:
         result = check.error or (f"found {check.offered}" if check.offered else "")
@@ -91,6 +92,21 @@ def _contact(found: DeviceStatus) -> list[tuple[str, str]]:
         count = "1 failed check" if contact.failures == 1 else f"{contact.failures} failed checks"
         lasted = duration_text(found.offline_s)
         rows.append(("offline", f"for {lasted}, since {contact.failing_since}, {count}"))
+    return rows
+
+
+def _weights(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Return a row for each slot whose files were read in the background."""
+    rows = []
+    for slot, reading in sorted(found.weights.items()):
+        if reading.damaged:
+            told = f"damaged: {', '.join(reading.damaged)}; repaired as soon as the store has it"
+        elif reading.began:
+            read, total = bytes_text(reading.read_bytes), bytes_text(reading.total_bytes)
+            told = f"{read} of {total} read since {reading.began}"
+        else:
+            told = f"intact at {reading.finished}"
+        rows.append((f"files of {slot}", told))
     return rows
 
 

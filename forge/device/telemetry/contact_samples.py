@@ -1,16 +1,17 @@
-"""Metrics of a device's contact with its store, and of what is under way: download and start."""
+"""Metrics of the contact with the store, of download and start, and of the slots' files."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from forge.device.state.weights_record import WeightsRecord
 from forge.device.state_machine.journal import Journal
 from forge.device.telemetry.contact import StoreContact
 from forge.device.telemetry.fetch_progress import FetchProgress
 from forge.device.telemetry.metrics import Sample
 from forge.device.telemetry.status import ServerStarting
 
-__all__ = ["contact_samples", "progress_samples"]
+__all__ = ["contact_samples", "progress_samples", "weights_samples"]
 
 
 def contact_samples(contact: StoreContact, journal: Journal, now: str) -> tuple[Sample, ...]:
@@ -50,4 +51,19 @@ def progress_samples(
     if start:
         labels = (("slot", str(start.slot)),)
         found.append(Sample("forge_device_server_starting_seconds", labels, start.seconds))
+    return tuple(found)
+
+
+def weights_samples(record: WeightsRecord) -> tuple[Sample, ...]:
+    """Return what the background reading of the slots' files has found."""
+    found = []
+    for slot, reading in sorted(record.slots.items()):
+        labels = (("slot", str(slot)),)
+        damaged = len(reading.damaged)
+        found.append(Sample("forge_device_weights_damaged_files", labels, damaged))
+        if reading.finished:
+            at = datetime.fromisoformat(reading.finished).timestamp()
+            found.append(Sample("forge_device_weights_verified_timestamp_seconds", labels, at))
+        if reading.began:
+            found.append(Sample("forge_device_weights_read_bytes", labels, reading.read_bytes))
     return tuple(found)

@@ -119,6 +119,15 @@ SAMPLED: Final = {
     "forge_device_up_to_date": Sampled(
         "gauge", "1 if what serves is what the channel pointed to when it was last read."
     ),
+    "forge_device_weights_verified_timestamp_seconds": Sampled(
+        "gauge", "When all files of a slot were last read and were intact, or repaired.", ("slot",)
+    ),
+    "forge_device_weights_read_bytes": Sampled(
+        "gauge", "Of a slot whose files are being read: bytes read so far.", ("slot",)
+    ),
+    "forge_device_weights_damaged_files": Sampled(
+        "gauge", "Files of a slot that are damaged and not repaired yet.", ("slot",)
+    ),
     "forge_device_fetch_bytes": Sampled(
         "gauge", "Of the release that is downloaded now: bytes that are there."
     ),

@@ -15,6 +15,7 @@ from forge.device.power.plan import PowerReport
 from forge.device.shared.release import Release, SlotName
 from forge.device.shared.upstream import ActiveServer
 from forge.device.state.directory import StateDirectory
+from forge.device.state.weights_record import SlotReading
 from forge.device.state_machine.journal import (
     FailedRelease,
     InterruptedRelease,
@@ -241,7 +242,7 @@ class DeviceStatus(_Model):
     """Status of the whole device, running or not.
 
     `uptime_s`: seconds since the agent started, None if none runs. `offline_s`: seconds for which
-    every check of the channel has failed.
+    every check of the channel has failed. `weights`: what was found when all files were last read.
     """
 
     store_url: str
@@ -263,6 +264,7 @@ class DeviceStatus(_Model):
     freshness: Freshness = Freshness(state="unknown")
     uptime_s: float | None = None
     offline_s: float = 0.0
+    weights: dict[SlotName, SlotReading] = {}
 
     @property
     def look(self) -> ChannelCheck | None:

@@ -153,6 +153,7 @@ class Device:
             cast("Cutover", parts),
             cast("Repair", parts),
             cast("Supervisor", parts),
+            FetchMeter(),
             post=self.posted.append,
             now=lambda: AT,
             serves=serves,
