@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 _LOOK_S: Final = 60.0
 _JOIN_S: Final = 5.0
 _DAY_S: Final = 86_400.0
+_WRITE_BYTES: Final = 32 * 1024 * 1024  # a restart of the agent reads no more than this again
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ class WeightsReader:
             began = {"began": self._now(), "after": "", "read_bytes": 0}
             reading = reading.model_copy(update={**began, "total_bytes": manifest.tree.size})
             _log.info("reading slot %s (%s)", slot, bytes_text(manifest.tree.size))
-        folder = self._home.slots.tree(slot)
+        folder, written = self._home.slots.tree(slot), reading.read_bytes
         for entry in sorted(tree.entries, key=lambda one: one.path):
             if entry.path <= reading.after:
                 continue
@@ -201,7 +202,8 @@ class WeightsReader:
                 return
             size = reading.read_bytes + entry.size
             reading = reading.model_copy(update={"after": entry.path, "read_bytes": size})
-            self._note(slot, reading)
+            self._note(slot, reading, durably=size - written >= _WRITE_BYTES)
+            written = size if size - written >= _WRITE_BYTES else written
         self._note(slot, reading.done(self._now(), self._boot))
         self._ended(slot, release, reading.read_bytes)
 
@@ -226,11 +228,12 @@ class WeightsReader:
         self._note(slot, reading.model_copy(update=found))
         self._found(DamageFound(slot, release, str(damage)))
 
-    def _note(self, slot: SlotName, reading: SlotReading) -> None:
+    def _note(self, slot: SlotName, reading: SlotReading, *, durably: bool = True) -> None:
         record = self.record.with_slot(slot, reading)
         with self._lock:
             self._record = record
-            write_record(self._home.path, record)
+            if durably:
+                write_record(self._home.path, record)
 
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)
