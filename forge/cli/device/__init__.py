@@ -1,10 +1,10 @@
-"""`forge device provision|run|status|history|logs|detect|capture|power|rollback|verify`."""
+"""The group `forge device`."""
 
 from __future__ import annotations
 
 import click
 
-from forge.cli.device import agent, logs, machine, settings, slots, status
+from forge.cli.device import agent, install, logs, machine, settings, slots, status
 
 __all__ = ["device"]
 
@@ -22,6 +22,8 @@ def device() -> None:
 
 for _command in (
     settings.provision,
+    install.install,
+    install.uninstall,
     agent.run,
     status.status,
     status.history,
