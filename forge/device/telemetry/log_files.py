@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from forge.device.telemetry.logs import TextFormatter
 
@@ -48,7 +48,8 @@ def kept(folder: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk
+            handler.close()
 
 
 def agent_files(folder: Path) -> tuple[Path, ...]:
@@ -75,59 +76,44 @@ def tail(files: Sequence[Path], lines: int) -> list[str]:
 
 @dataclass(slots=True)
 class Follower:
-    """Returns what is added to a log file, also after its rotation.
+    """Returns what is added to a log file, also after its rotation to `NAME.1`.
 
     Args:
         path: the file; need not be there yet.
     """
 
     path: Path
-    _file: BinaryIO | None = None
+    _file: tuple[int, int] | None = None  # device and inode of what was read last
+    _position: int = 0
     _rest: bytes = b""
 
     def skip(self) -> None:
         """Leave out what is in the file now."""
-        self._open()
-        if self._file:
-            self._file.seek(0, os.SEEK_END)
+        with contextlib.suppress(FileNotFoundError):
+            status = self.path.stat()
+            self._file, self._position = (status.st_dev, status.st_ino), status.st_size
 
     def lines(self) -> list[str]:
         """Return the complete lines that were added since the last call. Raises OSError."""
-        data = self._read()
-        if self._replaced():
-            data += self._read()  # the last lines of the old file
-            self._close()
-            self._open()
-            data += self._read()
+        data = self._read(self.path.with_name(f"{self.path.name}.1"), rotated=True)
+        data += self._read(self.path, rotated=False)
         *whole, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _PIECE_BYTES:  # not text
             whole, self._rest = [*whole, self._rest], b""
         return [line.decode("utf-8", "replace") for line in whole]
 
-    def _read(self) -> bytes:
-        self._open()
-        if self._file is None:
-            return b""
-        if os.fstat(self._file.fileno()).st_size < self._file.tell():  # it was cut
-            self._file.seek(0)
-        return self._file.read(_TAIL_BYTES)
-
-    def _replaced(self) -> bool:
-        if self._file is None:
-            return False
+    def _read(self, path: Path, *, rotated: bool) -> bytes:
         try:
-            now = self.path.stat()
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                same = (status.st_dev, status.st_ino) == self._file
+                if rotated and not same:
+                    return b""  # of a rotation before
+                if not same or status.st_size < self._position:  # another file, or it was cut
+                    self._file, self._position = (status.st_dev, status.st_ino), 0
+                file.seek(self._position)
+                data = file.read(_TAIL_BYTES)
         except FileNotFoundError:
-            return False
-        mine = os.fstat(self._file.fileno())
-        return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino)
-
-    def _open(self) -> None:
-        if self._file is None:
-            with contextlib.suppress(FileNotFoundError):
-                self._file = self.path.open("rb")
-
-    def _close(self) -> None:
-        if self._file:
-            self._file.close()
-        self._file = None
+            return b""
+        self._position += len(data)
+        return data

@@ -57,7 +57,8 @@ def test_a_disk_that_fails_loses_lines_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     with kept(tmp_path):
-        monkeypatch.setattr(logging.StreamHandler, "flush", full)
+        LOG.info("kept")
+        monkeypatch.setattr(log_files._LogFile, "flush", full)
         LOG.info("lost")
     assert "Logging error" not in capsys.readouterr().err
 
