@@ -85,14 +85,14 @@ def test_weights_that_rot_while_they_serve_are_found_repaired_and_loaded_again(
             agent.start()
         first, _ = upstream.get()
         assert first is not None  # weights in memory are no reason to refuse
-        while not any(one.event == "verified" for one in events):
+        while not any(one.event == "repaired" for one in events) or agent.busy:
             agent.turn()
         again, _ = upstream.get()
         assert again is not None
-        assert again.url != first.url  # another process
+        assert again != first  # another process
     assert digest(device, "weights.bin") == good
     kinds = [one.event for one in events if one.event != "started"]
-    assert kinds == ["damaged", "repaired", "verified"]
+    assert kinds == ["damaged", "repaired"]
     assert 0 < sum(one.fetched_bytes for one in events) < CHUNK_AND_ITS_LIST
     assert (agent.journal.crashes, agent.journal.rollbacks) == (0, ())
 

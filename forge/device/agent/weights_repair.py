@@ -1,6 +1,6 @@
 """Repair what the background reading found damaged, and restart the server on it.
 
-The device stays idle meanwhile: no update begins, and the state machine is not asked, as nothing
+The device stays idle during a repair: no update begins, and the state machine is not asked, as nothing
 that it decides has changed. The slot that serves keeps serving until its files are right; then its
 server is started again, as after any end of its process (`Serve`).
 """

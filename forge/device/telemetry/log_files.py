@@ -1,4 +1,4 @@
-"""The log files of a device: the agent keeps its own beside those of the servers.
+"""The log files of a device: the agent keeps its own next to those of the servers.
 
 logs/agent.log, agent.log.1    of the agent, 4 MiB at most; also on standard error
 logs/slot-a/triton.log         of the server of a slot (forge.serving.triton.server)

@@ -9,6 +9,7 @@ import pytest
 
 import forge.device.agent.weights_reader
 from forge import canonical
+from forge.device.agent.background_read import sha256_slowly
 from forge.device.agent.weights_reader import DamageFound, ReadingSchedule, WeightsReader
 from forge.device.shared.release import SLOTS, Release, SlotName
 from forge.device.state.directory import StateDirectory
@@ -86,7 +87,7 @@ def device(tmp_path: Path) -> Device:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are hashed from now on, in their order."""
     names: list[str] = []
-    real = forge.device.agent.weights_reader.sha256_slowly
+    real = sha256_slowly
 
     def noted(path: Path, *arguments: object) -> str:
         names.append(path.name)
