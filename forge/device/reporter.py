@@ -1,6 +1,6 @@
 """Write the report of the running agent, which `forge device status` reads.
 
-The agent's main thread starts servers and waits for them; what it does meanwhile, and how far a
+The agent's main thread starts servers and waits for them; what it does then, and how far a
 download is, is reported by a thread.
 """
 

@@ -1,8 +1,8 @@
 """Repair what the background reading found damaged, and restart the server on it.
 
-The device stays idle during a repair: no update begins, and the state machine is not asked, as nothing
-that it decides has changed. The slot that serves keeps serving until its files are right; then its
-server is started again, as after any end of its process (`Serve`).
+The device stays idle during a repair: no update begins, and the state machine is not asked, as
+nothing that it decides has changed. The slot that serves keeps serving until its files are right;
+then its server is started again, as after any end of its process (`Serve`).
 """
 
 from __future__ import annotations
