@@ -24,7 +24,7 @@ from forge.device.install_plan import (
     UNIT,
     UNIT_FILE,
     USER,
-    Command,
+    RunProgram,
     CopyFile,
     MakeFolder,
     Step,
@@ -38,7 +38,7 @@ from forge.device.state.settings import read_settings
 from forge.errors import ConfigurationError, ForgeError, StepFailedError, UsageError
 from forge.files import write_durably
 
-__all__ = ["Installer", "Source", "this_program", "unit_template"]
+__all__ = ["Installer", "UpdateSource", "this_program", "unit_template"]
 
 _SYSTEMD: Final = "run/systemd/system"  # is there while systemd is the init
 _TIMEOUT_S: Final = 300.0
@@ -52,7 +52,7 @@ _ENVIRONMENT: Final = b"""\
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class UpdateSource:
     """Where the device's updates come from: the options of `forge device provision`.
 
     Attributes:
@@ -101,7 +101,7 @@ class Installer:
     report: Callable[[str], None] = lambda _line: None
     skipped: list[str] = field(default_factory=list)
 
-    def install(self, source: Source) -> None:
+    def install(self, source: UpdateSource) -> None:
         """Make user, folders, settings and unit; enable and start the service.
 
         Raises:
@@ -139,9 +139,9 @@ class Installer:
             self._remove(path)
         if self._user() is not None:
             within = ("--prefix", self._prefix_text) if self._prefix_text else ()
-            self._do(Command(("userdel", *within, USER)))
+            self._do(RunProgram(("userdel", *within, USER)))
 
-    def _provision(self, source: Source) -> bool:
+    def _provision(self, source: UpdateSource) -> bool:
         """Provision as the service's user; return whether the service was stopped for it."""
         store = self._store(source)
         if self._provisioned(replace(source, store_url=store)):
@@ -153,14 +153,14 @@ class Installer:
         if stopped:  # the agent holds the lock of the state folder
             self._do(systemctl(None, "stop", UNIT))
         try:
-            self._do(Command(argv, USER))
+            self._do(RunProgram(argv, USER))
         except ForgeError:
             if stopped:
                 self._do(systemctl(None, "start", UNIT))
             raise
         return stopped
 
-    def _provisioned(self, source: Source) -> bool:
+    def _provisioned(self, source: UpdateSource) -> bool:
         """Whether the device is set up like this already."""
         try:
             known, root_bytes = read_settings(self._at(STATE))
@@ -172,7 +172,7 @@ class Installer:
         further = (known.mirrors, known.limit_rate) == (source.mirrors, source.limit_rate)
         return same and further and root_bytes == source.root_bytes
 
-    def _store(self, source: Source) -> str:
+    def _store(self, source: UpdateSource) -> str:
         """Return the store as the service sees it; a file that it cannot see is copied."""
         url = source.store_url
         path = Path(url).expanduser().absolute()
@@ -214,7 +214,7 @@ class Installer:
             return True
         try:
             match step:
-                case Command():
+                case RunProgram():
                     self._run(step)
                 case MakeFolder(path, mode, user):
                     self._at(path).mkdir(parents=True, exist_ok=True)
@@ -256,7 +256,7 @@ class Installer:
         if number is not None and path.stat().st_uid != number:
             os.chown(path, number, self._group())
 
-    def _run(self, step: Command) -> None:
+    def _run(self, step: RunProgram) -> None:
         options: dict[str, object] = {}
         if step.user and os.geteuid() == 0 and (number := self._user()) is not None:
             options = {"user": number, "group": self._group(), "extra_groups": []}

@@ -20,7 +20,7 @@ __all__ = [
     "UNIT",
     "UNIT_FILE",
     "USER",
-    "Command",
+    "RunProgram",
     "CopyFile",
     "MakeFolder",
     "Step",
@@ -43,7 +43,7 @@ _EXEC_START: Final = re.compile(r"^ExecStart=\S+ device run --state \S+$", re.MU
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class RunProgram:
     """Run a program, as a user if one is named."""
 
     argv: tuple[str, ...]
@@ -91,19 +91,19 @@ class CopyFile:
         return f"copy {self.source} to {self.path}"
 
 
-Step: TypeAlias = Command | MakeFolder | WriteFile | CopyFile
+Step: TypeAlias = RunProgram | MakeFolder | WriteFile | CopyFile
 
 
-def make_user(prefix: str | None) -> Command:
+def make_user(prefix: str | None) -> RunProgram:
     """Return how the service's user is made; `prefix` is the root folder of an image."""
     within = ("--prefix", prefix) if prefix else ()
     home = ("--home-dir", STATE, "--no-create-home", "--shell", "/usr/sbin/nologin")
-    return Command(("useradd", *within, "--system", "--user-group", *home, USER))
+    return RunProgram(("useradd", *within, "--system", "--user-group", *home, USER))
 
 
-def systemctl(prefix: str | None, *words: str) -> Command:
+def systemctl(prefix: str | None, *words: str) -> RunProgram:
     """Return a call of systemctl."""
-    return Command(("systemctl", *(("--root", prefix) if prefix else ()), *words))
+    return RunProgram(("systemctl", *(("--root", prefix) if prefix else ()), *words))
 
 
 def hidden_from_service(path: Path) -> bool:

@@ -70,10 +70,10 @@ def install(
     forge device install https://bundles.example.com/prod --root root.json --name smollm2 --dry-run
     """  # noqa: D301
     from forge.device.commands import check_root
-    from forge.device.install import Installer, Source
+    from forge.device.install import Installer, UpdateSource
 
     trusted = check_root(root.read_bytes())
-    source = Source(
+    source = UpdateSource(
         store_url, trusted, name, channel, mirrors, limit_rate, offline or prefix is not None
     )
     lines: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 
 from forge.cli import main
 from forge.device import install
-from forge.device.install import Installer, Source
+from forge.device.install import Installer, UpdateSource
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_dry_run_prints_each_step(
 def test_the_options_of_provisioning_are_passed_on(
     image: Path, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Source] = []
+    given: list[UpdateSource] = []
     monkeypatch.setattr(Installer, "install", lambda _one, source: given.append(source))
     call = ["device", "install", "llm.forge", "--root", root, "--name", "llm", "--channel", "edge"]
     call += ["--mirror", "https://m.example/x", "--limit-rate", "2M", "--prefix", str(image)]
@@ -67,7 +67,7 @@ def test_the_options_of_provisioning_are_passed_on(
 def test_what_was_not_done_is_an_error_after_the_rest_was_done(
     image: Path, root: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_systemd(installer: Installer, _source: Source) -> None:
+    def without_systemd(installer: Installer, _source: UpdateSource) -> None:
         installer.report("folder /etc/forge")
         installer.skipped.append("systemd does not run here")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from forge.device.install import Installer, Source, this_program, unit_template
+from forge.device.install import Installer, UpdateSource, this_program, unit_template
 from forge.device.install_plan import UNIT
 from forge.device.state.settings import read_settings
 from forge.errors import ConfigurationError, StepFailedError, UsageError
 
 PROGRAM = Path("/opt/forge/bin/forge")
 ROOT = b'{"signed": {"_type": "root"}, "signatures": []}'
-SOURCE = Source("https://bundles.example/prod", ROOT, "llm", "stable", offline=True)
+SOURCE = UpdateSource("https://bundles.example/prod", ROOT, "llm", "stable", offline=True)
 SHIM = """#!/bin/sh
 echo "$(basename "$0") $*" >> {calls}
 case "$(basename "$0") $*" in
@@ -108,7 +108,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(machine: Machine) -> 
 def test_another_store_stops_the_service_for_the_change(machine: Machine) -> None:
     machine.installer().install(SOURCE)
     machine.called()
-    changed = Source("https://other.example/prod", ROOT, "llm", "canary", offline=True)
+    changed = UpdateSource("https://other.example/prod", ROOT, "llm", "canary", offline=True)
     machine.installer().install(changed)
     assert machine.called() == [
         f"systemctl stop {UNIT}", f"systemctl enable {UNIT}", f"systemctl restart {UNIT}",
@@ -119,7 +119,7 @@ def test_another_store_stops_the_service_for_the_change(machine: Machine) -> Non
 def test_a_source_that_is_refused_leaves_the_service_running(machine: Machine) -> None:
     machine.installer().install(SOURCE)
     machine.called()
-    wrong = Source("ftp://nowhere", ROOT, "llm", "stable", offline=True)
+    wrong = UpdateSource("ftp://nowhere", ROOT, "llm", "stable", offline=True)
     with pytest.raises(StepFailedError, match=r"device provision .* failed with code 3"):
         machine.installer().install(wrong)
     assert machine.called() == [f"systemctl stop {UNIT}", f"systemctl start {UNIT}"]
@@ -160,13 +160,13 @@ def test_a_file_that_the_service_cannot_see_is_copied_to_where_it_can(
     file.write_bytes(b"a bundle")
     installer = machine.installer()
     monkeypatch.setattr(Installer, "_provision", lambda one, source: one._store(source) and False)
-    installer.install(Source(str(file), ROOT, "llm", "stable"))
+    installer.install(UpdateSource(str(file), ROOT, "llm", "stable"))
     copied = machine.path("var/lib/forge/source/llm.forge")
     assert (copied.read_bytes(), stat.S_IMODE(copied.stat().st_mode)) == (b"a bundle", 0o640)
     folder = tmp_path / "store"
     folder.mkdir()
     with pytest.raises(ConfigurationError, match="cannot read the store"):
-        installer.install(Source(str(folder), ROOT, "llm", "stable"))
+        installer.install(UpdateSource(str(folder), ROOT, "llm", "stable"))
 
 
 def test_without_systemd_it_says_what_was_not_done(machine: Machine) -> None:
