@@ -38,7 +38,7 @@ class ProgressMeter:
             done: bytes so far.
             total: bytes in total; 0 if not known.
         """
-        rate = self._rate(done)
+        rate = self.rate(done)
         parts = [f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done)]
         if rate >= 1:
             parts.append(f"{bytes_text(round(rate))}/s")
@@ -46,8 +46,12 @@ class ProgressMeter:
                 parts.append(f"{duration_text((total - done) / rate)} left")
         return ", ".join(parts)
 
-    def _rate(self, done: int) -> float:
-        """Return bytes a second."""
+    def rate(self, done: int) -> float:
+        """Return the rate of the last seconds, bytes a second.
+
+        Args:
+            done: bytes so far.
+        """
         now = self.clock()
         with self._lock:
             if self._samples and done < self._samples[-1][1]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,17 @@ from forge.device.state.settings import (
     read_settings,
     write_settings,
 )
-from forge.device.telemetry.status import Detected, DeviceStatus, PowerStatus, read_agent, read_once
+from forge.device.state.weights_record import read_record
+from forge.device.telemetry.contact import read_contact, seconds_between
+from forge.device.telemetry.freshness import freshness
+from forge.device.telemetry.status import (
+    ChannelCheck,
+    Detected,
+    DeviceStatus,
+    PowerStatus,
+    read_agent,
+    read_once,
+)
 from forge.errors import ConfigurationError, FitError, UsageError
 from forge.profiles import PowerSection, Profile
 
@@ -130,11 +141,13 @@ def _place(url: str) -> str:
     return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
-def status(state: Path) -> DeviceStatus:
+def status(state: Path, *, now: datetime | None = None) -> DeviceStatus:
     """Return the status that journal and agent report. Raises ConfigurationError."""
     home = StateDirectory(state)
     settings, _ = read_settings(home.path)
-    journal = home.journal()
+    journal, agent, once = home.journal(), read_agent(home), read_once(home)
+    contact, look = read_contact(home.path), agent.look if agent else once
+    at = (now or datetime.now(UTC)).isoformat()
     return DeviceStatus(
         store_url=settings.store_url,
         mirrors=settings.mirrors,
@@ -144,14 +157,32 @@ def status(state: Path) -> DeviceStatus:
         slot=journal.active,
         release=journal.active_release,
         candidate=journal.candidate,
-        agent=read_agent(home),
+        agent=agent,
         bad=journal.bad,
         held=journal.held,
         interrupted=journal.interrupted,
         previous=journal.previous,
         rollbacks=journal.rollbacks,
-        last_once=read_once(home),
+        last_once=once,
+        contact=contact,
+        freshness=freshness(journal, contact, _problem(look), now=at),
+        uptime_s=seconds_between(agent.started, at) if agent else None,
+        offline_s=contact.offline_s(at),
+        weights={
+            slot: reading
+            for slot, reading in read_record(home.path).slots.items()
+            if reading.release == journal.slots.get(slot)
+        },
     )
+
+
+def _problem(look: ChannelCheck | None) -> str:
+    """Return why the last check did not lead to an installation; "" if nothing is known."""
+    if look is None:
+        return ""
+    if look.refusals:
+        return f"it does not fit: {look.refusals[0]}"
+    return look.error or ""
 
 
 def power(

@@ -21,31 +21,40 @@ from typing import Final
 from forge.device.agent.agent import Agent, timestamp
 from forge.device.agent.operating_point import OperatingPoint
 from forge.device.agent.operator import handle_pending
+from forge.device.agent.weights_reader import ReadingSchedule
 from forge.device.gateway.api_keys import Keys
 from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import listen, serve_in_background
 from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
+from forge.device.reporter import StatusReporter
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, check_signals, no_signals, stop_on_signals
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
 from forge.device.state.operator_requests import pending
 from forge.device.state.settings import DeviceSettings, read_settings
+from forge.device.telemetry import log_files
 from forge.device.telemetry.condition_samples import (
     channel_samples,
     expiry_samples,
     heat_samples,
     power_samples,
 )
+from forge.device.telemetry.contact_samples import (
+    contact_samples,
+    progress_samples,
+    weights_samples,
+)
 from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
 from forge.device.telemetry.history import DetectionLog, DeviceEvent, EventListener, History
 from forge.device.telemetry.metrics import Metrics, Sample
+from forge.device.telemetry.repeated_errors import RepeatedErrors
 from forge.device.telemetry.status import (
+    AgentActivity,
     AgentReport,
     ChannelCheck,
     HardwareReport,
-    write_agent,
     write_once,
 )
 from forge.device.telemetry.tracing import Tracer, tracer_of
@@ -75,7 +84,7 @@ class Service:
         upstream: what serves.
         operation: power and heat.
         metrics: what /metrics shows.
-        report: tells `forge device status` of the running agent.
+        reporter: tells `forge device status` of the running agent.
         tracer: makes a span of each request; None makes none.
     """
 
@@ -84,9 +93,10 @@ class Service:
     upstream: Upstream
     operation: OperatingPoint
     metrics: Metrics
-    report: Callable[[ChannelCheck | None], None]
+    reporter: StatusReporter
     tracer: Tracer | None = None
     began: float = field(default_factory=time.monotonic)
+    errors: RepeatedErrors = field(default_factory=lambda: RepeatedErrors(_log))
 
     def run(
         self,
@@ -120,15 +130,20 @@ class Service:
         traced = TracingMiddleware(app, self.tracer)
         with monitor.running(), self._tracing(), serve_in_background(listening, traced):
             _log.info("listening on %s", _url(config, listening))
-            self.report(self.agent.channel_check)
-            self._try(functools.partial(self.agent.start, ended))
-            while True:
-                self._try(self.agent.update)
-                self._try(self.operation.refresh)
-                # Jitter spreads a fleet that was switched on at the same moment.
-                pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
-                # A driver that is not ready yet is asked again before that.
-                self._wait(min(pause, self.operation.watch.retry_s or pause))
+            self.reporter.checked(self.agent.channel_check)
+            with self.reporter.running(self.activity):
+                self._loop(poll_s, ended)
+
+    def _loop(self, poll_s: float, ended: str) -> None:
+        self._try(functools.partial(self.agent.start, ended))
+        while True:
+            if self._try(self.agent.update):
+                self.errors.clear()
+            self._try(self.operation.refresh)
+            # Jitter spreads a fleet that was switched on at the same moment.
+            pause = poll_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no key
+            # A driver that is not ready yet is asked again before that.
+            self._wait(min(pause, self.operation.watch.retry_s or pause))
 
     @contextlib.contextmanager
     def _tracing(self) -> Iterator[None]:
@@ -146,6 +161,16 @@ class Service:
         journal, check = self.agent.journal, self.agent.channel_check
         return HardwareReport.of(self.operation.watch.current(), journal, check, serving, condition)
 
+    def activity(self) -> AgentActivity:
+        """Return what the agent does now, for `forge device status`."""
+        serving, refuses = self.upstream.get()
+        return AgentActivity(
+            serving=serving.slot if serving else None,
+            refuses="" if serving else refuses,
+            fetch=self.agent.fetching,
+            start=self.agent.starting,
+        )
+
     def gauges(self) -> tuple[Sample, ...]:
         """Return what /metrics shows of the device."""
         uptime = time.monotonic() - self.began
@@ -154,22 +179,29 @@ class Service:
             *heat_samples(self.operation.heat()),
             *power_samples(self.operation.power()),
             *channel_samples(self.agent.channel_check),
+            *contact_samples(self.agent.contact, self.agent.journal, timestamp(datetime.now(UTC))),
+            *weights_samples(self.agent.weights),
+            *progress_samples(self.agent.fetching, self.agent.starting),
             *expiry_samples(self.home.tuf),
             *triton_samples(self.upstream),
         )
 
-    def _try(self, work: Callable[[], None]) -> None:
-        """Log an error of the work, and continue.
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Log an error of the work, and continue; return whether there was none.
 
         This is the outermost call of one check of the channel. A bug in Forge, or in a library,
-        must not end what serves: its traceback is logged, and the next check tries again.
+        must not end what serves: its traceback is logged, and the next check tries again. An error
+        that recurs at each check is logged once an hour.
         """
         try:
             work()
         except (ForgeError, OSError) as error:
-            _log.error("%s", error)
+            self.errors.error(str(error))
         except Exception:  # noqa: BLE001
             _log.exception("a bug in Forge, please report it:")
+        else:
+            return True
+        return False
 
     def _wait(self, seconds: float) -> None:
         """Run the agent's loop until the next check of the channel is due."""
@@ -185,12 +217,12 @@ class Service:
         try:
             request = handle_pending(self.home, self.agent)
         except (ForgeError, OSError) as error:
-            _log.error("%s", error)
+            self.errors.error(str(error))
             return False
         return request is not None and request.what == "release"
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of one command
     state: Path,
     *,
     once: bool = False,
@@ -199,6 +231,7 @@ def run(
     gateway_config: GatewayConfig | None = None,
     poll_s: float = 60.0,
     events: EventListener | None = None,
+    schedule: ReadingSchedule | None = None,
 ) -> None:
     """Run the device agent until SIGTERM or SIGINT; with `once`, until the channel is installed.
 
@@ -212,6 +245,7 @@ def run(
         gateway_config: address, port and API keys of the gateway; by default this machine only.
         poll_s: seconds between two checks of the channel (10 % jitter, so that a fleet spreads).
         events: gets every event, as the history does.
+        schedule: when and how fast the files of the slots are read in the background.
 
     Raises:
         UsageError: another agent runs here, the port is taken, or the API would be open without
@@ -223,9 +257,15 @@ def run(
     home, config = StateDirectory(state), gateway_config or GatewayConfig()
     keys = None if once else config.keys()
     allow_many()
-    with home.locked(), stop_on_signals(), recorded(home.path) as ended:
+    with (
+        home.locked(),
+        stop_on_signals(),
+        recorded(home.path) as ended,
+        contextlib.ExitStack() as opened,
+    ):
         settings, root_bytes = _settings(home)
         home.clean()
+        opened.enter_context(log_files.kept(home.logs))
         if gpu is None and isinstance(settings, DeviceSettings):
             gpu = settings.gpu
         watch, metrics = HardwareWatch(), Metrics()
@@ -237,7 +277,10 @@ def run(
             _run_once(home, updater, operation, notify, ended)
         else:
             with _listening(config) as listening:
-                service = _service(home, updater, operation, notify, metrics, config, listening)
+                service = _service(
+                    home, updater, operation, notify, metrics, config,
+                    listening=listening, schedule=schedule or ReadingSchedule(),
+                )  # fmt: skip
                 with _stopping(service.agent):
                     service.run(listening, config, keys, poll_s, ended)
 
@@ -272,7 +315,8 @@ def _recorded(home: StateDirectory, agent: Agent, notify: EventListener) -> Iter
     except ForgeError as error:
         found = agent.channel_check or ChannelCheck(at=at)
         _write_once(home, found.model_copy(update={"at": at, "error": str(error)}))
-        if not isinstance(error, RolledBackError):  # the state machine has recorded that
+        known = isinstance(error, RolledBackError) or agent.contact.error == str(error)
+        if not known:  # the state machine has not recorded it, nor the check of the channel
             notify(DeviceEvent(at=at, event="check-failed", reason=str(error)))
         raise
     if agent.channel_check:
@@ -284,26 +328,31 @@ def _write_once(home: StateDirectory, check: ChannelCheck) -> None:
         write_once(home, check)
 
 
-def _service(
+def _service(  # noqa: PLR0913 - the parts of one device
     home: StateDirectory,
     updater: Updater,
     operation: OperatingPoint,
     notify: EventListener,
     metrics: Metrics,
     config: GatewayConfig,
+    *,
     listening: socket.socket,
+    schedule: ReadingSchedule,
 ) -> Service:
     upstream, started = Upstream(), timestamp(datetime.now(UTC))
-    report = functools.partial(_report, home, operation.watch, _url(config, listening), started)
+    reporter = StatusReporter(
+        home, partial(_describe, operation.watch, _url(config, listening), started)
+    )
     agent = Agent(
         home, updater, upstream,
         runtime=partial(_runtime, operation.watch), notify=notify,
         configure=operation.configure, environment=operation.environment,
         drain_s=config.limit_s + _LAST_WORDS_S,
-        request_pending=functools.partial(pending, home), checked=report,
+        request_pending=functools.partial(pending, home), checked=reporter.checked,
+        schedule=schedule,
     )  # fmt: skip
     tracer = tracer_of(os.environ)
-    return Service(home, agent, upstream, operation, metrics, report, tracer)
+    return Service(home, agent, upstream, operation, metrics, reporter, tracer)
 
 
 @contextlib.contextmanager
@@ -350,13 +399,11 @@ def _settings(home: StateDirectory) -> tuple[DeviceSettings | ForgeError, bytes]
         return error, b""
 
 
-def _report(
-    home: StateDirectory, watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
-) -> None:
+def _describe(
+    watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
+) -> AgentReport:
     hardware = watch.current()
-    report = AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
-    with contextlib.suppress(OSError):  # a full disk must not end what serves
-        write_agent(home, report)
+    return AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
 
 
 def _notifier(

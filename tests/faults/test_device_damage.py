@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from forge.device import maintenance
+from forge.device.agent.agent import Agent as LocalAgent
+from forge.device.agent.weights_reader import ReadingSchedule
+from forge.device.hardware.watch import HardwareWatch
 from forge.device.shared.release import SlotName
+from forge.device.shared.upstream import Upstream
+from forge.device.state.settings import read_settings
+from forge.device.telemetry.history import DeviceEvent
+from forge.device.update.updater import Updater
 from forge.errors import CorruptedError, StoreError, UsageError
 from tests.support.device_world import Agent, Device, Says, World
 
@@ -55,6 +63,38 @@ def test_a_flipped_bit_that_keeps_the_model_from_loading_heals_by_itself(device:
     repaired = [one for one in maintenance.history(device.state) if one.event == "repaired"]
     assert [one.slot for one in repaired] == ["a"]
     assert device.status.rollbacks == ()
+
+
+def test_weights_that_rot_while_they_serve_are_found_repaired_and_loaded_again(
+    device: Device,
+) -> None:
+    home, upstream = device.home, Upstream()
+    settings, root = read_settings(home.path)
+    events: list[DeviceEvent] = []
+    agent = LocalAgent(
+        home, Updater(home, settings, root, HardwareWatch()), upstream, notify=events.append,
+        schedule=ReadingSchedule(10**9, after_s=0),
+    )  # fmt: skip
+    good = digest(device, "weights.bin")
+    with home.locked(), contextlib.ExitStack() as running:
+        running.callback(agent.stop)
+        flip(device, "weights.bin")  # of the size that it had: a start does not see it
+        integrity_limit = "forge.device.state.integrity.CODE_BYTES"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(integrity_limit, 1000)
+            agent.start()
+        first, _ = upstream.get()
+        assert first is not None  # weights in memory are no reason to refuse
+        while not any(one.event == "repaired" for one in events) or agent.busy:
+            agent.turn()
+        again, _ = upstream.get()
+        assert again is not None
+        assert again != first  # another process
+    assert digest(device, "weights.bin") == good
+    kinds = [one.event for one in events if one.event != "started"]
+    assert kinds == ["damaged", "repaired"]
+    assert 0 < sum(one.fetched_bytes for one in events) < CHUNK_AND_ITS_LIST
+    assert (agent.journal.crashes, agent.journal.rollbacks) == (0, ())
 
 
 @pytest.mark.real_triton

@@ -303,6 +303,7 @@ def _rest(view: View, world: World) -> Iterator[Move]:
         yield Move("asked to go back", world, GoBackAsked("too slow", AT, blue_green=both))
     if view.holds:
         yield Move("asked to lift the hold", world, HoldLifted())
+    yield from _weights_read(view, world)
 
 
 def _not_serving(view: View, world: World) -> Iterator[Move]:
@@ -406,6 +407,23 @@ def _serve(slot: int, world: World) -> Iterator[Move]:
         yield Move("its damage is healed", refused._replace(slots=healed), calm=True)
         yield Move("it is damaged, no store", refused._replace(unservable=2))
     yield Move("it cannot be started now", _stop_all(refused._replace(live=-1), but=-1))
+
+
+def _weights_read(view: View, world: World) -> Iterator[Move]:
+    """The background reading finds what is damaged and repairs it, and restarts what serves.
+
+    Only while the device is idle and nothing is under way (forge.device.agent.weights_repair).
+    """
+    for index in (0, 1):
+        release, whole, served = world.slots[index]
+        if not release or whole:
+            continue
+        healed = world._replace(slots=_with(world.slots, index, Slot(release, served=served)))
+        label = f"slot {SLOTS[index]} is read and repaired"
+        if index == view.active:
+            yield Move(label, _down(healed, index), then=Serve(SLOTS[index]))
+        else:
+            yield Move(label, healed)
 
 
 def _server_ends(view: View, world: World, action: Action) -> Iterator[Move]:

@@ -1,10 +1,10 @@
-"""`forge device provision|run|status|history|detect|capture|power|rollback|verify`."""
+"""The group `forge device`."""
 
 from __future__ import annotations
 
 import click
 
-from forge.cli.device import agent, machine, settings, slots, status
+from forge.cli.device import agent, install, logs, machine, settings, slots, status
 
 __all__ = ["device"]
 
@@ -22,9 +22,12 @@ def device() -> None:
 
 for _command in (
     settings.provision,
+    install.install,
+    install.uninstall,
     agent.run,
     status.status,
     status.history,
+    logs.logs,
     machine.detect,
     machine.capture,
     machine.power,

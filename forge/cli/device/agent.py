@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from forge.cli.common import json_option, print_json
-from forge.cli.device.options import gpu_option, profile_option, state_option
+from forge.cli.device.options import Rate, gpu_option, profile_option, state_option
 from forge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +86,23 @@ __all__ = ["run"]
     envvar="FORGE_LOG_LEVEL",
     help="Least level of the messages that are logged.",
 )
+@click.option(
+    "--verify-days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    envvar="FORGE_VERIFY_DAYS",
+    help="Days between two readings of all files of the slots in the background, which is also "
+    "done after each boot; 0: never.",
+)
+@click.option(
+    "--verify-rate",
+    type=Rate(),
+    default="20M",
+    show_default=True,
+    envvar="FORGE_VERIFY_RATE",
+    help="Read them at no more than this many bytes per second, e.g. 500k or 20M.",
+)
 @profile_option
 @gpu_option
 @state_option
@@ -107,6 +124,8 @@ def run(
     as_json: bool,
     open_to_all: bool,
     cors_origins: tuple[str, ...],
+    verify_days: float,
+    verify_rate: int,
 ) -> None:
     """Run the device agent: install updates, verify and probe them, serve, roll back on failure.
 
@@ -117,6 +136,7 @@ def run(
     forge device run --log-format json
     """  # noqa: D301
     from forge.device import commands, daemon
+    from forge.device.agent.weights_reader import ReadingSchedule
     from forge.device.gateway.config import GatewayConfig
     from forge.device.telemetry import logs
 
@@ -135,6 +155,7 @@ def run(
             ),
             poll_s=poll_s,
             events=_listener(events, opened) if events else None,
+            schedule=ReadingSchedule(verify_rate, verify_days * 86_400),
         )
     if as_json:
         print_json(commands.status(state).model_dump(mode="json"))

@@ -10,6 +10,7 @@ import click
 from forge.cli.common import json_option, print_json
 from forge.cli.device.options import state_option
 from forge.cli.terminal import headline, print_table
+from forge.progress import bytes_text, duration_text
 
 if TYPE_CHECKING:
     from forge.device.telemetry.status import DeviceStatus
@@ -35,14 +36,16 @@ def status(state: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    agent = found.agent
     check = found.look
     rows = [
         ("follows", f"{found.name} {found.channel} from {found.store_url}"),
         *_places(found),
         ("state", found.state),
         ("serves", f"{found.release} from slot {found.slot}" if found.release else "nothing yet"),
-        ("agent", f"pid {agent.pid}, {agent.url or 'no API'}" if agent else "not running"),
+        ("update", found.freshness.text(found.channel)),
+        *_activity(found),
+        *_contact(found),
+        *_weights(found),
     ]
     if check:
         result = check.error or (f"found {check.offered}" if check.offered else "")
@@ -61,6 +64,50 @@ def status(state: Path, *, as_json: bool) -> None:
     if found.held:
         rows.append(("held", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)
+
+
+def _activity(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Return the rows of the running agent and of what it does now."""
+    if not (agent := found.agent):
+        return [("agent", "not running")]
+    up = f", up {duration_text(found.uptime_s)}" if found.uptime_s is not None else ""
+    rows = [("agent", f"pid {agent.pid}{up}, {agent.url or 'no API'}")]
+    activity = agent.activity
+    if activity.fetch:
+        rows.append(("fetching", f"{activity.fetch.release}: {activity.fetch}"))
+    if start := activity.start:
+        limit = f"at most {duration_text(start.limit_s)}"
+        took = duration_text(start.seconds)
+        rows.append(("starting", f"Triton of slot {start.slot}, for {took}, {limit}"))
+    if activity.refuses:
+        rows.append(("no answers", activity.refuses))
+    return rows
+
+
+def _contact(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Return the rows of the device's contact with its store."""
+    contact = found.contact
+    rows = [("last contact", contact.last_contact or "never")]
+    if contact.failing_since:
+        count = "1 failed check" if contact.failures == 1 else f"{contact.failures} failed checks"
+        lasted = duration_text(found.offline_s)
+        rows.append(("offline", f"for {lasted}, since {contact.failing_since}, {count}"))
+    return rows
+
+
+def _weights(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Return a row for each slot whose files were read in the background."""
+    rows = []
+    for slot, reading in sorted(found.weights.items()):
+        if reading.damaged:
+            told = f"damaged: {', '.join(reading.damaged)}; repaired as soon as the store has it"
+        elif reading.began:
+            read, total = bytes_text(reading.read_bytes), bytes_text(reading.total_bytes)
+            told = f"{read} of {total} read since {reading.began}"
+        else:
+            told = f"intact at {reading.finished}"
+        rows.append((f"files of {slot}", told))
+    return rows
 
 
 def _places(found: DeviceStatus) -> list[tuple[str, str]]:

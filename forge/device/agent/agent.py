@@ -19,18 +19,23 @@ from forge.device.agent.background import (
     AgentEvent,
     BackgroundWorker,
     ChannelRead,
+    SlotRepaired,
     WorkFailed,
+    WorkKind,
 )
 from forge.device.agent.cutover import Cutover
 from forge.device.agent.executor import ActionExecutor
 from forge.device.agent.repair import Repair
 from forge.device.agent.slot_servers import SlotServers
 from forge.device.agent.supervisor import Supervisor
+from forge.device.agent.weights_reader import DamageFound, ReadingSchedule
+from forge.device.agent.weights_repair import WeightsRepair
 from forge.device.shared.release import SLOTS, Release, SlotName
 from forge.device.shared.signals import check_signals
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
 from forge.device.state.disk_errors import as_forge_error
+from forge.device.state.weights_record import WeightsRecord
 from forge.device.state_machine.actions import Action, Activate, Fetch, Prepare, Serve
 from forge.device.state_machine.events import (
     Crashed,
@@ -43,8 +48,10 @@ from forge.device.state_machine.events import (
 )
 from forge.device.state_machine.journal import FailedRelease, Journal
 from forge.device.state_machine.transitions import next_state
+from forge.device.telemetry.contact import ContactLog, StoreContact
+from forge.device.telemetry.fetch_progress import FetchMeter, FetchProgress
 from forge.device.telemetry.history import EventListener, FitLog, between
-from forge.device.telemetry.status import ChannelCheck
+from forge.device.telemetry.status import ChannelCheck, ServerStarting
 from forge.device.update.backoff import ReleaseBackoff
 from forge.device.update.failure_policy import FailureVerdict, not_kept
 from forge.device.update.updater import Offer, Updater
@@ -78,6 +85,7 @@ class Agent:
         drain_s: how long a server may finish its last requests after a cutover.
         request_pending: whether an operator's request waits; it goes before an update.
         checked: gets what is known of the channel, whenever that has changed.
+        schedule: of the background reading of the slots' files.
         clock: the time for the journal.
     """
 
@@ -95,6 +103,7 @@ class Agent:
         drain_s: float = 600.0,
         request_pending: Callable[[], bool] = lambda: False,
         checked: Callable[[ChannelCheck | None], None] = lambda _check: None,
+        schedule: ReadingSchedule = ReadingSchedule(),  # noqa: B008 - frozen
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._home = home
@@ -109,10 +118,14 @@ class Agent:
         self._cutover = Cutover(upstream, servers, configure, drain_s)
         repair = Repair(home, updater, notify, self._now)
         self._supervisor = Supervisor(home, servers, self._cutover, repair, post, self._now)
+        self._servers, self._meter = servers, FetchMeter()
         self._executor = ActionExecutor(
-            home, updater, servers, self._cutover, repair, self._supervisor,
+            home, updater, servers, self._cutover, repair, self._supervisor, self._meter,
             post=post, now=self._now, serves=serves,
         )  # fmt: skip
+        self._weights = WeightsRepair(
+            home, repair, self._supervisor, schedule, post=post, notify=notify, now=self._now
+        )
         self._checker = BackgroundWorker("check", post, threaded=serves)
         self._checking = False  # until the event of the check is handled
         self._found: ChannelRead | None = None  # waits until no action is under way
@@ -124,6 +137,7 @@ class Agent:
         self._logged: set[FailedRelease] = set()
         self._backoff = ReleaseBackoff()
         self._fit = FitLog(home.path, notify, self._now)
+        self._contact = ContactLog(home.path, notify, self._now)
 
     @property
     def journal(self) -> Journal:
@@ -136,10 +150,30 @@ class Agent:
         return self._channel_check
 
     @property
+    def contact(self) -> StoreContact:
+        """What is known of the store."""
+        return self._contact.contact
+
+    @property
+    def fetching(self) -> FetchProgress | None:
+        """The download under way; None: there is none."""
+        return self._meter.progress
+
+    @property
+    def starting(self) -> ServerStarting | None:
+        """The start of a slot's server that is under way; None: there is none."""
+        return self._servers.starting
+
+    @property
+    def weights(self) -> WeightsRecord:
+        """What the background reading of the slots' files has found."""
+        return self._weights.record
+
+    @property
     def busy(self) -> bool:
         """Whether anything is under way: an action, a check of the channel, an event."""
         under_way = self._executor.busy or self._checking or self._waiting or self._found
-        return bool(under_way) or not self._events.empty()
+        return bool(under_way) or self._weights.busy or not self._events.empty()
 
     def start(self, cause: str = "an error interrupted the agent") -> None:
         """Continue from the journal: what was under way is finished or undone.
@@ -223,6 +257,7 @@ class Agent:
         """Stop serving; the journal stays as it is."""
         self._checker.cancel()
         self._executor.cancel()
+        self._weights.stop()
         self._checker.join()
         self._executor.join()
         self._cutover.stop("the device is stopping")
@@ -240,7 +275,7 @@ class Agent:
 
     def _abandon(self) -> None:
         """End what is under way after an error; the journal says where `start` continues."""
-        for worker in (self._checker, self._executor):
+        for worker in (self._checker, self._executor, self._weights):
             worker.join(None)  # nothing else may use what it uses
         self._executor.finished()
         self._checking, self._found, self._waiting = False, None, None
@@ -264,13 +299,23 @@ class Agent:
         if self._request_pending():
             self._checker.cancel()
             self._executor.interrupt_fetch()
-        self._supervisor.check(self._journal, may_restart=not self._executor.starts_server)
+            self._weights.cancel_repair()
+        repairs_it = self._weights.busy and self._weights.repairing == self._journal.active
+        may_restart = not (self._executor.starts_server or repairs_it)
+        self._supervisor.check(self._journal, may_restart=may_restart)
         if self._waiting and not self._cutover.draining:
             action, self._waiting = self._waiting, None
             self._executor.execute(action, self._journal, self._offer)
         elif self._found and not (self._executor.busy or self._waiting):
             found, self._found = self._found, None
             self._consider(found)
+        else:
+            self._tend_weights()
+
+    def _tend_weights(self) -> None:
+        idle = self._journal.state == "idle" and not self._cutover.draining
+        quiet = idle and not (self._executor.busy or self._checking or self._waiting)
+        self._weights.tick(self._journal, quiet=quiet and self._events.empty())
 
     def _handle(self, event: AgentEvent) -> None:
         match event:
@@ -285,19 +330,27 @@ class Agent:
                 self._checking = False
                 self._note_check(event)
             case WorkFailed(kind, error):
-                if kind == "check":
-                    self._checking = False
-                else:
-                    self._executor.finished()
+                self._end(kind)
                 raise error
+            case DamageFound() | SlotRepaired():
+                self._weights.handle(event, self._journal)
             case Crashed():
                 self._handle_crash(event)
             case _:
                 self._advance(event)
 
+    def _end(self, kind: WorkKind) -> None:
+        match kind:
+            case "check":
+                self._checking = False
+            case "repair":
+                self._weights.failed()
+            case "action":
+                self._executor.finished()
+
     def _handle_crash(self, crash: Crashed) -> None:
-        """Restart the active slot; while no update is under way, the state machine counts it."""
-        if self._journal.state != "idle":
+        """Restart the active slot; while nothing is under way, the state machine counts it."""
+        if self._journal.state != "idle" or self._weights.busy:
             if self._journal.active:
                 self._perform(Serve(self._journal.active))
             return
@@ -329,6 +382,7 @@ class Agent:
     def _perform(self, action: Action) -> None:
         if isinstance(action, Prepare) and action.serving:
             self._executor.execute(Serve(action.serving), self._journal)
+        self._weights.pause()
         # A slot whose server still answers may be neither overwritten nor started again.
         if isinstance(action, Fetch | Activate) and self._cutover.draining:
             self._waiting = action
@@ -359,8 +413,10 @@ class Agent:
         self._fit.note(self._journal.active_release, found.unfit)
         if found.error:
             self._error = found.error
+            self._contact.failed(found.error)
             self._see(ChannelCheck(at=self._now(), error=str(found.error)))
         elif found.offer:
+            self._contact.succeeded(found.offer.release)
             self._see(ChannelCheck.of(found.offer, self._now()))
             if self._executor.busy or self._waiting:  # the active slot has crashed
                 self._found = found

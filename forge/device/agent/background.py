@@ -12,17 +12,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from forge.device.agent.weights_reader import DamageFound
+from forge.device.shared.release import Release, SlotName
 from forge.device.state_machine.events import MachineEvent
-from forge.device.update.failure_policy import FailureVerdict
+from forge.device.update.failure_policy import FailureVerdict, SlotCondition
 from forge.device.update.updater import Offer
 from forge.errors import ForgeError
 from forge.store import cancellation
 
-__all__ = ["JOIN_S", "ActionDone", "AgentEvent", "BackgroundWorker", "ChannelRead", "WorkFailed"]
+__all__ = [
+    "JOIN_S",
+    "ActionDone",
+    "AgentEvent",
+    "BackgroundWorker",
+    "ChannelRead",
+    "SlotRepaired",
+    "WorkFailed",
+    "WorkKind",
+]
 
 JOIN_S: Final = 5.0
 
-Kind: TypeAlias = Literal["check", "action"]
+WorkKind: TypeAlias = Literal["check", "action", "repair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,28 @@ class ChannelRead:
 class WorkFailed:
     """Work ended by an error that nothing expects: a bug in Forge or in a library."""
 
-    kind: Kind
+    kind: WorkKind
     error: BaseException
 
 
-AgentEvent: TypeAlias = MachineEvent | ActionDone | ChannelRead | WorkFailed
+@dataclass(frozen=True, slots=True)
+class SlotRepaired:
+    """A repair of a slot that was found damaged while the device ran has ended.
+
+    Attributes:
+        slot: which.
+        release: in it.
+        condition: `repaired`, or still `damaged`.
+    """
+
+    slot: SlotName
+    release: Release
+    condition: SlotCondition
+
+
+AgentEvent: TypeAlias = (
+    MachineEvent | ActionDone | ChannelRead | DamageFound | SlotRepaired | WorkFailed
+)
 
 
 class _Job:
@@ -82,7 +110,9 @@ class BackgroundWorker:
         threaded: False: work is done in the caller's thread, before `start` returns.
     """
 
-    def __init__(self, kind: Kind, post: Callable[[AgentEvent], None], *, threaded: bool) -> None:
+    def __init__(
+        self, kind: WorkKind, post: Callable[[AgentEvent], None], *, threaded: bool
+    ) -> None:
         self._kind = kind
         self._post = post
         self._threaded = threaded

@@ -65,13 +65,17 @@ class Cutover:
         """
         if beside is None:
             self._upstream.clear(f"{release} is being activated")
-            if left := self._upstream.drain(_SWAP_DRAIN_S):
-                _log.warning(
-                    "%d requests did not end within %g s and are cut off", left, _SWAP_DRAIN_S
-                )
+            self._drain()
             self._since = None
             self._configure(slot)
         return self._servers.start(slot, beside)
+
+    def retire(self, slot: SlotName, reason: str) -> None:
+        """Stop a slot's server after its last request, for which it gets some seconds."""
+        self._upstream.clear(f"slot {slot}: {reason}")
+        self._drain()
+        self._since = None
+        self._servers.stop(slot)
 
     def activate(self, slot: SlotName, release: Release) -> None:
         """Route new requests to this slot. Raises as `SlotServers.start`.
@@ -83,7 +87,8 @@ class Cutover:
         if not self._servers.alive(slot):
             self._upstream.clear(f"slot {slot} is being started")
             self._configure(slot)
-            self._servers.start(slot, self._draining[0] if self._draining else None)
+            seconds = self._servers.start(slot, self._draining[0] if self._draining else None)
+            _log.info("slot %s is ready after %.1f s", slot, seconds)
             self._set(slot, release)
         elif serving is None or serving.slot != slot:
             self._configure(slot)
@@ -145,6 +150,11 @@ class Cutover:
         """Refuse requests and stop every server."""
         self._upstream.clear(reason)
         self.stop_others(None)
+
+    def _drain(self) -> None:
+        if left := self._upstream.drain(_SWAP_DRAIN_S):
+            text = "%d requests did not end within %g s and are cut off"
+            _log.warning(text, left, _SWAP_DRAIN_S)
 
     def _set(self, slot: SlotName, release: Release) -> None:
         self._upstream.set(self._servers.serving(slot, release))

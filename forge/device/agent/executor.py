@@ -41,6 +41,7 @@ from forge.device.state_machine.events import (
     WentBack,
 )
 from forge.device.state_machine.journal import Journal
+from forge.device.telemetry.fetch_progress import FetchMeter
 from forge.device.update.failure_policy import judge, slot_to_check
 from forge.device.update.resource_pressure import ResourceSnapshot
 from forge.device.update.system_fit import because
@@ -67,6 +68,7 @@ class ActionExecutor:
         cutover: of the requests.
         repair: of the slots' files.
         supervisor: of the active slot.
+        meter: measures the download under way.
         post: puts an event on the agent's queue.
         now: RFC 3339.
         serves: False: a bundle is started to be probed, and not beyond that.
@@ -80,6 +82,7 @@ class ActionExecutor:
         cutover: Cutover,
         repair: Repair,
         supervisor: Supervisor,
+        meter: FetchMeter,
         *,
         post: Callable[[AgentEvent], None],
         now: Callable[[], str],
@@ -92,6 +95,7 @@ class ActionExecutor:
         self._cutover = cutover
         self._repair = repair
         self._supervisor = supervisor
+        self._meter = meter
         self._post = post
         self._now = now
         self._serves = serves
@@ -208,7 +212,8 @@ class ActionExecutor:
             # never overwritten: it is what a device without a journal starts.
             self._require_current(journal.active)
         try:
-            moved = self._updater.fetch(offer, slot, journal.active)
+            with self._meter.measuring(offer.release) as progress:
+                moved = self._updater.fetch(offer, slot, journal.active, progress)
         except CancelledError:
             if not self._interrupted.is_set():  # the agent stops
                 raise

@@ -13,6 +13,7 @@ from forge.device.telemetry.history import DeviceEvent, EventListener
 from forge.device.update.failure_policy import SlotCondition
 from forge.device.update.updater import Updater
 from forge.errors import BundleError, ForgeError
+from forge.store.cancellation import CancelledError
 
 __all__ = ["Repair"]
 
@@ -59,6 +60,17 @@ class Repair:
                 return "intact"
             _log.warning("slot %s is damaged: %s (%d in all)", slot, damages[0], len(damages))
             self.repair(slot, release)
+        except (ForgeError, OSError) as error:
+            _log.error("slot %s cannot be repaired: %s", slot, error)
+            return "damaged"
+        return "repaired"
+
+    def fetch_damaged(self, slot: SlotName, release: Release) -> SlotCondition:
+        """Repair a slot that is known to be damaged; it is not read twice for that."""
+        try:
+            self.repair(slot, release)
+        except CancelledError:
+            return "damaged"  # the agent stops
         except (ForgeError, OSError) as error:
             _log.error("slot %s cannot be repaired: %s", slot, error)
             return "damaged"

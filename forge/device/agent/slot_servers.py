@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from forge.device.shared.release import SLOTS, Release, SlotName
 from forge.device.shared.signals import check_signals
 from forge.device.shared.upstream import ActiveServer
 from forge.device.state.directory import StateDirectory
+from forge.device.telemetry.status import ServerStarting
 from forge.errors import (
     BundleError,
     ConfigurationError,
@@ -58,6 +60,16 @@ class SlotServers:
         self._running: dict[SlotName, TritonServer] = {}
         self._versions: dict[SlotName, str] = {}
         self._making: set[Path] = set()  # environments
+        self._starting: tuple[SlotName, float, float] | None = None  # limit, and when it began
+
+    @property
+    def starting(self) -> ServerStarting | None:
+        """The start under way; None: there is none."""
+        if (begun := self._starting) is None:
+            return None
+        slot, limit_s, at = begun
+        seconds = round(time.monotonic() - at, 1)
+        return ServerStarting(slot=slot, seconds=seconds, limit_s=limit_s)
 
     def alive(self, slot: SlotName) -> bool:
         """Whether the Triton of a slot runs: it was started, and has not ended by itself."""
@@ -163,10 +175,19 @@ class SlotServers:
             StepFailedError: it could not be started, or does not say its version.
             StoreError: the disk.
         """
-        from forge.serving.triton.server import TritonServer, started
-
         installed, spec = self.prepare(slot), self.spec(slot)
         self.stop_all(but=beside)
+        limit_s = spec.start_timeout_s
+        _log.info("starting Triton of slot %s; its model may load for %g s", slot, limit_s)
+        self._starting = slot, limit_s, time.monotonic()
+        try:
+            return self._start(slot, spec, installed)
+        finally:
+            self._starting = None
+
+    def _start(self, slot: SlotName, spec: Spec, installed: Installed) -> float:
+        from forge.serving.triton.server import TritonServer, started
+
         tree, work = self._home.slots.tree(slot).resolve(), self._home.logs / f"slot-{slot}"
         sees = self._environment_of(slot)
         try:

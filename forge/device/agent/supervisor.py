@@ -17,6 +17,7 @@ from forge.device.state_machine.actions import Serve
 from forge.device.state_machine.events import Crashed
 from forge.device.state_machine.journal import Journal
 from forge.device.state_machine.transitions import STEADY_S
+from forge.device.telemetry.repeated_errors import RepeatedErrors
 from forge.device.update.failure_policy import judge, slot_to_check
 from forge.device.update.resource_pressure import ResourceSnapshot
 from forge.device.update.system_fit import because
@@ -57,6 +58,7 @@ class Supervisor:
         self._repair = repair
         self._post = post
         self._now = now
+        self._errors = RepeatedErrors(_log, lambda: time.monotonic())  # noqa: PLW0108 - patched
         self._failures = 0  # in a row, of the active slot
         self._unreported: Crashed | None = None  # of the last start that failed
         self._check_at = 0.0
@@ -76,13 +78,23 @@ class Supervisor:
                 self._repair.check_before_start(slot, release)
             running = self._servers.alive(slot)
             self._cutover.activate(slot, release)
+            self._errors.clear()
             if not running:
                 self._repair.updater.system.serves(release)
         except (ForgeError, OSError) as caught:
             error = as_forge_error(self._home.path, caught)
             self._cutover.refuse(str(error))
-            _log.error("slot %s does not serve: %s", slot, error)
+            self._errors.error(f"slot {slot} does not serve: {error}")
             self._unreported = self._judge(Serve(slot), error, journal, before.lack())
+
+    def restart(self, slot: SlotName, journal: Journal) -> None:
+        """Start the server of the active slot again, on files that were repaired.
+
+        Its requests get some seconds to end; new ones are refused until the model has loaded. It is
+        not a crash: nothing is counted.
+        """
+        self._cutover.retire(slot, "its files were repaired and its server is started again")
+        self.serve(slot, journal)
 
     def check(self, journal: Journal, *, may_restart: bool) -> None:
         """Stop what has drained, and see that the active slot serves; does nothing until it is due.

@@ -11,11 +11,12 @@ from typing import Final
 
 from forge.device.shared.release import Release, SlotName
 from forge.device.state.directory import StateDirectory
+from forge.device.state.weights_record import read_record
 from forge.errors import CorruptedError, TrustError
 from forge.files import sha256_file
 from forge.store.formats.tree import Tree, TreeEntry, parse
 
-__all__ = ["CODE_BYTES", "Damage", "before_start", "by_digest", "kept_tree"]
+__all__ = ["CODE_BYTES", "Damage", "before_start", "by_digest", "check_file", "kept_tree"]
 
 CODE_BYTES: Final = 32 * 1024 * 1024
 """Files up to this size are read before each start: code, configurations, tokenizers."""
@@ -40,11 +41,15 @@ def before_start(home: StateDirectory, slot: SlotName, release: Release) -> tupl
 
     Where the tree's document is lost, only their number and sum are known, from the manifest. What
     runs, or configures what runs, is small: a changed model.py would run with the device's rights.
-    Changed weights answer wrongly, which the probe and `by_digest` find.
+    Changed weights answer wrongly, which the probe and `by_digest` find. Those that were found
+    damaged while the device ran (forge.device.state.weights_record), and were not repaired yet, are
+    read too.
     """
+    suspects = read_record(home.path).of(slot, release).damaged
 
     def content(entry: TreeEntry, path: Path) -> str:
-        return _other_bytes(entry, path) if entry.size <= CODE_BYTES else ""
+        suspected = entry.size <= CODE_BYTES or entry.path in suspects
+        return _other_bytes(entry, path) if suspected else ""
 
     found = _check(home, slot, release, content)
     return _totals(home, slot) if found == (_UNKNOWN,) else found
@@ -76,7 +81,7 @@ def _check(
     if tree is None:
         return (_UNKNOWN,)
     folder = home.slots.tree(slot)
-    checked = ((entry.path, _file(folder, entry, content)) for entry in tree.entries)
+    checked = ((entry.path, check_file(folder, entry, content)) for entry in tree.entries)
     found = [Damage(path, what) for path, what in checked if what]
     known = {entry.path for entry in tree.entries}
     found += [Damage(path, "does not belong here") for path in _files(folder) - known]
@@ -92,7 +97,14 @@ def _totals(home: StateDirectory, slot: SlotName) -> tuple[Damage, ...]:
     return (_UNKNOWN, Damage("tree/", f"has {len(paths)} files of {size} bytes, not what it had"))
 
 
-def _file(folder: Path, entry: TreeEntry, content: Callable[[TreeEntry, Path], str]) -> str:
+def check_file(folder: Path, entry: TreeEntry, content: Callable[[TreeEntry, Path], str]) -> str:
+    """Return what is wrong with one file of a tree; "" if nothing is.
+
+    Args:
+        folder: of the tree.
+        entry: the file.
+        content: says what is wrong with the bytes of a file of the right size.
+    """
     path = folder / entry.path
     try:
         status = path.lstat()

@@ -62,8 +62,11 @@ EventKind = Literal[
     "hold-lifted",
     "no-longer-fits",  # what serves: after a change of the driver, of L4T, of TensorRT
     "fits-again",
+    "verified",  # all files of a slot were read, and are intact
+    "damaged",  # a file of a slot is not what was verified
     "repaired",
-    "check-failed",  # of `forge device run --once`: nothing was installed, for this reason
+    "check-failed",  # of the channel: the first of an outage, or for another reason than before
+    "check-recovered",  # the channel can be read again
 ]
 _MAX_BYTES: Final = 512 * 1024
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024

@@ -107,6 +107,36 @@ SAMPLED: Final = {
         "gauge", "When the channel was last read, or tried to."
     ),
     "forge_device_channel_check_failed": Sampled("gauge", "1 if that failed."),
+    "forge_device_channel_checks_failed_in_a_row": Sampled(
+        "gauge", "Checks of the channel that have failed since one last succeeded."
+    ),
+    "forge_device_last_contact_timestamp_seconds": Sampled(
+        "gauge", "When the channel was last read with valid signatures."
+    ),
+    "forge_device_offline_seconds": Sampled(
+        "gauge", "Time for which every check of the channel has failed; 0: the last succeeded."
+    ),
+    "forge_device_up_to_date": Sampled(
+        "gauge", "1 if what serves is what the channel pointed to when it was last read."
+    ),
+    "forge_device_weights_verified_timestamp_seconds": Sampled(
+        "gauge", "When all files of a slot were last read and were intact, or repaired.", ("slot",)
+    ),
+    "forge_device_weights_read_bytes": Sampled(
+        "gauge", "Of a slot whose files are being read: bytes read so far.", ("slot",)
+    ),
+    "forge_device_weights_damaged_files": Sampled(
+        "gauge", "Files of a slot that are damaged and not repaired yet.", ("slot",)
+    ),
+    "forge_device_fetch_bytes": Sampled(
+        "gauge", "Of the release that is downloaded now: bytes that are there."
+    ),
+    "forge_device_fetch_size_bytes": Sampled("gauge", "Bytes of the release downloaded now."),
+    "forge_device_fetch_bytes_per_second": Sampled("gauge", "Rate of the download under way."),
+    "forge_device_fetch_left_seconds": Sampled("gauge", "Time left of it, if that is known."),
+    "forge_device_server_starting_seconds": Sampled(
+        "gauge", "For how long the server of a slot has been starting.", ("slot",)
+    ),
     "forge_device_metadata_expiry_timestamp_seconds": Sampled(
         "gauge", "When trusted metadata of the release expires.", ("role",)
     ),

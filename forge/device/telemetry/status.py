@@ -15,12 +15,16 @@ from forge.device.power.plan import PowerReport
 from forge.device.shared.release import Release, SlotName
 from forge.device.shared.upstream import ActiveServer
 from forge.device.state.directory import StateDirectory
+from forge.device.state.weights_record import SlotReading
 from forge.device.state_machine.journal import (
     FailedRelease,
     InterruptedRelease,
     Journal,
     UpdateState,
 )
+from forge.device.telemetry.contact import StoreContact
+from forge.device.telemetry.fetch_progress import FetchProgress
+from forge.device.telemetry.freshness import Freshness
 from forge.device.thermal.monitor import ThermalReport
 from forge.files import write_durably
 from forge.store.backends.mirrors import Standing
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccuracyStatus",
+    "AgentActivity",
     "AgentReport",
     "ChannelCheck",
     "Detected",
@@ -37,6 +42,7 @@ __all__ = [
     "FitReport",
     "HardwareReport",
     "PowerStatus",
+    "ServerStarting",
     "read_agent",
     "read_once",
     "write_agent",
@@ -105,6 +111,39 @@ class ChannelCheck(_Model):
         )
 
 
+class ServerStarting(_Model):
+    """The start of a slot's Triton that is under way: for how long, and the limit; seconds."""
+
+    slot: SlotName
+    seconds: float
+    limit_s: float
+
+
+class AgentActivity(_Model):
+    """What the agent does now.
+
+    Attributes:
+        serving: the slot that gets requests.
+        refuses: why none does.
+        fetch: the download under way.
+        start: the start of a server under way.
+    """
+
+    serving: SlotName | None = None
+    refuses: str = ""
+    fetch: FetchProgress | None = None
+    start: ServerStarting | None = None
+
+    def without_figures(self) -> AgentActivity:
+        """Return the activity without what changes all the time."""
+        fetch, start = self.fetch, self.start
+        if fetch:
+            fetch = fetch.model_copy(update={"done_bytes": 0, "bytes_per_s": 0.0, "left_s": None})
+        if start:
+            start = start.model_copy(update={"seconds": 0.0})
+        return self.model_copy(update={"fetch": fetch, "start": start})
+
+
 class AgentReport(_Model):
     """The running agent."""
 
@@ -113,6 +152,11 @@ class AgentReport(_Model):
     started: str
     hardware: Hardware
     look: ChannelCheck | None
+    activity: AgentActivity = AgentActivity()
+
+    def without_figures(self) -> AgentReport:
+        """Return the report without what changes all the time."""
+        return self.model_copy(update={"activity": self.activity.without_figures()})
 
 
 class FitReport(_Model):
@@ -195,7 +239,11 @@ class PowerStatus(_Model):
 
 
 class DeviceStatus(_Model):
-    """Status of the whole device, running or not."""
+    """Status of the whole device, running or not.
+
+    `uptime_s`: seconds since the agent started, None if none runs. `offline_s`: seconds for which
+    every check of the channel has failed. `weights`: what was found when all files were last read.
+    """
 
     store_url: str
     mirrors: tuple[str, ...] = ()
@@ -212,6 +260,11 @@ class DeviceStatus(_Model):
     rollbacks: tuple[FailedRelease, ...]
     last_once: ChannelCheck | None = None
     interrupted: InterruptedRelease | None = None
+    contact: StoreContact = StoreContact()
+    freshness: Freshness = Freshness(state="unknown")
+    uptime_s: float | None = None
+    offline_s: float = 0.0
+    weights: dict[SlotName, SlotReading] = {}
 
     @property
     def look(self) -> ChannelCheck | None:

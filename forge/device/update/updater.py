@@ -32,6 +32,7 @@ from forge.errors import CorruptedError, ForgeError, StoreError, TrustError
 if TYPE_CHECKING:
     from forge.store import Store, Transfer
     from forge.store.backends.mirrors import Standing
+    from forge.store.progress import Progress
     from forge.trust.client import TrustedStore
     from forge.trust.proof_keys import ProofKeys
 
@@ -201,11 +202,23 @@ class Updater:
         objects = self._opened[0].objects if self._opened else None
         return objects.standings() if isinstance(objects, Mirrors) else ()
 
-    def fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
+    def fetch(
+        self,
+        offer: Offer,
+        slot: SlotName,
+        active: SlotName | None,
+        progress: Progress | None = None,
+    ) -> Transfer:
         """Fill a slot with a bundle: only chunks that no slot holds are downloaded.
 
         When it returns, the slot is complete, verified and durable; until then
         `Slots.restore` brings its old content back, unless the disk was too small.
+
+        Args:
+            offer: what to fetch.
+            slot: where to.
+            active: the slot that serves; its files are not downloaded again.
+            progress: called with (bytes done, bytes in total), from several threads.
 
         Raises:
             CancelledError: it was cancelled; the next fetch continues from what came.
@@ -214,7 +227,7 @@ class Updater:
         """
         try:
             with self._alone():
-                return self._fetch(offer, slot, active)
+                return self._fetch(offer, slot, active, progress)
         except (OSError, StoreError) as error:
             # Half a bundle is worth keeping, but not a disk so full that nothing can be noted.
             if self._home.free_mib() < LEAST_FREE_MIB:
@@ -305,7 +318,9 @@ class Updater:
             raise TrustError(message, hint="install what the channel offers: forge device run")
         return manifest
 
-    def _fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
+    def _fetch(
+        self, offer: Offer, slot: SlotName, active: SlotName | None, progress: Progress | None
+    ) -> Transfer:
         from forge.trust import proofs
 
         store, _ = self._open()
@@ -321,7 +336,7 @@ class Updater:
         proofs.verify_provenance(folder, manifest, offer.keys)  # before the bundle's bytes move
         proofs.verify_accuracy(folder, manifest, offer.keys)
         document = store.tree(manifest.tree.digest).encode()
-        moved = store.unpack(manifest.tree.digest, tree, seeds=seeds)
+        moved = store.unpack(manifest.tree.digest, tree, seeds=seeds, progress=progress)
         proofs.verify_model_signature(folder, tree, offer.keys)
         slots.mark_complete(slot, manifest, document)
         slots.drop_backup(slot)

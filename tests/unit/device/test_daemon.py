@@ -22,14 +22,16 @@ from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import http_server, listen
 from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
+from forge.device.reporter import StatusReporter
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, ask_to_stop, stop_on_signals
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import DeviceSettings
+from forge.device.telemetry.contact import StoreContact
 from forge.device.telemetry.history import DeviceEvent
 from forge.device.telemetry.metrics import Metrics
-from forge.device.telemetry.status import ChannelCheck, read_once, write_once
+from forge.device.telemetry.status import AgentReport, ChannelCheck, read_once, write_once
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.updater import Updater
 from forge.errors import RolledBackError, StepFailedError, StoreError
@@ -48,8 +50,15 @@ def service(tmp_path: Path) -> Service:
     agent = Agent(home, updater, upstream)
     guard = ThermalMonitor(ConcurrencyLimit())
     operation = OperatingPoint(home, PowerControl(), guard, watch)
-    reports: list[ChannelCheck | None] = []
-    return Service(home, agent, upstream, operation, Metrics(), reports.append)
+    reporter = StatusReporter(home, report)
+    return Service(home, agent, upstream, operation, Metrics(), reporter)
+
+
+def report(check: ChannelCheck | None) -> AgentReport:
+    return AgentReport(
+        pid=1, url=None, started="2026-11-30T00:00:00Z", hardware=HardwareWatch().current(),
+        look=check,
+    )  # fmt: skip
 
 
 def waits() -> None:
@@ -174,7 +183,7 @@ def test_a_bundle_that_was_not_kept_is_in_the_history_once(tmp_path: Path) -> No
     home = StateDirectory(tmp_path / "state")
     home.clean()
     events: list[DeviceEvent] = []
-    agent = cast("Agent", SimpleNamespace(channel_check=None))
+    agent = cast("Agent", SimpleNamespace(channel_check=None, contact=StoreContact()))
     with pytest.raises(RolledBackError), daemon._recorded(home, agent, events.append):
         raise RolledBackError("demo 1.1.0 was not kept", why="the probe failed")
     assert events == []

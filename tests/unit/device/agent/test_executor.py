@@ -41,12 +41,14 @@ from forge.device.state_machine.events import (
     WentBack,
 )
 from forge.device.state_machine.journal import FailedRelease, Journal
+from forge.device.telemetry.fetch_progress import FetchMeter
 from forge.device.update.resource_pressure import ResourceSnapshot
 from forge.device.update.updater import Offer, Updater
 from forge.errors import BundleError, SmokeGateError, StepFailedError, StoreError, TrustError
 from forge.store import cancellation
 from forge.store.cancellation import CancelledError
 from forge.store.download.downloader import Transfer
+from forge.store.progress import Progress
 from forge.trust.proof_keys import ProofKeys
 from tests.support.manifests import manifest
 
@@ -96,7 +98,10 @@ class Parts:
     def serves(self, release: Release) -> None:
         self.served.append(release.version)
 
-    def fetch(self, offer: Offer, slot: SlotName, active: SlotName | None) -> Transfer:
+    def fetch(
+        self, offer: Offer, slot: SlotName, active: SlotName | None, progress: Progress
+    ) -> Transfer:
+        progress(7, 12)
         self.call("fetch", offer.release.version, slot, active)
         return Transfer(fetched_bytes=7, reused_bytes=5, requests=1)
 
@@ -153,6 +158,7 @@ class Device:
             cast("Cutover", parts),
             cast("Repair", parts),
             cast("Supervisor", parts),
+            FetchMeter(),
             post=self.posted.append,
             now=lambda: AT,
             serves=serves,

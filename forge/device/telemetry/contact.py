@@ -1,0 +1,158 @@
+"""The device's contact with its store: when the channel was last read, and since when it is not.
+
+    contact.json    in the state directory; it survives restarts and `forge device run --once`
+
+The first failed check of an outage, each one that fails for another reason, and the end of the
+outage are logged and added to the history. Further checks that fail alike are counted only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forge import canonical
+from forge.device.shared.release import Release
+from forge.device.telemetry.history import DeviceEvent, EventListener
+from forge.errors import FitError, ForgeError, UsageError
+from forge.files import write_durably
+from forge.progress import duration_text
+
+__all__ = ["ContactLog", "StoreContact", "alike", "read_contact", "seconds_between"]
+
+_log = logging.getLogger(__name__)
+
+_FILE: Final = "contact.json"
+_MAX_BYTES: Final = 64 * 1024
+_MAX_ERROR: Final = 8192
+_VARIES: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT[0-9:.]+Z?"  # a time
+    r"|\d+(\.\d+)?(?= ?(s|ms|min|h|days?|seconds?|bytes|[kKMGT]i?B)\b)"  # a size or a duration
+    r"|\b[0-9A-Fa-f][0-9A-Fa-f-]{11,}\b"  # the identity of a request
+)
+
+
+class StoreContact(BaseModel):
+    """What is known of the store.
+
+    Attributes:
+        last_contact: when the channel was last read and its signatures were valid; RFC 3339.
+        offered: what the channel pointed to then, for this machine.
+        offered_since: when this device first saw that.
+        failing_since: the first of the checks that have failed since; None: the last one succeeded.
+        failures: how many have failed in a row.
+        error: of the last one.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    last_contact: str | None = None
+    offered: Release | None = None
+    offered_since: str | None = None
+    failing_since: str | None = None
+    failures: int = Field(default=0, ge=0)
+    error: Annotated[str, Field(max_length=_MAX_ERROR)] = ""
+
+    def succeeded(self, offered: Release, at: str) -> StoreContact:
+        """Return the contact after a check that found this release. Pure."""
+        same = offered == self.offered and self.offered_since is not None
+        since = self.offered_since if same else at
+        return StoreContact(last_contact=at, offered=offered, offered_since=since)
+
+    def failed(self, error: ForgeError, at: str) -> StoreContact:
+        """Return the contact after a check that failed. Pure.
+
+        A machine for which the channel has no profile has read the channel all the same.
+        """
+        changes: dict[str, object] = {
+            "failing_since": self.failing_since or at,
+            "failures": self.failures + 1,
+            "error": str(error)[:_MAX_ERROR],
+        }
+        if isinstance(error, FitError | UsageError):
+            changes["last_contact"] = at
+        return self.model_copy(update=changes)
+
+    def offline_s(self, now: str) -> float:
+        """Return for how long the checks have failed, seconds; 0 if the last one succeeded."""
+        return seconds_between(self.failing_since, now)
+
+
+class ContactLog:
+    """Keeps the contact of one device. Used by the agent's main thread only.
+
+    Args:
+        folder: the state directory.
+        notify: gets an event when an outage begins, changes its reason, or ends.
+        now: RFC 3339.
+    """
+
+    def __init__(self, folder: Path, notify: EventListener, now: Callable[[], str]) -> None:
+        self._folder = folder
+        self._notify = notify
+        self._now = now
+        self._contact: StoreContact | None = None  # not read yet
+
+    @property
+    def contact(self) -> StoreContact:
+        """The contact as it is known now."""
+        if self._contact is None:
+            self._contact = read_contact(self._folder)
+        return self._contact
+
+    def succeeded(self, offered: Release) -> None:
+        """Note a check that read the channel."""
+        before, at = self.contact, self._now()
+        self._set(before.succeeded(offered, at))
+        if before.failing_since is None:
+            return
+        lasted, count = duration_text(before.offline_s(at)), before.failures
+        checks = "1 check" if count == 1 else f"{count} checks"
+        text = f"the store is back after {lasted} in which {checks} failed"
+        _log.info("%s", text)
+        self._notify(DeviceEvent(at=at, event="check-recovered", reason=text))
+
+    def failed(self, error: ForgeError) -> None:
+        """Note a check that failed."""
+        before, at = self.contact, self._now()
+        self._set(before.failed(error, at))
+        if before.failing_since is None or not alike(before.error, str(error)):
+            self._notify(DeviceEvent(at=at, event="check-failed", reason=str(error)))
+
+    def _set(self, contact: StoreContact) -> None:
+        self._contact = contact
+        with contextlib.suppress(OSError):  # a full disk: the agent knows it as long as it runs
+            data = canonical.dumps(contact.model_dump(mode="json"))
+            write_durably(self._folder / _FILE, data)
+
+
+def read_contact(folder: Path) -> StoreContact:
+    """Return what a state directory says; an empty contact where that is lost."""
+    try:
+        with (folder / _FILE).open("rb") as file:
+            return StoreContact.model_validate_json(file.read(_MAX_BYTES))
+    except (OSError, ValidationError):
+        return StoreContact()
+
+
+def seconds_between(earlier: str | None, later: str) -> float:
+    """Return the seconds between two times in RFC 3339; 0 for none, or a clock set back."""
+    if not earlier:
+        return 0.0
+    try:
+        passed = datetime.fromisoformat(later) - datetime.fromisoformat(earlier)
+    except (ValueError, TypeError):
+        return 0.0
+    return max(0.0, passed.total_seconds())
+
+
+def alike(one: str, another: str) -> bool:
+    """Return whether two messages differ in sizes, times and identities only, not in versions."""
+    return _VARIES.sub("#", one) == _VARIES.sub("#", another)

@@ -1,0 +1,139 @@
+"""Since when the store is away, what is written down of it, and that one outage is told once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forge.device.shared.release import Release
+from forge.device.telemetry.contact import ContactLog, StoreContact, alike, read_contact
+from forge.device.telemetry.history import DeviceEvent
+from forge.errors import FitError, StoreError, TrustError
+from tests.support.manifests import manifest
+
+OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
+AWAY = StoreError("The store is away")
+
+
+class Device:
+    """A state folder, what is told of it, and its clock; `log` is made anew by a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[DeviceEvent] = []
+        self.minute = 0
+        self.log = self.restarted()
+
+    def restarted(self) -> ContactLog:
+        self.log = ContactLog(self.folder, self.told.append, self.now)
+        return self.log
+
+    def now(self) -> str:
+        return f"2026-11-30T{self.minute // 60:02}:{self.minute % 60:02}:00Z"
+
+    def kinds(self) -> list[str]:
+        return [one.event for one in self.told]
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return Device(tmp_path)
+
+
+def fail(device: Device, minutes: int, error: StoreError = AWAY) -> None:
+    for _ in range(minutes):
+        device.minute += 1
+        device.log.failed(error)
+
+
+def test_an_outage_is_one_failure_and_one_recovery_in_the_history(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    device.log.succeeded(OLD)
+    fail(device, 80)
+    device.minute += 1
+    device.log.succeeded(OLD)
+    device.log.succeeded(OLD)
+    assert device.kinds() == ["check-failed", "check-recovered"]
+    assert device.told[0].reason == "The store is away"
+    said = "the store is back after 1 h 20 min in which 80 checks failed"
+    assert device.told[1].reason == said
+    assert caplog.messages == [said]
+
+
+def test_an_outage_goes_on_over_a_restart_of_the_agent(device: Device) -> None:
+    device.log.succeeded(OLD)
+    fail(device, 3)
+    device.restarted()
+    fail(device, 2)
+    contact = read_contact(device.folder)
+    assert (contact.failures, contact.failing_since) == (5, "2026-11-30T00:01:00Z")
+    assert contact.last_contact == "2026-11-30T00:00:00Z"
+    assert contact.offline_s("2026-11-30T00:11:00Z") == 600
+    assert device.kinds() == ["check-failed"]
+
+
+def test_another_reason_is_told_as_well(device: Device) -> None:
+    fail(device, 2)
+    device.log.failed(TrustError("The metadata has expired"))
+    assert [one.reason for one in device.told] == ["The store is away", "The metadata has expired"]
+
+
+def test_what_is_offered_is_kept_with_the_time_it_was_first_seen(device: Device) -> None:
+    device.log.succeeded(OLD)
+    device.minute = 10
+    device.log.succeeded(NEW)
+    device.minute = 20
+    device.log.succeeded(NEW)
+    fail(device, 1)
+    contact = device.log.contact
+    assert (contact.offered, contact.offered_since) == (NEW, "2026-11-30T00:10:00Z")
+    assert contact.last_contact == "2026-11-30T00:20:00Z"
+
+
+def test_a_channel_without_a_profile_for_this_machine_was_read_all_the_same() -> None:
+    failed = StoreContact().failed(FitError("No profile matches"), "2026-11-30T00:00:00Z")
+    assert (failed.last_contact, failed.failures) == ("2026-11-30T00:00:00Z", 1)
+    assert StoreContact().failed(AWAY, "2026-11-30T00:00:00Z").last_contact is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"failures": -1}', b"\xff" * 100_000])
+def test_a_damaged_record_is_an_empty_one(device: Device, content: bytes) -> None:
+    (device.folder / "contact.json").write_bytes(content)
+    assert read_contact(device.folder) == StoreContact()
+    assert device.restarted().contact == StoreContact()
+
+
+def test_a_full_disk_ends_nothing(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("forge.device.telemetry.contact.write_durably", full)
+    fail(device, 3)
+    assert device.log.contact.failures == 3
+    assert device.kinds() == ["check-failed"]
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "same"),
+    [
+        ("no answer within 30.1 s", "no answer within 30.2 s", True),
+        ("400 MiB are free", "396 MiB are free", True),
+        ("request 4442587FB7D0A2F9 failed", "request 0B1C587FB7D0A2FA failed", True),
+        ("expired at 2026-11-30T00:00:00Z", "expired at 2026-12-01T00:00:00Z", True),
+        ("llm 1.1.0 does not fit", "llm 1.2.0 does not fit", False),
+        ("the server answered 403", "the server answered 404", False),
+        ("The store is away", "The metadata has expired", False),
+    ],
+)
+def test_messages_that_differ_in_sizes_times_and_identities_are_alike(
+    one: str, another: str, *, same: bool
+) -> None:
+    assert alike(one, another) is same
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
+    contact = StoreContact(failing_since="2026-11-30T00:00:00Z", failures=1)
+    assert contact.offline_s("2026-11-29T00:00:00Z") == 0
