@@ -31,6 +31,7 @@ from forge.errors import (
 from forge.plan import input_digests
 from forge.progress import ProgressMeter
 from forge.runners.base import Execution, Job, Runner, raise_if_cancelled, refuse
+from forge.runners.results import Results, StoredResults
 from forge.runners.tree_cache import TreeCache, file_states
 from forge.runners.view import View
 from forge.runners.work_folder import WorkFolder
@@ -63,6 +64,7 @@ class Workshop:
     work: Path
     keys: Path
     clock: Callable[[], dt.datetime]
+    results: Results | None = None
 
     def carry_out(
         self,
@@ -85,7 +87,7 @@ class Workshop:
             Cancelled: `cancelled` was set.
             ForgeError: the command failed; its exit code decides the class.
         """
-        reason = refuse(self.runner, step)
+        reason = refuse(self.runner, step) or self._results.refuse(step)
         if reason:
             raise NoRunnerError(f"Step {step.id} cannot run here", why=reason)
         started = self.clock()
@@ -115,6 +117,10 @@ class Workshop:
     def clean(self) -> None:
         """Delete the folders of killed runs and of steps that failed long ago."""
         WorkFolder(self.work).bound(time.time(), "running", "failed")
+
+    @property
+    def _results(self) -> Results:
+        return self.results or StoredResults(self.store)
 
     @property
     def _trees(self) -> TreeCache:
@@ -185,7 +191,7 @@ class Workshop:
             runner=execution.runner or self.runner.name,
         )
         if not step.effect:
-            self.store.put_action(result)
+            result = self._results.put(step, result)
         for name, folder in job.outputs.items():
             self._trees.adopt(outputs[name].digest, folder, states[name])
         return result
@@ -228,6 +234,7 @@ def _chain(step: Step, results: Mapping[str, ActionResult]) -> tuple[Link, ...]:
                 seconds=result.seconds,
                 started=result.started,
                 runner=result.runner,
+                builder=result.builder,
             )
 
     visit(step)

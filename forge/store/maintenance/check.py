@@ -36,6 +36,7 @@ from forge.store.formats.tree import SMALL, Found, TreeEntry
 from forge.store.progress import Progress
 
 if TYPE_CHECKING:
+    from forge.store.formats.action import ActionResult
     from forge.store.store import Store
 
 __all__ = ["Problem", "Verifier", "VerifyReport", "check_store", "forget_result"]
@@ -257,10 +258,17 @@ def check_store(
         return _repair(store, Verifier(store, progress).run(), repair_from)
 
 
-def forget_result(store: Store, key: str) -> tuple[str, ...]:
+def forget_result(
+    store: Store, key: str, signed: ActionResult | None = None
+) -> tuple[str, ...]:
     """Delete a step's result and the damaged objects of its outputs, so that the step runs again.
 
     Reads the output trees completely, because the next `put_tree` would reuse damaged objects.
+
+    Args:
+        store: the store.
+        key: digest of the step's key.
+        signed: a result of the key that a builder signed; it stays, its damaged objects do not.
 
     Returns:
         Names of the deleted objects.
@@ -268,11 +276,11 @@ def forget_result(store: Store, key: str) -> tuple[str, ...]:
     Raises:
         ConflictError: garbage collection is running.
     """
-    result = store.action(key)
+    results = [one for one in (store.action(key), signed) if one is not None]
     deleted: list[str] = []
     with store.as_writer():
-        for tree in result.outputs.values() if result else ():
-            deleted += _drop_damaged(store, tree.digest)
+        for digest in sorted({tree.digest for one in results for tree in one.outputs.values()}):
+            deleted += _drop_damaged(store, digest)
         if store.objects.size(action_name(key)) is not None:
             store.objects.delete(action_name(key))
             deleted.append(action_name(key))
