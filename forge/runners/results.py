@@ -140,7 +140,7 @@ class SignedResults:
         return self._may_not(step)
 
     def _order(self, step: Step) -> list[str]:
-        """Return the names of the builders: those that may make the step first, of these its own."""
+        """Return the builders: first those that may make the step, of these its own first."""
         return sorted(
             self.builders,
             key=lambda name: (not self.builders[name].may_make(step.id), name != self._own),

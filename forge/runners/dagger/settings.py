@@ -31,6 +31,7 @@ __all__ = ["DEFAULT_BASE", "DaggerSettings", "load"]
 
 RUNNER_HOST: Final = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 
+
 @dataclass(frozen=True, slots=True)
 class DaggerSettings:
     """Settings of the dagger runner.
