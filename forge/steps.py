@@ -185,6 +185,8 @@ class Link:
         started: RFC 3339, UTC.
         runner: name and platform of what ran it.
         builder: name of the trusted builder that signed the result; empty: it is not signed.
+        materials: what the step was given besides trees: digest or URI of locks, images,
+            downloads, by name.
     """
 
     step: str
@@ -195,6 +197,7 @@ class Link:
     started: str
     runner: str
     builder: str = ""
+    materials: Mapping[str, str] = field(default_factory=dict)
 
 
 def lock_command(folder: Path) -> str:

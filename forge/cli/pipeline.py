@@ -37,6 +37,7 @@ from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, compare_published, explain, resolve, select
 from forge.project import Option, Pipeline, Project
+from forge.release.attest.invocation import Invocation, read_source
 from forge.release.catalog import Catalog
 from forge.release.keys.places import KeysPlace, find_folder
 from forge.release.repository.unverified_index import has_root
@@ -221,6 +222,9 @@ def _resolve_call(
         "profiles": chosen_profiles,
         "catalog": Catalog(store.objects),
         "keys": keys.folder,
+        "invocation": Invocation.of(
+            pipeline.name, own, overrides, read_source(project.root, os.environ)
+        ),
     }
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -43,6 +44,7 @@ __all__ = ["DamagedInputError", "Workshop"]
 
 _LOG_TAIL: Final = 16 * 1024
 _SHOWN_LINES: Final = 25
+_DOWNLOAD = re.compile(r"[a-z0-9]+:\S+#sha256=[0-9a-f]{64}\S*")
 
 
 class DamagedInputError(Exception):
@@ -235,10 +237,29 @@ def _chain(step: Step, results: Mapping[str, ActionResult]) -> tuple[Link, ...]:
                 started=result.started,
                 runner=result.runner,
                 builder=result.builder,
+                materials=_materials(result),
             )
 
     visit(step)
     return tuple(links.values())
+
+
+def _materials(result: ActionResult) -> dict[str, str]:
+    """Return the locks, images and pinned downloads that are fields of a result's key."""
+    found = {}
+    for name, value in result.fields.items():
+        kind, _, rest = name.partition(" ")
+        if kind == "environment" and not rest.endswith(" python"):
+            found[f"dockerfiles/{rest}/requirements.lock"] = value
+        elif name == "image":
+            found[f"image of {result.step}"] = value
+        elif kind.startswith("argv[") and _DOWNLOAD.fullmatch(value):
+            scheme, _, place = value.partition(":")
+            # A path of the machine that built it says nothing elsewhere.
+            found[f"download of {result.step}"] = (
+                f"file:{Path(place).name}" if scheme == "file" else value
+            )
+    return found
 
 
 def _tail(log: Path) -> str:

@@ -71,7 +71,9 @@ def result(key: str, step: str, output: str, digest: str, **fields: str) -> Acti
 
 def statuses(plan: Plan, stored: dict[str, ActionResult], **chosen: object) -> dict[str, Status]:
     selected = select(plan, **chosen) if chosen else None  # type: ignore[arg-type]
-    return {row.step.id: row.status for row in resolve(plan, lambda _, key: stored.get(key), selected)}
+    return {
+        row.step.id: row.status for row in resolve(plan, lambda _, key: stored.get(key), selected)
+    }
 
 
 def stored_up_to(plan: Plan, *ids: str) -> dict[str, ActionResult]:

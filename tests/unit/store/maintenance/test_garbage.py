@@ -287,6 +287,7 @@ def test_the_report_as_json_and_as_rows(store: Store, hands: Hands) -> None:
     report = collect(store, {"0" * 64})
     document = report.as_json()
     assert document["deleted"] == {
+        "signed": {"objects": 0, "bytes": 0},
         "actions": {"objects": 0, "bytes": 0},
         "trees": {"objects": 1, "bytes": report.bytes - 7},
         "files": {"objects": 0, "bytes": 0},
