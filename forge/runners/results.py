@@ -107,7 +107,9 @@ class SignedResults:
         if reasons:
             return NotUsed(f"the stored result is not used: {'; '.join(reasons)}")
         if self.store.action(key) is not None:
-            return NotUsed("the stored result is not used: no trusted builder signed it")
+            may = [name for name in self._order(step) if self.builders[name].may_make(step.id)]
+            makers = f"; may make it: {', '.join(may) or 'no builder'}"
+            return NotUsed(f"the stored result is not used: no trusted builder signed it{makers}")
         return None
 
     def put(self, step: Step, result: ActionResult) -> ActionResult:

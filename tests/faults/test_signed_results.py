@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import pytest
 
+from forge.errors import StoreError
 from forge.store import ActionResult, Store, open_store
 from forge.store.formats.signed_result import result_statement
+from tests.support.seaweed import ROLES_BUCKET, Seaweed
 from tests.support.small_project import SmallProject, small_project
 from tests.support.trusted_builders import builders, signer, write_key, write_project_file
 
@@ -59,9 +61,9 @@ class Shared:
     def store(self) -> Store:
         return open_store(self.url, cache=self.folder / "cache")
 
-    def run(self, *more: str, builder: str = "", fails: int = 0) -> Any:
+    def run(self, *more: str, builder: str = "", fails: int = 0, **given: str) -> Any:
         """A job of the release; its steps by id, or what it printed if it fails."""
-        variables: dict[str, Any] = {"FORGE_STORE": self.url}
+        variables: dict[str, Any] = {"FORGE_STORE": self.url, **given}
         if builder:
             path = self.folder / f"{builder}.pem"
             key = path if path.exists() else write_key(path, builder)
@@ -97,15 +99,19 @@ class Shared:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Shared:
+def project(tmp_path: Path) -> Shared:
     project = small_project(tmp_path / "project")
     (project.root / "pipelines" / "release.py").write_text(PIPELINE)
     write_project_file(
         project.root, builders(hosted=["engine@*"], gpu=["smoke@*"], publisher=["proofs@*"])
     )
-    made = Shared(project, tmp_path)
-    made.built()
-    return made
+    return Shared(project, tmp_path)
+
+
+@pytest.fixture
+def shared(project: Shared) -> Shared:
+    project.built()
+    return project
 
 
 def test_jobs_use_each_others_results_and_the_last_signs(shared: Shared) -> None:
@@ -191,3 +197,39 @@ def test_own_store_needs_no_keys_of_builders(shared: Shared) -> None:
     assert all(one["status"] == "run" for one in json.loads(done.stdout))
     again = shared.project.run("run", *ARGUMENTS, "--json", FORGE_STORE="artifacts")
     assert all(one["status"] == "hit" for one in json.loads(again.stdout))
+
+
+def test_rights_of_each_role_suffice_and_reach_its_own_prefix_only(
+    project: Shared, own_seaweedfs: Seaweed
+) -> None:
+    """The rights that docs/how-to/github-actions.md lists, on a real S3 server."""
+    own_seaweedfs.client().create_bucket(Bucket=ROLES_BUCKET)
+    url = f"s3://{ROLES_BUCKET}/forge"
+
+    def job(role: str, *more: str, builder: str = "") -> Any:
+        reach = {"FORGE_STORE": url, **own_seaweedfs.environment, **own_seaweedfs.role(role)}
+        return project.run(*more, builder=builder, **reach)
+
+    assert job("build", "--only", ENGINE, builder="hosted")[ENGINE]["status"] == "run"
+    assert job("device", "--only", SMOKE, builder="gpu")[SMOKE]["status"] == "run"
+    done = job("publish", "--sign-only")
+    assert [one["status"] for one in done.values()] == ["hit", "hit", "run"]
+
+    key, bad = done[ENGINE]["key"], b"{}"
+    as_role = {
+        role: open_store(
+            url, environment={**own_seaweedfs.environment, **own_seaweedfs.role(role)},
+            cache=project.folder / "cache",
+        )
+        for role in ("plan", "build", "device")
+    }  # fmt: skip
+    with pytest.raises(StoreError, match="denied"):
+        as_role["device"].put_signed_result("hosted", key, bad)
+    with pytest.raises(StoreError, match="denied"):
+        as_role["build"].put_signed_result("gpu", key, bad)
+    for name in (f"actions/{key}.json", f"signed/gpu/{key}.json", "tuf/metadata/timestamp.json"):
+        with pytest.raises(StoreError, match="denied"):
+            as_role["plan"].objects.write(name, bad)
+    for role in ("build", "device"):
+        with pytest.raises(StoreError, match="denied"):
+            as_role[role].objects.write("tuf/metadata/timestamp.json", bad)
