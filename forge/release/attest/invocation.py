@@ -31,7 +31,7 @@ class SourceCommit(_Document):
     Attributes:
         repository: URI of the repository without credentials; empty: it has no remote one.
         commit: SHA-1 or SHA-256 of the commit.
-        modified: whether files of the checkout differ from the commit.
+        modified: whether files of the checkout differ from the commit, or git cannot tell.
     """
 
     repository: str
@@ -78,13 +78,15 @@ def read_source(root: Path, environment: Mapping[str, str]) -> SourceCommit | No
     """
     server, name = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
     known = f"{server}/{name}" if server and name else ""
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = _git(root, "rev-parse", "HEAD") or ""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         return None
     # Below `root` only: a project may be a folder of a larger repository.
     changed = _git(root, "status", "--porcelain", "--", ".")
-    repository = known or _public_uri(_git(root, "config", "--get", "remote.origin.url"))
-    return SourceCommit(repository=repository, commit=commit, modified=bool(changed))
+    remote = _git(root, "config", "--get", "remote.origin.url") or ""
+    return SourceCommit(
+        repository=known or _public_uri(remote), commit=commit, modified=changed != ""
+    )
 
 
 def _public(value: object) -> str | bool | int | float:
@@ -113,8 +115,8 @@ def _public_uri(url: str) -> str:
     return f"{scheme}://{parts.hostname}{port}{parts.path}"
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """Return what git prints; empty if it fails."""
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return what git prints; None if it fails."""
     # Without this git refuses a checkout of another owner, as one that is mounted in a container.
     command = ["git", "-c", "safe.directory=*", "-C", str(root), *arguments]
     try:
@@ -122,5 +124,5 @@ def _git(root: Path, *arguments: str) -> str:
             command, check=False, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -218,7 +218,7 @@ class Collector:
         return trees
 
     def _result(self, entry: Entry) -> ActionResult | None:
-        """Return the result in an object, whoever signed it; None if it is damaged."""
+        """Return the result in an object, unverified; None if it is damaged."""
         if entry.name.startswith(ACTIONS):
             return self._store.action(_digest(entry.name))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_change_outside_the_project_is_none_of_it(checkout: Path) -> None:
     found = read_source(checkout / "sub", {})
     assert found is not None
     assert not found.modified
+
+
+def test_checkout_whose_state_is_not_known_is_not_presented_as_its_commit(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("git")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "git"
+    program.write_text(
+        f'#!/bin/sh\nfor one; do [ "$one" = status ] && exit 128; done\nexec {real} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    found = read_source(checkout, {})
+    assert found is not None
+    assert found.modified
 
 
 def test_folder_without_a_commit_has_no_source(tmp_path: Path) -> None:
