@@ -1,8 +1,8 @@
 """`signed/<builder>/<key>.json`: a step's result, signed by the trusted builder that made it.
 
 A DSSE envelope of an in-toto statement. Its subjects are the output trees, its predicate is the
-whole record of `actions/<key>.json`, so that a reader takes nothing from outside of the envelope. Each
-builder writes below its own prefix, to which its rights in the store can be limited.
+whole record of `actions/<key>.json`, so that a reader takes nothing from outside of the envelope.
+Each builder writes below its own prefix, to which its rights in the store can be limited.
 """
 
 from __future__ import annotations
