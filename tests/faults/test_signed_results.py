@@ -207,7 +207,11 @@ def test_rights_of_each_role_suffice_and_reach_its_own_prefix_only(
     url = f"s3://{ROLES_BUCKET}/forge"
 
     def job(role: str, *more: str, builder: str = "") -> Any:
-        reach = {"FORGE_STORE": url, **own_seaweedfs.environment, **own_seaweedfs.role(role)}
+        reach: dict[str, Any] = {
+            "FORGE_STORE": url,
+            **own_seaweedfs.environment,
+            **own_seaweedfs.role(role),
+        }
         return project.run(*more, builder=builder, **reach)
 
     assert job("build", "--only", ENGINE, builder="hosted")[ENGINE]["status"] == "run"
