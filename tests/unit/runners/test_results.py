@@ -61,7 +61,7 @@ def test_record_that_nobody_signed_is_not_used_and_the_reason_is_named(
     StoredResults(store).put(ENGINE, result)
     found = SignedResults(store, NAMED).find(ENGINE, KEY)
     expected = "the stored result is not used: no trusted builder signed it; may make it: "
-    assert reason(found) == f"{expected}gpu, hosted"
+    assert reason(found) == f"{expected}hosted, gpu"
     assert reason(SignedResults(store, NAMED).find(PUBLISH, KEY)) == f"{expected}no builder"
     assert SignedResults(store, NAMED).find(ENGINE, OTHER_KEY) is None
 
