@@ -163,10 +163,8 @@ def test_name_that_is_no_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ECC_NIST_P256", "RSA_2048"])
-def test_builder_signs_results_with_a_key_that_never_leaves_the_kms(
-    kms: Kms, request: pytest.FixtureRequest, kind: str
-) -> None:
-    uri = kms.make(f"{request.node.name[:60]}-builder", kind)
+def test_builder_signs_results_with_a_key_that_never_leaves_the_kms(kms: Kms, kind: str) -> None:
+    uri = kms.make(f"builder-{kind}", kind)
     public = public_pem(open_builder_key(uri, nobody).public_key)
     named = {"hosted": TrustedBuilder(steps=["engine@*"], keys=[public])}
     signer = builder_signer(named, {"FORGE_BUILDER_KEY": uri})
