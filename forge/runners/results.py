@@ -138,7 +138,7 @@ class SignedResults:
         if step.effect or uses_keys(step):
             return ""
         if self.signer is None:
-            return "this machine has no key of a trusted builder (FORGE_BUILDER_KEY)"
+            return "without FORGE_BUILDER_KEY, a key of a builder, no machine would use its result"
         return self._may_not(step)
 
     def _order(self, step: Step) -> list[str]:
