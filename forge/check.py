@@ -17,6 +17,7 @@ from forge.device.hardware import rule_overlap
 from forge.errors import ForgeError
 from forge.profiles import Profile
 from forge.project import Pipeline, Project
+from forge.release.attest.invocation import Invocation
 from forge.release.catalog import Catalog
 from forge.steps import lock_command
 from forge.store import Store
@@ -155,6 +156,7 @@ def _plan(
         "profiles": list(chosen),
         "catalog": Catalog(store.objects),
         "keys": project.work / "keys",
+        "invocation": Invocation(pipeline=pipeline.name),
     }
     try:
         plan = pipeline.plan(given, {option.name: option.default for option in pipeline.options})

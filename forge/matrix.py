@@ -22,7 +22,7 @@ from typing import Final
 
 from forge.errors import NoRunnerError
 from forge.plan import PlannedStep, Status
-from forge.steps import Step, placeholders
+from forge.steps import Step, uses_keys
 
 __all__ = ["Cell", "Matrix", "Refused", "cut"]
 
@@ -158,7 +158,7 @@ def _refusal(step: Step, blocked: Sequence[str]) -> str:
 
 def _needs_the_outside(step: Step) -> bool:
     """Return whether a step has effects outside the store or signs with the keys."""
-    return step.effect or any(kind == "keys" for kind, _ in placeholders(step.argv))
+    return step.effect or uses_keys(step)
 
 
 def _place(step: Step, before: Sequence[_Place]) -> _Place:

@@ -22,6 +22,7 @@ __all__ = [
     "Difference",
     "Explanation",
     "Lookup",
+    "NotUsed",
     "Plan",
     "PlannedStep",
     "Status",
@@ -35,7 +36,15 @@ __all__ = [
     "select",
 ]
 
-Lookup: TypeAlias = Callable[[str], ActionResult | None]
+
+@dataclass(frozen=True, slots=True)
+class NotUsed:
+    """A result that is stored and is not used, and why."""
+
+    reason: str
+
+
+Lookup: TypeAlias = Callable[[Step, str], ActionResult | NotUsed | None]
 
 _MOST_NAMES: Final = 4  # steps that a row names
 
@@ -145,7 +154,8 @@ def resolve(
 
     Args:
         plan: the graph.
-        look_up: returns the stored result of a key digest if its outputs exist, else None.
+        look_up: returns the stored result of a step and key digest if its outputs exist, None if
+            there is none, or why it is not used.
         chosen: whether each step id may run, from `select`. Default: all may run.
     """
     results: dict[str, ActionResult] = {}
@@ -187,12 +197,13 @@ def resolve_one(
         return PlannedStep(
             step, status, "has effects outside the store" if may_run else "not selected", key
         )
-    found = look_up(key.digest)
-    if found is not None:
+    found = look_up(step, key.digest)
+    if isinstance(found, ActionResult):
         return PlannedStep(step, Status.HIT, f"stored {found.started}", key, found)
     if not may_run:
         return PlannedStep(step, Status.SKIPPED, "not selected", key)
-    return PlannedStep(step, Status.RUN, step.planned_only or "no stored result", key)
+    absent = found.reason if found is not None else "no stored result"
+    return PlannedStep(step, Status.RUN, step.planned_only or absent, key)
 
 
 def select(plan: Plan, only: Sequence[str] = (), skip: Sequence[str] = ()) -> dict[str, bool]:

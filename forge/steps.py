@@ -50,6 +50,7 @@ __all__ = [
     "sources",
     "substitute",
     "tool",
+    "uses_keys",
     "walk",
 ]
 
@@ -183,6 +184,9 @@ class Link:
         seconds: wall time of the command.
         started: RFC 3339, UTC.
         runner: name and platform of what ran it.
+        builder: name of the trusted builder that signed the result; empty: it is not signed.
+        materials: what the step was given besides trees: digest or URI of locks, images,
+            downloads, by name.
     """
 
     step: str
@@ -192,6 +196,8 @@ class Link:
     seconds: float
     started: str
     runner: str
+    builder: str = ""
+    materials: Mapping[str, str] = field(default_factory=dict)
 
 
 def lock_command(folder: Path) -> str:
@@ -285,6 +291,11 @@ def _state(found: os.stat_result) -> tuple[int, ...]:
 def placeholders(argv: Iterable[str]) -> list[tuple[str, str | None]]:
     """Return all `${kind.name}` of a command in order; name is None for `${settings}` etc."""
     return [(kind, name or None) for word in argv for kind, name in _PLACEHOLDER.findall(word)]
+
+
+def uses_keys(step: Step) -> bool:
+    """Return whether the command of a step gets the folder of the signing keys."""
+    return any(kind == "keys" for kind, _ in placeholders(step.argv))
 
 
 def substitute(argv: Iterable[str], value: Callable[[str, str | None], str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from forge.plan import Plan
 from forge.profiles import Profile
+from forge.release.attest.invocation import Invocation
 from forge.release.catalog import Catalog
 from stages import (
     accuracy,
@@ -32,6 +33,7 @@ def release(
     profiles: Sequence[Profile],
     catalog: Catalog,
     keys: Path,
+    invocation: Invocation,
     *,
     version: str = "0.1.0",
     model: str = SMOLLM2,
@@ -46,6 +48,7 @@ def release(
         profiles: the device SKUs to release for.
         catalog: published bundles, whose benchmark is the baseline of the smoke gate.
         keys: folder of the signing keys.
+        invocation: the commit and these parameters, which the provenance states.
         version: version of the bundle, MAJOR.MINOR.PATCH.
         model: checkpoint URL, pinned by digest.
         model_signer: who must have signed it, key:FILE or certificate:FILE?identity=NAME.
@@ -75,6 +78,6 @@ def release(
         materials = proofs.sbom(profile, repository, model)
         passed = (verdict, compared)
         shown = proofs.Measured(measured, receipt, weights.signature)
-        proven = proofs.sign(profile, repository, materials, passed, shown, keys)
+        proven = proofs.sign(profile, repository, materials, passed, shown, keys, invocation)
         parts.append(publish.Part(profile, repository, measured, proven))
     return publish.bundle(name, version, channel, parts)

@@ -11,6 +11,7 @@ from forge.closure import sources_of
 from forge.extras import versions
 from forge.files import sha256_file
 from forge.profiles import Profile
+from forge.release.attest.invocation import Invocation
 from forge.release.attest.model_facts import BaseModelFacts, Calibration, SbomSettings
 from forge.release.keys.keyring import Keyring
 from forge.steps import Artifact, Step, locked
@@ -96,6 +97,7 @@ def sign(
     verdicts: Sequence[Artifact],
     measured: Measured,
     keys: Path,
+    invocation: Invocation | None = None,
 ) -> Artifact:
     """Plan the signed provenance, model signature and measurements, after all gates.
 
@@ -106,6 +108,7 @@ def sign(
         verdicts: outputs of the steps that must have passed.
         measured: what is signed with the repository.
         keys: folder of the signing keys.
+        invocation: what the release is planned from, for the provenance.
     """
     passed = {f"{one.step.id.partition('@')[0]}-verdict": one for one in verdicts}
     signed = {} if measured.signature is None else {"signature": measured.signature}
@@ -135,7 +138,11 @@ def sign(
         },
         references=frozenset(passed),
         outputs=("proofs",),
-        settings={"profile": profile.name, "signers": _signers(keys)},
+        settings={
+            "profile": profile.name,
+            "signers": _signers(keys),
+            "invocation": invocation.model_dump(mode="json") if invocation else None,
+        },
         sources=sources_of("forge.release.steps.prove"),
         libraries=versions("build", "model-signing", "securesystemslib"),
         secrets=KEY_SECRETS,

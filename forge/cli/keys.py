@@ -1,4 +1,4 @@
-"""`forge keys init|status|refresh|rotate`; key_folder.py has the others."""
+"""`forge keys init|status|refresh|rotate`; key_folder.py and builder_keys.py have the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forge.cli import key_folder
+from forge.cli import builder_keys, key_folder
 from forge.cli.common import (
     json_option,
     keys_option,
@@ -52,7 +52,13 @@ def keys() -> None:
     """  # noqa: D301
 
 
-for _command in (key_folder.move, key_folder.backup, key_folder.restore, key_folder.passphrase):
+for _command in (
+    key_folder.move,
+    key_folder.backup,
+    key_folder.restore,
+    key_folder.passphrase,
+    builder_keys.builder,
+):
     keys.add_command(_command)
 
 

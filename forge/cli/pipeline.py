@@ -28,6 +28,7 @@ from forge.cli.common import (
 from forge.cli.confirm import confirm_new_channel
 from forge.cli.keyring import say_where_keys_are
 from forge.cli.report import report_run
+from forge.cli.results import open_results, with_signer
 from forge.cli.run_result import RunResult, print_result, read_result
 from forge.cli.signing import refuse_unsigned, signing_environment, signing_only
 from forge.cli.terminal import print_table, print_text, tinted
@@ -36,11 +37,13 @@ from forge.errors import NoRunnerError, UsageError
 from forge.matrix import cut
 from forge.plan import Plan, PlannedStep, Status, compare_published, explain, resolve, select
 from forge.project import Option, Pipeline, Project
+from forge.release.attest.invocation import Invocation, read_source
 from forge.release.catalog import Catalog
 from forge.release.keys.places import KeysPlace, find_folder
 from forge.release.repository.unverified_index import has_root
 from forge.runners.base import Runner, refuse
 from forge.runners.open_runner import RUNNERS, open_runner
+from forge.runners.results import Results
 from forge.runners.schedule import Done, Scheduler
 from forge.runners.view import choose
 from forge.steps import Step
@@ -62,6 +65,7 @@ class _Call:
     runner_name: str
     default_channel: object
     profiles: tuple[str, ...]
+    results: Results
 
 
 _Body = Callable[..., int | None]
@@ -202,7 +206,8 @@ def _parameter(option: Option) -> click.Option:
 def _resolve_call(
     project: Project, pipeline: Pipeline, own: Mapping[str, object], values: dict[str, Any]
 ) -> _Call:
-    store = open_project_store(project, values.pop("store_url"))
+    store_url = values.pop("store_url")
+    store = open_project_store(project, store_url)
     keys = _keys(project, values.pop("keys_dir"))
     overrides = values.pop("overrides")
     names = _words(values.pop("profile_names")) or profiles.names(project.profiles)
@@ -217,6 +222,9 @@ def _resolve_call(
         "profiles": chosen_profiles,
         "catalog": Catalog(store.objects),
         "keys": keys.folder,
+        "invocation": Invocation.of(
+            pipeline.name, own, overrides, read_source(project.root, os.environ)
+        ),
     }
     made = pipeline.plan(given, own)
     chosen = select(made, _words(values.pop("only")), _words(values.pop("skip")))
@@ -224,7 +232,7 @@ def _resolve_call(
     default = next((one.default for one in pipeline.options if one.name == "channel"), None)
     return _Call(
         project, store, keys, made, chosen, dict(os.environ), runner_name, default,
-        tuple(one.name for one in chosen_profiles),
+        tuple(one.name for one in chosen_profiles), open_results(project, store, store_url),
     )  # fmt: skip
 
 
@@ -251,6 +259,7 @@ def _scheduler(call: _Call, *, jobs: int, verbose: bool) -> Scheduler:
         keys=call.keys.folder,
         owner=owner(),
         jobs=jobs,
+        results=call.results,
     )
 
 
@@ -333,6 +342,7 @@ def _run(
     if dry_run:
         _show_plan(call, _rows(call), as_json=as_json)
         return
+    call = replace(call, results=with_signer(call.results, call.environment))
     _scheduler(call, jobs=jobs, verbose=verbose).refuse_early(call.plan, call.chosen)
     _confirm_channels(call, yes=yes)
     if call.keys.in_checkout:

@@ -92,7 +92,7 @@ def signing_only(rows: Sequence[PlannedStep], chosen: Mapping[str, bool]) -> dic
     """
     for row in rows:
         if chosen[row.step.id] and not _has_keys(row.step) and row.status is not Status.HIT:
-            raise _not_built(row.step.id, row.reason)
+            raise _not_built(row.step, row.reason)
     return {row.step.id: chosen[row.step.id] and _has_keys(row.step) for row in rows}
 
 
@@ -107,15 +107,21 @@ def refuse_unsigned(
     """
     for step, status, reason in outcomes:
         if chosen[step.id] and status is Status.SKIPPED:
-            raise _not_built(step.id, reason)
+            raise _not_built(step, reason)
 
 
-def _not_built(step: str, reason: str) -> NoRunnerError:
+def _not_built(step: Step, reason: str) -> NoRunnerError:
     return NoRunnerError(
-        f"Step {step} has no stored result: {reason}",
+        f"Step {step.id} has no stored result: {reason}",
         why="--sign-only signs and publishes what is stored and runs no other step",
-        hint=f"build it where no keys are, with this store: --only '{step}'",
+        hint=f"build it {_where(step)}, where no keys are, with this store: --only '{step.id}'",
     )
+
+
+def _where(step: Step) -> str:
+    """Return which job should have made a result."""
+    labels = f" with the labels {', '.join(step.labels)}" if step.labels else ""
+    return f"in a job on {step.platform or 'any platform'}{labels}"
 
 
 def _check_private(keyring: Keyring, passphrases: Sequence[str]) -> None:

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Final
 
 from forge.errors import NoRunnerError
-from forge.plan import Plan, PlannedStep, Status, resolve, resolve_one
+from forge.plan import NotUsed, Plan, PlannedStep, Status, resolve, resolve_one
 from forge.runners.base import Cancelled, Runner, refuse
+from forge.runners.results import Results, StoredResults
 from forge.runners.step_execution import DamagedInputError, Workshop
 from forge.runners.view import View
 from forge.runners.work_folder import WorkFolder
 from forge.steps import Key, Step
 from forge.store import ActionResult, Store
 from forge.store.locks.leases import LeaseCancelledError
-from forge.store.maintenance.check import forget_result
 
 __all__ = ["Done", "Scheduler"]
 
@@ -67,6 +67,7 @@ class Scheduler:
         owner: name of this process, for leases.
         jobs: number of steps to run in parallel.
         clock: returns the current time in UTC.
+        results: which results are used. Default: those of `store`, which are not signed.
     """
 
     store: Store
@@ -77,6 +78,7 @@ class Scheduler:
     owner: str
     jobs: int = 2
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    results: Results | None = None
 
     def run(self, plan: Plan, chosen: Mapping[str, bool]) -> tuple[Done, ...]:
         """Run the chosen steps that are not in the store; return all steps in plan order.
@@ -126,11 +128,13 @@ class Scheduler:
         self.view.note(
             maker.step, f"the stored result is damaged and made again: {damaged.error.why}"
         )
-        forget_result(self.store, maker.key)
+        self._results.forget(maker)
 
     def refuse_early(self, plan: Plan, chosen: Mapping[str, bool]) -> None:
         """Raise NoRunnerError before any step runs if a step that is not stored cannot run here."""
-        refused = {step.id: refuse(self.runner, step) for step in plan.steps}
+        refused = {
+            step.id: refuse(self.runner, step) or self._results.refuse(step) for step in plan.steps
+        }
         if not any(refused[step.id] and chosen[step.id] for step in plan.steps):
             return
         for row in resolve(plan, self.look_up, chosen):
@@ -141,13 +145,13 @@ class Scheduler:
                 hint = "; or ".join(filter(None, ways))
                 raise NoRunnerError(f"Step {row.step.id} cannot run here", why=reason, hint=hint)
 
-    def look_up(self, key: str) -> ActionResult | None:
-        """Return the stored result of a key if its output trees exist, else None."""
-        result = self.store.action(key)
-        if result is None:
-            return None
-        outputs = result.outputs.values()
-        return result if all(self.store.has_tree(tree.digest) for tree in outputs) else None
+    def look_up(self, step: Step, key: str) -> ActionResult | NotUsed | None:
+        """Return the stored result of a key if its output trees exist, None, or why not."""
+        return self._results.find(step, key)
+
+    @property
+    def _results(self) -> Results:
+        return self.results or StoredResults(self.store)
 
     def _drive(
         self, plan: Plan, chosen: Mapping[str, bool], state: _State, pool: ThreadPoolExecutor
@@ -242,7 +246,9 @@ class Scheduler:
 
     @property
     def _workshop(self) -> Workshop:
-        return Workshop(self.store, self.runner, self.view, self.work, self.keys, self.clock)
+        return Workshop(
+            self.store, self.runner, self.view, self.work, self.keys, self.clock, self.results
+        )  # fmt: skip
 
 
 def _skipped(step: Step, done: Mapping[str, Done]) -> Done | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -31,6 +32,7 @@ from forge.errors import (
 from forge.plan import input_digests
 from forge.progress import ProgressMeter
 from forge.runners.base import Execution, Job, Runner, raise_if_cancelled, refuse
+from forge.runners.results import Results, StoredResults
 from forge.runners.tree_cache import TreeCache, file_states
 from forge.runners.view import View
 from forge.runners.work_folder import WorkFolder
@@ -42,6 +44,7 @@ __all__ = ["DamagedInputError", "Workshop"]
 
 _LOG_TAIL: Final = 16 * 1024
 _SHOWN_LINES: Final = 25
+_DOWNLOAD = re.compile(r"[a-z0-9]+:\S+#sha256=[0-9a-f]{64}\S*")
 
 
 class DamagedInputError(Exception):
@@ -63,6 +66,7 @@ class Workshop:
     work: Path
     keys: Path
     clock: Callable[[], dt.datetime]
+    results: Results | None = None
 
     def carry_out(
         self,
@@ -85,7 +89,7 @@ class Workshop:
             Cancelled: `cancelled` was set.
             ForgeError: the command failed; its exit code decides the class.
         """
-        reason = refuse(self.runner, step)
+        reason = refuse(self.runner, step) or self._results.refuse(step)
         if reason:
             raise NoRunnerError(f"Step {step.id} cannot run here", why=reason)
         started = self.clock()
@@ -115,6 +119,10 @@ class Workshop:
     def clean(self) -> None:
         """Delete the folders of killed runs and of steps that failed long ago."""
         WorkFolder(self.work).bound(time.time(), "running", "failed")
+
+    @property
+    def _results(self) -> Results:
+        return self.results or StoredResults(self.store)
 
     @property
     def _trees(self) -> TreeCache:
@@ -185,7 +193,7 @@ class Workshop:
             runner=execution.runner or self.runner.name,
         )
         if not step.effect:
-            self.store.put_action(result)
+            result = self._results.put(step, result)
         for name, folder in job.outputs.items():
             self._trees.adopt(outputs[name].digest, folder, states[name])
         return result
@@ -228,10 +236,30 @@ def _chain(step: Step, results: Mapping[str, ActionResult]) -> tuple[Link, ...]:
                 seconds=result.seconds,
                 started=result.started,
                 runner=result.runner,
+                builder=result.builder,
+                materials=_materials(result),
             )
 
     visit(step)
     return tuple(links.values())
+
+
+def _materials(result: ActionResult) -> dict[str, str]:
+    """Return the locks, images and pinned downloads that are fields of a result's key."""
+    found = {}
+    for name, value in result.fields.items():
+        kind, _, rest = name.partition(" ")
+        if kind == "environment" and not rest.endswith(" python"):
+            found[f"dockerfiles/{rest}/requirements.lock"] = value
+        elif name == "image":
+            found[f"image of {result.step}"] = value
+        elif kind.startswith("argv[") and _DOWNLOAD.fullmatch(value):
+            scheme, _, place = value.partition(":")
+            # A path of the machine that built it says nothing elsewhere.
+            found[f"download of {result.step}"] = (
+                f"file:{Path(place).name}" if scheme == "file" else value
+            )
+    return found
 
 
 def _tail(log: Path) -> str:

@@ -23,7 +23,8 @@ from forge.store.backends.protocol import Objects, read_attempts
 from forge.store.download.downloader import Downloader, Transfer
 from forge.store.formats.action import MAX_ACTION_BYTES, ActionResult, action_name
 from forge.store.formats.action import parse as parse_action
-from forge.store.formats.names import ACTIONS, is_object, tree_name
+from forge.store.formats.names import ACTIONS, is_object, signed_name, tree_name
+from forge.store.formats.signed_result import MAX_SIGNED_BYTES
 from forge.store.formats.tree import MAX_TREE_BYTES, SMALL, Found, Tree, scan
 from forge.store.formats.tree import parse as parse_tree
 from forge.store.locks import leases, writers
@@ -197,6 +198,20 @@ class Store:
     def put_action(self, result: ActionResult) -> None:
         """Store a result, replacing an earlier one of the same key."""
         self.objects.write(action_name(result.key), result.encode())
+
+    def signed_result(self, builder: str, key: str) -> bytes | None:
+        """Return the envelope of the result that a trusted builder signed; None if there is none.
+
+        Raises CorruptedError if it is larger than such an envelope can be.
+        """
+        try:
+            return self.objects.read(signed_name(builder, key), max_bytes=MAX_SIGNED_BYTES).data
+        except NotInStoreError:
+            return None
+
+    def put_signed_result(self, builder: str, key: str, envelope: bytes) -> None:
+        """Store the envelope of a result, replacing an earlier one of the same builder and key."""
+        self.objects.write(signed_name(builder, key), envelope)
 
     def recent_actions(self, limit: int = 200) -> list[ActionResult]:
         """Return the newest results, newest first. Reads each of them."""

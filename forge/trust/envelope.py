@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,7 +12,17 @@ from forge.bundle import Digest
 from forge.errors import TrustError
 from forge.trust.proof_keys import ProofKeys
 
-__all__ = ["PAYLOAD_TYPE", "StatementPart", "StatementSubject", "refused", "verified_payload"]
+if TYPE_CHECKING:
+    from securesystemslib.signer import Key
+
+__all__ = [
+    "PAYLOAD_TYPE",
+    "StatementPart",
+    "StatementSubject",
+    "envelope_payload",
+    "refused",
+    "verified_payload",
+]
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
@@ -44,18 +55,8 @@ def verified_payload(data: bytes, keys: ProofKeys, what: str) -> bytes:
     Raises:
         TrustError: not an envelope, of another payload type, or not signed by a trusted build key.
     """
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import VerificationError
     from securesystemslib.signer import Key
 
-    try:
-        document: dict[str, Any] = json.loads(data)
-        envelope = Envelope.from_dict(document)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        why = f"it is not a valid DSSE envelope, {type(error).__name__}: {error}"
-        raise refused(what, why) from None
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise refused(what, f"its payload type is {envelope.payload_type!r}")
     trusted = [
         Key.from_dict(
             key.keyid,
@@ -64,9 +65,37 @@ def verified_payload(data: bytes, keys: ProofKeys, what: str) -> bytes:
         for key in keys.build
     ]
     try:
-        envelope.verify(trusted, 1)
+        return envelope_payload(data, trusted, "a trusted build key")
+    except ValueError as error:
+        raise refused(what, str(error)) from None
+
+
+def envelope_payload(data: bytes, trusted: Sequence[Key], signer: str) -> bytes:
+    """Return the payload of an envelope of an in-toto statement, after verifying its signature.
+
+    Args:
+        data: the envelope as JSON.
+        trusted: the keys, of which one must have signed it.
+        signer: whose keys these are, for the message.
+
+    Raises:
+        ValueError: not an envelope, of another payload type, or not signed by any of the keys.
+    """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+
+    try:
+        document: dict[str, Any] = json.loads(data)
+        envelope = Envelope.from_dict(document)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f"it is not a valid DSSE envelope, {type(error).__name__}: {error}"
+        raise ValueError(why) from None
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise ValueError(f"its payload type is {envelope.payload_type!r}")
+    try:
+        envelope.verify(list(trusted), 1)
     except (VerificationError, ValueError):
-        raise refused(what, "it is not signed by a trusted build key") from None
+        raise ValueError(f"it is not signed by {signer}") from None
     return envelope.payload
 
 

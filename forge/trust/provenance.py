@@ -53,8 +53,23 @@ class _RunDetails(StatementPart):
     metadata: _Metadata
 
 
+class _CommitDigest(StatementPart):
+    gitCommit: str = ""  # noqa: N815
+
+
+class _Source(StatementPart):
+    uri: str = ""
+    digest: _CommitDigest = _CommitDigest()
+
+
+class _ExternalParameters(StatementPart):
+    pipeline: str = ""
+    source: _Source = _Source()
+
+
 class _BuildDefinition(StatementPart):
     buildType: str  # noqa: N815
+    externalParameters: _ExternalParameters = _ExternalParameters()  # noqa: N815
 
 
 class _Predicate(StatementPart):
@@ -79,6 +94,9 @@ class Provenance(BaseModel):
     builder: str
     started: str
     finished: str
+    pipeline: str = ""
+    source: str = Field(default="", description="URI of the repository, `git+https://…`")
+    commit: str = Field(default="", description="empty for a bundle of an earlier version")
     files: dict[str, str] = Field(description="SHA-256 of each engine file by path in the tree")
 
 
@@ -105,12 +123,16 @@ def verify_provenance(data: bytes, keys: ProofKeys, *, tree: str) -> Provenance:
     if found != tree:
         raise _refused(f"it is for tree {found[:12] or 'none'}, not {tree[:12]}")
     run = statement.predicate.runDetails
+    external = statement.predicate.buildDefinition.externalParameters
     return Provenance(
         tree=tree,
         build_type=statement.predicate.buildDefinition.buildType,
         builder=run.builder.id,
         started=run.metadata.startedOn,
         finished=run.metadata.finishedOn,
+        pipeline=external.pipeline,
+        source=external.source.uri,
+        commit=external.source.digest.gitCommit,
         files=subjects,
     )
 

@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError, UsageError
+from forge.release.keys.builder_key import builder_signer, open_builder_key
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.kms import enrol
 from forge.release.lifecycle import keys as key_folder
+from forge.store.formats.signed_result import result_statement
+from forge.trust.builders import TrustedBuilder, public_pem, verify_result
 from forge.trust.proofs import verify_model_signature, verify_provenance
 from tests.support.kms import Kms, kms, running
 from tests.support.release_world import NOW, PASSPHRASE, World
+from tests.support.trusted_builders import KEY as RESULT_KEY
+from tests.support.trusted_builders import made as made_result
 
 __all__ = ["kms"]
 
@@ -155,3 +160,15 @@ def test_name_that_is_no_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no key 'nosuch'"):
         key_folder.init(tmp_path / "k", passphrase="p", now=NOW, uris={"nosuch": "awskms:x"})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["ECC_NIST_P256", "RSA_2048"])
+def test_builder_signs_results_with_a_key_that_never_leaves_the_kms(kms: Kms, kind: str) -> None:
+    uri = kms.make(f"builder-{kind}", kind)
+    public = public_pem(open_builder_key(uri, nobody).public_key)
+    named = {"hosted": TrustedBuilder(steps=["engine@*"], keys=[public])}
+    signer = builder_signer(named, {"FORGE_BUILDER_KEY": uri})
+    assert signer is not None
+    envelope = signer.sign(result_statement(made_result(), signer.builder))
+    found = verify_result(envelope, "hosted", named["hosted"], key=RESULT_KEY, step="engine@a")
+    assert found.builder == "hosted"

@@ -30,8 +30,18 @@ _SOCKETS = Path("/tmp")  # noqa: S108  whatever TMPDIR says
 ROLES_BUCKET = "forge-roles"
 _READ = (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}")
 _BUILT = ("packs", "files", "trees", "actions", "leases")
+
+
+def _builds(builder: str) -> tuple[str, ...]:
+    """Rights of a role that builds, whose signed results are below a prefix of its own."""
+    folders = (*_BUILT, f"signed/{builder}")
+    return (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{folder}/*" for folder in folders))
+
+
 ROLES = {
-    "build": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{folder}/*" for folder in _BUILT)),
+    "plan": _READ,
+    "build": _builds("hosted"),
+    "device": _builds("gpu"),
     "publish": (*_READ, f"Write:{ROLES_BUCKET}/forge/*"),
     "promote": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{one}/*" for one in ("tuf", "leases"))),
 }

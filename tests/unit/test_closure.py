@@ -16,6 +16,7 @@ from forge.closure import sources_of
 from forge.errors import ConfigurationError
 from forge.images.documents import PlatformImage, sbom_file
 from forge.project import Project
+from forge.release.attest.invocation import Invocation
 from forge.release.catalog import Catalog
 from forge.serving.repository.spec import write_spec
 from forge.steps import key_of
@@ -233,7 +234,12 @@ def edit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     catalog = Catalog(open_store(str(folder / "store"), cache=folder).objects)
     profile = profiles.load("development", ROOT / "profiles").profile
-    given = {"profiles": [profile], "catalog": catalog, "keys": folder / "keys"}
+    given = {
+        "profiles": [profile],
+        "catalog": catalog,
+        "keys": folder / "keys",
+        "invocation": Invocation(pipeline="release"),
+    }
     pipeline = Project(ROOT).load("release")
 
     def keys() -> dict[str, str]:

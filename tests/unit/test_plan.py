@@ -71,7 +71,9 @@ def result(key: str, step: str, output: str, digest: str, **fields: str) -> Acti
 
 def statuses(plan: Plan, stored: dict[str, ActionResult], **chosen: object) -> dict[str, Status]:
     selected = select(plan, **chosen) if chosen else None  # type: ignore[arg-type]
-    return {row.step.id: row.status for row in resolve(plan, stored.get, selected)}
+    return {
+        row.step.id: row.status for row in resolve(plan, lambda _, key: stored.get(key), selected)
+    }
 
 
 def stored_up_to(plan: Plan, *ids: str) -> dict[str, ActionResult]:
@@ -101,7 +103,7 @@ def test_step_that_waits_for_many_names_the_first_and_counts_the_others() -> Non
     first = [Step(f"engine@{number}", ("x",), outputs=("engine",)) for number in range(200)]
     inputs = {f"i{number}": step["engine"] for number, step in enumerate(first)}
     plan = Plan.of("many", [], [Step("publish", ("x",), inputs=inputs, effect=True)])
-    assert resolve(plan, lambda _: None)[-1].reason == (
+    assert resolve(plan, lambda *_: None)[-1].reason == (
         "after engine@0, engine@1, engine@2, engine@3 and 196 more"
     )
 
@@ -131,7 +133,7 @@ def test_store_is_asked_once_for_each_step_that_has_a_key() -> None:
     stored = stored_up_to(plan, *[step.id for step in plan.steps[:-1]])
     asked: list[str] = []
 
-    def look_up(key: str) -> ActionResult | None:
+    def look_up(_step: Step, key: str) -> ActionResult | None:
         asked.append(key)
         return stored.get(key)
 
@@ -214,7 +216,7 @@ def compared(rows: Sequence[PlannedStep], published: dict[str, str], *stored: Ac
 
 def test_a_step_with_the_published_key_is_the_same_and_another_names_its_fields() -> None:
     step = Step(id="a", argv=("true",), outputs=("out",), settings={"x": 1})
-    (row,) = resolve(Plan.of("p", [step["out"]]), lambda _key: None)
+    (row,) = resolve(Plan.of("p", [step["out"]]), lambda *_: None)
     assert row.key is not None
     assert compared([row], {"a": row.key.digest})["a"] == (StepMatch.SAME, (), "")
     fields = {name: value for name, value in row.key.fields.items() if "argv" not in name}
@@ -231,7 +233,7 @@ def test_steps_are_new_gone_or_depend_on_a_result_that_is_not_known() -> None:
     third = Step(id="c", argv=("false",), outputs=("out",))
     effect = Step(id="d", argv=("true",), effect=True)
     plan = Plan.of("p", [second["out"], third["out"]], [effect])
-    rows = resolve(plan, lambda _key: None)
+    rows = resolve(plan, lambda *_: None)
     found = compared(rows, {"a": "0" * 64, "b": "1" * 64, "old": "2" * 64})
     assert {step: one[0] for step, one in found.items()} == {
         "a": StepMatch.REBUILT, "b": StepMatch.DEPENDS, "c": StepMatch.NEW, "old": StepMatch.GONE

@@ -9,6 +9,7 @@ from forge import profiles
 from forge.errors import ConfigurationError
 from forge.plan import Plan
 from forge.project import Project
+from forge.release.attest.invocation import Invocation
 from forge.release.catalog import Catalog
 from forge.steps import key_of
 from forge.store import open_store
@@ -21,7 +22,8 @@ SHIPPED = profiles.names(ROOT / "profiles")
 def release(tmp_path: Path, *names: str, overrides: tuple[str, ...] = (), **options: str) -> Plan:
     loaded = [profiles.load(name, ROOT / "profiles", overrides=overrides).profile for name in names]
     catalog = Catalog(open_store(str(tmp_path / "store"), cache=tmp_path).objects)
-    given = {"profiles": loaded, "catalog": catalog, "keys": tmp_path / "keys"}
+    given: dict[str, object] = {"profiles": loaded, "catalog": catalog, "keys": tmp_path / "keys"}
+    given["invocation"] = Invocation(pipeline="release")
     return Project(ROOT).load("release").plan(given, options)
 
 

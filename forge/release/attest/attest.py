@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
 from forge.canonical import Json
 from forge.errors import ConfigurationError
 from forge.files import sha256_file, write_durably
+from forge.release.attest.invocation import Invocation
 from forge.release.attest.lineage import ancestry
 from forge.release.attest.predicates import signed_statement
 from forge.release.attest.signing_keys import model_key
+from forge.release.attest.slsa import resource, slsa_predicate
 from forge.release.keys.keyring import Keyring
 from forge.steps import Link
 from forge.trust.proof_keys import ProofKeys
@@ -40,10 +39,8 @@ from forge.trust.provenance import (
 
 __all__ = ["prove", "statement"]
 
-BUILD_TYPE: Final = "urn:forge:build-type:pipeline:1"
 
-
-def prove(
+def prove(  # noqa: PLR0913  each is a document that the proofs are made of
     *,
     repository: Path,
     sbom: Path,
@@ -52,6 +49,7 @@ def prove(
     keyring: Keyring,
     output: Path,
     profile: str,
+    invocation: Invocation | None = None,
 ) -> dict[str, Any]:
     """Write the three proofs of a model repository.
 
@@ -63,6 +61,7 @@ def prove(
         keyring: holds the build key and the model key.
         output: an empty folder.
         profile: the SKU that the repository was built for.
+        invocation: what the release was planned from; None: not known.
 
     Returns:
         SHA-256 of each proof, by file name.
@@ -82,6 +81,7 @@ def prove(
         links=ancestry(links, [tree]),
         profile=profile,
         sbom_sha256=sha256_file(output / SBOM),
+        invocation=invocation,
     )
     trusted = keyring.proof_keys()
     envelope = signed_statement(provenance, keyring)
@@ -99,6 +99,7 @@ def statement(
     links: Sequence[Link],
     profile: str,
     sbom_sha256: str,
+    invocation: Invocation | None = None,
 ) -> dict[str, Json]:
     """Return the in-toto statement with SLSA provenance; equal chains give equal bytes.
 
@@ -108,6 +109,7 @@ def statement(
         links: the chain that ends with the tree.
         profile: the SKU.
         sbom_sha256: SHA-256 of the SBOM.
+        invocation: what the release was planned from; None: not known.
 
     Raises:
         ConfigurationError: no link produced the tree, or a start time is not valid.
@@ -118,72 +120,19 @@ def statement(
             f"No step of the chain produced the repository {tree[:12]}",
             hint="run the pipeline again without --only, so that the chain is complete",
         )
-    subjects = [_resource(TREE_SUBJECT, tree)]
-    subjects += [_resource(path, digest) for path, digest in sorted(files.items())]
-    predicate = _provenance(links, producer, profile=profile, sbom_sha256=sbom_sha256, tree=tree)
+    subjects = [resource(TREE_SUBJECT, tree)]
+    subjects += [resource(path, digest) for path, digest in sorted(files.items())]
+    predicate = slsa_predicate(
+        links,
+        producer,
+        profile=profile,
+        invocation=invocation,
+        byproducts={SBOM: sbom_sha256},
+    )
     attestation = Statement(subjects, PREDICATE_TYPE, predicate)
     attestation.validate()
     written: dict[str, Json] = MessageToDict(attestation.pb)
     return written
-
-
-def _provenance(
-    links: Sequence[Link], producer: Link, *, profile: str, sbom_sha256: str, tree: str
-) -> dict[str, Json]:
-    """Return the predicate: SLSA provenance v1 (https://slsa.dev/spec/v1.0/provenance)."""
-    steps: list[Json] = [
-        {"step": link.step, "key": link.key, "runner": link.runner} for link in links
-    ]
-    finished = max(_finish(link) for link in links)
-    return {
-        "buildDefinition": {
-            "buildType": BUILD_TYPE,
-            "externalParameters": {"profile": profile},
-            "internalParameters": {"steps": steps},
-            "resolvedDependencies": _dependencies(links, tree),
-        },
-        "runDetails": {
-            "builder": {"id": f"urn:forge:runner:{quote(producer.runner, safe=':-._')}"},
-            "metadata": {
-                "invocationId": producer.key,
-                "startedOn": min(link.started for link in links),
-                "finishedOn": f"{finished:%Y-%m-%dT%H:%M:%SZ}",
-            },
-            "byproducts": [_described(SBOM, sbom_sha256)],
-        },
-    }
-
-
-def _dependencies(links: Sequence[Link], tree: str) -> list[Json]:
-    """Return every other tree of the chain: the checkpoint, the engine, all outputs of steps."""
-    found = {
-        f"{link.step}/{name}": digest
-        for link in links
-        for name, digest in link.outputs.items()
-        if digest != tree
-    }
-    return [_described(name, digest) for name, digest in sorted(found.items())]
-
-
-def _resource(name: str, sha256: str) -> ResourceDescriptor:
-    descriptor = ResourceDescriptor(name=name, digest={"sha256": sha256})
-    descriptor.validate()
-    return descriptor.pb
-
-
-def _described(name: str, sha256: str) -> dict[str, Json]:
-    described: dict[str, Json] = MessageToDict(_resource(name, sha256))
-    return described
-
-
-def _finish(link: Link) -> datetime:
-    try:
-        started = datetime.fromisoformat(link.started)
-    except ValueError:
-        raise ConfigurationError(
-            f"The start time of step {link.step} is not valid: {link.started!r}"
-        ) from None
-    return started + timedelta(seconds=link.seconds)
 
 
 def _hashes(repository: Path, engine: Path) -> dict[str, str]:

@@ -54,7 +54,7 @@ def generate(folder: Path, name: str, role: Role, passphrase: bytes) -> KeyEntry
     )
 
 
-def decrypt(path: Path, passphrase: bytes) -> PrivateKeyTypes:
+def decrypt(path: Path, passphrase: bytes | None) -> PrivateKeyTypes:
     """Return the private key in a PEM file.
 
     Raises:

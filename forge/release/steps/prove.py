@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from forge.errors import ConfigurationError
 from forge.release.attest.attest import prove
+from forge.release.attest.invocation import Invocation
 from forge.release.attest.lineage import parse_chain
 from forge.release.attest.predicates import Predicate, write_predicate
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.passphrases import OwnPassphrases, passphrase_source
 from forge.release.steps.common import parser, read_object, run
+from forge.validation import validation_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prove(arguments: argparse.Namespace) -> dict[str, Any]:
-    digests = read_object(arguments.digests)
+    digests, settings = read_object(arguments.digests), read_object(arguments.settings)
     keyring = Keyring(
         arguments.keys, passphrase_source(os.environ), OwnPassphrases.read(os.environ)
     )
@@ -58,7 +63,8 @@ def _prove(arguments: argparse.Namespace) -> dict[str, Any]:
         links=parse_chain(arguments.chain.read_bytes()),
         keyring=keyring,
         output=arguments.output,
-        profile=str(read_object(arguments.settings).get("profile", "")),
+        profile=str(settings.get("profile", "")),
+        invocation=_invocation(settings),
     )
     predicates = [Predicate.performance(arguments.measured)] if arguments.measured else []
     if arguments.accuracy:
@@ -70,6 +76,17 @@ def _prove(arguments: argparse.Namespace) -> dict[str, Any]:
         for one in predicates
     }
     return found | signed
+
+
+def _invocation(settings: dict[str, Any]) -> Invocation | None:
+    """Return what the pipeline states; a project of an earlier version states nothing."""
+    if settings.get("invocation") is None:
+        return None
+    try:
+        return Invocation.model_validate(settings["invocation"])
+    except ValidationError as error:
+        what = "The invocation in the settings of the step is not valid"
+        raise ConfigurationError(what, why=validation_text(error)) from None
 
 
 if __name__ == "__main__":

@@ -19,41 +19,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from forge.errors import ConfigurationError
+from forge.runners.project_file import DEFAULT_BASE, Engines, read_project_file
 from forge.validation import validation_text
 
-__all__ = ["FILE", "DaggerSettings", "load"]
+__all__ = ["DEFAULT_BASE", "DaggerSettings", "load"]
 
-FILE: Final = "forge.yaml"
-DEFAULT_BASE: Final = "docker.io/library/python:{python}-slim-bookworm"
 RUNNER_HOST: Final = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
-_MAX_BYTES: Final = 64 * 1024
-
-_Platform = Annotated[str, StringConstraints(pattern=r"^linux/[a-z0-9]+$")]
-_Address = Annotated[str, StringConstraints(pattern=r"^(unix:///|tcp://[^/]+:\d+$)")]
-_Engines = dict[_Platform, _Address]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Dagger(_Strict):
-    engines: _Engines = {}
-    base: str = DEFAULT_BASE
-    labels: list[str] = []
-
-
-class _Runners(_Strict):
-    dagger: _Dagger = _Dagger()
-
-
-class _File(_Strict):
-    runners: _Runners = _Runners()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +63,7 @@ def load(root: Path, environment: Mapping[str, str], *, host: str) -> DaggerSett
 
     Raises ConfigurationError that names the file or variable and its error.
     """
-    found = _read(root / FILE)
+    found = read_project_file(root).runners.dagger
     engines: Mapping[str, str | None] = found.engines
     if text := environment.get("FORGE_DAGGER_ENGINES"):
         engines = _from_variable(text)
@@ -100,21 +76,9 @@ def load(root: Path, environment: Mapping[str, str], *, host: str) -> DaggerSett
     )
 
 
-def _read(path: Path) -> _Dagger:
-    import yaml
-
-    try:
-        data = path.read_bytes() if path.exists() else b""
-        if len(data) > _MAX_BYTES:
-            raise ConfigurationError(f"{path} is larger than {_MAX_BYTES} bytes")
-        return _File.model_validate(yaml.safe_load(data) or {}).runners.dagger
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise _wrong(str(path), error) from None
-
-
 def _from_variable(text: str) -> Mapping[str, str | None]:
     try:
-        engines = TypeAdapter(_Engines).validate_python(json.loads(text), strict=True)
+        engines = TypeAdapter(Engines).validate_python(json.loads(text), strict=True)
     except ValueError as error:  # not JSON, or not a mapping of platform to address
         raise _wrong("FORGE_DAGGER_ENGINES", error) from None
     return dict(engines)

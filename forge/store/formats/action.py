@@ -34,6 +34,7 @@ class ActionResult(BaseModel):
         seconds: wall time.
         started: RFC 3339, UTC.
         runner: name and platform of the runner.
+        builder: name of the trusted builder whose signature was verified; never stored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +50,7 @@ class ActionResult(BaseModel):
     seconds: float = Field(ge=0)
     started: str
     runner: str
+    builder: str = Field(default="", exclude=True)
 
     @field_validator("log_tail")
     @classmethod
@@ -78,7 +80,7 @@ def parse(data: bytes, key: str, where: str) -> ActionResult | None:
         reason = validation_text(error)
     else:
         if result.key == key:
-            return result
+            return result.model_copy(update={"builder": ""})  # a record cannot say so itself
         reason = f"it contains the result of {result.key}"
     _log.warning(
         "The result of %s in %s is damaged and ignored: %s. The step runs again.",

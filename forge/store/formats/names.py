@@ -12,12 +12,14 @@ __all__ = [
     "FILES",
     "MAX_FILE_BYTES",
     "PACKS",
+    "SIGNED",
     "TREES",
     "check_digest",
     "files_name",
     "is_digest",
     "is_object",
     "pack_name",
+    "signed_name",
     "tree_name",
 ]
 
@@ -25,10 +27,12 @@ PACKS: Final = "packs/"
 FILES: Final = "files/"
 TREES: Final = "trees/"
 ACTIONS: Final = "actions/"
+SIGNED: Final = "signed/"
 MAX_FILE_BYTES: Final = 1 << 42  # limit for one file in a tree
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OBJECT = re.compile(
     r"packs/[0-9a-f]{2}/[0-9a-f]{64}|files/[0-9a-f]{64}|(trees|actions)/[0-9a-f]{64}\.json"
+    r"|signed/[a-z0-9][a-z0-9_-]{0,40}/[0-9a-f]{64}\.json"
 )
 
 
@@ -38,7 +42,7 @@ def is_digest(text: str) -> bool:
 
 
 def is_object(name: str) -> bool:
-    """Return whether `name` is a valid name below packs/, files/, trees/ or actions/."""
+    """Return whether `name` is a valid name below packs/, files/, trees/, actions/ or signed/."""
     return _OBJECT.fullmatch(name) is not None
 
 
@@ -64,3 +68,8 @@ def files_name(digest: str) -> str:
 def tree_name(digest: str) -> str:
     """Return the object name of a tree."""
     return f"{TREES}{check_digest(digest)}.json"
+
+
+def signed_name(builder: str, key: str) -> str:
+    """Return the object name of the result of a key that a trusted builder signed."""
+    return f"{SIGNED}{builder}/{check_digest(key)}.json"

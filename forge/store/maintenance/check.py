@@ -26,23 +26,26 @@ from forge.store.formats.names import (
     ACTIONS,
     FILES,
     PACKS,
+    SIGNED,
     TREES,
     files_name,
     is_object,
     pack_name,
     tree_name,
 )
+from forge.store.formats.signed_result import MAX_SIGNED_BYTES, unverified_result
 from forge.store.formats.tree import SMALL, Found, TreeEntry
 from forge.store.progress import Progress
 
 if TYPE_CHECKING:
+    from forge.store.formats.action import ActionResult
     from forge.store.store import Store
 
 __all__ = ["Problem", "Verifier", "VerifyReport", "check_store", "forget_result"]
 
 _BLOCK: Final = 8 * 1024 * 1024
 _ROUNDS: Final = 3
-_KINDS: Final = (PACKS, FILES, TREES, ACTIONS)
+_KINDS: Final = (PACKS, FILES, TREES, ACTIONS, SIGNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class Verifier:
         self._total = 0
 
     def run(self) -> VerifyReport:
-        """Check packs, chunk lists, trees, actions, in that order. Raises StoreError."""
+        """Check packs, chunk lists, trees, results, in that order. Raises StoreError."""
         return self._run({kind: list(self._objects.entries(kind)) for kind in _KINDS})
 
     def tree(self, digest: str) -> VerifyReport:
@@ -151,7 +154,7 @@ class Verifier:
 
     def _run(self, listed: dict[str, list[Entry]]) -> VerifyReport:
         self._total = sum(entry.size for entries in listed.values() for entry in entries)
-        checks = (self._pack, self._file, self._tree, self._action)
+        checks = (self._pack, self._file, self._tree, self._action, self._signed)
         for kind, check in zip(_KINDS, checks, strict=True):
             for entry in listed[kind]:
                 if is_object(entry.name):
@@ -232,6 +235,12 @@ class Verifier:
         data = self._objects.read(entry.name, max_bytes=MAX_ACTION_BYTES).data
         return "" if parse(data, _name(entry), self._store.url) else "it is not a valid step result"
 
+    def _signed(self, entry: Entry) -> str:
+        """Check the form of a signed result; who may sign it is known to the project only."""
+        data = self._objects.read(entry.name, max_bytes=MAX_SIGNED_BYTES).data
+        found = unverified_result(data, entry.name)
+        return "" if found.key == _name(entry) else f"it contains the result of {found.key}"
+
 
 def check_store(
     store: Store,
@@ -257,10 +266,15 @@ def check_store(
         return _repair(store, Verifier(store, progress).run(), repair_from)
 
 
-def forget_result(store: Store, key: str) -> tuple[str, ...]:
+def forget_result(store: Store, key: str, signed: ActionResult | None = None) -> tuple[str, ...]:
     """Delete a step's result and the damaged objects of its outputs, so that the step runs again.
 
     Reads the output trees completely, because the next `put_tree` would reuse damaged objects.
+
+    Args:
+        store: the store.
+        key: digest of the step's key.
+        signed: a result of the key that a builder signed; it stays, its damaged objects do not.
 
     Returns:
         Names of the deleted objects.
@@ -268,11 +282,11 @@ def forget_result(store: Store, key: str) -> tuple[str, ...]:
     Raises:
         ConflictError: garbage collection is running.
     """
-    result = store.action(key)
+    results = [one for one in (store.action(key), signed) if one is not None]
     deleted: list[str] = []
     with store.as_writer():
-        for tree in result.outputs.values() if result else ():
-            deleted += _drop_damaged(store, tree.digest)
+        for digest in sorted({tree.digest for one in results for tree in one.outputs.values()}):
+            deleted += _drop_damaged(store, digest)
         if store.objects.size(action_name(key)) is not None:
             store.objects.delete(action_name(key))
             deleted.append(action_name(key))

@@ -2,7 +2,7 @@
 
 Marked are the given trees and results; results within the grace period, or whose outputs are all
 marked; objects within the grace period; and everything that these refer to. Objects are deleted in
-the order actions, trees, chunk lists, packs, so that no object refers to a deleted one, even if the
+the order results, trees, chunk lists, packs, so that no object refers to a deleted one, even if the
 collector is killed. Objects that Forge did not write are kept.
 """
 
@@ -16,23 +16,25 @@ from typing import TYPE_CHECKING, Final
 from forge.errors import CorruptedError, NotInStoreError
 from forge.store.backends.protocol import Entry
 from forge.store.formats import chunk_list
-from forge.store.formats.action import action_name
 from forge.store.formats.names import (
     ACTIONS,
     FILES,
     PACKS,
+    SIGNED,
     TREES,
     files_name,
     is_object,
     pack_name,
     tree_name,
 )
+from forge.store.formats.signed_result import MAX_SIGNED_BYTES, unverified_result
 from forge.store.formats.tree import SMALL
 from forge.store.locks import leases, writers
 from forge.store.locks.leases import MAX_LEASE_BYTES, live
 from forge.store.locks.writers import COLLECTOR
 
 if TYPE_CHECKING:
+    from forge.store.formats.action import ActionResult
     from forge.store.store import Store
 
 __all__ = ["Collector", "GarbageReport", "collect_garbage"]
@@ -40,7 +42,7 @@ __all__ = ["Collector", "GarbageReport", "collect_garbage"]
 _DELETERS: Final = 8
 _HOUR_S: Final = 3600.0
 _LEASES: Final = "leases/"
-_KINDS: Final = (ACTIONS, TREES, FILES, PACKS, _LEASES)
+_KINDS: Final = (SIGNED, ACTIONS, TREES, FILES, PACKS, _LEASES)
 
 
 @dataclass(slots=True)
@@ -116,7 +118,8 @@ def collect_garbage(
         store: the store.
         keep_trees: digests of the trees to keep, in addition to those of results younger than
             `grace_s`; iterated once no writer is active.
-        keep_actions: keys of the results to keep with their output trees; iterated likewise.
+        keep_actions: keys of the results to keep with their output trees, signed ones too;
+            iterated likewise.
         grace_s: seconds; younger objects are not deleted.
         now: seconds since the epoch.
         dry_run: report objects that would be deleted, and delete nothing.
@@ -166,7 +169,9 @@ class Collector:
         digests = set(keep_trees) | {
             _digest(entry.name) for entry in listed[TREES] if self._young(entry)
         }
-        digests |= self._mark_actions(listed[ACTIONS], digests, set(keep_actions))
+        digests |= self._mark_results(
+            [*listed[ACTIONS], *listed[SIGNED]], digests, set(keep_actions)
+        )
         sizes = self._mark_trees(digests)
         self._mark_files(sizes, listed[FILES])
         self._mark_leases(listed[_LEASES])
@@ -191,19 +196,18 @@ class Collector:
         for entries in listed.values():
             self._marks.names.update(entry.name for entry in entries if self._young(entry))
 
-    def _mark_actions(
+    def _mark_results(
         self, entries: list[Entry], kept: set[str], keep_actions: set[str]
     ) -> set[str]:
         """Mark the results to keep; return the trees of recent and of named results."""
-        named = {action_name(key) for key in keep_actions}
         trees: set[str] = set()
         old = []
         for entry in entries:
-            result = self._store.action(_digest(entry.name))
+            result = self._result(entry)
             if result is None:
                 continue
             outputs = {tree.digest for tree in result.outputs.values()}
-            if self._young(entry) or entry.name in named:
+            if self._young(entry) or _digest(entry.name) in keep_actions:
                 self._marks.names.add(entry.name)
                 trees |= outputs
             else:
@@ -212,6 +216,16 @@ class Collector:
             name for name, outputs in old if outputs and outputs <= kept | trees
         )
         return trees
+
+    def _result(self, entry: Entry) -> ActionResult | None:
+        """Return the result in an object, unverified; None if it is damaged."""
+        if entry.name.startswith(ACTIONS):
+            return self._store.action(_digest(entry.name))
+        try:
+            data = self._objects.read(entry.name, max_bytes=MAX_SIGNED_BYTES).data
+            return unverified_result(data, entry.name)
+        except (CorruptedError, NotInStoreError):
+            return None
 
     def _mark_trees(self, digests: set[str]) -> dict[str, int]:
         """Mark trees and their small files; return the sizes of larger files by digest."""
@@ -273,7 +287,7 @@ class Collector:
 def _take_foreign(listed: dict[str, list[Entry]]) -> tuple[str, ...]:
     """Remove objects that Forge did not write from the lists; return their names."""
     foreign = []
-    for kind in (ACTIONS, TREES, FILES, PACKS):
+    for kind in (SIGNED, ACTIONS, TREES, FILES, PACKS):
         foreign += [entry.name for entry in listed[kind] if not is_object(entry.name)]
         listed[kind] = [entry for entry in listed[kind] if is_object(entry.name)]
     return tuple(foreign)

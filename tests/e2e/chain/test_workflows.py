@@ -56,7 +56,12 @@ class Run:
             "vars.FORGE_STORE": self.store,
             "vars.FORGE_S3_ENDPOINT": seaweedfs.endpoint,
             "vars.AWS_REGION": "us-east-1",
+            "vars.FORGE_PLAN_ROLE": "arn:aws:iam::0:role/plan",
             "vars.FORGE_BUILD_ROLE": "arn:aws:iam::0:role/build",
+            "vars.FORGE_DEVICE_ROLE": "arn:aws:iam::0:role/device",
+            "vars.FORGE_BUILDER_KEY": "",
+            "vars.FORGE_DEVICE_BUILDER_KEY": "",
+            "vars.FORGE_PUBLISH_BUILDER_KEY": "",
             "vars.FORGE_PUBLISH_ROLE": "arn:aws:iam::0:role/publish",
             "vars.FORGE_PROMOTE_ROLE": "arn:aws:iam::0:role/promote",
             "vars.FORGE_REFRESH_ROLE": "arn:aws:iam::0:role/promote",
@@ -95,8 +100,8 @@ def add_profile(project: Path) -> None:
 
 
 def kms_of(kms: Kms, role: str) -> dict[str, str]:
-    """The build role cannot reach the KMS."""
-    return {} if role == "build" else {"AWS_ENDPOINT_URL_KMS": kms.endpoint}
+    """The roles that build cannot reach the KMS."""
+    return {} if role in {"plan", "build", "device"} else {"AWS_ENDPOINT_URL_KMS": kms.endpoint}
 
 
 def public_keys(kms: Kms, folder: Path) -> Path:

@@ -161,6 +161,15 @@ def test_sign_only_refuses_what_is_not_built_before_anything_is_signed(status: S
     assert not signing_only(rows, {**ALL, "engine@x": False})["engine@x"]  # --skip
 
 
+def test_sign_only_names_the_job_that_should_have_made_a_result() -> None:
+    step = Step(
+        id="smoke@x", argv=("x",), platform="linux/arm64", labels=("self-hosted", "gpu-sm110")
+    )
+    with pytest.raises(NoRunnerError) as caught:
+        signing_only([PlannedStep(step, Status.RUN, "no stored result")], {"smoke@x": True})
+    assert "in a job on linux/arm64 with the labels self-hosted, gpu-sm110" in caught.value.hint
+
+
 def test_sign_only_fails_if_a_result_was_deleted_meanwhile() -> None:
     rows = plan(Status.SKIPPED, Status.SKIPPED, Status.SKIPPED)
     done = [(row.step, row.status, "needs engine@x") for row in rows]

@@ -14,7 +14,7 @@ from forge.errors import ForgeError, NoRunnerError, SmokeGateError, StepFailedEr
 from forge.runners.base import Cancelled, Execution, Job
 from forge.runners.step_execution import DamagedInputError, Workshop
 from forge.runners.view import PlainView
-from forge.steps import Step, key_of
+from forge.steps import Environment, Step, key_of
 from forge.store import ActionResult, Store
 from forge.store.backends.memory import MemoryObjects
 
@@ -265,3 +265,31 @@ def test_folders_of_dead_runs_are_deleted_and_of_live_ones_kept(place: Place) ->
 def test_cleaning_before_the_first_run_does_nothing(place: Place) -> None:
     place.workshop.clean()
     assert place.left() == []
+
+
+def test_chain_names_locks_images_and_downloads_without_paths_of_this_machine(
+    place: Place, tmp_path: Path
+) -> None:
+    sha, lock = "5" * 64, "6" * 64
+    url = f"pypi:llm==0.1?path=x.gguf#sha256={sha}&architecture=llama"
+    tools = (Environment("openvino", tmp_path / "requirements.lock", lock, "3.11"),)
+    place.runner.images = frozenset({"host/image@sha256:1"})
+    place.runner.containers = True
+    first = Step("download", ("fetch", url), outputs=("out",))
+    local = Step("local", ("fetch", f"file:/home/me/m.gguf#sha256={sha}"), outputs=("out",))
+    compiled = Step(
+        "compile", ("x",), inputs={"a": first["out"], "b": local["out"]}, outputs=("out",),
+        environments=tools, image="host/image@sha256:1",
+    )  # fmt: skip
+    last = Step("last", ("x",), inputs={"c": compiled["out"]}, outputs=("out",))
+    for step in (first, local, compiled, last):
+        place.carry_out(step)
+    found = {link.step: link.materials for link in place.runner.jobs[-1].chain}
+    assert found == {
+        "download": {"download of download": url},
+        "local": {"download of local": f"file:m.gguf#sha256={sha}"},
+        "compile": {
+            "dockerfiles/openvino/requirements.lock": lock,
+            "image of compile": "host/image@sha256:1",
+        },
+    }

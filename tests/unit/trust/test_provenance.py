@@ -13,6 +13,7 @@ from securesystemslib.dsse import Envelope
 from forge import canonical
 from forge.errors import ConfigurationError, TrustError
 from forge.release.attest.attest import statement
+from forge.release.attest.invocation import Invocation, SourceCommit
 from forge.steps import Link
 from forge.trust.proof_keys import ProofKeys, parse_proof_keys
 from forge.trust.provenance import PAYLOAD_TYPE, verify_provenance
@@ -65,6 +66,39 @@ def test_provenance_says_what_was_built_from_what_where_and_when(world: World) -
     assert definition["resolvedDependencies"] == [
         {"name": "checkpoint/checkpoint", "digest": {"sha256": "2" * 64}}
     ]
+
+
+def test_commit_and_pipeline_are_read_and_missing_in_bundles_of_earlier_versions(
+    world: World,
+) -> None:
+    earlier = verify_provenance(signed(world, made()), keys(world), tree=TREE)
+    assert (earlier.pipeline, earlier.source, earlier.commit) == ("", "", "")
+    source = SourceCommit(repository="https://host/o/n", commit="ab" * 20, modified=False)
+    document = statement(
+        tree=TREE, files=FILES, links=LINKS, profile="x", sbom_sha256="ef" * 32,
+        invocation=Invocation(pipeline="release", source=source),
+    )  # fmt: skip
+    found = verify_provenance(signed(world, document), keys(world), tree=TREE)
+    assert found.pipeline == "release"
+    assert (found.source, found.commit) == ("git+https://host/o/n", "ab" * 20)
+
+
+def test_provenance_of_a_bundle_of_an_earlier_version_is_valid(world: World) -> None:
+    """As commit d494d3e wrote it: no pipeline, no version of the builder, build type 1."""
+    predicate = {
+        "buildDefinition": {
+            "buildType": "urn:forge:build-type:pipeline:1",
+            "externalParameters": {"profile": "x"},
+            "internalParameters": {"steps": [{"step": "r", "key": "3" * 64, "runner": ON}]},
+            "resolvedDependencies": [{"name": "c/c", "digest": {"sha256": "2" * 64}}],
+        },
+        "runDetails": {
+            "builder": {"id": "urn:forge:runner:local%20linux%2Famd64"},
+            "metadata": {"invocationId": "3" * 64, "startedOn": AT, "finishedOn": AT},
+        },
+    }
+    found = verify_provenance(signed(world, made(predicate=predicate)), keys(world), tree=TREE)
+    assert found.build_type == "urn:forge:build-type:pipeline:1"
 
 
 def test_same_chain_makes_the_same_bytes(world: World) -> None:

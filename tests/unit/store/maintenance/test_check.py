@@ -12,12 +12,14 @@ import pytest
 from forge.errors import ConflictError
 from forge.store import Store
 from forge.store.formats.action import action_name
-from forge.store.formats.names import files_name, pack_name, tree_name
+from forge.store.formats.names import files_name, pack_name, signed_name, tree_name
+from forge.store.formats.signed_result import result_statement
 from forge.store.locks.writers import collecting
 from forge.store.maintenance import check
 from forge.store.maintenance.check import Verifier, check_store, forget_result
 from tests.support.memory_stores import memory_store, names
 from tests.support.stores import KEY, action, fill, noise, packs, snapshot
+from tests.support.trusted_builders import made, signer
 
 SMALL_DIGEST = hashlib.sha256(b"#!/bin/sh\n").hexdigest()  # of run.sh
 OTHER = "0" * 64
@@ -299,3 +301,22 @@ def test_a_forgotten_result_takes_the_damage_of_its_tree_along(store: Store, dig
 def test_a_damaged_result_is_forgotten(store: Store) -> None:
     store.objects.write(action_name(KEY), b"{")
     assert forget_result(store, KEY) == (action_name(KEY),)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"x" * 100])
+def test_signed_result_that_is_damaged_is_found_and_deleted(store: Store, data: bytes) -> None:
+    name = signed_name("hosted", KEY)
+    whole = signer("hosted").sign(result_statement(made(KEY), "hosted"))
+    store.put_signed_result("hosted", KEY, whole)
+    assert check_store(store).problems == ()
+    store.put_signed_result("hosted", KEY, data)
+    assert [one.name for one in check_store(store).problems] == [name]
+    assert check_store(store, repair=True).deleted == (name,)
+    assert names(store, "signed/") == set()
+
+
+def test_signed_result_under_the_name_of_another_key_is_found(store: Store) -> None:
+    whole = signer("hosted").sign(result_statement(made(KEY), "hosted"))
+    store.put_signed_result("hosted", OTHER, whole)
+    (problem,) = check_store(store).problems
+    assert problem.reason == f"it contains the result of {KEY}"

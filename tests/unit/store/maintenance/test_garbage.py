@@ -11,17 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forge.bundle import TreeReference
 from forge.errors import ConflictError, CorruptedError
 from forge.store import Store
 from forge.store.formats.action import action_name
 from forge.store.formats.chunk_list import decode
-from forge.store.formats.names import files_name, pack_name, tree_name
+from forge.store.formats.names import files_name, pack_name, signed_name, tree_name
+from forge.store.formats.signed_result import result_statement
 from forge.store.formats.tree import SMALL
 from forge.store.locks.leases import LeaseRecord
 from forge.store.locks.writers import COLLECTOR
 from forge.store.maintenance.garbage import Collector, GarbageReport, collect_garbage
 from tests.support.memory_stores import memory_store, names
 from tests.support.stores import KEY, Hands, action, noise
+from tests.support.trusted_builders import made, signer
 
 DAY_S = 86400.0
 FILES = {  # shared by several trees
@@ -287,6 +290,7 @@ def test_the_report_as_json_and_as_rows(store: Store, hands: Hands) -> None:
     report = collect(store, {"0" * 64})
     document = report.as_json()
     assert document["deleted"] == {
+        "signed": {"objects": 0, "bytes": 0},
         "actions": {"objects": 0, "bytes": 0},
         "trees": {"objects": 1, "bytes": report.bytes - 7},
         "files": {"objects": 0, "bytes": 0},
@@ -295,3 +299,34 @@ def test_the_report_as_json_and_as_rows(store: Store, hands: Hands) -> None:
     }
     assert document["missing"] == [tree_name("0" * 64)]
     assert ("packs", "1", "7 B") in report.rows(lambda size: f"{size} B")
+
+
+def sign(store: Store, key: str, *trees: str, builder: str = "hosted") -> str:
+    """A signed result with these output trees; its name."""
+    outputs = {tree[:8]: TreeReference(digest=tree, size=1, files=1) for tree in trees}
+    result = made(key, outputs=outputs)
+    store.put_signed_result(builder, key, signer(builder).sign(result_statement(result, builder)))
+    return signed_name(builder, key)
+
+
+def test_signed_results_are_kept_and_deleted_as_records_are(store: Store, hands: Hands) -> None:
+    kept, named, old = put(store, "a"), put(store, "b"), put(store, "c")
+    live, by_key = sign(store, keys[0], kept), sign(store, keys[1], named)
+    dead = sign(store, keys[2], old)
+    damaged = signed_name("gpu", keys[0])
+    store.objects.write(damaged, b"x")
+    hands.time += 2 * DAY_S
+    young_tree = put(store, "d")
+    young = sign(store, keys[3], young_tree)
+    report = collect(store, {kept}, actions=(keys[1],))
+    assert names(store, "signed/") == {live, by_key, young}
+    assert names(store, "trees/") == {tree_name(one) for one in (kept, named, young_tree)}
+    assert report.deleted["signed"].objects == 2
+    assert dead not in names(store)
+
+
+def test_foreign_file_among_signed_results_is_kept_and_named(store: Store, hands: Hands) -> None:
+    store.objects.write("signed/notes.txt", b"x")
+    hands.time += 2 * DAY_S
+    assert collect(store).foreign == ("signed/notes.txt",)
+    assert names(store, "signed/") == {"signed/notes.txt"}
