@@ -1,6 +1,6 @@
 """Run a program in a sandbox: standard library only, own process.
 
-    python -I sandbox.py OPTIONS -- PROGRAM ARGUMENTS…       OPTIONS: a JSON object, see Options
+    python -I sandbox.py OPTIONS -- PROGRAM ARGUMENTS…       OPTIONS: a JSON object, see SandboxOptions
     python -I sandbox.py --probe                             prints what this machine allows, as JSON
 
 The program gets no new privileges, writes no core file, and, by Landlock, opens only what the
@@ -70,7 +70,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class SandboxOptions:
     """What is put on.
 
     Attributes:
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     if argv == ["--probe"]:
         sys.stdout.write(json.dumps(probe()) + "\n")
         return 0
-    options, program = Options(**json.loads(argv[0])), argv[2:]
+    options, program = SandboxOptions(**json.loads(argv[0])), argv[2:]
     try:
         if not options.network:
             start(options, program)
@@ -146,7 +146,7 @@ def isolate(*, processes: bool) -> None:
         _mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)  # noqa: S108
 
 
-def start(options: Options, program: list[str]) -> None:
+def start(options: SandboxOptions, program: list[str]) -> None:
     """Restrict this process and become the program. Raises OSError."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc.prctl(PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)  # fails for a user without privileges
@@ -156,7 +156,7 @@ def start(options: Options, program: list[str]) -> None:
     os.execvp(program[0], program)  # noqa: S606
 
 
-def restrict_files(options: Options) -> None:
+def restrict_files(options: SandboxOptions) -> None:
     """Let this process and its children open only what the options name. Raises OSError."""
     abi = landlock_abi()
     handled = _ABI_1
@@ -194,9 +194,10 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def _beside(options: Options, program: list[str]) -> int:
+def _beside(options: SandboxOptions, program: list[str]) -> int:
     """Start the program in new namespaces and hand out connections until it ends."""
     parent = os.getppid()
+    _rename()
     # The name is that of the network namespace in which the socket is made: the agent's.
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(f"\0{options.listen}")
@@ -207,7 +208,6 @@ def _beside(options: Options, program: list[str]) -> int:
     if init == 0:
         listening.close()
         _init(options, program)
-    libc.prctl(PR_SET_NAME, NAME.encode(), 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: _send(init, signal.SIGTERM))
     ended = os.pidfd_open(init)
@@ -237,7 +237,7 @@ def _connect_for(caller: socket.socket, ports: list[int]) -> None:
         socket.send_fds(caller, [bytes([min(code, 255)])], descriptors)
 
 
-def _init(options: Options, program: list[str]) -> None:
+def _init(options: SandboxOptions, program: list[str]) -> None:
     """Start the program and wait for it; ends this process."""
     try:
         _die_with(os.getppid())
@@ -252,7 +252,6 @@ def _init(options: Options, program: list[str]) -> None:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
             start(options, program)
-        libc.prctl(PR_SET_NAME, NAME.encode(), 0, 0, 0)
         signal.signal(signal.SIGTERM, lambda *_: _send(child, signal.SIGTERM))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         while True:
@@ -272,6 +271,11 @@ def _die_with(parent: int) -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(FAILED)
+
+
+def _rename() -> None:
+    """Take the name by which a process is not counted as the program's, until it becomes it."""
+    libc.prctl(PR_SET_NAME, NAME.encode(), 0, 0, 0)
 
 
 def _send(pid: int, number: int) -> None:
