@@ -25,6 +25,7 @@ from forge.environments import Installed
 __all__ = [
     "MECHANISMS",
     "SWITCH",
+    "WRITE",
     "Containment",
     "Needs",
     "available",
@@ -39,6 +40,7 @@ __all__ = [
 DATA_FILES: Final = ("sandbox.py",)  # part of a step's key
 FAILED: Final = 125  # the exit code of sandbox.py
 SWITCH: Final = "FORGE_CONTAINMENT"
+WRITE: Final = "FORGE_CONTAINMENT_WRITE"
 MECHANISMS: Final = ("privileges", "files", "signals", "network", "processes")
 _SIGNALS_ABI: Final = 6  # Linux 6.12
 _PROBE_S: Final = 30.0
@@ -160,17 +162,29 @@ def judge(landlock: int, network: str, processes: str) -> Containment:
     )
 
 
-def contained(argv: Iterable[str], needs: Needs, containment: Containment) -> list[str]:
-    """Return the command that runs a program with all of this containment."""
+def contained(
+    argv: Iterable[str],
+    needs: Needs,
+    containment: Containment,
+    environment: Mapping[str, str] = os.environ,
+) -> list[str]:
+    """Return the command that runs a program with all of this containment.
+
+    It may also write to the folders that FORGE_CONTAINMENT_WRITE names, as PATH names them.
+    """
     if not containment.in_force:
         return [*argv]
+    added = [one for one in environment.get(WRITE, "").split(os.pathsep) if one.startswith("/")]
+    own = bool(needs.listen) and containment.has("processes")  # a /tmp of its own
     options = {
         "files": containment.has("files"),
         "read": [*_SYSTEM, *map(str, needs.read)],
-        "write": ["/dev/shm", *map(str, needs.write)],  # noqa: S108 - Triton and its models
+        "write": ["/dev/shm", *(["/tmp"] if own else []), *map(str, needs.write), *added],  # noqa: S108
+        "scratch": [] if own else ["/tmp"],  # noqa: S108
+        "private": ["/tmp"],  # noqa: S108
         "devices": [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))],  # noqa: PTH207
         "network": bool(needs.listen),
-        "processes": bool(needs.listen) and containment.has("processes"),
+        "processes": own,
         "listen": needs.listen,
         "ports": list(needs.ports),
     }

@@ -45,7 +45,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_SLAVE = 2, 4, 8, 0x4000, 0x80000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 0x1000, 0x4000, 0x80000
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 15, 28, 38
 # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks: user 0 is a user like any other.
 _SECUREBITS = 0b1111
@@ -60,10 +60,12 @@ SCOPE_ABI = 6
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _ABI_1 = (1 << 13) - 1
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
+_REMOVE_DIR, _MAKE_DIR = 1 << 4, 1 << 7
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _ANSWER_S = 1.0
 _BACKLOG = 128
+PRIVATE_BYTES = 256 * 1024 * 1024
 _PORT = struct.Struct("=H")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -77,6 +79,9 @@ class SandboxOptions:
         files: whether Landlock restricts it to `read`, `write` and `devices`.
         read: files and folders that it may read and execute.
         write: folders in which it may do everything.
+        scratch: folders in which it may make and remove folders: Triton makes one in /tmp.
+        private: folders that are empty for it, of its own and bounded, but for what is in `read`
+            and `write`; needs `processes`.
         devices: device files and folders that it may read, write and control.
         network: whether it gets a network namespace.
         processes: whether it gets a PID namespace, too; needs `network`.
@@ -87,6 +92,8 @@ class SandboxOptions:
     files: bool = False
     read: list[str] = dataclasses.field(default_factory=list)
     write: list[str] = dataclasses.field(default_factory=list)
+    scratch: list[str] = dataclasses.field(default_factory=list)
+    private: list[str] = dataclasses.field(default_factory=list)
     devices: list[str] = dataclasses.field(default_factory=list)
     network: bool = False
     processes: bool = False
@@ -146,6 +153,23 @@ def isolate(*, processes: bool) -> None:
         _mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)  # noqa: S108
 
 
+def _empty(folder: str, kept: list[str]) -> None:
+    """Cover a folder by an empty one, in which only the kept paths are shown. Raises OSError."""
+    here = os.getcwd()  # noqa: PTH109
+    shown = [path for path in kept if path.startswith(f"{folder}/") and os.path.exists(path)]  # noqa: PTH110
+    held = [(path, os.open(path, os.O_PATH)) for path in shown]
+    _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={PRIVATE_BYTES}")
+    for path, descriptor in held:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            os.makedirs(path, exist_ok=True)  # noqa: PTH103
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        _mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
+        os.close(descriptor)
+    os.chdir(here)
+
+
 def start(options: SandboxOptions, program: list[str]) -> None:
     """Restrict this process and become the program. Raises OSError."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -171,6 +195,7 @@ def restrict_files(options: SandboxOptions) -> None:
     for paths, rights in (
         (options.read, _READ),
         (options.devices, _READ | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV),
+        (options.scratch, _READ_DIR | _MAKE_DIR | _REMOVE_DIR),
         (options.write, handled),
     ):
         for path in paths:
@@ -204,6 +229,8 @@ def _beside(options: SandboxOptions, program: list[str]) -> int:
     listening.listen(_BACKLOG)
     isolate(processes=options.processes)
     _die_with(parent)
+    for folder in options.private if options.processes else []:
+        _empty(folder, [*options.read, *options.write])
     init = os.fork()
     if init == 0:
         listening.close()
@@ -314,9 +341,12 @@ def _tried(work: Callable[[], None]) -> str:
     return why
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
-    given = [one and one.encode() for one in (source, target, kind)]
-    _check(libc.mount(*given, ctypes.c_ulong(flags), None), f"mount {target}")
+def _mount(
+    source: str | None, target: str, kind: str | None, flags: int, data: str | None = None
+) -> None:
+    given = [one and one.encode() for one in (source, target, kind, data)]
+    done = libc.mount(*given[:3], ctypes.c_ulong(flags), given[3])
+    _check(done, f"mount {target}")
 
 
 def _check(result: int, what: str) -> None:

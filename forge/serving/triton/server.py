@@ -142,7 +142,7 @@ class TritonServer:
         if spec.server == "container" and installed.triton is None:
             message = f"Model {spec.model!r} requires a container image; Forge runs outside one"
             raise NoRunnerError(message, hint=f"run Forge in {spec.image}, or an image based on it")
-        work = work.absolute()
+        work = work.resolve()
         work.mkdir(parents=True, exist_ok=True)
         allowed, name = containment.available(), f"forge-{secrets.token_hex(12)}"
         inside = ports is None and allowed.has("network")
