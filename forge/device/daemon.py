@@ -54,6 +54,7 @@ from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.last_run import recorded
 from forge.device.update.updater import Updater
 from forge.errors import ForgeError, RolledBackError
+from forge.serving.triton import containment
 
 __all__ = ["Service", "allow_many", "run"]
 
@@ -223,6 +224,7 @@ def run(
     home, config = StateDirectory(state), gateway_config or GatewayConfig()
     keys = None if once else config.keys()
     allow_many()
+    _contain()
     with home.locked(), stop_on_signals(), recorded(home.path) as ended:
         settings, root_bytes = _settings(home)
         home.clean()
@@ -354,7 +356,10 @@ def _report(
     home: StateDirectory, watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
 ) -> None:
     hardware = watch.current()
-    report = AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
+    report = AgentReport(
+        pid=os.getpid(), url=url, started=started, hardware=hardware, look=check,
+        containment=containment.available(),
+    )  # fmt: skip
     with contextlib.suppress(OSError):  # a full disk must not end what serves
         write_agent(home, report)
 
@@ -378,6 +383,15 @@ def _notifier(
                     _log.error(text, happened.event, error)
 
     return notify
+
+
+def _contain() -> None:
+    """Log what contains the model servers of this agent, and protect the agent where nothing does."""
+    found = containment.available()
+    _log.info("the model server is contained: %s", ", ".join(found.in_force) or "not at all")
+    for mechanism, why in found.missing.items():
+        _log.warning("the model server is not contained: %s: %s", mechanism, why)
+    containment.hide_from_others(found)
 
 
 def allow_many() -> int:

@@ -23,6 +23,7 @@ from forge.device.state_machine.journal import (
 )
 from forge.device.thermal.monitor import ThermalReport
 from forge.files import write_durably
+from forge.serving.triton.containment import Containment
 from forge.store.backends.mirrors import Standing
 
 if TYPE_CHECKING:
@@ -106,13 +107,14 @@ class ChannelCheck(_Model):
 
 
 class AgentReport(_Model):
-    """The running agent."""
+    """The running agent; `containment`: of the model server, None from an earlier version."""
 
     pid: int
     url: str | None
     started: str
     hardware: Hardware
     look: ChannelCheck | None
+    containment: Containment | None = None
 
 
 class FitReport(_Model):

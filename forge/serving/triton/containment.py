@@ -24,7 +24,7 @@ from forge.environments import Installed
 
 __all__ = [
     "MECHANISMS",
-    "SWITCH",
+    "OFF",
     "WRITE",
     "Containment",
     "Needs",
@@ -39,7 +39,7 @@ __all__ = [
 
 DATA_FILES: Final = ("sandbox.py",)  # part of a step's key
 FAILED: Final = 125  # the exit code of sandbox.py
-SWITCH: Final = "FORGE_CONTAINMENT"
+OFF: Final = "FORGE_CONTAINMENT_OFF"
 WRITE: Final = "FORGE_CONTAINMENT_WRITE"
 MECHANISMS: Final = ("privileges", "files", "signals", "network", "processes")
 _SIGNALS_ABI: Final = 6  # Linux 6.12
@@ -63,6 +63,9 @@ _DEVICES: Final = (
     *("/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu*", "/dev/nvsci*", "/dev/tegra*"),
     *("/dev/dri", "/dev/host1x*", "/dev/dma_heap", "/dev/v4l2-nv*"),
 )
+# Empty for the program where it can have a view of its own: sockets of other programs are there,
+# which Landlock does not cover, and other users' data.
+_PRIVATE: Final = ("/tmp", "/run", "/var", "/home", "/root", "/srv", "/mnt", "/media")  # noqa: S108
 
 
 class Containment(BaseModel):
@@ -111,10 +114,13 @@ class Needs:
 
 
 def available(environment: Mapping[str, str] = os.environ) -> Containment:
-    """Return what this machine allows, asked once; nothing if FORGE_CONTAINMENT=off."""
-    if environment.get(SWITCH, "") == "off":
-        return Containment(missing=dict.fromkeys(MECHANISMS, f"{SWITCH}=off"))
-    return _probed()
+    """Return what this machine allows, asked once, without what FORGE_CONTAINMENT_OFF names."""
+    given = environment.get(OFF, "")
+    named = {one.strip() for one in given.split(",")}
+    if "network" in named:  # the others need its user namespace
+        named.add("processes")
+    off = [one for one in MECHANISMS if one in named or "all" in named]
+    return _probed().without(*off, reason=f"{OFF}={given}") if off else _probed()
 
 
 def forget() -> None:
@@ -179,9 +185,9 @@ def contained(
     options = {
         "files": containment.has("files"),
         "read": [*_SYSTEM, *map(str, needs.read)],
-        "write": ["/dev/shm", *(["/tmp"] if own else []), *map(str, needs.write), *added],  # noqa: S108
-        "scratch": [] if own else ["/tmp"],  # noqa: S108
-        "private": ["/tmp"],  # noqa: S108
+        "write": ["/dev/shm", *map(str, needs.write), *added],  # noqa: S108
+        "scratch": ["/tmp"],  # noqa: S108 - Triton makes a folder there
+        "private": list(_PRIVATE),
         "devices": [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))],  # noqa: PTH207
         "network": bool(needs.listen),
         "processes": own,

@@ -80,8 +80,8 @@ class SandboxOptions:
         read: files and folders that it may read and execute.
         write: folders in which it may do everything.
         scratch: folders in which it may make and remove folders: Triton makes one in /tmp.
-        private: folders that are empty for it, of its own and bounded, but for what is in `read`
-            and `write`; needs `processes`.
+        private: folders that are empty and bounded for it, but for what is in `read` and `write`;
+            needs `processes`. What is not there has no Unix socket to connect to either.
         devices: device files and folders that it may read, write and control.
         network: whether it gets a network namespace.
         processes: whether it gets a PID namespace, too; needs `network`.
@@ -155,6 +155,8 @@ def isolate(*, processes: bool) -> None:
 
 def _empty(folder: str, kept: list[str]) -> None:
     """Cover a folder by an empty one, in which only the kept paths are shown. Raises OSError."""
+    if not os.path.isdir(folder) or any(f"{folder}/".startswith(f"{one}/") for one in kept):  # noqa: PTH112
+        return
     here = os.getcwd()  # noqa: PTH109
     shown = [path for path in kept if path.startswith(f"{folder}/") and os.path.exists(path)]  # noqa: PTH110
     held = [(path, os.open(path, os.O_PATH)) for path in shown]
@@ -229,8 +231,9 @@ def _beside(options: SandboxOptions, program: list[str]) -> int:
     listening.listen(_BACKLOG)
     isolate(processes=options.processes)
     _die_with(parent)
+    kept = [*options.read, *options.write, *options.devices]
     for folder in options.private if options.processes else []:
-        _empty(folder, [*options.read, *options.write])
+        _empty(folder, kept)
     init = os.fork()
     if init == 0:
         listening.close()
