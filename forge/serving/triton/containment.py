@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ __all__ = [
     "contained",
     "environment_inside",
     "forget",
+    "hidden_from",
     "hide_from_others",
     "judge",
     "readable",
@@ -194,6 +195,18 @@ def contained(
         "listen": needs.listen,
         "ports": list(needs.ports),
     }
+    return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
+
+
+def hidden_from(argv: Iterable[str], hidden: Collection[Path], containment: Containment) -> list[str]:
+    """Return the command that runs a program which can open all but some files and folders.
+
+    It cannot trace or read the processes outside of it either. Without Landlock it runs as it is.
+    """
+    if not containment.has("files"):
+        return [*argv]
+    paths = sorted({str(one.resolve()) for one in hidden} | {str(one.absolute()) for one in hidden})
+    options = {"files": True, "capabilities": True, "hidden": paths, "write": [] if paths else ["/"]}
     return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
 
 

@@ -37,6 +37,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from pathlib import PurePath
 
 FAILED = 125
 NAME = "forge-sandbox"  # of this process and the init; they are not counted as the program's
@@ -76,7 +77,9 @@ class SandboxOptions:
     """What is put on.
 
     Attributes:
-        files: whether Landlock restricts it to `read`, `write` and `devices`.
+        files: whether Landlock restricts it to `read`, `write` and `devices`, or to all but `hidden`.
+        hidden: files and folders that it may not open; used alone, for a step of a release.
+        capabilities: whether it keeps those of its user.
         read: files and folders that it may read and execute.
         write: folders in which it may do everything.
         scratch: folders in which it may make and remove folders: Triton makes one in /tmp.
@@ -90,6 +93,8 @@ class SandboxOptions:
     """
 
     files: bool = False
+    hidden: list[str] = dataclasses.field(default_factory=list)
+    capabilities: bool = False
     read: list[str] = dataclasses.field(default_factory=list)
     write: list[str] = dataclasses.field(default_factory=list)
     scratch: list[str] = dataclasses.field(default_factory=list)
@@ -175,7 +180,8 @@ def _empty(folder: str, kept: list[str]) -> None:
 def start(options: SandboxOptions, program: list[str]) -> None:
     """Restrict this process and become the program. Raises OSError."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc.prctl(PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)  # fails for a user without privileges
+    if not options.capabilities:  # fails for a user who has none
+        libc.prctl(PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
     _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     if options.files:
         restrict_files(options)
@@ -194,7 +200,10 @@ def restrict_files(options: SandboxOptions) -> None:
         attributes += struct.pack("=QQ", 0, SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL)
     ruleset = libc.syscall(SYS_CREATE_RULESET, attributes, len(attributes), 0)
     _check(ruleset, "landlock_create_ruleset")
+    above, rest = _all_but(options.hidden) if options.hidden else ([], [])
     for paths, rights in (
+        (above, _READ_DIR),
+        (rest, handled),
         (options.read, _READ),
         (options.devices, _READ | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV),
         (options.scratch, _READ_DIR | _MAKE_DIR | _REMOVE_DIR),
@@ -204,6 +213,25 @@ def restrict_files(options: SandboxOptions) -> None:
             _allow(ruleset, path, rights & handled)
     _check(libc.syscall(SYS_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
+
+
+def _all_but(hidden: list[str]) -> tuple[list[str], list[str]]:
+    """Return the folders above the hidden paths, and everything else that lies in them now.
+
+    Landlock only allows. What is made in the folders above later cannot be opened, nor can the
+    program make anything there. A link is left out, because what it points to may be hidden.
+    """
+    above = {str(folder) for one in hidden for folder in PurePath(one).parents}
+    above -= {one for one in above for secret in hidden if f"{one}/".startswith(f"{secret}/")}
+    rest = []
+    for folder in above:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            rest += [
+                one.path
+                for one in entries
+                if one.path not in above and one.path not in hidden and not one.is_symlink()
+            ]
+    return sorted(above), rest
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
