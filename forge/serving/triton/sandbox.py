@@ -40,6 +40,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 FAILED = 125
+NOT_FOUND = 127
 NAME = "forge-sandbox"  # of this process and the init; they are not counted as the program's
 
 CLONE_NEWNS = 0x00020000
@@ -47,7 +48,11 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 0x1000, 0x4000, 0x80000
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 15, 28, 38
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_DROP = 1, 15, 24
+PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 28, 38
+# CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON: with the last two one reads other processes' memory
+# whatever Landlock says (kernel/fork.c, may_access_mm).
+_BEYOND_LANDLOCK = (19, 21, 38)
 # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks: user 0 is a user like any other.
 _SECUREBITS = 0b1111
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
@@ -79,7 +84,7 @@ class SandboxOptions:
     Attributes:
         files: whether Landlock restricts it to `read`, `write` and `devices`, or to all but `hidden`.
         hidden: files and folders that it may not open; used alone, for a step of a release.
-        capabilities: whether it keeps those of its user.
+        capabilities: whether it keeps those of its user, less those that Landlock does not stop.
         read: files and folders that it may read and execute.
         write: folders in which it may do everything.
         scratch: folders in which it may make and remove folders: Triton makes one in /tmp.
@@ -180,12 +185,20 @@ def _empty(folder: str, kept: list[str]) -> None:
 def start(options: SandboxOptions, program: list[str]) -> None:
     """Restrict this process and become the program. Raises OSError."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not options.capabilities:  # fails for a user who has none
+    # Both fail for a user who has no capability.
+    for capability in _BEYOND_LANDLOCK:
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    if not options.capabilities:
         libc.prctl(PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
     _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     if options.files:
         restrict_files(options)
-    os.execvp(program[0], program)  # noqa: S606
+    try:
+        os.execvp(program[0], program)  # noqa: S606
+    except OSError as error:
+        sys.stderr.write(f"{program[0]} cannot be started: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(NOT_FOUND)
 
 
 def restrict_files(options: SandboxOptions) -> None:
