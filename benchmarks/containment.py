@@ -44,9 +44,11 @@ def main() -> int:
                 sys.stdout.write(json.dumps({"off": off, **figures}) + "\n")
                 sys.stdout.flush()
     sys.stdout.write(f"\ncontained: {', '.join(available({}).in_force)}\n\n")
-    sys.stdout.write("| median of %d | without | contained |\n|---|---|---|\n" % rounds)
+    sys.stdout.write(f"| median of {rounds} | without | contained |\n|---|---|---|\n")
     for name in found[""][0]:
-        plain, contained = (statistics.median(one[name] for one in found[off]) for off in ("all", ""))
+        plain, contained = (
+            statistics.median(one[name] for one in found[off]) for off in ("all", "")
+        )
         sys.stdout.write(f"| {name} | {plain:.4g} | {contained:.4g} |\n")
     return 0
 

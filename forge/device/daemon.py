@@ -386,7 +386,7 @@ def _notifier(
 
 
 def _contain() -> None:
-    """Log what contains the model servers of this agent, and protect the agent where nothing does."""
+    """Log what contains the model server, and protect this agent where nothing else does."""
     found = containment.available()
     _log.info("the model server is contained: %s", ", ".join(found.in_force) or "not at all")
     for mechanism, why in found.missing.items():

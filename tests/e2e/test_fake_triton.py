@@ -113,7 +113,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, kind: TritonKind) -> None
 
 def test_a_client_that_goes_away_cancels_its_answer(
     tmp_path: Path,
-    kind: TritonKind,  # noqa: ARG001
+    kind: TritonKind,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(WRITE, str(tmp_path))  # where its model reports

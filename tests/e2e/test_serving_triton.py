@@ -210,12 +210,11 @@ def test_tree_is_only_read_and_nothing_is_left_after_stop(
 
 def _shares_memory(session: int, prefix: str) -> bool:
     """Whether a process of the session sees shared memory of this name: /dev/shm may be its own."""
-    for entry in Path("/proc").iterdir():
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and os.getsid(int(entry.name)) == session:
-                names = os.listdir(entry / "root" / "dev" / "shm")
-                if any(name.startswith(prefix) for name in names):
-                    return True
+            seen = entry / "root" / "dev" / "shm"
+            if os.getsid(int(entry.name)) == session and list(seen.glob(f"{prefix}*")):
+                return True
     return False
 
 

@@ -68,7 +68,13 @@ class Victim:
         """Let the attacker run as a model server runs; return what came of each attempt."""
         program = [sys.executable, "-I", attacker.__file__, json.dumps(self.told)]
         needs = Needs(
-            (self.slot, self.work, Path(sys.base_prefix), Path(sys.prefix), Path(attacker.__file__)),
+            (
+                self.slot,
+                self.work,
+                Path(sys.base_prefix),
+                Path(sys.prefix),
+                Path(attacker.__file__),
+            ),
             (self.work / "tmp", self.work / "home"),
             listen=self.name if network and allowed.has("network") else "",
         )
@@ -97,7 +103,7 @@ class Victim:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Victim]:
-    bystander = subprocess.Popen(["sleep", "300"])  # noqa: S607
+    bystander = subprocess.Popen(["sleep", "300"])
     made = Victim(tmp_path, bystander.pid)
     with contextlib.ExitStack() as stack:
         stack.callback(bystander.wait)
@@ -209,6 +215,10 @@ def test_the_port_of_a_contained_program_is_for_its_agent_only(victim: Victim) -
         assert child.stdout.readline() == b"listens\n"
         with NamespaceConnector(victim.name, 8000).connect(5) as connected:
             assert connected.recv(5) == b"hello"
+        for said in (b"", b"x"):  # callers that go away
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(f"\0{victim.name}")
+                caller.sendall(said)
         with pytest.raises(ConnectionRefusedError):
             NamespaceConnector(victim.name, 8002).connect(5)  # nothing listens there
         with pytest.raises(PermissionError):

@@ -1,6 +1,6 @@
 """What the code of a hostile bundle tries, each with its outcome. Standard library only.
 
-    python attacker.py '{"state": "…", "agent": 12, …}'      prints {"attempt": "done" or the error}
+python attacker.py '{"state": "…", "agent": 12, …}'      prints {"attempt": "done" or the error}
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def attempts(told: dict[str, Any]) -> dict[str, Callable[[], object]]:
     return {
         "write-state": lambda: (state / "state.json").write_text("{}"),
         "make-in-state": lambda: (state / "root.json.new").write_text("{}"),
-        "remove-state": lambda: (state / "device.json").unlink(),
+        "remove-state": (state / "device.json").unlink,
         "rename-state": lambda: (state / "device.json").rename(state / "gone.json"),
         "link-key": lambda: os.link(told["key"], "tmp/key"),
-        "list-state": lambda: (state / "key.pem").stat(),
+        "list-state": (state / "key.pem").stat,
         "read-device-env": lambda: Path(told["device_env"]).read_text(),
         "read-key": lambda: Path(told["key"]).read_text(),
-        "read-home": lambda: (home / "secret").read_text(),
+        "read-home": (home / "secret").read_text,
         "write-home": lambda: (home / ".profile").write_text("true"),
         "write-slot": lambda: (Path(told["slot"]) / "model.py").write_text("pass"),
         "read-environ": lambda: Path(f"/proc/{agent}/environ").read_bytes(),
-        "read-memory": lambda: open(f"/proc/{agent}/mem", "rb"),  # noqa: PTH123, SIM115
+        "read-memory": lambda: open(f"/proc/{agent}/mem", "rb"),  # noqa: PTH123
         "signal-agent": lambda: os.kill(agent, 0),
         "signal-all": lambda: os.kill(told["bystander"], 0),
         "connect-host": lambda: connect(socket.AF_INET, ("127.0.0.1", told["port"])),
@@ -48,7 +48,7 @@ def attempts(told: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "connect-path": lambda: connect(socket.AF_UNIX, told["path_socket"]),
         "raise-privileges": raise_privileges,
         # What it is allowed.
-        "read-slot": lambda: (Path(told["slot"]) / "model.py").read_text(),
+        "read-slot": (Path(told["slot"]) / "model.py").read_bytes,
         "write-scratch": lambda: Path("tmp/scratch").write_text("x"),
         "write-shared-memory": write_shared_memory,
         "read-cpuinfo": lambda: Path("/proc/cpuinfo").read_text(),

@@ -107,10 +107,10 @@ class NamespaceConnector:
             asking.setblocking(False)
             await loop.sock_connect(asking, f"\0{self.name}")
             self._ask(asking)
-            answered = loop.create_future()
-            loop.add_reader(asking, lambda: answered.done() or answered.set_result(None))
+            answered = asyncio.Event()
+            loop.add_reader(asking, answered.set)
             try:
-                await answered
+                await answered.wait()
             finally:
                 loop.remove_reader(asking)
             connected = self._received(asking)

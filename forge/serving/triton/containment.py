@@ -198,7 +198,9 @@ def contained(
     return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
 
 
-def hidden_from(argv: Iterable[str], hidden: Collection[Path], containment: Containment) -> list[str]:
+def hidden_from(
+    argv: Iterable[str], hidden: Collection[Path], containment: Containment
+) -> list[str]:
     """Return the command that runs a program which can open all but some files and folders.
 
     It cannot trace or read the processes outside of it either. Without Landlock it runs as it is.
@@ -206,7 +208,12 @@ def hidden_from(argv: Iterable[str], hidden: Collection[Path], containment: Cont
     if not containment.has("files"):
         return [*argv]
     paths = sorted({str(one.resolve()) for one in hidden} | {str(one.absolute()) for one in hidden})
-    options = {"files": True, "capabilities": True, "hidden": paths, "write": [] if paths else ["/"]}
+    options = {
+        "files": True,
+        "capabilities": True,
+        "hidden": paths,
+        "write": [] if paths else ["/"],
+    }
     return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
 
 

@@ -61,7 +61,7 @@ class _Stream(httpcore.NetworkStream):
     def close(self) -> None:
         self._connected.close()
 
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - as httpcore declares it
+    def get_extra_info(self, info: str) -> Any:
         if info == "socket":
             return self._connected
         if info == "is_readable":  # of an idle connection: the server has closed it

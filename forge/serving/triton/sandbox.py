@@ -1,7 +1,7 @@
 """Run a program in a sandbox: standard library only, own process.
 
-    python -I sandbox.py OPTIONS -- PROGRAM ARGUMENTS…       OPTIONS: a JSON object, see SandboxOptions
-    python -I sandbox.py --probe                             prints what this machine allows, as JSON
+    python -I sandbox.py OPTIONS -- PROGRAM ARGUMENTS…    OPTIONS: JSON, see SandboxOptions
+    python -I sandbox.py --probe                          prints what this machine allows, as JSON
 
 The program gets no new privileges, writes no core file, and, by Landlock, opens only what the
 options name; it cannot trace a process outside, nor (Landlock 6) send it a signal. With `network`
@@ -34,6 +34,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Callable
@@ -82,7 +83,8 @@ class SandboxOptions:
     """What is put on.
 
     Attributes:
-        files: whether Landlock restricts it to `read`, `write` and `devices`, or to all but `hidden`.
+        files: whether Landlock restricts it to `read`, `write` and `devices`, or to all but
+            `hidden`.
         hidden: files and folders that it may not open; used alone, for a step of a release.
         capabilities: whether it keeps those of its user, less those that Landlock does not stop.
         read: files and folders that it may read and execute.
@@ -254,7 +256,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except (FileNotFoundError, PermissionError, NotADirectoryError):
         return
     try:
-        folder = os.stat(descriptor).st_mode & 0o170000 == 0o040000
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         rule = struct.pack("=Qi", rights if folder else rights & _OF_FILES, descriptor)
         done = libc.syscall(SYS_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0)
         _check(done, f"landlock_add_rule {path}")
@@ -284,7 +286,7 @@ def _beside(options: SandboxOptions, program: list[str]) -> int:
     ended = os.pidfd_open(init)
     with listening:
         while True:
-            readable, _, _ = select.select([listening, ended], [], [])
+            readable, _, _ = select.select([listening.fileno(), ended], [], [])
             if ended in readable:
                 return os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
             with contextlib.suppress(OSError):  # the caller has gone
@@ -300,7 +302,10 @@ def _connect_for(caller: socket.socket, ports: list[int]) -> None:
     _, user, _ = struct.unpack("=iII", credentials)
     if user != os.geteuid():
         return
-    wanted = _PORT.unpack(caller.recv(_PORT.size))[0]
+    asked = caller.recv(_PORT.size)
+    if len(asked) != _PORT.size:  # it has gone
+        return
+    wanted = _PORT.unpack(asked)[0]
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as inside:
         inside.settimeout(_ANSWER_S)
         code = inside.connect_ex(("127.0.0.1", wanted)) if wanted in ports else errno.EACCES
