@@ -6,13 +6,13 @@
 The program gets no new privileges, writes no core file, and, by Landlock, opens only what the
 options name; it cannot trace a process outside, nor (Landlock 6) send it a signal. With `network`
 it has a network namespace of its own with nothing but a loopback, with `processes` a PID namespace
-with its own /proc and /dev/shm too. Then this process stays beside it, in the network namespace:
+with its own /proc and /dev/shm too. Then this process stays next to it, in the network namespace:
 
     agent ──── Unix socket @NAME ────  this process ──connect──  127.0.0.1:PORT of the program
           port →       ← descriptor
 
-It connects for every caller of the same user and passes the connected socket back, so that nobody
-else on the machine can reach the program's ports and no byte takes a detour.
+It connects for every caller of the same user and passes the connected socket back, so that no
+other process of the machine can reach the program's ports and no byte takes a detour.
 
     this process      in the new namespaces, but for the PID namespace
       └ init          first process of the PID namespace: when it ends, the kernel kills the rest
@@ -52,7 +52,7 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 0x1000, 0x4
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_DROP = 1, 15, 24
 PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 28, 38
 # CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON: with the last two one reads other processes' memory
-# whatever Landlock says (kernel/fork.c, may_access_mm).
+# and Landlock does not say no (kernel/fork.c, may_access_mm).
 _BEYOND_LANDLOCK = (19, 21, 38)
 # SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP and their locks: user 0 is a user like any other.
 _SECUREBITS = 0b1111
@@ -231,7 +231,7 @@ def restrict_files(options: SandboxOptions) -> None:
 
 
 def _all_but(hidden: list[str]) -> tuple[list[str], list[str]]:
-    """Return the folders above the hidden paths, and everything else that lies in them now.
+    """Return the folders above the hidden paths, and everything else that is in them now.
 
     Landlock only allows. What is made in the folders above later cannot be opened, nor can the
     program make anything there. A link is left out, because what it points to may be hidden.

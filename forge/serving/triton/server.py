@@ -229,7 +229,7 @@ class TritonServer:
     def _has_metrics(self) -> bool:
         if self._host == HOST:
             return listens(self.pid, self.ports.metrics)
-        with contextlib.suppress(ConnectionError, TimeoutError):  # nobody else can listen there
+        with contextlib.suppress(ConnectionError, TimeoutError):  # no other can listen there
             connector(self._host, self.ports.metrics).connect(_REQUEST_TIMEOUT_S).close()
             return True
         return False
