@@ -63,6 +63,7 @@ from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.last_run import recorded
 from forge.device.update.updater import Updater
 from forge.errors import ForgeError, RolledBackError
+from forge.serving.triton import containment
 
 __all__ = ["Service", "allow_many", "run"]
 
@@ -257,6 +258,7 @@ def run(  # noqa: PLR0913 - the options of one command
     home, config = StateDirectory(state), gateway_config or GatewayConfig()
     keys = None if once else config.keys()
     allow_many()
+    _contain()
     with (
         home.locked(),
         stop_on_signals(),
@@ -403,7 +405,10 @@ def _describe(
     watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
 ) -> AgentReport:
     hardware = watch.current()
-    return AgentReport(pid=os.getpid(), url=url, started=started, hardware=hardware, look=check)
+    return AgentReport(
+        pid=os.getpid(), url=url, started=started, hardware=hardware, look=check,
+        containment=containment.available(),
+    )  # fmt: skip
 
 
 def _notifier(
@@ -425,6 +430,15 @@ def _notifier(
                     _log.error(text, happened.event, error)
 
     return notify
+
+
+def _contain() -> None:
+    """Log what contains the model server, and protect this agent where nothing else does."""
+    found = containment.available()
+    _log.info("the model server is contained: %s", ", ".join(found.in_force) or "not at all")
+    for mechanism, why in found.missing.items():
+        _log.warning("the model server is not contained: %s: %s", mechanism, why)
+    containment.hide_from_others(found)
 
 
 def allow_many() -> int:

@@ -16,6 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ from forge.container import RunningImage
 from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.runners.base import Execution, Job, raise_if_cancelled, show_line
-from forge.steps import Step, substitute
+from forge.serving.triton.containment import available, hidden_from
+from forge.steps import Step, placeholders, substitute
 
 __all__ = ["LocalRunner", "host_platform", "write_documents"]
 
@@ -106,7 +108,8 @@ class LocalRunner:
         log = job.folder / "log.txt"
         started = time.monotonic()
         with log.open("wb") as file:
-            exit_code = _run(job, argv, child_environment, file.fileno(), log)
+            sandboxed = _contained(job, argv, self.environment)
+            exit_code = _run(job, sandboxed, child_environment, file.fileno(), log)
         return Execution(exit_code, time.monotonic() - started, log)
 
     def _command(self, job: Job) -> list[str]:
@@ -154,7 +157,48 @@ class LocalRunner:
         secrets = {
             name: self.environment[name] for name in job.step.secrets if name in self.environment
         }
-        return {**passed, **secrets, **job.step.env, "PYTHONUNBUFFERED": "1"}
+        own = {"TMPDIR": str(temporary)} if (temporary := _temporary(job, self.environment)) else {}
+        return {**passed, **own, **secrets, **job.step.env, "PYTHONUNBUFFERED": "1"}
+
+
+def _needs_all(step: Step) -> bool:
+    """Whether a step signs, or uses programs that make namespaces and mounts themselves."""
+    return bool(step.programs) or any(kind == "keys" for kind, _ in placeholders(step.argv))
+
+
+def _hidden(job: Job, environment: Mapping[str, str]) -> list[Path]:
+    """Return what a step may not read: the folder of the keys, the files of their passphrases."""
+    if _needs_all(job.step):
+        return []
+    files = [environment.get("FORGE_PASSPHRASE_FILE", "")]
+    files += [
+        pair.partition("=")[2]
+        for pair in environment.get("FORGE_KEY_PASSPHRASE_FILES", "").split(os.pathsep)
+    ]
+    found = [job.keys, *(Path(one) for one in files if one)]
+    needed = (job.folder, *job.inputs.values(), *job.outputs.values(), Path(sys.prefix))
+    return [
+        one
+        for one in found
+        if one.exists() and not any(path.is_relative_to(one.absolute()) for path in needed)
+    ]
+
+
+def _contained(job: Job, argv: list[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the command without access to keys, passphrases and this process's environment."""
+    if _needs_all(job.step):
+        return argv
+    return hidden_from(argv, _hidden(job, environment), available(environment))
+
+
+def _temporary(job: Job, environment: Mapping[str, str]) -> Path | None:
+    """Make a folder for temporary files if keys lie below the usual one, which is closed then."""
+    usual = Path(tempfile.gettempdir())
+    if not any(one.absolute().is_relative_to(usual) for one in _hidden(job, environment)):
+        return None
+    folder = job.folder / "tmp"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _about_networks(name: str) -> bool:

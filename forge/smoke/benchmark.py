@@ -132,10 +132,9 @@ def _of_the_image(spec: Spec) -> environments.Installed:
 @contextmanager
 def connected(concurrency: int) -> Iterator[httpx.Client]:
     """Yield a client that keeps `concurrency` connections, so that runs need not connect again."""
-    import httpx
+    from forge.serving.triton.httpx_transport import triton_client
 
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    with httpx.Client(trust_env=False, limits=limits) as client:
+    with triton_client(concurrency) as client:
         yield client
 
 

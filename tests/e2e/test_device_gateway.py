@@ -18,6 +18,7 @@ import pytest
 from forge.bundle import Operating
 from forge.device.gateway.config import QueueRules
 from forge.profiles import PowerSection, ThermalSection
+from forge.serving.triton.containment import WRITE
 from tests.support.device_world import Agent, Device, Says, World, triton_processes
 from tests.support.scrape import scrape
 
@@ -38,6 +39,13 @@ OPERATING = Operating(
 def cancelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a file for each cancelled request: how many words it had said by then."""
     return tmp_path_factory.mktemp("cancelled")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model_writes(cancelled: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(WRITE, str(cancelled))
+        yield
 
 
 @pytest.fixture(scope="module")

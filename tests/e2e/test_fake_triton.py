@@ -16,7 +16,8 @@ from forge import environments
 from forge.errors import LoadFailedError, PortTakenError, StepFailedError
 from forge.serving.repository.spec import read_spec
 from forge.serving.triton.client import stream
-from forge.serving.triton.ports import Ports
+from forge.serving.triton.containment import WRITE
+from forge.serving.triton.ports import Ports, choose_ports
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.server import TritonServer
 from forge.serving.triton.stream import Finished, Token
@@ -100,7 +101,8 @@ def test_a_model_that_does_not_load_is_explained(tmp_path: Path, kind: TritonKin
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, kind: TritonKind) -> None:
-    with socket.socket() as taken, starting(tmp_path, Says(load_s=2)) as first:
+    free = choose_ports(Ports())
+    with socket.socket() as taken, starting(tmp_path, Says(load_s=2), free) as first:
         # The port is chosen while it is free, and taken while the model loads.
         taken.bind(("127.0.0.1", first.ports.http))
         taken.listen()
@@ -109,7 +111,12 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, kind: TritonKind) -> None
         assert not first.alive, kind
 
 
-def test_a_client_that_goes_away_cancels_its_answer(tmp_path: Path, kind: TritonKind) -> None:
+def test_a_client_that_goes_away_cancels_its_answer(
+    tmp_path: Path,
+    kind: TritonKind,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(WRITE, str(tmp_path))  # where its model reports
     log = tmp_path / "log"
     log.mkdir()
     words = " ".join(["word"] * 200)

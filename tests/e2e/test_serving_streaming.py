@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from forge.errors import StepFailedError, UsageError
@@ -21,6 +20,8 @@ from forge.serving.repository.render import Runtime, render
 from forge.serving.repository.spec import read_spec
 from forge.serving.sampling import Sampling
 from forge.serving.triton.client import answer, stream
+from forge.serving.triton.containment import WRITE
+from forge.serving.triton.httpx_transport import triton_client
 from forge.serving.triton.request import GenerateRequest, InputFormat
 from forge.serving.triton.server import TritonServer
 from forge.serving.triton.stream import Finished, Token
@@ -82,7 +83,10 @@ def served(
 ) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp(request.param)
     tree = rendered(folder, MODES[request.param])
-    with TritonServer.start(tree, read_spec(tree), triton(), work=folder / "work") as server:
+    with pytest.MonkeyPatch.context() as writing:
+        writing.setenv(WRITE, str(tree))  # its runtime logs beside the engine
+        server = TritonServer.start(tree, read_spec(tree), triton(), work=folder / "work")
+    with server:
         server.wait_ready(120)
         yield Served(server, tree / "models" / "llm" / "1" / "engine")
     assert Served(server, tree / "models" / "llm" / "1" / "engine").notes("unloaded")
@@ -125,7 +129,7 @@ def test_client_that_goes_away_frees_its_place(served: Served) -> None:
     before = len(served.notes(freed)) if (served.engine / "log.jsonl").exists() else 0
     url = f"{served.server.url}/v2/models/llm/generate_stream"
     body = {"text_input": "a long story", "max_tokens": 900}
-    with httpx.stream("POST", url, json=body, timeout=30, trust_env=False) as response:
+    with triton_client() as client, client.stream("POST", url, json=body, timeout=30) as response:
         next(response.iter_lines())
     until = time.monotonic() + 20
     while len(served.notes(freed)) <= before and time.monotonic() < until:

@@ -155,7 +155,8 @@ def test_a_model_that_does_not_load_leaves_the_log_its_message_names(tmp_path: P
     assert named is not None, done.stderr
     log = Path(named.group(1))
     assert log.is_relative_to(tmp_path)
-    assert "openvino_tokenizer.bin" in log.read_text()
+    # Triton 2.51 also logs bytes of memory that it has freed ("Failed to remove …").
+    assert "openvino_tokenizer.bin" in log.read_text(errors="replace")
 
 
 def test_an_interrupted_benchmark_leaves_neither_folder_nor_process(

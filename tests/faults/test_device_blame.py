@@ -30,6 +30,7 @@ from forge.errors import (
     TrustError,
 )
 from forge.profiles import MatchSection
+from forge.serving.triton.containment import OFF
 from forge.serving.triton.ports import Ports, choose_ports
 from tests.support.device_world import Device, Says, World, answers, refused, triton_processes
 
@@ -102,6 +103,7 @@ def test_ports_that_are_taken_each_time_blame_no_release(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = Ports(taken.getsockname()[1], choose_ports(Ports()).metrics)
+        unlucky.setenv(OFF, "network")  # in a namespace nobody can take a port
         unlucky.setattr(forge.serving.triton.server, "choose_ports", lambda _wanted: ports)
         with refused(device, PortTakenError, "was taken before Triton could listen"):
             device.once()

@@ -47,6 +47,10 @@ def status(state: Path, *, as_json: bool) -> None:
         *_contact(found),
         *_weights(found),
     ]
+    if agent and agent.containment:
+        rows.append(("contained", ", ".join(agent.containment.in_force) or "not at all"))
+        missing = sorted(agent.containment.missing.items())
+        rows += [("not contained", f"{what}: {why}") for what, why in missing]
     if check:
         result = check.error or (f"found {check.offered}" if check.offered else "")
         rows.append(("last check", "\n".join(filter(None, [check.at, result]))))

@@ -27,6 +27,7 @@ from forge.device.telemetry.fetch_progress import FetchProgress
 from forge.device.telemetry.freshness import Freshness
 from forge.device.thermal.monitor import ThermalReport
 from forge.files import write_durably
+from forge.serving.triton.containment import Containment
 from forge.store.backends.mirrors import Standing
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class AgentActivity(_Model):
 
 
 class AgentReport(_Model):
-    """The running agent."""
+    """The running agent; `containment`: of the model server, None from an earlier version."""
 
     pid: int
     url: str | None
@@ -153,6 +154,7 @@ class AgentReport(_Model):
     hardware: Hardware
     look: ChannelCheck | None
     activity: AgentActivity = AgentActivity()
+    containment: Containment | None = None
 
     def without_figures(self) -> AgentReport:
         """Return the report without what changes all the time."""

@@ -6,14 +6,14 @@ servers without NVIDIA's libraries do not have: their families are left out ther
 
 from __future__ import annotations
 
+import http.client
 import logging
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from forge.device.shared.upstream import Upstream
 from forge.device.telemetry.metrics import Sample
+from forge.serving.triton.connector import get
 
 __all__ = ["parse_triton", "triton_samples"]
 
@@ -21,7 +21,6 @@ _log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 1.0  # Prometheus waits 10 s for all of /metrics
 _MOST_BYTES: Final = 1024 * 1024
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class _Shown(NamedTuple):
@@ -66,10 +65,10 @@ def triton_samples(upstream: Upstream) -> tuple[Sample, ...]:
     if serving is None or not serving.metrics_url:
         return ()
     try:
-        with _DIRECT.open(serving.metrics_url, timeout=_TIMEOUT_S) as response:
+        with get(serving.metrics_url, _TIMEOUT_S) as response:
             text = response.read(_MOST_BYTES).decode()
         return parse_triton(text, serving.model)
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         _log.debug("Triton's metrics cannot be read: %s", error)
         return ()
 

@@ -37,17 +37,17 @@ def stream(
         model: its name there.
         request: what the model is asked.
         timeouts: how long to wait.
-        client: a client to use again; otherwise one is made for this request.
+        client: of `triton_client`, to use again; otherwise one is made for this request.
 
     Raises:
         UsageError: the model refused the request.
         StepFailedError: no connection, a timeout, or an answer that broke off.
     """
-    import httpx
+    from forge.serving.triton.httpx_transport import triton_client
 
     with contextlib.ExitStack() as stack, _explained(url, model):
         if client is None:
-            client = stack.enter_context(httpx.Client(trust_env=False))
+            client = stack.enter_context(triton_client())
         end = time.monotonic() + timeouts.total
         sent = client.build_request(
             "POST", endpoint(url, model), json=request.body(), timeout=_httpx_timeout(timeouts)

@@ -13,6 +13,7 @@ import asyncio
 import functools
 from urllib.parse import urlsplit
 
+from forge.serving.triton.connector import connector
 from forge.serving.triton.http_connection import Connection, Response, ResponseObserver, Unread
 from forge.serving.triton.request import HttpTimeouts
 from forge.serving.triton.trace_context import outgoing_headers
@@ -107,7 +108,8 @@ class TritonConnectionPool:
 
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeouts.connect):
-            _, connection = await loop.create_connection(lambda: Connection(keep), *place)
+            connected = await connector(*place).connect_async()
+            _, connection = await loop.create_connection(lambda: Connection(keep), sock=connected)
         return connection
 
 

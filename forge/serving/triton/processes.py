@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = ["Usage", "listener", "listens", "usage", "waits_for_child"]
 
+_SANDBOX = "forge-sandbox"  # the name that sandbox.py takes
 _LISTEN = "0A"  # include/net/tcp_states.h
 _IN_WAIT4 = "do_wait"  # kernel/exit.c
 # The process exited, or may not be read. After any other OSError the count would be wrong.
@@ -32,7 +33,7 @@ class Usage:
 
 
 def usage(session: int, proc: Path = Path("/proc")) -> Usage:
-    """Add up every process of a session but its leader, which only supervises.
+    """Add up every process of a session but those that only supervise: its leader, its sandbox.
 
     Raises:
         OSError: this process cannot open more files; the usage is unknown.
@@ -43,8 +44,9 @@ def usage(session: int, proc: Path = Path("/proc")) -> Usage:
             continue
         with contextlib.suppress(*_NOT_OURS):
             # proc_pid_stat(5): the name may hold blanks; fields count from its closing bracket.
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) != session:
+            name, _, rest = (entry / "stat").read_text().rpartition(")")
+            fields = rest.split()
+            if int(fields[3]) != session or name.endswith(f"({_SANDBOX}"):
                 continue
             ticks += sum(int(value) for value in fields[11:15])
             if fields[0] != "Z":

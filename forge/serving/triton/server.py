@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from forge import sealed
 from forge.environments import Installed
 from forge.errors import (
     ConfigurationError,
@@ -29,6 +30,9 @@ from forge.errors import (
     StepFailedError,
 )
 from forge.serving.repository.spec import Spec
+from forge.serving.triton import containment
+from forge.serving.triton.connector import NamespaceConnector, connector, get
+from forge.serving.triton.containment import Containment, Needs
 from forge.serving.triton.ports import HOST, Ports, choose_ports, port_taken
 from forge.serving.triton.processes import Usage, listens, usage, waits_for_child
 
@@ -37,6 +41,9 @@ __all__ = ["Ports", "TritonServer", "command_line", "last_reasons", "started"]
 DATA_FILES: Final = ("supervisor.py",)  # part of a step's key
 _MODELS: Final = "models"
 _BACKENDS: Final = "backends"
+_HOME: Final = "home"
+_TEMPORARY: Final = "tmp"
+_INSIDE: Final = Ports(8000, 8002)  # in a network namespace, where they are always free
 _POLL_S: Final = 0.1
 _REQUEST_TIMEOUT_S: Final = 5.0
 _GRACE_S: Final = 10.0
@@ -120,11 +127,17 @@ class TritonServer:
     """One running Triton. Use `start`, then as a context manager, or call `stop`."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], spec: Spec, ports: Ports, log: Path
+        self,
+        process: subprocess.Popen[bytes],
+        spec: Spec,
+        ports: Ports,
+        log: Path,
+        host: str = HOST,
     ) -> None:
         self._process = process
         self.spec = spec
         self.ports = ports
+        self._host = host
         self.log = log
         self._was_ready = False
 
@@ -147,7 +160,8 @@ class TritonServer:
             spec: its serving.json.
             installed: the environment, or this container's image, that has Triton.
             work: folder for the log (`triton.log`) and links; may be reused.
-            ports: TCP ports to listen on.
+            ports: TCP ports of this machine to listen on. None: any, in a network namespace where
+                one can be had (containment.py).
             engine: the engine compiled on the device, instead of the tree's `engine/`.
             environment: variables that override inherited ones, such as CUDA_VISIBLE_DEVICES.
 
@@ -160,9 +174,11 @@ class TritonServer:
         if spec.server == "container" and installed.triton is None:
             message = f"Model {spec.model!r} requires a container image; Forge runs outside one"
             raise NoRunnerError(message, hint=f"run Forge in {spec.image}, or an image based on it")
-        work = work.absolute()
+        work = work.resolve()
         work.mkdir(parents=True, exist_ok=True)
-        chosen = choose_ports(ports or Ports())
+        allowed, name = containment.available(), f"forge-{secrets.token_hex(12)}"
+        inside = ports is None and allowed.has("network")
+        chosen = _INSIDE if inside else choose_ports(ports or Ports())
         _link_backends(installed, work / _BACKENDS)
         repository = _link_repository((tree / spec.repository).resolve(), work / _MODELS)
         if engine is not None:
@@ -170,7 +186,17 @@ class TritonServer:
             link.unlink()
             link.symlink_to(engine.resolve())
         prefix = f"forge-{secrets.token_hex(6)}"
-        argv = command_line(installed, chosen, prefix)
+        variables = _environment(installed, {**os.environ, **(environment or {})})
+        variables |= _own_folders(work, allowed)
+        needs = Needs(
+            (tree.resolve(), work, *containment.readable(installed, variables["LD_LIBRARY_PATH"])),
+            tuple(work / one for one in (_MODELS, _HOME, _TEMPORARY)),
+            listen=name if inside else "",
+            ports=(chosen.http, chosen.metrics),
+        )
+        if engine is not None:
+            needs = replace(needs, read=(*needs.read, engine.resolve()))
+        argv = containment.contained(command_line(installed, chosen, prefix), needs, allowed)
         log = work / "triton.log"
         supervisor = [sys.executable, "-I", str(Path(__file__).with_name("supervisor.py"))]
         wrapped = [*supervisor, f"--grace={_GRACE_S}", f"--shared-memory={prefix}", "--", *argv]
@@ -182,23 +208,23 @@ class TritonServer:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=_environment(installed, {**os.environ, **(environment or {})}),
+                    env=variables,
                     cwd=work,
                     start_new_session=True,
                 )
         except OSError as error:
             raise StepFailedError("Triton could not be started", why=str(error)) from None
-        return cls(process, spec, chosen, log)
+        return cls(process, spec, chosen, log, NamespaceConnector.host(name) if inside else HOST)
 
     @property
     def url(self) -> str:
         """Return the base URL of Triton's HTTP API."""
-        return f"http://{HOST}:{self.ports.http}"
+        return f"http://{self._host}:{self.ports.http}"
 
     @property
     def metrics_url(self) -> str:
         """Return the URL of Triton's own metrics."""
-        return f"http://{HOST}:{self.ports.metrics}/metrics"
+        return f"http://{self._host}:{self.ports.metrics}/metrics"
 
     @property
     def pid(self) -> int:
@@ -227,10 +253,18 @@ class TritonServer:
         Raises:
             OSError: this process cannot open more files; the state is unknown.
         """
-        ready = _get(self.ports.http, f"/v2/models/{self.spec.model}/ready") == http.client.OK
-        ready = ready and (self._was_ready or listens(self.pid, self.ports.metrics))
+        ready = _get(f"{self.url}/v2/models/{self.spec.model}/ready") == http.client.OK
+        ready = ready and (self._was_ready or self._has_metrics())
         self._was_ready |= ready
         return ready and self.alive
+
+    def _has_metrics(self) -> bool:
+        if self._host == HOST:
+            return listens(self.pid, self.ports.metrics)
+        with contextlib.suppress(ConnectionError, TimeoutError):  # no other can listen there
+            connector(self._host, self.ports.metrics).connect(_REQUEST_TIMEOUT_S).close()
+            return True
+        return False
 
     def wait_ready(self, timeout_s: float, on_poll: Callable[[], None] = lambda: None) -> float:
         """Wait until the model is ready; return the seconds waited.
@@ -299,6 +333,10 @@ class TritonServer:
             ports = f"{self.ports.http} and {self.ports.metrics}"
             message = f"One of Triton's ports {ports} was taken before Triton could listen"
             return PortTakenError(message, why=taken, hint=hint)
+        if self._process.returncode == containment.FAILED:
+            containment.forget()
+            message = "Triton's sandbox could not be put on"
+            return StepFailedError(message, why=self.reasons(), hint="it is tried again")
         message = f"Triton exited with code {self._process.returncode} before it was ready"
         return LoadFailedError(message, why=self.reasons(), hint=hint)
 
@@ -312,7 +350,7 @@ class TritonServer:
 
     def version(self) -> str:
         """Return the version that Triton reports. Raises StepFailedError."""
-        return _version(self.ports.http)
+        return _version(self.url)
 
     def stop(self) -> None:
         """Stop the server and all of its processes; do nothing if it has exited."""
@@ -486,8 +524,7 @@ def _link_repository(source: Path, folder: Path) -> Path:
     Triton's stub ignores PYTHONDONTWRITEBYTECODE, so Python writes a __pycache__ next to model.py:
     here, and not into a tree that is verified by digest.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
+    _clear(folder)
     for path in sorted(source.glob("*/*")):
         target = folder / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -500,31 +537,45 @@ def _link_repository(source: Path, folder: Path) -> Path:
     return folder
 
 
-def _get(port: int, path: str) -> int | None:
+def _own_folders(work: Path, allowed: Containment) -> dict[str, str]:
+    """Make the folders that the model may write; return the variables that name them.
+
+    They are empty at each start: nothing of one bundle's code reaches the next one.
+    """
+    for name in (_HOME, _TEMPORARY):
+        _clear(work / name)
+        (work / name).mkdir(mode=0o700)
+    if not allowed.has("files"):
+        return {}
+    return containment.environment_inside(work / _HOME, work / _TEMPORARY)
+
+
+def _clear(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        sealed.remove(folder)  # also what its owner made read-only
+
+
+def _get(url: str) -> int | None:
     """Return the status of a GET; None without a response. Raises OSError if out of files."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        with get(url, _REQUEST_TIMEOUT_S) as response:
+            return response.status
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, OSError) and error.errno in _NO_MORE_FILES:
             raise
         return None
-    finally:
-        connection.close()
 
 
-def _version(port: int) -> str:
+def _version(url: str) -> str:
     import json
 
-    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_TIMEOUT_S)
     try:
-        connection.request("GET", "/v2")
-        return str(json.loads(connection.getresponse().read(_LOG_TAIL_BYTES))["version"])
+        with get(f"{url}/v2", _REQUEST_TIMEOUT_S) as response:
+            return str(json.loads(response.read(_LOG_TAIL_BYTES))["version"])
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         raise StepFailedError("Triton did not report its version", why=str(error)) from None
-    finally:
-        connection.close()
 
 
 def _tail(path: Path) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from forge.accuracy.gate import AccuracySettings, gate
@@ -23,6 +22,7 @@ from forge.environments import inspect
 from forge.errors import StepFailedError
 from forge.serving.repository.spec import read_spec
 from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
+from forge.serving.triton.httpx_transport import triton_client
 from forge.serving.triton.server import TritonServer
 from forge.store import open_store
 from tests.support.project_world import ROOT, World, copy_project
@@ -179,11 +179,9 @@ def served(world: World, module_folder: Path) -> Iterator[TritonServer]:
 def test_triton_serves_it(served: TritonServer) -> None:
     asked: dict[str, Any] = {"text_input": "What is the capital of France?", "max_tokens": 32}
     url = f"{served.url}/v2/models/llm/generate_stream"
-    events = [
-        json.loads(line.removeprefix("data: "))
-        for line in httpx.post(url, json=asked, timeout=120).text.splitlines()
-        if line
-    ]
+    with triton_client() as client:
+        said = client.post(url, json=asked, timeout=120).text
+    events = [json.loads(line.removeprefix("data: ")) for line in said.splitlines() if line]
     text = "".join(event["text_output"] for event in events)
     assert text == "The capital of France is Paris."
     assert events[-1]["finish_reason"] == "stop"

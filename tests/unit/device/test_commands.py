@@ -24,6 +24,7 @@ from forge.device.state_machine.journal import FailedRelease, Journal
 from forge.device.telemetry.status import AgentReport, ChannelCheck, write_agent
 from forge.errors import ConfigurationError, UsageError
 from forge.profiles import MatchSection, PowerSection, Profile, ThermalSection
+from forge.serving.triton.containment import Containment
 from forge.store import open_objects
 from forge.store.backends.mirrors import Mirrors, Standing
 from tests.support.captured import replay, unpack
@@ -207,6 +208,32 @@ def test_status_shows_every_mirror_and_who_served_last(
         {"url": gone, "failures": 3, "served_last": False},
         {"url": usb, "failures": 0, "served_last": True},
     ]
+
+
+def test_status_says_what_contains_the_model_server_and_what_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    commands.provision(state, str(tmp_path / "store"), ROOT_JSON, "llm", "stable")
+    home = StateDirectory(state)
+    report = AgentReport(
+        pid=os.getpid(),
+        url=None,
+        started="2026-11-26T00:00:00Z",
+        hardware=parse(collect()),
+        look=None,
+        containment=Containment(in_force=("files",), missing={"network": "not permitted"}),
+    )
+    with home.locked():
+        write_agent(home, report)
+        assert main(["device", "status", "--state", str(state)]) == 0
+        lines = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+        shown = {name.strip(): rest.strip() for name, rest in (one for one in lines if one[1:])}
+        assert shown["contained"] == "files"
+        assert shown["not contained"] == "network: not permitted"
+        assert main(["device", "status", "--state", str(state), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["agent"]["containment"]
+    assert found == {"in_force": ["files"], "missing": {"network": "not permitted"}}
 
 
 def test_a_look_says_how_the_store_and_its_mirrors_did(tmp_path: Path) -> None:

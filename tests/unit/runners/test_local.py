@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from forge.errors import ForgeError
 from forge.runners.base import Cancelled, Job
 from forge.runners.local import LocalRunner, host_platform, write_documents
 from forge.runners.view import PlainView
+from forge.serving.triton.containment import available
 from forge.steps import Environment, Link, SourceFile, Step
 
 INPUT = Step("checkpoint", ("true",), outputs=("checkpoint",))["checkpoint"]
@@ -197,3 +199,41 @@ def test_program_that_is_missing_fails_the_step(place: Place) -> None:
     execution = runner().execute(place.job(Step("a", ("forge-no-such-program",))))
     assert execution.exit_code != 0
     assert "forge-no-such-program" in execution.log.read_text()
+
+
+def test_a_step_reads_neither_keys_nor_passphrase_nor_the_runners_environment(
+    tmp_path: Path, place: Place
+) -> None:
+    allowed = available()
+    if not allowed.has("files"):
+        pytest.skip(f"files: {allowed.missing['files']}")
+    keys, secret = tmp_path / "keys", tmp_path / "passphrase"
+    keys.mkdir()
+    (keys / "root.pem").write_text("secret")
+    secret.write_text("secret")
+    place.folder = tmp_path / "work" / "job"
+    place.folder.mkdir(parents=True)
+    program = (
+        "import os, sys, tempfile\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n        print(len(open(path, 'rb').read()), path)\n"
+        "    except OSError as error:\n        print(type(error).__name__)\n"
+        "tempfile.NamedTemporaryFile().close()\n"
+        "open('made', 'w').close()\n"
+        "print('works', os.listdir(os.path.dirname(sys.argv[1])) != [])\n"
+    )
+    tried = [str(keys / "root.pem"), str(secret), f"/proc/{os.getpid()}/environ"]
+    step = Step("compile", ("${python}", "-c", program, *tried))
+    job = dataclasses.replace(place.job(step), keys=keys)
+    done = runner(FORGE_PASSPHRASE_FILE=str(secret)).execute(job)
+    assert done.exit_code == 0, done.log.read_text()
+    assert done.log.read_text().splitlines() == ["PermissionError"] * 3 + ["works True"]
+
+
+def test_a_step_that_signs_reads_the_keys(tmp_path: Path, place: Place) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "root.pem").write_text("secret")
+    step = Step("sign", ("cat", "${keys}/root.pem"))
+    done = runner().execute(dataclasses.replace(place.job(step), keys=keys))
+    assert done.log.read_text() == "secret"

@@ -1,0 +1,250 @@
+"""What contains a program of a bundle on this machine, and the command that puts it on.
+
+A bundle is code. sandbox.py takes away what its program does not need; what this machine's kernel,
+or the container around the agent, does not allow is named here, and the program runs without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import glob
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from forge.environments import Installed
+
+__all__ = [
+    "MECHANISMS",
+    "OFF",
+    "WRITE",
+    "Containment",
+    "Needs",
+    "available",
+    "contained",
+    "environment_inside",
+    "forget",
+    "hidden_from",
+    "hide_from_others",
+    "judge",
+    "readable",
+]
+
+DATA_FILES: Final = ("sandbox.py",)  # part of a step's key
+FAILED: Final = 125  # the exit code of sandbox.py
+OFF: Final = "FORGE_CONTAINMENT_OFF"
+WRITE: Final = "FORGE_CONTAINMENT_WRITE"
+MECHANISMS: Final = ("privileges", "files", "signals", "network", "processes")
+_SIGNALS_ABI: Final = 6  # Linux 6.12
+_PROBE_S: Final = 30.0
+_PR_SET_DUMPABLE: Final = 4
+# What programs and their libraries read of the system. Not /etc, /var, /run or /home as a whole:
+# keys, credentials and other programs' data are there.
+_SYSTEM: Final = (
+    *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/sys", "/proc"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs"),
+    *("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/resolv.conf"),
+    *("/etc/host.conf", "/etc/gai.conf", "/etc/localtime", "/etc/timezone", "/etc/os-release"),
+    *("/etc/nv_tegra_release", "/etc/nvidia", "/etc/OpenCL", "/etc/vulkan", "/etc/glvnd"),
+    *("/etc/nvpmodel.conf", "/etc/magic", "/etc/mime.types", "/etc/inputrc", "/etc/locale.alias"),
+    *("/run/nvidia-persistenced", "/var/run/nvidia-persistenced", "/run/nvidia-topologyd"),
+)
+# Device files by pattern: those of a GPU of a board have many names.
+_DEVICES: Final = (
+    *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"),
+    *("/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu*", "/dev/nvsci*", "/dev/tegra*"),
+    *("/dev/dri", "/dev/host1x*", "/dev/dma_heap", "/dev/v4l2-nv*"),
+)
+# Empty for the program where it can have a view of its own: sockets of other programs are there,
+# which Landlock does not cover, and other users' data.
+_PRIVATE: Final = ("/tmp", "/run", "/var", "/home", "/root", "/srv", "/mnt", "/media")  # noqa: S108
+
+
+class Containment(BaseModel):
+    """Which mechanisms are in force, and why others are not.
+
+    Attributes:
+        in_force: of MECHANISMS. `privileges`: no new ones, no core files; `files`: it opens only
+            what it needs, and traces no process outside; `signals`: it sends none to the outside;
+            `network`: it has none, and its ports exist for the agent only; `processes`: it has a
+            /proc, a /dev/shm and process numbers of its own.
+        missing: the reason by mechanism.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    in_force: tuple[str, ...] = ()
+    missing: Mapping[str, str] = {}
+
+    def has(self, mechanism: str) -> bool:
+        """Return whether a mechanism is in force."""
+        return mechanism in self.in_force
+
+    def without(self, *mechanisms: str, reason: str) -> Containment:
+        """Return the rest of it."""
+        kept = tuple(one for one in self.in_force if one not in mechanisms)
+        missing = {one: reason for one in mechanisms if one not in self.missing}
+        return Containment(in_force=kept, missing={**self.missing, **missing})
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a program needs.
+
+    Attributes:
+        read: files and folders that it reads or executes, beyond the system's.
+        write: folders for it alone.
+        listen: Unix socket on which the sandbox hands out connections to `ports`; empty: its
+            network stays this machine's.
+        ports: TCP ports on which the program listens.
+    """
+
+    read: tuple[Path, ...]
+    write: tuple[Path, ...]
+    listen: str = ""
+    ports: tuple[int, ...] = ()
+
+
+def available(environment: Mapping[str, str] = os.environ) -> Containment:
+    """Return what this machine allows, asked once, without what FORGE_CONTAINMENT_OFF names."""
+    given = environment.get(OFF, "")
+    named = {one.strip() for one in given.split(",")}
+    if "network" in named:  # the others need its user namespace
+        named.add("processes")
+    off = [one for one in MECHANISMS if one in named or "all" in named]
+    return _probed().without(*off, reason=f"{OFF}={given}") if off else _probed()
+
+
+def forget() -> None:
+    """Let the next call of `available` ask again, because a sandbox could not be put on."""
+    _probed.cache_clear()
+
+
+@functools.cache
+def _probed() -> Containment:
+    try:
+        done = subprocess.run(
+            [*_sandbox(), "--probe"],
+            capture_output=True,
+            check=True,
+            timeout=_PROBE_S,
+            stdin=subprocess.DEVNULL,
+        )
+        found = json.loads(done.stdout)
+        return judge(int(found["landlock"]), str(found["network"]), str(found["processes"]))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        return Containment(missing=dict.fromkeys(MECHANISMS, f"the probe failed: {error}"))
+
+
+def judge(landlock: int, network: str, processes: str) -> Containment:
+    """Return which mechanisms a machine allows.
+
+    Args:
+        landlock: version of its Landlock; 0: none.
+        network: why there is no user and network namespace; empty if there is.
+        processes: the same of a PID namespace with its own /proc.
+    """
+    signals = ""
+    if landlock < _SIGNALS_ABI and processes:
+        signals = f"Landlock {_SIGNALS_ABI} is needed, this kernel has {landlock or 'none'}"
+    reasons = {
+        "privileges": "",
+        "files": "" if landlock > 0 else "this kernel has no Landlock, or it is not enabled",
+        "signals": signals,
+        "network": network,
+        "processes": processes,
+    }
+    return Containment(
+        in_force=tuple(one for one in MECHANISMS if not reasons[one]),
+        missing={one: why for one, why in reasons.items() if why},
+    )
+
+
+def contained(
+    argv: Iterable[str],
+    needs: Needs,
+    containment: Containment,
+    environment: Mapping[str, str] = os.environ,
+) -> list[str]:
+    """Return the command that runs a program with all of this containment.
+
+    It may also write to the folders that FORGE_CONTAINMENT_WRITE names, as PATH names them.
+    """
+    if not containment.in_force:
+        return [*argv]
+    added = [one for one in environment.get(WRITE, "").split(os.pathsep) if one.startswith("/")]
+    own = bool(needs.listen) and containment.has("processes")  # a /tmp of its own
+    options = {
+        "files": containment.has("files"),
+        "read": [*_SYSTEM, *map(str, needs.read)],
+        "write": ["/dev/shm", *map(str, needs.write), *added],  # noqa: S108
+        "scratch": ["/tmp"],  # noqa: S108 - Triton makes a folder there
+        "private": list(_PRIVATE),
+        "devices": [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))],  # noqa: PTH207
+        "network": bool(needs.listen),
+        "processes": own,
+        "listen": needs.listen,
+        "ports": list(needs.ports),
+    }
+    return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
+
+
+def hidden_from(
+    argv: Iterable[str], hidden: Collection[Path], containment: Containment
+) -> list[str]:
+    """Return the command that runs a program which can open all but some files and folders.
+
+    It cannot trace or read the processes outside of it either. Without Landlock it runs as it is.
+    """
+    if not containment.has("files"):
+        return [*argv]
+    paths = sorted({str(one.resolve()) for one in hidden} | {str(one.absolute()) for one in hidden})
+    options = {
+        "files": True,
+        "capabilities": True,
+        "hidden": paths,
+        "write": [] if paths else ["/"],
+    }
+    return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
+
+
+def environment_inside(home: Path, temporary: Path) -> dict[str, str]:
+    """Return the variables by which a contained program finds folders that it may write."""
+    caches = {"XDG_CACHE_HOME": str(home / ".cache"), "CUDA_CACHE_PATH": str(home / ".nv")}
+    return {"HOME": str(home), "TMPDIR": str(temporary), **caches}
+
+
+def readable(installed: Installed, libraries: str) -> tuple[Path, ...]:
+    """Return the folders of an environment: its packages, its Python and their libraries.
+
+    Args:
+        installed: the environment.
+        libraries: LD_LIBRARY_PATH of its programs.
+    """
+    python = (installed.root / "bin" / "python3").resolve()
+    found = [installed.root, python.parent.parent, installed.library_folder]
+    found += [installed.triton] if installed.triton else []
+    found += [Path(one) for one in libraries.split(os.pathsep) if one.startswith("/")]
+    return tuple(found)
+
+
+def hide_from_others(containment: Containment) -> None:
+    """Where nothing keeps a bundle's program from reading this process, let the kernel do it.
+
+    /proc/PID/environ and the memory of a process that is not "dumpable" are for root only.
+    """
+    if not containment.has("files"):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _sandbox() -> list[str]:
+    return [sys.executable, "-I", str(Path(__file__).with_name("sandbox.py"))]

@@ -1,0 +1,93 @@
+"""What contains a model server: what is judged, and the command that puts it on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forge.serving.triton import containment
+from forge.serving.triton.containment import (
+    MECHANISMS,
+    OFF,
+    WRITE,
+    Containment,
+    Needs,
+    available,
+    contained,
+    hidden_from,
+    judge,
+)
+
+ALL = Containment(in_force=MECHANISMS)
+NEEDS = Needs((Path("/slot"),), (Path("/work/tmp"),), listen="forge-x", ports=(8000, 8002))
+
+
+def options(argv: list[str]) -> dict[str, object]:
+    found: dict[str, object] = json.loads(argv[argv.index("--") - 1])
+    return found
+
+
+def test_a_machine_that_has_everything() -> None:
+    assert judge(7, "", "") == ALL
+
+
+@pytest.mark.parametrize(
+    ("landlock", "network", "processes", "missing"),
+    [
+        (0, "", "", {"files"}),
+        (0, "no", "no", {"files", "signals", "network", "processes"}),
+        (5, "", "no", {"signals", "processes"}),
+        (5, "", "", set()),  # the PID namespace keeps signals inside
+        (6, "no", "no", {"network", "processes"}),
+    ],
+)
+def test_what_a_machine_lacks_is_named_with_its_reason(
+    landlock: int, network: str, processes: str, missing: set[str]
+) -> None:
+    found = judge(landlock, network, processes)
+    assert set(found.missing) == missing
+    assert all(found.missing.values())
+    assert set(found.in_force) == set(MECHANISMS) - missing
+
+
+def test_an_operator_leaves_mechanisms_out_and_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containment, "_probed", lambda: ALL)
+    found = available({OFF: "network"})
+    assert found.in_force == ("privileges", "files", "signals")
+    assert found.missing == dict.fromkeys(("network", "processes"), f"{OFF}=network")
+    assert available({OFF: "all"}).in_force == ()
+    assert available({}) == ALL
+
+
+def test_nothing_in_force_changes_no_command() -> None:
+    assert contained(["triton", "-x"], NEEDS, Containment()) == ["triton", "-x"]
+    assert hidden_from(["cc"], [Path("/keys")], Containment()) == ["cc"]
+
+
+def test_the_program_and_its_needs_stand_in_the_command() -> None:
+    argv = contained(["triton", "--", "-x"], NEEDS, ALL, {})
+    assert argv[argv.index("--") + 1 :] == ["triton", "--", "-x"]
+    found = options(argv)
+    assert "/slot" in found["read"]  # type: ignore[operator]
+    assert found["write"] == ["/dev/shm", "/work/tmp"]  # noqa: S108
+    assert (found["network"], found["processes"], found["ports"]) == (True, True, [8000, 8002])
+
+
+@pytest.mark.parametrize("secret", ["/etc", "/var", "/home", "/root", "/run", "/tmp", "/", "/dev"])  # noqa: S108
+def test_no_folder_with_secrets_is_readable_as_a_whole(secret: str) -> None:
+    found = options(contained(["triton"], NEEDS, ALL, {}))
+    for kind in ("read", "write", "devices"):
+        assert secret not in found[kind]  # type: ignore[operator]
+
+
+def test_a_server_on_a_port_of_this_machine_keeps_its_network() -> None:
+    needs = Needs(NEEDS.read, NEEDS.write, ports=(8000, 8002))
+    found = options(contained(["triton"], needs, ALL, {}))
+    assert (found["files"], found["network"], found["processes"]) == (True, False, False)
+
+
+def test_further_folders_are_absolute_paths_only() -> None:
+    found = options(contained(["triton"], NEEDS, ALL, {WRITE: "/cache:relative:"}))
+    assert found["write"] == ["/dev/shm", "/work/tmp", "/cache"]  # noqa: S108
