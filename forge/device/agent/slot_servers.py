@@ -213,6 +213,7 @@ class SlotServers:
             max_seq_len=server.spec.max_seq_len,
             accuracy=self._receipt(slot),
             metrics_url=server.metrics_url,
+            embedding=server.spec.embedding,
         )
 
     def _receipt(self, slot: SlotName) -> Receipt | None:

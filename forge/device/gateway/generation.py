@@ -18,14 +18,16 @@ from forge.device.gateway.errors import RequestTimeoutError
 from forge.device.gateway.keep_alive import place_taken
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.device.telemetry import tracing
-from forge.device.telemetry.metrics import Metrics, count_answer
+from forge.device.telemetry.metrics import Metrics, count_answer, count_embeddings
 from forge.errors import ForgeError, UsageError
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.stream import Finished, StreamEvent, Token
 
-__all__ = ["Deadline", "Generation", "GenerationService", "Outcome"]
+__all__ = ["Deadline", "Generation", "GenerationService", "ModelChoice", "Outcome"]
 
 Outcome: TypeAlias = Literal["complete", "error", "cancelled"]
+ModelChoice: TypeAlias = Callable[[ActiveServer], ActiveServer]
+"""Returns a server with that of its models in front which is asked, or raises ForgeError."""
 _PROCESS: Final = secrets.token_hex(8)
 _NUMBERS: Final = itertools.count(1)
 _GENERATING: Final = ("user", "messages", "raw", "ids")  # of the values of input_format
@@ -38,6 +40,7 @@ class _Timing:
         self._metrics = metrics
         self._trace = tracing.current()
         self._generates = True
+        self._embeds = False
         self._arrived = time.monotonic()
         self._first: float | None = None
         self._ended = False
@@ -53,10 +56,14 @@ class _Timing:
     def asked(self, request: GenerateRequest, serving: ActiveServer) -> None:
         """Tell what the model is asked; only what is generated has tokens and a pace."""
         self._generates = request.input_format in _GENERATING
+        self._embeds = request.input_format == "embed"
         self._trace.asked(request, serving.model, str(serving.release))
 
     def received(self, batch: Sequence[StreamEvent]) -> None:
         """Record the first text, and at the end the pace of the others."""
+        if self._embeds and isinstance(batch[-1], Finished):
+            count_embeddings(self._metrics, batch[-1].input_tokens)
+            self._trace.finished(batch[-1].input_tokens, 0, batch[-1].finish_reason)
         if not self._generates:
             return
         if self._first is None and isinstance(batch[0], Token):
@@ -183,6 +190,10 @@ class Generation:
         self._timing.ended()
 
 
+def _generating_model(serving: ActiveServer) -> ActiveServer:
+    return serving
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationService:
     """Starts generations.
@@ -201,10 +212,17 @@ class GenerationService:
     limit_s: float
     metrics: Metrics
 
-    async def start(self, request: GenerateRequest) -> Generation:
+    async def start(
+        self, request: GenerateRequest, model: ModelChoice = _generating_model
+    ) -> Generation:
         """Wait for a place and for the first events, which decide the HTTP status.
 
         The place is free again when the model has ended the request, also if the client has gone.
+
+        Args:
+            request: what the model is asked.
+            model: which model of the server; asked again after the wait, when another bundle may
+                be active.
 
         Raises:
             UsageError: this bundle cannot take the request.
@@ -217,13 +235,13 @@ class GenerationService:
         timing = _Timing(self.metrics)
         serving, _ = self.upstream.get()
         if serving:
-            _fitted(request, serving)  # refused before it waits
+            _fitted(request, model(serving))  # refused before it waits
         place = await self.admission.enter(current_caller())
         timing.admitted()
         place_taken()
         try:
             async with deadline.enforced():
-                answer = await self._send(request, place, timing)
+                serving, answer = await self._send(request, place, timing, model)
                 try:
                     first = await answer.next()
                 except BaseException:
@@ -234,19 +252,22 @@ class GenerationService:
             timing.ended()
             raise
         timing.received(first)
-        return Generation(place.serving, first, answer, deadline, timing)
+        return Generation(serving, first, answer, deadline, timing)
 
-    async def _send(self, request: GenerateRequest, place: Place, timing: _Timing) -> ModelAnswer:
+    async def _send(
+        self, request: GenerateRequest, place: Place, timing: _Timing, model: ModelChoice
+    ) -> tuple[ActiveServer, ModelAnswer]:
         def on_end(ended: Ended) -> None:
             if ended == "given up":
                 self.metrics.add("forge_device_unended_requests_total")
             place.leave()
 
         try:
-            request = replace(_fitted(request, place.serving), request_id=_new_id())
-            timing.asked(request, place.serving)
-            await self.backend.check(place.serving, request)
-            return await self.backend.start(place.serving, request, on_end)
+            serving = model(place.serving)
+            request = replace(_fitted(request, serving), request_id=_new_id())
+            timing.asked(request, serving)
+            await self.backend.check(serving, request)
+            return serving, await self.backend.start(serving, request, on_end)
         except BaseException:
             place.leave()
             raise

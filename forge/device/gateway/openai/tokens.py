@@ -25,6 +25,7 @@ from forge.serving.triton.stream import Finished, Token, TokenLogprob, token_log
 __all__ = [
     "DetokenizeRequest",
     "TokenizeRequest",
+    "TokensRequest",
     "detokenize",
     "of_text",
     "scores",
@@ -46,7 +47,9 @@ _KNOWN: Final[parameters.Known] = {
 }
 
 
-class _Request(BaseModel):
+class TokensRequest(BaseModel):
+    """What requests about tokens and vectors share: no sampling parameters."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     known: ClassVar[parameters.Known] = {}
 
@@ -62,7 +65,7 @@ class _Request(BaseModel):
         return name
 
 
-class TokenizeRequest(_Request):
+class TokenizeRequest(TokensRequest):
     """POST /tokenize: a text, or messages to which the chat template is applied."""
 
     known: ClassVar[parameters.Known] = _KNOWN
@@ -96,7 +99,7 @@ class TokenizeRequest(_Request):
         return json.dumps(asked)
 
 
-class DetokenizeRequest(_Request):
+class DetokenizeRequest(TokensRequest):
     """POST /detokenize."""
 
     tokens: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Listed] = Field(
