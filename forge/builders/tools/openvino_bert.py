@@ -16,7 +16,9 @@ from openvino import opset13 as ops
 
 # Part of every BertModel and no part of the vectors of tokens.
 UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
-LOWEST = -3.0e38  # added to the attention of padding; float32, no infinity: it must not become NaN
+# Added to the attention of padding, whose weight is exp(LOWEST) = 0 then. Float16 has it exactly:
+# constants of the IR have 16 bits.
+LOWEST = -30000.0
 Take = Callable[[str], Any]
 
 
