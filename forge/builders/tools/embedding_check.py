@@ -1,10 +1,11 @@
 """Compare an embedding model with its checkpoint. Runs where the model is served.
 
     python embedding_check.py --engine DIR --reference FILE --encoder templates/…/encoder.py
-        --words templates/shared/embedding_words.py --output DIR
+        --words templates/shared/embedding_words.py --output DIR --probe DIR
 
-    OUTPUT/embedding.json    what was compared and how much it differs
-    OUTPUT/probe.json        the reference, which devices compare with as well
+    REFERENCE/reference.json    texts and their vectors
+    OUTPUT/embedding.json       what was compared and how much it differs
+    PROBE/probe.json            the reference, which devices compare with as well
 
 The templates' own tokenizer and encoder compute the texts of the reference: each alone, and all in
 batches of unequal lengths, in which padding must change nothing. Exit code 3: a file is not valid.
@@ -43,15 +44,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--encoder", type=Path, required=True, help="the template's encoder.py")
     parser.add_argument("--words", type=Path, required=True, help="its embedding_words.py")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--probe", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
-        reference = embedding_format.read(arguments.reference)
+        reference = embedding_format.read(arguments.reference / embedding_format.REFERENCE)
         embed = load(arguments.engine, arguments.encoder, arguments.words)
         found = compare(reference, embed)
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        for folder in (arguments.output, arguments.probe):
+            folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(found, indent=2, sort_keys=True)
         (arguments.output / RECEIPT).write_text(text + "\n", encoding="utf-8")
-        embedding_format.write(arguments.output / embedding_format.PROBE, reference)
+        embedding_format.write(arguments.probe / embedding_format.PROBE, reference)
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
