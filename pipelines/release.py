@@ -12,7 +12,7 @@ from forge.release.catalog import Catalog
 from stages import (
     accuracy,
     checkpoint,
-    embedding as embeddings,
+    embeddings,
     engine,
     image,
     model_repository,

@@ -8,7 +8,7 @@ from forge.errors import ConfigurationError
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step, locked
 from stages import DOCKERFILES, image
-from stages.embedding import Embedding
+from stages.embeddings import Embedding
 
 READS = (
     "engine.builder",
@@ -36,7 +36,7 @@ def render(
         probe: the positions that devices repeat, from the accuracy gate.
         served_in: index of the serving image, if this project builds it.
         packages: wheels of its environment; None: devices download them from a package index.
-        second: the embedding model that is served beside it; None: there is none.
+        second: the embedding model that is served with it; None: there is none.
     """
     name = profile.serving.environment
     if profile.serving.server == "environment" and name is None:

@@ -23,8 +23,8 @@ from forge.files import write_durably
 from forge.serving.on_device_compile import CompileJob, Compiler
 from forge.serving.repository.spec import Spec, read_spec
 from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
-from forge.serving.triton.embedding_probe import probe_embeddings
 from forge.serving.triton.client import stream
+from forge.serving.triton.embedding_probe import probe_embeddings
 from forge.serving.triton.golden_prompts import probe
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.server import TritonServer, started

@@ -31,7 +31,7 @@ _WIDTHS = ("word_embedding_dimension", "embedding_dimension")
 
 
 class UnsupportedEmbeddingError(Exception):
-    """The checkpoint is no embedding model that is understood; its message says why."""
+    """The checkpoint is not an embedding model that is understood; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EmbeddingCheckpoint:
 
 
 def read_checkpoint(checkpoint: Path) -> EmbeddingCheckpoint:
-    """Return what a checkpoint is; its folder may lie in `checkpoint`, as in a Python package.
+    """Return what a checkpoint is; its folder may be inside `checkpoint`.
 
     Raises UnsupportedEmbeddingError.
     """
@@ -106,7 +106,7 @@ def _base(checkpoint: Path) -> Path:
         return found[0].parent
     what = f"{len(found)} files {MODULES}" if found else f"no {MODULES}"
     raise UnsupportedEmbeddingError(
-        f"the checkpoint has {what}: it is no single model of sentence-transformers\n"
+        f"the checkpoint has {what}: it is not a single model of sentence-transformers\n"
         "  → select the files of one model with path= in the checkpoint's URL"
     )
 

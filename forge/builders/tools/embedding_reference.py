@@ -1,4 +1,4 @@
-"""Compute the embeddings that a compiled model is compared with. Runs in environment `transformers`.
+"""Compute the vectors that a compiled model is compared with. Environment: `transformers`.
 
     python embedding_reference.py --checkpoint DIR --text FILE --output DIR
 

@@ -37,7 +37,7 @@ class Tensors:
         return np.ascontiguousarray(self.arrays[full], dtype=np.float32)
 
     def left(self) -> list[str]:
-        """Return the names of tensors that nobody took."""
+        """Return the names of tensors that were not taken."""
         return sorted(set(self.arrays) - self.taken)
 
 
@@ -97,9 +97,7 @@ def _layer(given: Any, bias: Any, heads: int, take: Take, epsilon: float) -> Any
     mixed = ops.scaled_dot_product_attention(query, key, value, bias)
     joined = ops.reshape(ops.transpose(mixed, np.array([0, 2, 1, 3])), np.array([0, 0, -1]), True)
     joined = _linear(joined, _named(attention, "output.dense."))
-    found = _normal(
-        ops.add(joined, given), _named(attention, "output.LayerNorm."), epsilon
-    )
+    found = _normal(ops.add(joined, given), _named(attention, "output.LayerNorm."), epsilon)
     inner = ops.gelu(_linear(found, _named(take, "intermediate.dense.")), "erf")
     outer = _linear(inner, _named(take, "output.dense."))
     return _normal(ops.add(outer, found), _named(take, "output.LayerNorm."), epsilon)

@@ -116,9 +116,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 def check_tokenizer(found: EmbeddingCheckpoint) -> None:
     """Raise UnsupportedEmbeddingError if single texts are more than one kind of sentence."""
-    tokenizer = embedding_checkpoint.read_object(
-        found.folder / embedding_checkpoint.TOKENIZER
-    )
+    tokenizer = embedding_checkpoint.read_object(found.folder / embedding_checkpoint.TOKENIZER)
     processor = tokenizer.get("post_processor") or {}
     kind = processor.get("type")
     if kind == "BertProcessing":

@@ -107,7 +107,7 @@ class TritonBackend:
         known = self._inputs.get(serving.model)
         if known is None:
             known = await self._read_inputs(serving)
-            if self._inputs_of == place:  # else another server was asked meanwhile
+            if self._inputs_of == place:  # else another server is asked now
                 self._inputs[serving.model] = known
         return known
 

@@ -37,7 +37,7 @@ class EmbeddingProbe(BaseModel):
         if len(vectors) != len(self.texts) or len({len(one) for one in vectors}) != 1:
             raise ValueError("embeddings has one vector of equal width for each text")
         if not all(math.isfinite(value) for one in vectors for value in one):
-            raise ValueError("embeddings has values that are no numbers")
+            raise ValueError("embeddings has values that are not finite")
         return self
 
     @property

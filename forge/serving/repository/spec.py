@@ -201,7 +201,7 @@ class Spec(_Document):
         None, description="null: the tree holds the engine itself"
     )
     embedding: EmbeddingSpec | None = Field(
-        None, description="the bundle's second model; absent: it has none"
+        default=None, description="the bundle's second model; absent: it has none"
     )
 
     @property

@@ -1,4 +1,4 @@
-"""The embedding probe: the served model makes known vectors, alone and in batches, or is refused."""
+"""The embedding probe: a served model makes known vectors, alone and in batches, or is refused."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def _embed(url: str, model: EmbeddingSpec, texts: list[str]) -> list[tuple[float
     request = GenerateRequest(json.dumps(texts), input_format="embed")
     lines, _ = answer(url, model.model, request, timeouts=_TIMEOUTS)
     try:
-        found = {int(index): decode_vector(one) for index, one in map(json.loads, lines.splitlines())}
+        found = {
+            int(index): decode_vector(one) for index, one in map(json.loads, lines.splitlines())
+        }
         return [found[index] for index in range(len(texts))]
     except (ValueError, TypeError, KeyError, RecursionError):
         message = "The embedding model did not return a vector for each text"

@@ -65,9 +65,7 @@ def embedding_model(serving: ActiveServer) -> ActiveServer:
     if found is None:
         hint = "GET /v1/models lists what is"
         raise ModelNotFoundError("No embedding model is active here", hint=hint)
-    return replace(
-        serving, model=found.model, max_seq_len=found.max_seq_len, default_max_tokens=1
-    )
+    return replace(serving, model=found.model, max_seq_len=found.max_seq_len, default_max_tokens=1)
 
 
 async def answer_embeddings(service: GenerationService, request: EmbeddingsRequest) -> Response:

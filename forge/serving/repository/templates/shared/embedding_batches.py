@@ -91,7 +91,7 @@ class Model:
         raise NotImplementedError
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the engine in the folder beside this file and start the thread that runs it."""
+        """Load the engine in the folder of this file and start the thread that runs it."""
         self.limits = Limits.read(args)
         engine = Path(args["model_repository"]) / args["model_version"] / "engine"
         self.words, self.encoder = Words(engine), self.load(engine)
@@ -232,7 +232,7 @@ class Model:
             return
         vectors = self.encoder.embed([job.inputs[index] for job, index in batch])
         if not np.isfinite(vectors).all():
-            raise ValueError("it computed values that are no numbers")
+            raise ValueError("it computed values that are not finite")
         lines: dict[int, list[str]] = {}
         for (job, index), vector in zip(batch, vectors, strict=True):
             encoded = base64.b64encode(vector.astype("<f4").tobytes()).decode()

@@ -34,7 +34,7 @@ class EmbeddingWeights:
 
 @dataclass(frozen=True)
 class Embedding:
-    """An embedding model that is served beside the engine of one SKU.
+    """An embedding model that is served with the engine of one SKU.
 
     Attributes:
         engine: the compiled model.
