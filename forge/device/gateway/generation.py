@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 from forge.device.gateway.admission import Admission, Place
 from forge.device.gateway.backend import AnswerDroppedError, Backend, Ended, ModelAnswer
 from forge.device.gateway.caller import current_caller
-from forge.device.gateway.errors import RequestTimeoutError
+from forge.device.gateway.errors import ModelNotFoundError, RequestTimeoutError
 from forge.device.gateway.keep_alive import place_taken
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.device.telemetry import tracing
@@ -23,7 +23,15 @@ from forge.errors import ForgeError, UsageError
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.stream import Finished, StreamEvent, Token
 
-__all__ = ["Deadline", "Generation", "GenerationService", "ModelChoice", "Outcome"]
+__all__ = [
+    "Deadline",
+    "Generation",
+    "GenerationService",
+    "ModelChoice",
+    "Outcome",
+    "embedding_model",
+    "generating_model",
+]
 
 Outcome: TypeAlias = Literal["complete", "error", "cancelled"]
 ModelChoice: TypeAlias = Callable[[ActiveServer], ActiveServer]
@@ -190,8 +198,18 @@ class Generation:
         self._timing.ended()
 
 
-def _generating_model(serving: ActiveServer) -> ActiveServer:
+def generating_model(serving: ActiveServer) -> ActiveServer:
+    """Return the server as it is: its first model answers."""
     return serving
+
+
+def embedding_model(serving: ActiveServer) -> ActiveServer:
+    """Return the server with its embedding model in front. Raises ModelNotFoundError."""
+    found = serving.embedding
+    if found is None:
+        hint = "GET /v1/models lists what is"
+        raise ModelNotFoundError("No embedding model is active here", hint=hint)
+    return replace(serving, model=found.model, max_seq_len=found.max_seq_len, default_max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +231,7 @@ class GenerationService:
     metrics: Metrics
 
     async def start(
-        self, request: GenerateRequest, model: ModelChoice = _generating_model
+        self, request: GenerateRequest, model: ModelChoice = generating_model
     ) -> Generation:
         """Wait for a place and for the first events, which decide the HTTP status.
 

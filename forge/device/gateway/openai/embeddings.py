@@ -10,15 +10,14 @@ import array
 import base64
 import json
 import sys
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError, from_json, to_json
 from starlette.responses import Response
 
-from forge.device.gateway.errors import ModelNotFoundError, UnsupportedParameterError
-from forge.device.gateway.generation import Generation, GenerationService
+from forge.device.gateway.errors import UnsupportedParameterError
+from forge.device.gateway.generation import Generation, GenerationService, embedding_model
 from forge.device.gateway.openai import parameters
 from forge.device.gateway.openai.messages import MAX_CHARACTERS
 from forge.device.gateway.openai.protocol import Prompts
@@ -29,7 +28,7 @@ from forge.serving.repository.spec import EmbeddingSpec
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.stream import Finished
 
-__all__ = ["EmbeddingsRequest", "answer_embeddings", "embedding_model"]
+__all__ = ["EmbeddingsRequest", "answer_embeddings"]
 
 _MOST_INPUTS: Final = 2048  # as OpenAI's API
 _FLOAT_BYTES: Final = 4
@@ -57,15 +56,6 @@ class EmbeddingsRequest(TokensRequest):
             text = "must be texts or lists of token ids, not both"
             raise PydanticCustomError("input", text, {"param": "input"})
         return self
-
-
-def embedding_model(serving: ActiveServer) -> ActiveServer:
-    """Return the server with its embedding model in front. Raises ModelNotFoundError."""
-    found = serving.embedding
-    if found is None:
-        hint = "GET /v1/models lists what is"
-        raise ModelNotFoundError("No embedding model is active here", hint=hint)
-    return replace(serving, model=found.model, max_seq_len=found.max_seq_len, default_max_tokens=1)
 
 
 async def answer_embeddings(service: GenerationService, request: EmbeddingsRequest) -> Response:

@@ -61,7 +61,7 @@ def endpoints(service: GenerationService) -> dict[str, Endpoint]:
 
         return respond
 
-    tokens = endpoint(TokenizeRequest, tokenize)
+    tokens = endpoint(TokenizeRequest, tokenize, "any")
     text = endpoint(DetokenizeRequest, detokenize)
     return {
         "/v1/chat/completions": endpoint(ChatRequest, answer_chat),

@@ -14,7 +14,12 @@ from pydantic_core import from_json
 from starlette.responses import JSONResponse, Response
 
 from forge.device.gateway.errors import UnsupportedParameterError
-from forge.device.gateway.generation import GenerationService
+from forge.device.gateway.generation import (
+    GenerationService,
+    ModelChoice,
+    embedding_model,
+    generating_model,
+)
 from forge.device.gateway.openai import parameters
 from forge.device.gateway.openai.messages import MAX_CHARACTERS, ChatTool, Listed, Message
 from forge.errors import StepFailedError, UsageError
@@ -109,9 +114,14 @@ class DetokenizeRequest(TokensRequest):
 
 async def tokenize(service: GenerationService, request: TokenizeRequest) -> Response:
     """Return the tokens of a text or of messages."""
-    ids = await _ids(service, request.text, "/tokenize")
     serving, _ = service.upstream.get()
-    longest = serving.max_seq_len if serving else 0
+    embedding = serving.embedding if serving else None
+    if embedding and embedding.name == request.model:
+        ids = await _ids(service, request.text, "/tokenize", embedding_model)
+        longest = embedding.max_seq_len
+    else:
+        ids = await _ids(service, request.text, "/tokenize")
+        longest = serving.max_seq_len if serving else 0
     return JSONResponse(
         {"count": len(ids), "max_model_len": longest, "tokens": ids, "token_strs": None}
     )
@@ -151,8 +161,10 @@ async def scores(
     return found
 
 
-async def _ids(service: GenerationService, text: str, asker: str) -> list[int]:
-    answer = await _ask(service, text, "tokenize", asker)
+async def _ids(
+    service: GenerationService, text: str, asker: str, model: ModelChoice = generating_model
+) -> list[int]:
+    answer = await _ask(service, text, "tokenize", asker, model=model)
     try:
         return [int(one) for one in from_json(answer)]
     except (ValueError, TypeError) as error:
@@ -165,11 +177,12 @@ async def _ask(
     input_format: InputFormat,
     asker: str,
     sampling: Sampling = _GREEDY,
+    model: ModelChoice = generating_model,
 ) -> str:
     """Return the one text with which the model answers."""
     request = GenerateRequest(text, None, sampling, input_format)
     try:
-        generation = await service.start(request)
+        generation = await service.start(request, model)
     except UsageError as error:
         if any(sign in f"{error.what} {error.why}" for sign in _NO_FORMAT):
             raise UnsupportedParameterError(asker) from None

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 TOKENIZER = "tokenizer.json"
 
 
@@ -18,6 +16,8 @@ class Words:
     """tokenizer.json of an embedding model."""
 
     def __init__(self, engine: Path) -> None:
+        from tokenizers import Tokenizer
+
         self.tokenizer = Tokenizer.from_file(str(engine / TOKENIZER))
         # Files of sentence-transformers cut every text at 128 tokens and fill shorter ones up.
         self.tokenizer.no_truncation()
