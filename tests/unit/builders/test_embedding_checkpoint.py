@@ -68,7 +68,8 @@ def test_the_longest_text_is_what_sentence_transformers_takes(
 
 
 def test_vectors_are_not_normalized_without_the_module(tmp_path: Path) -> None:
-    found = embedding_checkpoint.read_checkpoint(written(tmp_path, modules=FILES["modules.json"][:2]))
+    modules = FILES["modules.json"][:2]
+    found = embedding_checkpoint.read_checkpoint(written(tmp_path, modules=modules))
     assert not found.normalize
 
 
@@ -96,14 +97,22 @@ def with_module(kind: str) -> list[dict[str, Any]]:
         ({"modules": [*FILES["modules.json"], FILES["modules.json"][2]]}, "4 modules"),
         ({"1_Pooling_config": {"pooling_mode_max_tokens": True}}, "pooling_mode_max_tokens"),
         (
-            {"1_Pooling_config": {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}},
+            {
+                "1_Pooling_config": {
+                    "pooling_mode_mean_tokens": True,
+                    "pooling_mode_cls_token": True,
+                }
+            },
             "and",
         ),
         ({"1_Pooling_config": {}}, "none"),
         ({"1_Pooling_config": {"pooling_mode": "lasttoken"}}, "lasttoken"),
         ({"1_Pooling_config": {"pooling_mode_mean_tokens": True, "scale": 2}}, "scale"),
         ({"1_Pooling_config": {"word_embedding_dimension": 9}}, "9"),
-        ({"1_Pooling_config": {"pooling_mode_mean_tokens": True, "include_prompt": False}}, "prompt"),
+        (
+            {"1_Pooling_config": {"pooling_mode_mean_tokens": True, "include_prompt": False}},
+            "prompt",
+        ),
         ({"1_Pooling_config": None}, "no readable config.json"),
         ({"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
         ({"sentence_bert_config": {"modality": "image"}}, "modality"),
@@ -128,5 +137,5 @@ def test_a_module_outside_of_the_checkpoint_is_refused(tmp_path: Path, path: str
 
 def test_two_models_are_refused(tmp_path: Path) -> None:
     written(tmp_path / "one"), written(tmp_path / "two")
-    with pytest.raises(UnsupportedEmbeddingError, match="2 files modules.json"):
+    with pytest.raises(UnsupportedEmbeddingError, match=r"2 files modules\.json"):
         embedding_checkpoint.read_checkpoint(tmp_path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import base64
-import json
 import sys
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -19,7 +18,6 @@ from starlette.responses import Response
 from forge.device.gateway.errors import UnsupportedParameterError
 from forge.device.gateway.generation import Generation, GenerationService, embedding_model
 from forge.device.gateway.openai import parameters
-from forge.device.gateway.openai.messages import MAX_CHARACTERS
 from forge.device.gateway.openai.protocol import Prompts
 from forge.device.gateway.openai.tokens import TokensRequest
 from forge.device.shared.upstream import ActiveServer
@@ -49,9 +47,6 @@ class EmbeddingsRequest(TokensRequest):
         if not all(self.input):
             text = "must not have an empty text"
             raise PydanticCustomError("input", text, {"param": "input"})
-        if sum(map(len, self.input)) > MAX_CHARACTERS:
-            text = "must have at most {most} characters"
-            raise PydanticCustomError("input", text, {"most": MAX_CHARACTERS, "param": "input"})
         if len({type(one) for one in self.input}) > 1:
             text = "must be texts or lists of token ids, not both"
             raise PydanticCustomError("input", text, {"param": "input"})
@@ -63,7 +58,7 @@ async def answer_embeddings(service: GenerationService, request: EmbeddingsReque
     serving, _ = service.upstream.get()
     if serving and request.dimensions is not None:
         _check_dimensions(serving, request.dimensions)
-    wanted = GenerateRequest(json.dumps(request.input), input_format="embed")
+    wanted = GenerateRequest(to_json(request.input).decode(), input_format="embed")
     generation = await service.start(wanted, embedding_model)
     found = _Vectors(len(request.input), generation.serving, request.encoding_format)
     try:

@@ -113,6 +113,9 @@ def test_the_probe_is_part_of_the_tree_and_checked(made: Path) -> None:
     tree = rendered(made, probe=probe)
     kept = json.loads((tree / "embedding.json").read_bytes())
     assert kept == {"schema_version": 1, "texts": ["a"], "embeddings": [vector]}
-    probe.write_text(json.dumps({"texts": ["a"], "embeddings": []}))
-    with pytest.raises(ConfigurationError, match="probe.json"):
-        rendered(made, probe=probe)
+
+
+def test_a_probe_that_is_not_valid_is_refused(made: Path) -> None:
+    (made / "probe.json").write_text(json.dumps({"texts": ["a"], "embeddings": []}))
+    with pytest.raises(ConfigurationError, match=r"probe\.json"):
+        rendered(made, probe=made / "probe.json")

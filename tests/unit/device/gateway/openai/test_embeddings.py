@@ -102,7 +102,6 @@ def test_floats_are_numbers_and_base64_is_text() -> None:
         ({"input": [True]}, "input", "invalid_value"),
         ({"input": {"a": 1}}, "input", "invalid_value"),
         ({"input": ["a"] * 2049}, "input", "invalid_value"),
-        ({"input": "a" * 400_001}, "input", "invalid_value"),
         ({"encoding_format": "int8"}, "encoding_format", "invalid_value"),
         ({"dimensions": 2}, "dimensions", "unsupported_parameter"),
         ({"dimensions": 0}, "dimensions", "invalid_value"),
@@ -135,9 +134,11 @@ def test_a_missing_input_or_model_is_named() -> None:
 
 def test_an_input_that_is_too_long_is_named_in_the_words_of_the_api() -> None:
     why = "Refused: The prompt has 300 tokens in input[1]; this model takes at most 256"
-    with embedding(error=UsageError("The model refused", why=why)) as (client, _, _):
-        with pytest.raises(openai.BadRequestError) as refused:
-            client.embeddings.create(model="minilm", input=["a", "b"])
+    with (
+        embedding(error=UsageError("The model refused", why=why)) as (client, _, _),
+        pytest.raises(openai.BadRequestError) as refused,
+    ):
+        client.embeddings.create(model="minilm", input=["a", "b"])
     assert refused.value.code == "context_length_exceeded"
     assert "maximum context length is 256 tokens" in str(refused.value)
     assert "input[1] resulted in 300 tokens" in str(refused.value)
@@ -145,9 +146,13 @@ def test_an_input_that_is_too_long_is_named_in_the_words_of_the_api() -> None:
 
 def test_each_model_is_refused_on_the_paths_of_the_other_which_the_message_names() -> None:
     with embedding(line(0)) as (client, gateway, script):
-        with pytest.raises(openai.NotFoundError, match="/v1/embeddings.*'llm'") as chat:
-            client.chat.completions.create(model="minilm", messages=[{"role": "user", "content": "a"}])
-        with pytest.raises(openai.NotFoundError, match="/v1/chat/completions.*'minilm'") as vectors:
+        with pytest.raises(openai.NotFoundError, match=r"/v1/embeddings.*'llm'") as chat:
+            client.chat.completions.create(
+                model="minilm", messages=[{"role": "user", "content": "a"}]
+            )
+        with pytest.raises(
+            openai.NotFoundError, match=r"/v1/chat/completions.*'minilm'"
+        ) as vectors:
             client.embeddings.create(model="llm", input="a")
         with pytest.raises(openai.NotFoundError) as other:
             client.embeddings.create(model="text-embedding-3-small", input="a")

@@ -85,9 +85,7 @@ def ended(request: Request) -> Request:
 def vectors(request: Request) -> dict[int, list[float]]:
     lines = "".join(ended(request).sender.values("text_output")).splitlines()
     pairs = map(json.loads, lines)
-    return {
-        index: np.frombuffer(base64.b64decode(one), "<f4").tolist() for index, one in pairs
-    }
+    return {index: np.frombuffer(base64.b64decode(one), "<f4").tolist() for index, one in pairs}
 
 
 def test_each_input_gets_its_own_vector_and_all_tokens_are_counted(model: Model) -> None:
@@ -120,9 +118,7 @@ def test_a_small_request_is_answered_after_one_batch_of_a_large_one(model: Model
 
 
 @pytest.mark.parametrize("how", ["cancelled by its id", "disconnected"])
-def test_a_request_without_a_client_ends_after_the_batch_under_way(
-    model: Model, how: str
-) -> None:
+def test_a_request_without_a_client_ends_after_the_batch_under_way(model: Model, how: str) -> None:
     model.made.gate.clear()
     request = model.ask(["x"] * 8, request_id="7")
     wait_for(lambda: bool(model.made.batches))
