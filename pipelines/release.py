@@ -13,6 +13,7 @@ from forge.release.catalog import Catalog
 from stages import (
     accuracy,
     checkpoint,
+    embeddings,
     engine,
     image,
     model_repository,
@@ -41,6 +42,8 @@ def release(
     name: str = "smollm2",
     channel: str = "canary",
     registry: str = "localhost:5000/forge",
+    embedding: str = "",
+    embedding_name: str = "embedding",
 ) -> Plan:
     """Compile, benchmark, sign and publish a bundle.
 
@@ -55,28 +58,33 @@ def release(
         name: name of the bundle.
         channel: channel to point at this version.
         registry: registry of the project's own serving images, serving-<base>.
+        embedding: checkpoint URL of a second model, for /v1/embeddings, pinned by digest.
+        embedding_name: name of that model, as clients call it.
     """
     served_in = image.served_in(profiles, registry)
     weights = checkpoint.fetch(model, model_signer)  # one step, shared by all SKUs
     answers = text.expected(weights, model)
+    vectors = embeddings.fetch(embedding, embedding_name, name)
     parts = []
     for profile in profiles:
         compiled = engine.compile(profile, weights)
         receipt = accuracy.receipt(profile, compiled, weights)
         accepted = accuracy.gate(profile, receipt, catalog.receipt(name, profile.name, version))
         compared = text.compare(profile, compiled, answers)
+        second = embeddings.compile(profile, vectors)
         repository = model_repository.render(
             profile,
             compiled,
             accepted.probe,
             served_in.get(profile.name),
             packages.wheels(profile),
+            second,
         )
         last = catalog.baseline(name, profile.name, version)
         measured = smoke.benchmark(profile, repository, last)
         verdict = smoke.gate(profile, measured, last)
         materials = proofs.sbom(profile, repository, model)
-        passed = (verdict, compared)
+        passed = (verdict, compared, *([second.verdict] if second else []))
         shown = proofs.Measured(measured, receipt, weights.signature)
         proven = proofs.sign(profile, repository, materials, passed, shown, keys, invocation)
         parts.append(publish.Part(profile, repository, measured, proven))

@@ -8,6 +8,7 @@ from forge.errors import ConfigurationError
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step, locked
 from stages import DOCKERFILES, image
+from stages.embeddings import Embedding
 
 READS = (
     "engine.builder",
@@ -25,6 +26,7 @@ def render(
     probe: Artifact,
     served_in: Artifact | None = None,
     packages: Artifact | None = None,
+    second: Embedding | None = None,
 ) -> Artifact:
     """Plan the model repository with which Triton serves `engine` for a profile.
 
@@ -34,6 +36,7 @@ def render(
         probe: the positions that devices repeat, from the accuracy gate.
         served_in: index of the serving image, if this project builds it.
         packages: wheels of its environment; None: devices download them from a package index.
+        second: the embedding model that is served with it; None: there is none.
     """
     name = profile.serving.environment
     if profile.serving.server == "environment" and name is None:
@@ -52,6 +55,10 @@ def render(
     if served_in is not None:
         inputs["image"] = served_in
         argv += ["--image", "${inputs.image}"]
+    if second is not None:
+        inputs |= {"embedding": second.engine, "embedding-probe": second.probe}
+        argv += ["--embedding", "${inputs.embedding}", "--embedding-name", second.name]
+        argv += ["--embedding-probe", "${inputs.embedding-probe}"]
     step = Step(
         id=f"repository@{profile.name}",
         argv=tuple(argv),

@@ -22,10 +22,12 @@ from forge.steps import Artifact
 __all__ = [
     "Builder",
     "CheckpointFacts",
+    "EmbeddingBuilder",
     "Takes",
     "Weights",
     "builder_of",
     "check",
+    "embedding_builder_of",
     "load",
     "names",
     "takers",
@@ -103,6 +105,21 @@ class Builder(Protocol):
         """
 
 
+class EmbeddingBuilder(Protocol):
+    """What a builder module also has if it compiles embedding models, a bundle's second model."""
+
+    def compile_embedding(
+        self, profile: Profile, checkpoint: Artifact, dockerfiles: Path
+    ) -> Artifact:
+        """Plan the embedding model of one profile.
+
+        Args:
+            profile: the device SKU.
+            checkpoint: a checkpoint of sentence-transformers.
+            dockerfiles: folder of the tool environments.
+        """
+
+
 def names() -> list[str]:
     """Return the names of the builders, as used in profiles."""
     modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
@@ -120,6 +137,22 @@ def builder_of(profile: Profile) -> Builder:
             hint=f"did you mean {near[0]!r}?" if near else "see docs/how-to/add-a-builder.md",
         )
     return load(name)
+
+
+def embedding_builder_of(profile: Profile) -> EmbeddingBuilder:
+    """Return the builder of a profile's embedding model.
+
+    Raises ConfigurationError if its builder does not compile any.
+    """
+    if hasattr(builder_of(profile), "compile_embedding"):
+        return cast("EmbeddingBuilder", builder_of(profile))
+    able = [name for name in names() if hasattr(load(name), "compile_embedding")]
+    raise ConfigurationError(
+        f"Builder {profile.engine.builder} of profile {profile.name!r} compiles no embedding"
+        " models",
+        why=f"builders that do: {', '.join(able)}",
+        hint="leave --embedding out, or use --profile without it",
+    )
 
 
 def load(name: str) -> Builder:

@@ -27,6 +27,7 @@ __all__ = [
     "SETTINGS",
     "TAKES",
     "compile",
+    "compile_embedding",
     "receipt",
 ]
 
@@ -107,6 +108,25 @@ def _step(
         env=env or {},
         environments=(locked(environment),),
         sources=tool(_TOOLS / f"{script}.py"),
+        platform=profile.platform,
+    )
+    return step["engine"]
+
+
+def compile_embedding(profile: Profile, checkpoint: Artifact, dockerfiles: Path) -> Artifact:
+    """Plan the IR of an embedding model. See `forge.builders.EmbeddingBuilder`."""
+    script = _TOOLS / "openvino_embedding.py"
+    environment = locked(dockerfiles / "openvino")
+    step = Step(
+        id=f"embedding@{profile.name}",
+        argv=(
+            *("${tools.openvino}/bin/python", "${source.openvino_embedding}"),
+            *("--checkpoint", "${inputs.checkpoint}", "--output", "${outputs.engine}"),
+        ),
+        inputs={"checkpoint": checkpoint},
+        outputs=("engine",),
+        environments=(environment,),
+        sources=tool(script),
         platform=profile.platform,
     )
     return step["engine"]

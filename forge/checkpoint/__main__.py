@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from forge.checkpoint.fetch import FetchWatch, fetch_model
+from forge.checkpoint.fetch import FetchWatch, fetch, fetch_model
 from forge.checkpoint.signer import SIGNATURE, CheckpointSigner
 from forge.checkpoint.verified import RECORD
 from forge.errors import ForgeError
@@ -21,6 +21,12 @@ def main(argv: list[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     given.output.mkdir(parents=True, exist_ok=True)
     try:
+        if given.embedding:
+            digest = fetch(
+                given.url, given.output, environment=os.environ, hf_tool=given.hf, watch=_watch()
+            )
+            print(f"sha256={digest}")  # noqa: T201
+            return 0
         found = fetch_model(
             given.url,
             given.output,
@@ -47,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("url")
     parser.add_argument("output", type=Path)
     parser.add_argument("hf", type=Path, nargs="?", help="the hf program, for hf: URLs")
+    parser.add_argument(
+        "--embedding", action="store_true", help="an embedding model, which its compiler checks"
+    )
     signer = parser.add_mutually_exclusive_group()
     signer.add_argument("--key", type=Path, help="public key that must have signed")
     signer.add_argument("--certificates", type=Path, help="certificates that are trusted")

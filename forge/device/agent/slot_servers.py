@@ -208,17 +208,19 @@ class SlotServers:
         return seconds
 
     def probe(self, slot: SlotName) -> None:
-        """Send the golden prompts, and let the model score the tokens of its receipt.
+        """Send the golden prompts, and let the models repeat what was measured of them.
 
         Raises SmokeGateError with what was wrong.
         """
         from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
+        from forge.serving.triton.embedding_probe import probe_embeddings
         from forge.serving.triton.golden_prompts import probe
 
         server = self._server(slot)
         probe(server.url, server.spec)
         if expected := read_probe(self._home.slots.tree(slot)):
             check_accuracy(server.url, server.spec.model, expected)
+        probe_embeddings(server.url, server.spec, self._home.slots.tree(slot))
 
     def serving(self, slot: SlotName, release: Release) -> ActiveServer:
         """Return what the gateway must know of the Triton of a slot."""
@@ -234,6 +236,7 @@ class SlotServers:
             max_seq_len=server.spec.max_seq_len,
             accuracy=self._receipt(slot),
             metrics_url=server.metrics_url,
+            embedding=server.spec.embedding,
         )
 
     def _receipt(self, slot: SlotName) -> Receipt | None:

@@ -1,7 +1,7 @@
 """The device's HTTP API in front of Triton.
 
     POST /v1/inference   {"prompt", "max_tokens"?, sampling parameters?, "stream"?}
-    POST /v1/chat/completions, /v1/completions; GET /v1/models   OpenAI's: see openai/routes.py
+    POST /v1/chat/completions, /v1/embeddings, …; GET /v1/models   OpenAI's: see openai/routes.py
     GET  /v1/hardware    this machine, its profile, whether its bundle fits, versions, slot
     GET  /health/live    200 while the process runs
     GET  /health/ready   200 while a committed slot serves, else 503 with the reason; also /health

@@ -21,6 +21,7 @@ __all__ = [
     "GatewayError",
     "InvalidRequestError",
     "InvalidValueError",
+    "ModelNotFoundError",
     "RequestTimeoutError",
     "ServiceUnavailableError",
     "TooManyRequestsError",
@@ -58,12 +59,15 @@ _CODES: Final = {
 _PROMPTS: Final = {  # the parameter that is the prompt
     "/v1/chat/completions": "messages",
     "/v1/completions": "prompt",
+    "/v1/embeddings": "input",
     "/v1/responses": "input",
     "/v1/inference": "prompt",
 }
-# What a model says of a prompt that is too long: templates/shared/model_io.py, edge-llm/model.py
+# What a model says of a prompt that is too long: templates/shared/{model_io,embedding_batches}.py,
+# edge-llm/model.py
 _TOO_LONG: Final = re.compile(
-    r"prompt (?:has (?P<given>\d+) tokens\b.*\bat most|may have at most) (?P<most>\d+)"
+    r"prompt (?:has (?P<given>\d+) tokens\b(?: in (?P<place>input\[\d+\]))?.*\bat most"
+    r"|may have at most) (?P<most>\d+)"
 )
 _TOO_LONG_CODE: Final = "context_length_exceeded"
 # A model begins what it says of a parameter with its name: templates/shared/sampling.py
@@ -136,6 +140,14 @@ class InvalidValueError(GatewayError):
         self.param = param
 
 
+class ModelNotFoundError(GatewayError):
+    """No model of the active bundle is the one that is asked for, or does what is asked."""
+
+    status = HTTPStatus.NOT_FOUND
+    param = "model"
+    code = "model_not_found"
+
+
 class UnsupportedParameterError(GatewayError):
     """The active model does not support a sampling parameter."""
 
@@ -190,7 +202,7 @@ def openai_body(
     message, hint = _said(error), _without_urls(error.hint)
     if too_long := _too_long(error):
         param = _PROMPTS.get(path)
-        message = _context_length(too_long, param or "the prompt")
+        message = _context_length(too_long, too_long["place"] or param or "the prompt")
         return openai_error(status, message, param=param, code=_TOO_LONG_CODE)
     text = f"{message} ({hint})" if hint else message
     return openai_error(status, text, param=_param(error), code=_code(error))

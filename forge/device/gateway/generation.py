@@ -14,18 +14,28 @@ from typing import Final, Literal, TypeAlias
 from forge.device.gateway.admission import Admission, Place
 from forge.device.gateway.backend import AnswerDroppedError, Backend, Ended, ModelAnswer
 from forge.device.gateway.caller import current_caller
-from forge.device.gateway.errors import RequestTimeoutError
+from forge.device.gateway.errors import ModelNotFoundError, RequestTimeoutError
 from forge.device.gateway.keep_alive import place_taken
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.device.telemetry import tracing
-from forge.device.telemetry.metrics import Metrics, count_answer
+from forge.device.telemetry.metrics import Metrics, count_answer, count_embeddings
 from forge.errors import ForgeError, UsageError
 from forge.serving.triton.request import GenerateRequest
 from forge.serving.triton.stream import Finished, StreamEvent, Token
 
-__all__ = ["Deadline", "Generation", "GenerationService", "Outcome"]
+__all__ = [
+    "Deadline",
+    "Generation",
+    "GenerationService",
+    "ModelChoice",
+    "Outcome",
+    "embedding_model",
+    "generating_model",
+]
 
 Outcome: TypeAlias = Literal["complete", "error", "cancelled"]
+ModelChoice: TypeAlias = Callable[[ActiveServer], ActiveServer]
+"""Returns a server with that of its models in front which is asked, or raises ForgeError."""
 _PROCESS: Final = secrets.token_hex(8)
 _NUMBERS: Final = itertools.count(1)
 _GENERATING: Final = ("user", "messages", "raw", "ids")  # of the values of input_format
@@ -38,6 +48,7 @@ class _Timing:
         self._metrics = metrics
         self._trace = tracing.current()
         self._generates = True
+        self._embeds = False
         self._arrived = time.monotonic()
         self._first: float | None = None
         self._ended = False
@@ -53,10 +64,14 @@ class _Timing:
     def asked(self, request: GenerateRequest, serving: ActiveServer) -> None:
         """Tell what the model is asked; only what is generated has tokens and a pace."""
         self._generates = request.input_format in _GENERATING
+        self._embeds = request.input_format == "embed"
         self._trace.asked(request, serving.model, str(serving.release))
 
     def received(self, batch: Sequence[StreamEvent]) -> None:
         """Record the first text, and at the end the pace of the others."""
+        if self._embeds and isinstance(batch[-1], Finished):
+            count_embeddings(self._metrics, batch[-1].input_tokens)
+            self._trace.finished(batch[-1].input_tokens, 0, batch[-1].finish_reason)
         if not self._generates:
             return
         if self._first is None and isinstance(batch[0], Token):
@@ -183,6 +198,20 @@ class Generation:
         self._timing.ended()
 
 
+def generating_model(serving: ActiveServer) -> ActiveServer:
+    """Return the server as it is: its first model answers."""
+    return serving
+
+
+def embedding_model(serving: ActiveServer) -> ActiveServer:
+    """Return the server with its embedding model in front. Raises ModelNotFoundError."""
+    found = serving.embedding
+    if found is None:
+        hint = "GET /v1/models lists what is"
+        raise ModelNotFoundError("No embedding model is active here", hint=hint)
+    return replace(serving, model=found.model, max_seq_len=found.max_seq_len, default_max_tokens=1)
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationService:
     """Starts generations.
@@ -201,10 +230,17 @@ class GenerationService:
     limit_s: float
     metrics: Metrics
 
-    async def start(self, request: GenerateRequest) -> Generation:
+    async def start(
+        self, request: GenerateRequest, model: ModelChoice = generating_model
+    ) -> Generation:
         """Wait for a place and for the first events, which decide the HTTP status.
 
         The place is free again when the model has ended the request, also if the client has gone.
+
+        Args:
+            request: what the model is asked.
+            model: which model of the server; asked again after the wait, when another bundle may
+                be active.
 
         Raises:
             UsageError: this bundle cannot take the request.
@@ -217,13 +253,13 @@ class GenerationService:
         timing = _Timing(self.metrics)
         serving, _ = self.upstream.get()
         if serving:
-            _fitted(request, serving)  # refused before it waits
+            _fitted(request, model(serving))  # refused before it waits
         place = await self.admission.enter(current_caller())
         timing.admitted()
         place_taken()
         try:
             async with deadline.enforced():
-                answer = await self._send(request, place, timing)
+                serving, answer = await self._send(request, place, timing, model)
                 try:
                     first = await answer.next()
                 except BaseException:
@@ -234,19 +270,22 @@ class GenerationService:
             timing.ended()
             raise
         timing.received(first)
-        return Generation(place.serving, first, answer, deadline, timing)
+        return Generation(serving, first, answer, deadline, timing)
 
-    async def _send(self, request: GenerateRequest, place: Place, timing: _Timing) -> ModelAnswer:
+    async def _send(
+        self, request: GenerateRequest, place: Place, timing: _Timing, model: ModelChoice
+    ) -> tuple[ActiveServer, ModelAnswer]:
         def on_end(ended: Ended) -> None:
             if ended == "given up":
                 self.metrics.add("forge_device_unended_requests_total")
             place.leave()
 
         try:
-            request = replace(_fitted(request, place.serving), request_id=_new_id())
-            timing.asked(request, place.serving)
-            await self.backend.check(place.serving, request)
-            return await self.backend.start(place.serving, request, on_end)
+            serving = model(place.serving)
+            request = replace(_fitted(request, serving), request_id=_new_id())
+            timing.asked(request, serving)
+            await self.backend.check(serving, request)
+            return serving, await self.backend.start(serving, request, on_end)
         except BaseException:
             place.leave()
             raise

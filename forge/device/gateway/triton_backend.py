@@ -34,6 +34,7 @@ _UNREAD_BYTES: Final = 64 * 1024 * 1024
 _TOKEN_BYTES: Final = 256
 _LOGPROB_BYTES: Final = 256  # of one entry, whose quotes are escaped
 _EVENT_BYTES: Final = 4 * 1024 * 1024  # of the longest event: tokens of a long text, scores
+_VECTORS_BYTES: Final = 32 * 1024 * 1024  # of 2,048 vectors with 2,048 numbers each
 
 
 class TritonBackend:
@@ -48,7 +49,7 @@ class TritonBackend:
         self._cancel_s = cancel_s
         self._most_unread = most_unread
         self._inputs_of: tuple[str, str] = "", ""
-        self._inputs: frozenset[str] = frozenset()
+        self._inputs: dict[str, frozenset[str]] = {}  # by model, of one server
         self._described: tuple[tuple[str, str], ModelDescription] | None = None
 
     async def start(
@@ -99,12 +100,16 @@ class TritonBackend:
             self._pool.close()
 
     async def _inputs_at(self, serving: ActiveServer) -> frozenset[str]:
-        """Return the names of the model's inputs, read once for each server."""
+        """Return the names of the model's inputs, read once for each server and model."""
         place = serving.url, serving.release.manifest
         if self._inputs_of != place:
-            self._inputs = await self._read_inputs(serving)
-            self._inputs_of = place
-        return self._inputs
+            self._inputs, self._inputs_of = {}, place
+        known = self._inputs.get(serving.model)
+        if known is None:
+            known = await self._read_inputs(serving)
+            if self._inputs_of == place:  # else another server is asked now
+                self._inputs[serving.model] = known
+        return known
 
     async def _read_inputs(self, serving: ActiveServer) -> frozenset[str]:
         url = f"{serving.url}/v2/models/{serving.model}"
@@ -143,4 +148,6 @@ def _most_unread(request: GenerateRequest) -> int:
     """Return the bytes of Triton's events for the longest answer to a request."""
     logprobs = request.sampling.top_logprobs
     entries = 0 if logprobs is None else 1 + logprobs
+    if request.input_format == "embed":
+        return _VECTORS_BYTES
     return _EVENT_BYTES + (request.max_tokens or 0) * (_TOKEN_BYTES + entries * _LOGPROB_BYTES)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from forge.accuracy.receipt import Receipt
 from forge.device.shared.release import Release, SlotName
+from forge.serving.repository.spec import EmbeddingSpec
 
 __all__ = ["ActiveServer", "Upstream"]
 
@@ -27,6 +28,7 @@ class ActiveServer:
     max_seq_len: int
     accuracy: Receipt | None = None  # of its engine; None: published without one
     metrics_url: str = ""  # of Triton's own metrics; empty: none are shown
+    embedding: EmbeddingSpec | None = None  # its second model; None: it has none
 
 
 class Upstream:

@@ -26,6 +26,7 @@ __all__ = [
     "Metrics",
     "Sample",
     "count_answer",
+    "count_embeddings",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -61,6 +62,8 @@ COUNTERS: Final = {
     ),
     "forge_device_prompt_tokens_total": Counted("Tokens of the prompts of complete answers."),
     "forge_device_generation_tokens_total": Counted("Tokens of complete answers."),
+    "forge_device_embedding_requests_total": Counted("Complete answers of the embedding model."),
+    "forge_device_embedding_tokens_total": Counted("Tokens of the inputs of these answers."),
     "forge_device_stream_errors_total": Counted("Streams that ended with an error event."),
     "forge_device_events_total": Counted(
         "Events of the device, as in forge device history.", ("event",)
@@ -258,6 +261,12 @@ def count_answer(
     metrics.add("forge_device_generation_tokens_total", generation_tokens)
     metrics.observe("forge_device_request_prompt_tokens", prompt_tokens)
     metrics.observe("forge_device_request_generation_tokens", generation_tokens)
+
+
+def count_embeddings(metrics: Metrics, tokens: int) -> None:
+    """Count a complete answer of the embedding model, and the tokens of its inputs."""
+    metrics.add("forge_device_embedding_requests_total")
+    metrics.add("forge_device_embedding_tokens_total", tokens)
 
 
 class _WithOldNames:

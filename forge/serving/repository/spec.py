@@ -4,6 +4,7 @@
     TREE/models/<model>/config.pbtxt
     TREE/models/<model>/1/model.py         and what it imports: Triton puts this folder on its path
     TREE/models/<model>/1/engine/…         the engine, hard-linked from the builder's output
+    TREE/models/<embedding.model>/…        the same of an embedding model, if the bundle holds one
     TREE/runtime/requirements.lock         what the server's environment is made from
 
 A tree can be moved: nothing in it is an absolute path.
@@ -31,6 +32,9 @@ __all__ = [
     "SPEC_FILE",
     "WHEELS_PATH",
     "CompileOnDevice",
+    "EmbeddingEngineFacts",
+    "EmbeddingFacts",
+    "EmbeddingSpec",
     "EngineFacts",
     "EngineSettings",
     "ImageFacts",
@@ -83,6 +87,38 @@ class EngineFacts(BaseModel):
     builder: str
     runtime: dict[str, str] = Field(description="exact versions the engine is bound to")
     compile_on_device: CompileOnDevice | None = None
+
+
+class EmbeddingFacts(BaseModel):
+    """What an embedding model is, as its checkpoint states it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dimensions: int = Field(ge=1, le=65_536, description="numbers in a vector")
+    max_seq_len: int = Field(ge=2, description="longest text, tokens, with those added to it")
+    pooling: Literal["mean", "cls"] = Field(description="how the tokens' vectors become one")
+    normalize: bool = Field(description="whether vectors have length 1")
+
+
+class EmbeddingEngineFacts(BaseModel):
+    """The parts of an embedding model's engine.json that serving needs."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    builder: str
+    runtime: dict[str, str] = Field(description="exact versions the engine is bound to")
+    embedding: EmbeddingFacts
+
+
+class EmbeddingSpec(EmbeddingFacts):
+    """The embedding model of a tree, with limits of its own."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="as clients of the API call it"
+    )
+    model: ModelName = Field(description="its name in Triton")
+    max_batch_size: int = Field(ge=1, le=1024, description="texts computed together")
+    max_inputs: int = Field(ge=1, le=65_536, description="texts of one request")
 
 
 class ImageFacts(BaseModel):
@@ -164,6 +200,14 @@ class Spec(_Document):
     compile_on_device: CompileOnDevice | None = Field(
         None, description="null: the tree holds the engine itself"
     )
+    embedding: EmbeddingSpec | None = Field(
+        default=None, description="the bundle's second model; absent: it has none"
+    )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return the names in Triton of all models."""
+        return (self.model, *((self.embedding.model,) if self.embedding else ()))
 
 
 def read_spec(tree: Path) -> Spec:
@@ -180,7 +224,8 @@ def write_spec(tree: Path, spec: Spec) -> None:
     """Write `serving.json`, canonical, so that equal specs make equal trees."""
     # The model reads its settings from config.pbtxt, and a device of an earlier version refuses a
     # document with a field that it does not know.
-    document = spec.model_dump(mode="json", exclude={"settings"})
+    unwritten = {"settings"} if spec.embedding else {"settings", "embedding"}
+    document = spec.model_dump(mode="json", exclude=unwritten)
     write_durably(tree / SPEC_FILE, canonical.dumps(document) + b"\n")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forge.entry_point import exit_code
 from forge.serving.repository.accuracy_probe import PROBE_FILE
-from forge.serving.repository.render import Runtime, render
+from forge.serving.repository.render import EmbeddingModel, Runtime, render
 from forge.serving.repository.spec import IMAGE_FILE, ImageFacts, RenderSettings, read_document
 
 
@@ -21,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--packages", type=Path, help="folder with the wheels of that lock")
     parser.add_argument("--image", type=Path, help="folder with image.json of what it is served in")
     parser.add_argument("--accuracy", type=Path, help="folder with probe.json of the engine")
+    parser.add_argument("--embedding", type=Path, help="folder of a compiled embedding model")
+    parser.add_argument("--embedding-name", default="", help="as clients call it")
+    parser.add_argument("--embedding-probe", type=Path, help="folder with its probe.json")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args(argv)
     what = "The model repository could not be written"
@@ -33,7 +36,13 @@ def _render(arguments: argparse.Namespace) -> None:
         settings = settings.served_in(read_document(arguments.image / IMAGE_FILE, ImageFacts))
     probe = arguments.accuracy / PROBE_FILE if arguments.accuracy else None
     runtime = Runtime(arguments.lock, arguments.packages) if arguments.lock else None
-    spec = render(arguments.engine, settings, runtime, arguments.output, probe)
+    embedding = None
+    if arguments.embedding:
+        known = arguments.embedding_probe
+        embedding = EmbeddingModel(
+            arguments.embedding, arguments.embedding_name, known / PROBE_FILE if known else None
+        )
+    spec = render(arguments.engine, settings, runtime, arguments.output, probe, embedding)
     sys.stderr.write(f"rendered model {spec.model!r} for {spec.builder} in {arguments.output}\n")
 
 

@@ -10,7 +10,7 @@ from forge.serving.sampling import Sampling
 __all__ = ["FORMAT_INPUT", "GenerateRequest", "HttpTimeouts", "InputFormat"]
 
 FORMAT_INPUT: Final = "input_format"
-# What text_input is: templates/shared/turns.py has the list
+# What text_input is: templates/shared/{turns,embedding_batches}.py have the list
 InputFormat: TypeAlias = Literal[
     "user",
     "messages",
@@ -21,6 +21,7 @@ InputFormat: TypeAlias = Literal[
     "tokenize",
     "detokenize",
     "describe",
+    "embed",
     "cancel",
 ]
 

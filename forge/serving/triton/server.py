@@ -1,4 +1,4 @@
-"""A Triton server process: start it, wait until its model is ready, measure it, stop it."""
+"""A Triton server process: start it, wait until its models are ready, measure it, stop it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ _REQUEST_TIMEOUT_S: Final = 5.0
 _GRACE_S: Final = 10.0
 _STUB_FAILED_S: Final = 10.0
 _PROGRAM: Final = "tritonserver"
-_TRITON_AND_MODEL: Final = 2  # processes
 _TRIES: Final = 4
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # Variables that a server inherits: no credentials, no PYTHON… settings.
@@ -68,12 +67,16 @@ _WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initiali
 
 @dataclass(slots=True)
 class _ModelProcess:
-    """Detects that the process of a model ended while the model was loaded.
+    """Detects that the process of a model ended while the models were loaded.
 
     Triton 2.51 then waits without end. Between two processes of a model, the one that reads its
     configuration and the one that serves, there is none for a moment.
+
+    Attributes:
+        wanted: number of processes: Triton and one for each model.
     """
 
+    wanted: int
     _was_there: bool = False
     _gone_since: float | None = None
 
@@ -86,7 +89,7 @@ class _ModelProcess:
         """
         if processes is None:
             return False
-        if processes >= _TRITON_AND_MODEL:
+        if processes >= self.wanted:
             self._was_there, self._gone_since = True, None
         elif self._was_there and self._gone_since is None:
             self._gone_since = now
@@ -233,7 +236,7 @@ class TritonServer:
 
     @property
     def alive(self) -> bool:
-        """Whether the server runs and, once it was ready, its model's process too.
+        """Whether the server runs and, once it was ready, the process of each model too.
 
         Triton 2.51 reports a model as ready whose process was killed (by the OOM killer, say), and
         does not restart it.
@@ -241,19 +244,20 @@ class TritonServer:
         if self._process.poll() is not None:
             return False
         try:
-            return not self._was_ready or self.usage().processes >= _TRITON_AND_MODEL
+            return not self._was_ready or self.usage().processes >= self._wanted
         except OSError:  # unknown: a lack of file descriptors must not stop a working server
             return True
 
     def is_ready(self) -> bool:
-        """Whether the model's own ready URL answers 200 and its process lives.
+        """Whether the ready URL of each model answers 200 and its process lives.
 
         Triton opens its metrics port last and exits if that is in use, so that must be open too.
 
         Raises:
             OSError: this process cannot open more files; the state is unknown.
         """
-        ready = _get(f"{self.url}/v2/models/{self.spec.model}/ready") == http.client.OK
+        urls = (f"{self.url}/v2/models/{model}/ready" for model in self.spec.models)
+        ready = all(_get(url) == http.client.OK for url in urls)
         ready = ready and (self._was_ready or self._has_metrics())
         self._was_ready |= ready
         return ready and self.alive
@@ -267,10 +271,10 @@ class TritonServer:
         return False
 
     def wait_ready(self, timeout_s: float, on_poll: Callable[[], None] = lambda: None) -> float:
-        """Wait until the model is ready; return the seconds waited.
+        """Wait until the models are ready; return the seconds waited.
 
         Args:
-            timeout_s: until it must be ready.
+            timeout_s: until they must be ready.
             on_poll: called regularly while waiting.
 
         Raises:
@@ -281,12 +285,12 @@ class TritonServer:
         """
         begin = time.monotonic()
         end, stub_failed, unseen = begin + timeout_s, False, None
-        model, wait = _ModelProcess(), _ModelWait()
+        model, wait = _ModelProcess(self._wanted), _ModelWait()
         while time.monotonic() < end:
             if not self.alive:
                 raise self._ended()
             if model.is_gone(self._processes(), time.monotonic()):
-                message = f"The process of model {self.spec.model!r} ended while it loaded"
+                message = f"The process of {self._subject} ended while it loaded"
                 hint = f"its log: {self.log}; a process that was killed may have lacked memory"
                 raise LoadFailedError(message, why=self.reasons(), hint=hint)
             try:
@@ -306,12 +310,22 @@ class TritonServer:
             on_poll()
             time.sleep(_POLL_S)
         if unseen is not None:
-            message = f"Cannot determine whether model {self.spec.model!r} is ready"
+            message = f"Cannot determine whether {self._subject} is ready"
             hint = "raise the limit of open files: LimitNOFILE= of the unit, or ulimit -n"
             raise StepFailedError(message, why=str(unseen), hint=hint)
-        message = f"Model {self.spec.model!r} was not ready after {time.monotonic() - begin:.0f} s"
+        subject = self._subject[0].upper() + self._subject[1:]
+        message = f"{subject} was not ready after {time.monotonic() - begin:.0f} s"
         hint = f"its log: {self.log}; or raise serving.start_timeout_s"
         raise LoadFailedError(message, why=self.reasons(), hint=hint)
+
+    @property
+    def _wanted(self) -> int:
+        """Return the number of processes: Triton and one for each model."""
+        return 1 + len(self.spec.models)
+
+    @property
+    def _subject(self) -> str:
+        return f"model {' or '.join(map(repr, self.spec.models))}"
 
     def _processes(self) -> int | None:
         """Return how many processes the server has; None: unknown."""

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from forge.device.gateway.openai import parameters
 from forge.device.gateway.openai.answers import documents
+from forge.device.gateway.openai.embeddings import EmbeddingsRequest
 from forge.device.gateway.openai.messages import IGNORED
 from forge.device.gateway.openai.protocol import ChatRequest, CompletionRequest
 from forge.device.gateway.openai.responses import ResponsesRequest
@@ -95,8 +96,14 @@ _OPERATIONS: Final = (
         ResponsesRequest,
         streams=True,
     ),
-    Operation("/v1/models", "List the active model", documents.ModelList),
-    Operation("/v1/models/{name}", "Describe the active model", documents.ModelCard),
+    Operation(
+        "/v1/embeddings",
+        "Vectors of texts, by the embedding model of the bundle if it holds one",
+        documents.EmbeddingList,
+        EmbeddingsRequest,
+    ),
+    Operation("/v1/models", "List the active models", documents.ModelList),
+    Operation("/v1/models/{name}", "Describe an active model", documents.ModelCard),
     Operation("/tokenize", "Tokens of a text or of messages", documents.Tokenized, TokenizeRequest),
     Operation("/v1/tokenize", "As /tokenize", documents.Tokenized, TokenizeRequest),
     Operation("/detokenize", "Text of tokens", documents.Detokenized, DetokenizeRequest),

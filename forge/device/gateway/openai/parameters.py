@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 __all__ = [
     "CHAT",
     "COMPLETIONS",
+    "EMBEDDINGS",
     "RESPONSES",
     "UNSUPPORTED",
     "Known",
@@ -140,6 +141,20 @@ RESPONSES: Final[Known] = {
     "truncation": ("disabled",),
 }
 """For POST /v1/responses."""
+
+
+EMBEDDINGS: Final[Known] = {
+    "add_special_tokens": (True,),
+    "embed_dtype": ("float32",),
+    "endianness": ("native", "little"),
+    "normalize": (),
+    "priority": (0,),
+    "request_id": None,
+    "truncate_prompt_tokens": (),
+    "truncation_side": None,
+    "user": None,
+}
+"""For POST /v1/embeddings."""
 
 
 def without_neutral(given: dict[str, Any], known: Known) -> dict[str, Any]:

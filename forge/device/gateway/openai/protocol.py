@@ -33,6 +33,7 @@ __all__ = [
     "CompletionRequest",
     "OpenAIRequest",
     "Prompt",
+    "Prompts",
     "StreamOptions",
     "messages_text",
 ]

@@ -18,7 +18,8 @@ from forge.device.gateway.generation import GenerationService
 from forge.device.gateway.keep_alive import expect_stream
 from forge.device.gateway.openai.answers.chat import answer_chat
 from forge.device.gateway.openai.answers.completions import answer_completion
-from forge.device.gateway.openai.models import unknown_model
+from forge.device.gateway.openai.embeddings import EmbeddingsRequest, answer_embeddings
+from forge.device.gateway.openai.models import Task, refuse_model
 from forge.device.gateway.openai.problems import RequestProblem, problem
 from forge.device.gateway.openai.protocol import ChatRequest, CompletionRequest
 from forge.device.gateway.openai.responses import ResponsesRequest, answer_response
@@ -54,18 +55,19 @@ _Answer: TypeAlias = Callable[[GenerationService, _R], Awaitable[ASGIApp]]
 def endpoints(service: GenerationService) -> dict[str, Endpoint]:
     """Return the endpoints that take POST."""
 
-    def endpoint(shape: type[_R], answer: _Answer[_R]) -> Endpoint:
+    def endpoint(shape: type[_R], answer: _Answer[_R], task: Task = "generate") -> Endpoint:
         async def respond(request: Request) -> ASGIApp:
-            return await _respond(service, request, shape, answer)
+            return await _respond(service, request, shape, answer, task)
 
         return respond
 
-    tokens = endpoint(TokenizeRequest, tokenize)
+    tokens = endpoint(TokenizeRequest, tokenize, "any")
     text = endpoint(DetokenizeRequest, detokenize)
     return {
         "/v1/chat/completions": endpoint(ChatRequest, answer_chat),
         "/v1/completions": endpoint(CompletionRequest, answer_completion),
         "/v1/responses": endpoint(ResponsesRequest, answer_response),
+        "/v1/embeddings": endpoint(EmbeddingsRequest, answer_embeddings, "embed"),
         "/tokenize": tokens,
         "/v1/tokenize": tokens,
         "/detokenize": text,
@@ -74,15 +76,19 @@ def endpoints(service: GenerationService) -> dict[str, Endpoint]:
 
 
 async def _respond(
-    service: GenerationService, request: Request, shape: type[_R], answer: _Answer[_R]
+    service: GenerationService,
+    request: Request,
+    shape: type[_R],
+    answer: _Answer[_R],
+    task: Task,
 ) -> ASGIApp:
     try:
         asked = shape.model_validate_json(await request.body())
     except ValidationError as error:
         return _bad_request(problem(error))
     serving, _ = service.upstream.get()
-    if serving and asked.model not in (None, serving.release.name):
-        return unknown_model(str(asked.model))
+    if serving and (refusal := refuse_model(serving, asked.model, task)):
+        return refusal
     try:
         with CancelOnDisconnect(request.scope):
             if getattr(asked, "stream", False):

@@ -14,7 +14,12 @@ from pydantic_core import from_json
 from starlette.responses import JSONResponse, Response
 
 from forge.device.gateway.errors import UnsupportedParameterError
-from forge.device.gateway.generation import GenerationService
+from forge.device.gateway.generation import (
+    GenerationService,
+    ModelChoice,
+    embedding_model,
+    generating_model,
+)
 from forge.device.gateway.openai import parameters
 from forge.device.gateway.openai.messages import MAX_CHARACTERS, ChatTool, Listed, Message
 from forge.errors import StepFailedError, UsageError
@@ -25,6 +30,7 @@ from forge.serving.triton.stream import Finished, Token, TokenLogprob, token_log
 __all__ = [
     "DetokenizeRequest",
     "TokenizeRequest",
+    "TokensRequest",
     "detokenize",
     "of_text",
     "scores",
@@ -46,7 +52,9 @@ _KNOWN: Final[parameters.Known] = {
 }
 
 
-class _Request(BaseModel):
+class TokensRequest(BaseModel):
+    """What requests about tokens and vectors share: no sampling parameters."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     known: ClassVar[parameters.Known] = {}
 
@@ -62,7 +70,7 @@ class _Request(BaseModel):
         return name
 
 
-class TokenizeRequest(_Request):
+class TokenizeRequest(TokensRequest):
     """POST /tokenize: a text, or messages to which the chat template is applied."""
 
     known: ClassVar[parameters.Known] = _KNOWN
@@ -96,7 +104,7 @@ class TokenizeRequest(_Request):
         return json.dumps(asked)
 
 
-class DetokenizeRequest(_Request):
+class DetokenizeRequest(TokensRequest):
     """POST /detokenize."""
 
     tokens: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Listed] = Field(
@@ -106,9 +114,14 @@ class DetokenizeRequest(_Request):
 
 async def tokenize(service: GenerationService, request: TokenizeRequest) -> Response:
     """Return the tokens of a text or of messages."""
-    ids = await _ids(service, request.text, "/tokenize")
     serving, _ = service.upstream.get()
-    longest = serving.max_seq_len if serving else 0
+    embedding = serving.embedding if serving else None
+    if embedding and embedding.name == request.model:
+        ids = await _ids(service, request.text, "/tokenize", embedding_model)
+        longest = embedding.max_seq_len
+    else:
+        ids = await _ids(service, request.text, "/tokenize")
+        longest = serving.max_seq_len if serving else 0
     return JSONResponse(
         {"count": len(ids), "max_model_len": longest, "tokens": ids, "token_strs": None}
     )
@@ -148,8 +161,10 @@ async def scores(
     return found
 
 
-async def _ids(service: GenerationService, text: str, asker: str) -> list[int]:
-    answer = await _ask(service, text, "tokenize", asker)
+async def _ids(
+    service: GenerationService, text: str, asker: str, model: ModelChoice = generating_model
+) -> list[int]:
+    answer = await _ask(service, text, "tokenize", asker, model=model)
     try:
         return [int(one) for one in from_json(answer)]
     except (ValueError, TypeError) as error:
@@ -162,11 +177,12 @@ async def _ask(
     input_format: InputFormat,
     asker: str,
     sampling: Sampling = _GREEDY,
+    model: ModelChoice = generating_model,
 ) -> str:
     """Return the one text with which the model answers."""
     request = GenerateRequest(text, None, sampling, input_format)
     try:
-        generation = await service.start(request)
+        generation = await service.start(request, model)
     except UsageError as error:
         if any(sign in f"{error.what} {error.why}" for sign in _NO_FORMAT):
             raise UnsupportedParameterError(asker) from None

@@ -212,6 +212,6 @@ def test_a_model_process_that_ends_while_it_loads_is_noticed_before_the_timeout(
 def test_a_pause_between_two_processes_of_a_model_is_not_its_end(
     counts: list[int | None], gone: object
 ) -> None:
-    watch = server_module._ModelProcess()
+    watch = server_module._ModelProcess(2)
     found = [watch.is_gone(count, second / 5) for second, count in enumerate(counts)]
     assert any(found) is gone

@@ -10,6 +10,7 @@ __all__ = [
     "ChatChunk",
     "ChatCompletion",
     "Detokenized",
+    "EmbeddingList",
     "Error",
     "ModelCard",
     "ModelList",
@@ -187,8 +188,34 @@ class TextCompletion(_Head):
     usage: TokenUsage | None = None
 
 
+class EmbeddingUsage(_Document):
+    """Counts of tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(_Document):
+    """The vector of one input."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(
+        description="text with encoding_format base64: float32, little endian"
+    )
+
+
+class EmbeddingList(_Document):
+    """The vectors of all inputs, in their order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
 class ModelCard(_Document):
-    """The active model."""
+    """An active model."""
 
     id: str
     object: Literal["model"]
@@ -196,12 +223,18 @@ class ModelCard(_Document):
     owned_by: Literal["forge"]
     root: str = Field(description="name, version and profile of the bundle")
     parent: None
-    max_model_len: int = Field(description="tokens of prompt and answer together")
+    max_model_len: int = Field(
+        description="tokens of prompt and answer together; of an embedding model of one input"
+    )
+    endpoints: list[str] = Field(description="paths that take the model's name")
     supported_parameters: list[str] | None = Field(description="null: its server does not tell")
+    dimensions: int | None = Field(default=None, description="embedding models: of a vector")
+    max_inputs: int | None = Field(default=None, description="embedding models: of a request")
+    normalized: bool | None = Field(default=None, description="embedding models: length 1")
 
 
 class ModelList(_Document):
-    """The active model; empty while there is none."""
+    """The active models; empty while there is none."""
 
     object: Literal["list"]
     data: list[ModelCard]

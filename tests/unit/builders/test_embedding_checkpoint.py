@@ -1,0 +1,141 @@
+"""What a checkpoint of sentence-transformers says of itself, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import embedding_checkpoint
+import pytest
+from embedding_checkpoint import UnsupportedEmbeddingError
+
+BASE = "sentence_transformers.models"
+FILES: dict[str, Any] = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": f"{BASE}.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{BASE}.Pooling"},
+        {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{BASE}.Normalize"},
+    ],
+    "config.json": {"model_type": "bert", "hidden_size": 8, "max_position_embeddings": 512},
+    "sentence_bert_config.json": {"max_seq_length": 256, "do_lower_case": False},
+    "config_sentence_transformers.json": {"prompts": {"query": "query: "}},
+    "tokenizer_config.json": {"model_max_length": 384},
+    "1_Pooling/config.json": {
+        "word_embedding_dimension": 8,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_max_tokens": False,
+    },
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A checkpoint; `file.json` is changed under the name `file`, None leaves it out."""
+    for name, content in FILES.items():
+        found = changes.get(name.removesuffix(".json").replace("/", "_"), content)
+        if found is not None:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(found if isinstance(found, str) else json.dumps(found))
+    return folder
+
+
+def test_a_checkpoint_has_its_pooling_length_and_width(tmp_path: Path) -> None:
+    found = embedding_checkpoint.read_checkpoint(written(tmp_path))
+    assert (found.pooling, found.normalize) == ("mean", True)
+    assert (found.dimensions, found.max_seq_len) == (8, 256)
+
+
+def test_it_may_be_inside_of_a_package(tmp_path: Path) -> None:
+    found = embedding_checkpoint.read_checkpoint(written(tmp_path / "a" / "model").parents[1])
+    assert found.folder == tmp_path / "a" / "model"
+
+
+@pytest.mark.parametrize(
+    ("changes", "length"),
+    [
+        ({"sentence_bert_config": {"max_seq_length": 1024}}, 512),
+        ({"sentence_bert_config": None}, 384),
+        ({"sentence_bert_config": None, "tokenizer_config": None}, 512),
+        ({"sentence_bert_config": None, "tokenizer_config": {"model_max_length": 1e30}}, 512),
+    ],
+)
+def test_the_longest_text_is_what_sentence_transformers_takes(
+    tmp_path: Path, changes: dict[str, Any], length: int
+) -> None:
+    assert embedding_checkpoint.read_checkpoint(written(tmp_path, **changes)).max_seq_len == length
+
+
+def test_vectors_are_not_normalized_without_the_module(tmp_path: Path) -> None:
+    modules = FILES["modules.json"][:2]
+    found = embedding_checkpoint.read_checkpoint(written(tmp_path, modules=modules))
+    assert not found.normalize
+
+
+@pytest.mark.parametrize(
+    "pooling", [{"pooling_mode_cls_token": True}, {"pooling_mode": "cls", "embedding_dimension": 8}]
+)
+def test_the_first_tokens_vector_may_be_the_texts(tmp_path: Path, pooling: dict[str, Any]) -> None:
+    found = embedding_checkpoint.read_checkpoint(written(tmp_path, **{"1_Pooling_config": pooling}))
+    assert found.pooling == "cls"
+
+
+def with_module(kind: str) -> list[dict[str, Any]]:
+    return [*FILES["modules.json"][:2], {"idx": 2, "path": "2_Dense", "type": kind}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"modules": None}, "no modules.json"),
+        ({"modules": "{"}, "not valid JSON"),
+        ({"modules": {"a": 1}}, "not a list"),
+        ({"modules": FILES["modules.json"][:1]}, "1 modules"),
+        ({"modules": with_module(f"{BASE}.Dense")}, "Dense"),
+        ({"modules": with_module("evil.Normalize")}, "evil"),
+        ({"modules": [*FILES["modules.json"], FILES["modules.json"][2]]}, "4 modules"),
+        ({"1_Pooling_config": {"pooling_mode_max_tokens": True}}, "pooling_mode_max_tokens"),
+        (
+            {
+                "1_Pooling_config": {
+                    "pooling_mode_mean_tokens": True,
+                    "pooling_mode_cls_token": True,
+                }
+            },
+            "and",
+        ),
+        ({"1_Pooling_config": {}}, "none"),
+        ({"1_Pooling_config": {"pooling_mode": "lasttoken"}}, "lasttoken"),
+        ({"1_Pooling_config": {"pooling_mode_mean_tokens": True, "scale": 2}}, "scale"),
+        ({"1_Pooling_config": {"word_embedding_dimension": 9}}, "9"),
+        (
+            {"1_Pooling_config": {"pooling_mode_mean_tokens": True, "include_prompt": False}},
+            "prompt",
+        ),
+        ({"1_Pooling_config": None}, "no readable config.json"),
+        ({"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
+        ({"sentence_bert_config": {"modality": "image"}}, "modality"),
+        ({"config_sentence_transformers": {"default_prompt_name": "query"}}, "default_prompt_name"),
+        ({"config": {"hidden_size": 8}}, "max_position_embeddings"),
+        ({"config": {"max_position_embeddings": 8}}, "hidden_size"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UnsupportedEmbeddingError, match=why):
+        embedding_checkpoint.read_checkpoint(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("path", ["../1_Pooling", "/etc"])
+def test_a_module_outside_of_the_checkpoint_is_refused(tmp_path: Path, path: str) -> None:
+    modules = [FILES["modules.json"][0], {**FILES["modules.json"][1], "path": path}]
+    with pytest.raises(UnsupportedEmbeddingError, match="names the path"):
+        embedding_checkpoint.read_checkpoint(written(tmp_path, modules=modules))
+
+
+def test_two_models_are_refused(tmp_path: Path) -> None:
+    written(tmp_path / "one"), written(tmp_path / "two")
+    with pytest.raises(UnsupportedEmbeddingError, match=r"2 files modules\.json"):
+        embedding_checkpoint.read_checkpoint(tmp_path)
