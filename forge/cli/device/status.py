@@ -46,11 +46,8 @@ def status(state: Path, *, as_json: bool) -> None:
         *_activity(found),
         *_contact(found),
         *_weights(found),
+        *_containment(found),
     ]
-    if agent and agent.containment:
-        rows.append(("contained", ", ".join(agent.containment.in_force) or "not at all"))
-        missing = sorted(agent.containment.missing.items())
-        rows += [("not contained", f"{what}: {why}") for what, why in missing]
     if check:
         result = check.error or (f"found {check.offered}" if check.offered else "")
         rows.append(("last check", "\n".join(filter(None, [check.at, result]))))
@@ -68,6 +65,18 @@ def status(state: Path, *, as_json: bool) -> None:
     if found.held:
         rows.append(("held", f"{found.held.release}: {found.held.reason}"))
     print_table(("", ""), rows)
+
+
+def _containment(found: DeviceStatus) -> list[tuple[str, str]]:
+    """Return the rows of what confines the model server."""
+    if not (found.agent and found.agent.containment):
+        return []
+    containment = found.agent.containment
+    missing = sorted(containment.missing.items())
+    return [
+        ("contained", ", ".join(containment.in_force) or "not at all"),
+        *(("not contained", f"{what}: {why}") for what, why in missing),
+    ]
 
 
 def _activity(found: DeviceStatus) -> list[tuple[str, str]]:
