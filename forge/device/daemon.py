@@ -258,7 +258,6 @@ def run(  # noqa: PLR0913 - the options of one command
     home, config = StateDirectory(state), gateway_config or GatewayConfig()
     keys = None if once else config.keys()
     allow_many()
-    _contain()
     with (
         home.locked(),
         stop_on_signals(),
@@ -268,6 +267,7 @@ def run(  # noqa: PLR0913 - the options of one command
         settings, root_bytes = _settings(home)
         home.clean()
         opened.enter_context(log_files.kept(home.logs))
+        _contain()
         if gpu is None and isinstance(settings, DeviceSettings):
             gpu = settings.gpu
         watch, metrics = HardwareWatch(), Metrics()

@@ -632,5 +632,5 @@ def test_device_has_the_commands_of_all_its_modules() -> None:
         for value in vars(importlib.import_module(f"forge.cli.device.{found.name}")).values()
         if isinstance(value, click.Command)
     ]
-    assert len(made) == 9
+    assert len(made) == 12
     assert set(device_package.device.commands.values()) == set(made)
