@@ -188,7 +188,12 @@ def _contained(job: Job, argv: list[str], environment: Mapping[str, str]) -> lis
     """Return the command without access to keys, passphrases and this process's environment."""
     if _needs_all(job.step):
         return argv
-    return hidden_from(argv, _hidden(job, environment), available(environment))
+    hidden = _hidden(job, environment)
+    if hidden and (home := environment.get("HOME")):
+        # A step can make nothing in a folder above a hidden one, and libraries want this one.
+        with contextlib.suppress(OSError):
+            (Path(home) / ".cache").mkdir(exist_ok=True)
+    return hidden_from(argv, hidden, available(environment))
 
 
 def _temporary(job: Job, environment: Mapping[str, str]) -> Path | None:

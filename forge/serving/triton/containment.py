@@ -212,6 +212,7 @@ def hidden_from(
         "files": True,
         "capabilities": True,
         "hidden": paths,
+        "scratch": ["/tmp"] if paths else [],  # noqa: S108 - as above; a hidden path may be below
         "write": [] if paths else ["/"],
     }
     return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
