@@ -29,29 +29,34 @@ _HOSTED: Final[Mapping[str, tuple[str, str]]] = {
 _NOTHING: Final = "nothing to build"  # a child pipeline needs a job
 
 
-def child_pipeline(matrix: Matrix, profiles: Sequence[str], version: str | None) -> dict[str, Any]:
+def child_pipeline(
+    matrix: Matrix, pipeline: str, profiles: Sequence[str], version: str
+) -> dict[str, Any]:
     """Return the child pipeline as an object for a YAML file.
 
     Its jobs extend `.cell` of the project's `.gitlab/cell.yml`, which installs Forge and runs the
-    cell that the variable CELL names.
+    cell that the variable CELL names, or `.device`, for a runner with labels.
 
     Args:
         matrix: the remaining work.
+        pipeline: its name.
         profiles: names of the profiles that the matrix was made for.
-        version: of the bundle; None: the pipeline publishes none.
+        version: of the bundle.
     """
     stages = [f"round-{number}" for number in range(max(1, len(matrix.rounds)))]
-    jobs = {
-        cell.name: _job(cell, stage)
-        for stage, cells in zip(stages, matrix.rounds, strict=False)
-        for cell in cells
-    }
+    jobs: dict[str, Any] = {}
+    for stage, cells in zip(stages, matrix.rounds, strict=False):
+        for cell in cells:
+            # A runner that has work in two rounds has two cells of one name.
+            name = f"{cell.name}, {stage}" if cell.name in jobs else cell.name
+            jobs[name] = _job(cell, stage)
     return {
         "include": [{"local": "/.gitlab/cell.yml"}],
         "variables": {
             **dict(_HOSTED.values()),
+            "PIPELINE": pipeline,
             "PROFILES": ",".join(profiles),
-            **({} if version is None else {"VERSION": version}),
+            "VERSION": version,
         },
         "stages": stages,
         **(jobs or {_NOTHING: {"stage": stages[0], "script": ["echo Nothing is left to build."]}}),
@@ -59,10 +64,10 @@ def child_pipeline(matrix: Matrix, profiles: Sequence[str], version: str | None)
 
 
 def write_child_pipeline(
-    path: Path, matrix: Matrix, profiles: Sequence[str], version: str | None
+    path: Path, matrix: Matrix, pipeline: str, profiles: Sequence[str], version: str
 ) -> None:
     """Write the child pipeline as a YAML file. Raises ForgeError if it cannot be written."""
-    made = child_pipeline(matrix, profiles, version)
+    made = child_pipeline(matrix, pipeline, profiles, version)
     try:
         path.write_text(yaml.safe_dump(made, sort_keys=False, width=100), encoding="utf-8")
     except OSError as error:
@@ -71,7 +76,7 @@ def write_child_pipeline(
 
 def _job(cell: Cell, stage: str) -> dict[str, Any]:
     return {
-        "extends": ".cell",
+        "extends": ".device" if cell.labels else ".cell",
         "stage": stage,
         "tags": _tags(cell),
         "variables": {"CELL": cell.id, "FORGE_RUNNER_LABELS": ",".join(cell.labels)},

@@ -474,7 +474,10 @@ def _matrix(
     if gitlab_file is not None:
         from forge.gitlab import write_child_pipeline
 
-        write_child_pipeline(gitlab_file, made, call.profiles, _published(call.plan, "version"))
+        version = _published(call.plan, "version")
+        if version is None:
+            raise UsageError("--gitlab is for a pipeline that publishes a bundle")
+        write_child_pipeline(gitlab_file, made, call.plan.pipeline, call.profiles, version)
     header = ("round", "job", "steps")
     summary.append(os.environ, f"Jobs of {call.plan.pipeline}", header, made.table())
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ KEYWORDS = {"include", "variables", "stages"}
 def pipeline_of(*rounds: tuple[Cell, ...]) -> dict[str, Any]:
     """What a YAML reader reads of a child pipeline."""
     matrix = Matrix(rounds=rounds, finish=("publish",), refused=())
-    made = child_pipeline(matrix, ["cpu", "thor"], "1.2.3")
+    made = child_pipeline(matrix, "release", ["cpu", "thor"], "1.2.3")
     return dict(yaml.safe_load(yaml.safe_dump(made, sort_keys=False)))
 
 
@@ -82,9 +83,31 @@ def test_labels_are_what_the_local_runner_of_the_job_claims() -> None:
 
 def test_release_is_the_one_that_was_planned() -> None:
     variables = pipeline_of((HOSTED,))["variables"]
+    assert variables["PIPELINE"] == "release"
     assert (variables["PROFILES"], variables["VERSION"]) == ("cpu,thor", "1.2.3")
-    nothing = child_pipeline(Matrix((), (), ()), ["cpu"], None)
-    assert "VERSION" not in nothing["variables"]
+
+
+def test_runner_with_work_in_two_rounds_has_two_jobs() -> None:
+    later = replace(HOSTED, id="index@cpu")
+    found = {
+        job["variables"]["CELL"]: job["stage"]
+        for job in jobs(pipeline_of((HOSTED,), (DEVICE,), (later,))).values()
+    }
+    assert found["gate@cpu"] == "round-0"
+    assert found["index@cpu"] == "round-2"
+    assert len(found) == 3
+
+
+def test_each_kind_of_job_has_its_own_role_and_builder_key() -> None:
+    hosted, device = jobs(pipeline_of((HOSTED,), (DEVICE,))).values()
+    shared = yaml.safe_load((TEMPLATE / "cell.yml").read_text("utf-8"))
+    publish = yaml.safe_load((TEMPLATE / "ci.yml").read_text("utf-8"))["publish"]
+    found = [shared[hosted["extends"]], shared[device["extends"]], publish]
+    for name in ("FORGE_ROLE", "FORGE_BUILDER_KEY"):
+        values = [job["variables"][name] for job in found]
+        assert len(set(values)) == 3
+        # A variable of the project would replace it: the names must differ.
+        assert name not in {value.strip("${}") for value in values}
 
 
 def test_nothing_to_build_is_still_a_pipeline_with_a_job() -> None:
@@ -104,4 +127,6 @@ def test_job_extends_one_that_the_included_file_has() -> None:
 
 def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ForgeError, match=r"Could not write .*cells.yml"):
-        gitlab.write_child_pipeline(tmp_path / "no" / "cells.yml", Matrix((), (), ()), [], None)
+        gitlab.write_child_pipeline(
+            tmp_path / "no" / "cells.yml", Matrix((), (), ()), "release", [], "1"
+        )
