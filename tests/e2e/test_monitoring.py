@@ -138,4 +138,6 @@ def test_no_family_of_a_device_is_in_no_panel_and_no_alert(prometheus: Prometheu
     assert unused - old <= {
         "state", "uptime_seconds", "limit_changes_total", "queued_total", "queue_seconds_total",
         "stream_errors_total", "slow_clients_total", "unended_requests_total",
+        "channel_checks_failed_in_a_row", "offline_seconds", "last_contact_timestamp_seconds",
+        "embedding_requests_total", "embedding_tokens_total",
     }  # fmt: skip

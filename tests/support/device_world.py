@@ -456,7 +456,8 @@ def triton_processes(state: Path) -> list[int]:
                 folder = (entry / "cwd").readlink()
             except OSError:
                 continue
-            server = b"\0--model-repository=" in words and b"supervisor" not in words
+            server = b"\0--model-repository=" in words
+            server &= not any(one in words for one in (b"supervisor.py", b"sandbox.py"))
             if server and folder.is_relative_to(state.resolve()):
                 found.append(int(entry.name))
     return found
