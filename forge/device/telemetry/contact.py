@@ -46,8 +46,10 @@ class StoreContact(BaseModel):
         last_contact: when the channel was last read and its signatures were valid; RFC 3339.
         offered: what the channel pointed to then, for this machine.
         offered_since: when this device first saw that.
-        failing_since: the first of the checks that have failed since; None: the last one succeeded.
-        failures: how many have failed in a row.
+        failing_since: the first of the checks that have failed to read the channel since; None: the
+            last one has read it.
+        failures: how many have failed in a row, either to read the channel or to find in it what
+            is for this machine.
         error: of the last one.
     """
 
@@ -69,19 +71,20 @@ class StoreContact(BaseModel):
     def failed(self, error: ForgeError, at: str) -> StoreContact:
         """Return the contact after a check that failed. Pure.
 
-        A machine for which the channel has no profile has read the channel all the same.
+        A machine for which the channel has no profile has read the channel all the same. What it
+        offered before, it does not offer any more.
         """
-        changes: dict[str, object] = {
-            "failing_since": self.failing_since or at,
-            "failures": self.failures + 1,
-            "error": str(error)[:_MAX_ERROR],
-        }
+        found: dict[str, object] = {"error": str(error)[:_MAX_ERROR]}
         if isinstance(error, FitError | UsageError):
-            changes["last_contact"] = at
-        return self.model_copy(update=changes)
+            count = self.failures + 1 if self.failing_since is None else 1
+            found |= {"last_contact": at, "offered": None, "offered_since": None}
+            return self.model_copy(update=found | {"failing_since": None, "failures": count})
+        count = self.failures + 1 if self.failing_since else 1
+        since = self.failing_since or at
+        return self.model_copy(update=found | {"failing_since": since, "failures": count})
 
     def offline_s(self, now: str) -> float:
-        """Return for how long the checks have failed, seconds; 0 if the last one succeeded."""
+        """Return for how long the channel could not be read, seconds; 0 if it was read last."""
         return seconds_between(self.failing_since, now)
 
 
@@ -111,20 +114,27 @@ class ContactLog:
         """Note a check that read the channel."""
         before, at = self.contact, self._now()
         self._set(before.succeeded(offered, at))
-        if before.failing_since is None:
-            return
-        lasted, count = duration_text(before.offline_s(at)), before.failures
-        checks = "1 check" if count == 1 else f"{count} checks"
-        text = f"the store is back after {lasted} in which {checks} failed"
-        _log.info("%s", text)
-        self._notify(DeviceEvent(at=at, event="check-recovered", reason=text))
+        if before.failures:
+            self._tell_end(before, at)
 
     def failed(self, error: ForgeError) -> None:
         """Note a check that failed."""
         before, at = self.contact, self._now()
         self._set(before.failed(error, at))
-        if before.failing_since is None or not alike(before.error, str(error)):
+        if before.failing_since and self.contact.failing_since is None:
+            self._tell_end(before, at)
+        if not before.failures or not alike(before.error, str(error)):
             self._notify(DeviceEvent(at=at, event="check-failed", reason=str(error)))
+
+    def _tell_end(self, before: StoreContact, at: str) -> None:
+        checks = "1 check" if before.failures == 1 else f"{before.failures} checks"
+        if before.failing_since:
+            lasted = duration_text(before.offline_s(at))
+            text = f"the store is back after {lasted} in which {checks} failed"
+        else:
+            text = f"the channel has a bundle for this machine again, after {checks} failed"
+        _log.info("%s", text)
+        self._notify(DeviceEvent(at=at, event="check-recovered", reason=text))
 
     def _set(self, contact: StoreContact) -> None:
         self._contact = contact

@@ -20,10 +20,11 @@ class Freshness(BaseModel):
     """How what serves stands to what the channel points to.
 
     Attributes:
-        state: `unknown`: the channel was never read, or what serves was chosen on another channel.
+        state: `unknown`: the channel was never read, or has nothing for this machine.
         offered: what the channel pointed to when it was last read.
         behind_s: seconds since this device first saw that it serves something else; 0: it does not.
-        reason: why the offered release does not serve; "" if it does, or is being installed.
+        reason: why the offered release does not serve, or why none is known; "" if it does, or is
+            being installed.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -36,7 +37,7 @@ class Freshness(BaseModel):
     def text(self, channel: str) -> str:
         """Return the line for `forge device status`."""
         if self.offered is None:
-            return "not known: the channel was not read yet"
+            return f"not known: {self.reason or 'the channel was not read yet'}"
         if self.state == "up-to-date":
             return f"up to date: {channel} points to {self.offered.version}"
         named = f"{channel} points to {self.offered.version} for {duration_text(self.behind_s)}"
@@ -55,7 +56,7 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
     """
     offered = contact.offered
     if offered is None:
-        return Freshness(state="unknown")
+        return Freshness(state="unknown", reason=_first_line(contact.error))
     if offered == journal.active_release:
         return Freshness(state="up-to-date", offered=offered)
     behind_s = seconds_between(contact.offered_since, now)
@@ -66,8 +67,12 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
         state="behind",
         offered=offered,
         behind_s=behind_s,
-        reason=reason.splitlines()[0].rstrip(": ") if reason else "",
+        reason=_first_line(reason),
     )
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0].rstrip(": ") if text else ""
 
 
 def _verdict(journal: Journal, offered: Release) -> str:

@@ -9,11 +9,12 @@ import pytest
 from forge.device.shared.release import Release
 from forge.device.telemetry.contact import ContactLog, StoreContact, alike, read_contact
 from forge.device.telemetry.history import DeviceEvent
-from forge.errors import FitError, StoreError, TrustError
+from forge.errors import FitError, ForgeError, StoreError, TrustError, UsageError
 from tests.support.manifests import manifest
 
 OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
 AWAY = StoreError("The store is away")
+UNFIT = FitError("No profile matches")
 
 
 class Device:
@@ -93,10 +94,40 @@ def test_what_is_offered_is_kept_with_the_time_it_was_first_seen(device: Device)
     assert contact.last_contact == "2026-11-30T00:20:00Z"
 
 
-def test_a_channel_without_a_profile_for_this_machine_was_read_all_the_same() -> None:
-    failed = StoreContact().failed(FitError("No profile matches"), "2026-11-30T00:00:00Z")
-    assert (failed.last_contact, failed.failures) == ("2026-11-30T00:00:00Z", 1)
+@pytest.mark.parametrize("error", [UNFIT, UsageError("No profile named thor")])
+def test_a_channel_without_a_profile_for_this_machine_was_read_and_offers_nothing(
+    device: Device, error: ForgeError
+) -> None:
+    device.log.succeeded(OLD)
+    device.minute = 5
+    device.log.failed(error)
+    device.minute = 9
+    device.log.failed(error)
+    contact = read_contact(device.folder)
+    assert (contact.last_contact, contact.offered) == ("2026-11-30T00:09:00Z", None)
+    assert (contact.failing_since, contact.offline_s("2026-11-30T09:00:00Z")) == (None, 0)
+    assert (contact.failures, contact.error) == (2, str(error))
+    assert device.kinds() == ["check-failed"]
     assert StoreContact().failed(AWAY, "2026-11-30T00:00:00Z").last_contact is None
+
+
+def test_an_outage_ends_where_the_channel_is_read_and_has_nothing_for_this_machine(
+    device: Device,
+) -> None:
+    fail(device, 10)
+    device.minute += 1
+    device.log.failed(UNFIT)
+    assert device.kinds() == ["check-failed", "check-recovered", "check-failed"]
+    assert "in which 10 checks failed" in device.told[1].reason
+    device.log.succeeded(NEW)
+    assert device.told[-1].reason == (
+        "the channel has a bundle for this machine again, after 1 check failed"
+    )
+    device.log.failed(UNFIT)
+    fail(device, 1)
+    assert (device.log.contact.failures, device.log.contact.failing_since) == (
+        1, "2026-11-30T00:12:00Z",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"failures": -1}', b"\xff" * 100_000])

@@ -8,6 +8,7 @@ from forge.device.shared.release import Release
 from forge.device.state_machine.journal import FailedRelease, InterruptedRelease, Journal
 from forge.device.telemetry.contact import StoreContact
 from forge.device.telemetry.freshness import freshness
+from forge.errors import FitError
 from tests.support.manifests import manifest
 
 OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
@@ -24,6 +25,15 @@ def text(journal: Journal, contact: StoreContact, problem: str = "") -> str:
 
 def test_a_channel_that_was_never_read_is_not_known() -> None:
     assert text(SERVES_OLD, StoreContact()) == "not known: the channel was not read yet"
+
+
+def test_a_channel_that_has_nothing_for_this_machine_is_not_one_that_the_device_follows() -> None:
+    offers_old = OFFERS_NEW.model_copy(update={"offered": OLD})
+    unfit = offers_old.failed(FitError("No profile matches", why="2.0.0 has thor only"), NOW)
+    found = freshness(SERVES_OLD, unfit, now=NOW)
+    assert (found.state, found.offered) == ("unknown", None)
+    assert found.text("stable").startswith("not known: No profile matches")
+    assert "\n" not in found.text("stable")
 
 
 def test_what_serves_is_what_the_channel_points_to() -> None:
