@@ -1,6 +1,7 @@
 """What the background reading of the slots' files has found, and how far it is.
 
-weights.json    in the state directory, replaced after each file that was read
+weights.json    in the state directory, replaced during a reading after each 32 MiB (by whole
+                files), at its end, and when damage is found or repaired
 """
 
 from __future__ import annotations
