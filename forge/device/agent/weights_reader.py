@@ -234,8 +234,12 @@ class WeightsReader:
         record = self.record.with_slot(slot, reading)
         with self._lock:
             self._record = record
-            if durably:
+            if not durably:
+                return
+            try:
                 write_record(self._home.path, record)
+            except OSError as error:  # a full disk: the agent knows it as long as it runs
+                self._errors.error(f"what was read of the slots cannot be noted: {error}")
 
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)

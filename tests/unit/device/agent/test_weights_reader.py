@@ -232,6 +232,22 @@ def test_another_error_of_the_disk_is_no_damage_and_is_logged_once(
     ]
 
 
+def test_a_record_that_cannot_be_written_hides_no_damage_and_no_repair(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(forge.device.agent.weights_reader, "write_record", full)
+    device.damage("b", "a.bin")
+    assert device.read_all() == 2
+    assert [one.what for one in device.found] == ["a.bin has other bytes"]
+    assert device.ended == [("a", 15_000)]
+    device.reader.repaired("b", device.journal.slots["b"])
+    assert device.reader.record.slots["b"].damaged == ()
+    assert len([one for one in caplog.messages if "No space left" in one]) == 1
+
+
 def test_an_update_that_replaces_the_slot_ends_its_reading_without_a_finding(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
