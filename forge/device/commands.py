@@ -17,6 +17,7 @@ from forge.device.hardware.facts import Run, collect
 from forge.device.hardware.inventory import Hardware, parse
 from forge.device.hardware.profile_match import ProfileRequest
 from forge.device.power.control import PowerControl
+from forge.device.shared.times import seconds_between
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import (
     GPU_PATTERN,
@@ -26,7 +27,7 @@ from forge.device.state.settings import (
     write_settings,
 )
 from forge.device.state.weights_record import read_record
-from forge.device.telemetry.contact import read_contact, seconds_between
+from forge.device.telemetry.contact import read_contact
 from forge.device.telemetry.freshness import freshness
 from forge.device.telemetry.status import (
     ChannelCheck,

@@ -18,6 +18,7 @@ from typing import Final
 
 from forge.device.agent.background_read import idle_priority, sha256_slowly
 from forge.device.shared.release import SLOTS, Release, SlotName
+from forge.device.shared.times import seconds_between
 from forge.device.state import integrity
 from forge.device.state.directory import StateDirectory
 from forge.device.state.weights_record import (
@@ -27,7 +28,6 @@ from forge.device.state.weights_record import (
     write_record,
 )
 from forge.device.state_machine.journal import Journal
-from forge.device.telemetry.contact import seconds_between
 from forge.device.telemetry.repeated_errors import RepeatedErrors
 from forge.progress import bytes_text
 from forge.store.backends.throttle import RateLimit

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.device.shared.release import Release
+from forge.device.shared.times import Timestamp, seconds_between
 from forge.device.telemetry.history import DeviceEvent, EventListener
 from forge.errors import FitError, ForgeError, UsageError
 from forge.files import write_durably
 from forge.progress import duration_text
 
-__all__ = ["ContactLog", "StoreContact", "alike", "read_contact", "seconds_between"]
+__all__ = ["ContactLog", "StoreContact", "alike", "read_contact"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ class StoreContact(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    last_contact: str | None = None
+    last_contact: Timestamp | None = None
     offered: Release | None = None
-    offered_since: str | None = None
-    failing_since: str | None = None
+    offered_since: Timestamp | None = None
+    failing_since: Timestamp | None = None
     failures: int = Field(default=0, ge=0)
     error: Annotated[str, Field(max_length=_MAX_ERROR)] = ""
 
@@ -150,17 +150,6 @@ def read_contact(folder: Path) -> StoreContact:
             return StoreContact.model_validate_json(file.read(_MAX_BYTES))
     except (OSError, ValidationError):
         return StoreContact()
-
-
-def seconds_between(earlier: str | None, later: str) -> float:
-    """Return the seconds between two times in RFC 3339; 0 for none, or a clock set back."""
-    if not earlier:
-        return 0.0
-    try:
-        passed = datetime.fromisoformat(later) - datetime.fromisoformat(earlier)
-    except (ValueError, TypeError):
-        return 0.0
-    return max(0.0, passed.total_seconds())
 
 
 def alike(one: str, another: str) -> bool:

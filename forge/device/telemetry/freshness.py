@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from forge.device.shared.release import Release
+from forge.device.shared.times import seconds_between
 from forge.device.state_machine.journal import Journal
-from forge.device.telemetry.contact import StoreContact, seconds_between
+from forge.device.telemetry.contact import StoreContact
 from forge.progress import duration_text
 
 __all__ = ["Freshness", "FreshnessState", "freshness"]

@@ -130,7 +130,11 @@ def test_an_outage_ends_where_the_channel_is_read_and_has_nothing_for_this_machi
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"failures": -1}', b"\xff" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"failures": -1}', b"\xff" * 100_000,
+     b'{"last_contact": "x"}', b'{"failing_since": "2026-11-30T00:00:00"}'],
+)  # fmt: skip
 def test_a_damaged_record_is_an_empty_one(device: Device, content: bytes) -> None:
     (device.folder / "contact.json").write_bytes(content)
     assert read_contact(device.folder) == StoreContact()
