@@ -45,7 +45,7 @@ class StoreContact(BaseModel):
     Attributes:
         last_contact: when the channel was last read and its signatures were valid; RFC 3339.
         offered: what the channel pointed to then, for this machine.
-        offered_since: when this device first saw that.
+        behind_since: when it began that something else serves; None: what is offered serves.
         failing_since: the first of the checks that have failed to read the channel since; None: the
             last one has read it.
         failures: how many have failed in a row, either to read the channel or to find in it what
@@ -57,16 +57,21 @@ class StoreContact(BaseModel):
 
     last_contact: Timestamp | None = None
     offered: Release | None = None
-    offered_since: Timestamp | None = None
+    behind_since: Timestamp | None = None
     failing_since: Timestamp | None = None
     failures: int = Field(default=0, ge=0)
     error: Annotated[str, Field(max_length=_MAX_ERROR)] = ""
 
-    def succeeded(self, offered: Release, at: str) -> StoreContact:
-        """Return the contact after a check that found this release. Pure."""
-        same = offered == self.offered and self.offered_since is not None
-        since = self.offered_since if same else at
-        return StoreContact(last_contact=at, offered=offered, offered_since=since)
+    def succeeded(self, offered: Release, active: Release | None, at: str) -> StoreContact:
+        """Return the contact after a check that found this release, while another serves. Pure."""
+        found = StoreContact(last_contact=at, offered=offered, behind_since=self.behind_since)
+        return found.serves(active, at)
+
+    def serves(self, active: Release | None, at: str) -> StoreContact:
+        """Return the contact of a device of which this release serves. Pure."""
+        behind = self.offered is not None and self.offered != active
+        since = (self.behind_since or at) if behind else None
+        return self.model_copy(update={"behind_since": since})
 
     def failed(self, error: ForgeError, at: str) -> StoreContact:
         """Return the contact after a check that failed. Pure.
@@ -77,7 +82,7 @@ class StoreContact(BaseModel):
         found: dict[str, object] = {"error": str(error)[:_MAX_ERROR]}
         if isinstance(error, FitError | UsageError):
             count = self.failures + 1 if self.failing_since is None else 1
-            found |= {"last_contact": at, "offered": None, "offered_since": None}
+            found |= {"last_contact": at, "offered": None, "behind_since": None}
             return self.model_copy(update=found | {"failing_since": None, "failures": count})
         count = self.failures + 1 if self.failing_since else 1
         since = self.failing_since or at
@@ -110,10 +115,10 @@ class ContactLog:
             self._contact = read_contact(self._folder)
         return self._contact
 
-    def succeeded(self, offered: Release) -> None:
-        """Note a check that read the channel."""
+    def succeeded(self, offered: Release, active: Release | None) -> None:
+        """Note a check that read the channel, and what serves then."""
         before, at = self.contact, self._now()
-        self._set(before.succeeded(offered, at))
+        self._set(before.succeeded(offered, active, at))
         if before.failures:
             self._tell_end(before, at)
 
@@ -125,6 +130,12 @@ class ContactLog:
             self._tell_end(before, at)
         if not before.failures or not alike(before.error, str(error)):
             self._notify(DeviceEvent(at=at, event="check-failed", reason=str(error)))
+
+    def serves(self, active: Release | None) -> None:
+        """Note what serves now."""
+        before = self.contact
+        if (after := before.serves(active, self._now())) != before:
+            self._set(after)
 
     def _tell_end(self, before: StoreContact, at: str) -> None:
         checks = "1 check" if before.failures == 1 else f"{before.failures} checks"

@@ -23,7 +23,7 @@ class Freshness(BaseModel):
     Attributes:
         state: `unknown`: the channel was never read, or has nothing for this machine.
         offered: what the channel pointed to when it was last read.
-        behind_s: seconds since this device first saw that it serves something else; 0: it does not.
+        behind_s: seconds for which something else has served than what the channel points to.
         reason: why the offered release does not serve, or why none is known; "" if it does, or is
             being installed.
     """
@@ -41,8 +41,8 @@ class Freshness(BaseModel):
             return f"not known: {self.reason or 'the channel was not read yet'}"
         if self.state == "up-to-date":
             return f"up to date: {channel} points to {self.offered.version}"
-        named = f"{channel} points to {self.offered.version} for {duration_text(self.behind_s)}"
-        text = f"{self.state}: {named}"
+        lasts = f" for {duration_text(self.behind_s)}" if self.state == "behind" else ""
+        text = f"{self.state}{lasts}: {channel} points to {self.offered.version}"
         return f"{text}; {self.reason}" if self.reason else text
 
 
@@ -60,7 +60,7 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
         return Freshness(state="unknown", reason=_first_line(contact.error))
     if offered == journal.active_release:
         return Freshness(state="up-to-date", offered=offered)
-    behind_s = seconds_between(contact.offered_since, now)
+    behind_s = seconds_between(contact.behind_since, now)
     if journal.candidate == offered and journal.state != "idle":
         return Freshness(state="installing", offered=offered, behind_s=behind_s)
     reason = _verdict(journal, offered) or problem or contact.error

@@ -149,7 +149,7 @@ def test_the_status_says_what_the_agent_does(
         f"fetching {NEW}: 12.3 MB of 98.4 MB, 5.0 MB/s, 17 s left",
         "starting Triton of slot a, for 12 s, at most 10 min 00 s",
         "no answers slot a is being started",
-        "update behind: stable points to 1.1.0 for 2 h 00 min",
+        "update behind for 2 h 00 min: stable points to 1.1.0",
     ):
         assert said in text
 

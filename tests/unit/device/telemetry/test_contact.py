@@ -12,7 +12,7 @@ from forge.device.telemetry.history import DeviceEvent
 from forge.errors import FitError, ForgeError, StoreError, TrustError, UsageError
 from tests.support.manifests import manifest
 
-OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
+OLD, NEW, NEWER = (Release.of(manifest(one)) for one in ("1.0.0", "1.1.0", "1.2.0"))
 AWAY = StoreError("The store is away")
 UNFIT = FitError("No profile matches")
 
@@ -52,11 +52,11 @@ def test_an_outage_is_one_failure_and_one_recovery_in_the_history(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    device.log.succeeded(OLD)
+    device.log.succeeded(OLD, OLD)
     fail(device, 80)
     device.minute += 1
-    device.log.succeeded(OLD)
-    device.log.succeeded(OLD)
+    device.log.succeeded(OLD, OLD)
+    device.log.succeeded(OLD, OLD)
     assert device.kinds() == ["check-failed", "check-recovered"]
     assert device.told[0].reason == "The store is away"
     said = "the store is back after 1 h 20 min in which 80 checks failed"
@@ -65,7 +65,7 @@ def test_an_outage_is_one_failure_and_one_recovery_in_the_history(
 
 
 def test_an_outage_goes_on_over_a_restart_of_the_agent(device: Device) -> None:
-    device.log.succeeded(OLD)
+    device.log.succeeded(OLD, OLD)
     fail(device, 3)
     device.restarted()
     fail(device, 2)
@@ -82,23 +82,50 @@ def test_another_reason_is_told_as_well(device: Device) -> None:
     assert [one.reason for one in device.told] == ["The store is away", "The metadata has expired"]
 
 
-def test_what_is_offered_is_kept_with_the_time_it_was_first_seen(device: Device) -> None:
-    device.log.succeeded(OLD)
+def test_the_time_behind_begins_when_another_release_serves_than_the_channel_points_to(
+    device: Device,
+) -> None:
+    device.log.succeeded(OLD, OLD)
+    assert device.log.contact.behind_since is None
     device.minute = 10
-    device.log.succeeded(NEW)
+    device.log.succeeded(NEW, OLD)
     device.minute = 20
-    device.log.succeeded(NEW)
+    device.log.succeeded(NEWER, OLD)
     fail(device, 1)
-    contact = device.log.contact
-    assert (contact.offered, contact.offered_since) == (NEW, "2026-11-30T00:10:00Z")
+    contact = read_contact(device.folder)
+    assert (contact.offered, contact.behind_since) == (NEWER, "2026-11-30T00:10:00Z")
     assert contact.last_contact == "2026-11-30T00:20:00Z"
+    device.minute = 30
+    device.log.serves(NEWER)
+    assert read_contact(device.folder).behind_since is None
+
+
+def test_a_device_that_goes_back_is_behind_since_then_and_not_since_the_offer(
+    device: Device,
+) -> None:
+    device.log.succeeded(NEW, NEW)
+    device.minute = 40
+    device.log.serves(OLD)
+    device.minute = 50
+    device.log.succeeded(NEW, OLD)
+    assert device.restarted().contact.behind_since == "2026-11-30T00:40:00Z"
+
+
+def test_nothing_is_written_while_the_same_serves(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.log.succeeded(NEW, OLD)
+    monkeypatch.delattr("forge.device.telemetry.contact.write_durably")
+    device.minute = 1
+    device.log.serves(OLD)
+    assert device.log.contact.behind_since == "2026-11-30T00:00:00Z"
 
 
 @pytest.mark.parametrize("error", [UNFIT, UsageError("No profile named thor")])
 def test_a_channel_without_a_profile_for_this_machine_was_read_and_offers_nothing(
     device: Device, error: ForgeError
 ) -> None:
-    device.log.succeeded(OLD)
+    device.log.succeeded(OLD, OLD)
     device.minute = 5
     device.log.failed(error)
     device.minute = 9
@@ -119,7 +146,7 @@ def test_an_outage_ends_where_the_channel_is_read_and_has_nothing_for_this_machi
     device.log.failed(UNFIT)
     assert device.kinds() == ["check-failed", "check-recovered", "check-failed"]
     assert "in which 10 checks failed" in device.told[1].reason
-    device.log.succeeded(NEW)
+    device.log.succeeded(NEW, OLD)
     assert device.told[-1].reason == (
         "the channel has a bundle for this machine again, after 1 check failed"
     )

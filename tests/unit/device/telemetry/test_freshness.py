@@ -15,7 +15,7 @@ OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
 NOW = "2026-11-30T03:00:00Z"
 SERVES_OLD = Journal(active="a", slots={"a": OLD})
 OFFERS_NEW = StoreContact(
-    last_contact="2026-11-30T02:59:00Z", offered=NEW, offered_since="2026-11-30T01:00:00Z"
+    last_contact="2026-11-30T02:59:00Z", offered=NEW, behind_since="2026-11-30T01:00:00Z"
 )
 
 
@@ -44,14 +44,14 @@ def test_what_serves_is_what_the_channel_points_to() -> None:
 def test_a_device_behind_says_for_how_long() -> None:
     found = freshness(SERVES_OLD, OFFERS_NEW, now=NOW)
     assert (found.state, found.behind_s) == ("behind", 7200)
-    assert found.text("stable") == "behind: stable points to 1.1.0 for 2 h 00 min"
+    assert found.text("stable") == "behind for 2 h 00 min: stable points to 1.1.0"
     assert freshness(Journal(), OFFERS_NEW, now=NOW).state == "behind"  # nothing serves yet
 
 
 def test_an_update_under_way_is_not_a_device_that_stays_behind() -> None:
     fetching = Journal(state="fetching", active="a", target="b", candidate=NEW, slots={"a": OLD})
     assert text(fetching, OFFERS_NEW, "an old error") == (
-        "installing: stable points to 1.1.0 for 2 h 00 min"
+        "installing: stable points to 1.1.0"
     )
     older = fetching.model_copy(update={"candidate": Release.of(manifest("1.0.9"))})
     assert freshness(older, OFFERS_NEW, now=NOW).state == "behind"
@@ -81,4 +81,4 @@ def failed(reason: str) -> FailedRelease:
 )
 def test_a_device_behind_says_why(changes: dict[str, object], problem: str, said: str) -> None:
     journal = SERVES_OLD.model_copy(update=changes)
-    assert text(journal, OFFERS_NEW, problem).endswith(f"2 h 00 min; {said}")
+    assert text(journal, OFFERS_NEW, problem).endswith(f"points to 1.1.0; {said}")
