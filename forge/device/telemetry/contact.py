@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from forge import canonical
 from forge.device.shared.release import Release
 from forge.device.shared.times import Timestamp, seconds_between
+from forge.device.state.settings import read_settings
 from forge.device.telemetry.history import DeviceEvent, EventListener
 from forge.errors import FitError, ForgeError, UsageError
 from forge.files import write_durably
 from forge.progress import duration_text
 
-__all__ = ["ContactLog", "StoreContact", "alike", "read_contact"]
+__all__ = ["ContactLog", "Followed", "StoreContact", "alike", "read_contact"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +40,21 @@ _VARIES: Final = re.compile(
 )
 
 
+class Followed(BaseModel):
+    """What the device follows: a channel of a bundle in a store."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    store_url: str
+    name: str
+    channel: str
+
+
 class StoreContact(BaseModel):
     """What is known of the store.
 
     Attributes:
+        followed: what the rest is known of; None: the settings could not be read.
         last_contact: when the channel was last read and its signatures were valid; RFC 3339.
         offered: what the channel pointed to then, for this machine.
         behind_since: when it began that something else serves; None: what is offered serves.
@@ -55,6 +67,7 @@ class StoreContact(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    followed: Followed | None = None
     last_contact: Timestamp | None = None
     offered: Release | None = None
     behind_since: Timestamp | None = None
@@ -64,7 +77,9 @@ class StoreContact(BaseModel):
 
     def succeeded(self, offered: Release, active: Release | None, at: str) -> StoreContact:
         """Return the contact after a check that found this release, while another serves. Pure."""
-        found = StoreContact(last_contact=at, offered=offered, behind_since=self.behind_since)
+        found = StoreContact(
+            followed=self.followed, last_contact=at, offered=offered, behind_since=self.behind_since
+        )
         return found.serves(active, at)
 
     def serves(self, active: Release | None, at: str) -> StoreContact:
@@ -155,12 +170,26 @@ class ContactLog:
 
 
 def read_contact(folder: Path) -> StoreContact:
-    """Return what a state directory says; an empty contact where that is lost."""
+    """Return what a state directory says of what the device follows; empty where that is lost.
+
+    What was known of another store or channel, before `forge device provision` named this one, is
+    not known of this one.
+    """
+    followed = _followed(folder)
     try:
         with (folder / _FILE).open("rb") as file:
-            return StoreContact.model_validate_json(file.read(_MAX_BYTES))
+            found = StoreContact.model_validate_json(file.read(_MAX_BYTES))
     except (OSError, ValidationError):
-        return StoreContact()
+        return StoreContact(followed=followed)
+    return found if followed in {None, found.followed} else StoreContact(followed=followed)
+
+
+def _followed(folder: Path) -> Followed | None:
+    try:
+        settings, _ = read_settings(folder)
+    except ForgeError:
+        return None
+    return Followed(store_url=settings.store_url, name=settings.name, channel=settings.channel)
 
 
 def alike(one: str, another: str) -> bool:

@@ -194,9 +194,7 @@ def test_a_file_that_is_missing_is_damage(device: Device) -> None:
     assert [one.what for one in device.found] == ["c.bin is missing"]
 
 
-def test_a_file_on_a_bad_sector_is_damage(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_on_a_bad_sector_is_damage(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: Path, *arguments: object) -> str:
         if path.name == "b.bin":
             raise OSError(errno.EIO, os.strerror(errno.EIO))

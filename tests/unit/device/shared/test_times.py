@@ -10,7 +10,9 @@ from forge.device.shared.times import Timestamp, is_set, lasted_s, seconds_betwe
 NOW = "2026-11-30T00:00:00Z"
 
 
-@pytest.mark.parametrize("text", ["x", "", "2026-13-01T00:00:00Z", "2026-11-30T00:00:00", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["x", "", "2026-13-01T00:00:00Z", "2026-11-30T00:00:00", "9" * 400]
+)
 def test_what_is_no_time_with_a_zone_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Timestamp).validate_python(text)

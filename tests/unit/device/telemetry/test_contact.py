@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from forge.device.shared.release import Release
-from forge.device.telemetry.contact import ContactLog, StoreContact, alike, read_contact
+from forge.device.state.settings import DeviceSettings, write_settings
+from forge.device.telemetry.contact import ContactLog, Followed, StoreContact, alike, read_contact
 from forge.device.telemetry.history import DeviceEvent
 from forge.errors import FitError, ForgeError, StoreError, TrustError, UsageError
 from tests.support.manifests import manifest
@@ -109,6 +110,38 @@ def test_a_device_that_goes_back_is_behind_since_then_and_not_since_the_offer(
     device.minute = 50
     device.log.succeeded(NEW, OLD)
     assert device.restarted().contact.behind_since == "2026-11-30T00:40:00Z"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"store_url": "/other"}, {"name": "other"}, {"channel": "canary"}]
+)
+def test_what_is_known_of_another_channel_is_not_known_of_this_one(
+    device: Device, changes: dict[str, str]
+) -> None:
+    settings = DeviceSettings(store_url="/store", name="llm", channel="stable")
+    write_settings(device.folder, settings, b"{}")
+    device.log.succeeded(NEW, OLD)
+    fail(device, 2)
+    assert device.restarted().contact == read_contact(device.folder)
+    assert (device.log.contact.offered, device.log.contact.failures) == (NEW, 2)
+    again = settings.model_copy(update={"limit_rate": 5000})
+    write_settings(device.folder, again, b"{}")
+    assert read_contact(device.folder).offered == NEW
+    write_settings(device.folder, settings.model_copy(update=changes), b"{}")
+    followed = Followed(**{"store_url": "/store", "name": "llm", "channel": "stable"} | changes)
+    assert read_contact(device.folder) == StoreContact(followed=followed)
+    device.restarted().succeeded(OLD, OLD)
+    assert read_contact(device.folder).offered == OLD
+
+
+def test_settings_that_are_lost_take_nothing_away(device: Device) -> None:
+    write_settings(
+        device.folder, DeviceSettings(store_url="/store", name="llm", channel="stable"), b"{}"
+    )
+    device.log.succeeded(NEW, OLD)
+    (device.folder / "device.json").write_bytes(b"{")
+    fail(device, 1)
+    assert device.restarted().contact.offered == NEW
 
 
 def test_nothing_is_written_while_the_same_serves(

@@ -50,9 +50,7 @@ def test_a_device_behind_says_for_how_long() -> None:
 
 def test_an_update_under_way_is_not_a_device_that_stays_behind() -> None:
     fetching = Journal(state="fetching", active="a", target="b", candidate=NEW, slots={"a": OLD})
-    assert text(fetching, OFFERS_NEW, "an old error") == (
-        "installing: stable points to 1.1.0"
-    )
+    assert text(fetching, OFFERS_NEW, "an old error") == ("installing: stable points to 1.1.0")
     older = fetching.model_copy(update={"candidate": Release.of(manifest("1.0.9"))})
     assert freshness(older, OFFERS_NEW, now=NOW).state == "behind"
 
