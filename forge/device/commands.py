@@ -17,7 +17,7 @@ from forge.device.hardware.facts import Run, collect
 from forge.device.hardware.inventory import Hardware, parse
 from forge.device.hardware.profile_match import ProfileRequest
 from forge.device.power.control import PowerControl
-from forge.device.shared.times import seconds_between
+from forge.device.shared.times import lasted_s
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import (
     GPU_PATTERN,
@@ -167,7 +167,7 @@ def status(state: Path, *, now: datetime | None = None) -> DeviceStatus:
         last_once=once,
         contact=contact,
         freshness=freshness(journal, contact, _problem(look), now=at),
-        uptime_s=seconds_between(agent.started, at) if agent else None,
+        uptime_s=lasted_s(agent.started, at) if agent else None,
         offline_s=contact.offline_s(at),
         weights={
             slot: reading

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.device.shared.release import Release
-from forge.device.shared.times import Timestamp, seconds_between
+from forge.device.shared.times import Beginning, Timestamp, is_set, lasted_s
 from forge.device.state.settings import read_settings
 from forge.device.telemetry.history import DeviceEvent, EventListener
 from forge.errors import FitError, ForgeError, UsageError
@@ -85,14 +86,16 @@ class StoreContact(BaseModel):
     def serves(self, active: Release | None, at: str) -> StoreContact:
         """Return the contact of a device of which this release serves. Pure."""
         behind = self.offered is not None and self.offered != active
-        since = (self.behind_since or at) if behind else None
+        known = self.behind_since if is_set(self.behind_since) else at
+        since = known if behind else None
         return self.model_copy(update={"behind_since": since})
 
-    def failed(self, error: ForgeError, at: str) -> StoreContact:
+    def failed(self, error: ForgeError, at: str, since: str | None = None) -> StoreContact:
         """Return the contact after a check that failed. Pure.
 
         A machine for which the channel has no profile has read the channel all the same. What it
-        offered before, it does not offer any more.
+        offered before, it does not offer any more. `since`: when the outage began, where that is
+        known better than from what was written.
         """
         found: dict[str, object] = {"error": str(error)[:_MAX_ERROR]}
         if isinstance(error, FitError | UsageError):
@@ -100,12 +103,12 @@ class StoreContact(BaseModel):
             found |= {"last_contact": at, "offered": None, "behind_since": None}
             return self.model_copy(update=found | {"failing_since": None, "failures": count})
         count = self.failures + 1 if self.failing_since else 1
-        since = self.failing_since or at
+        since = since or self.failing_since or at
         return self.model_copy(update=found | {"failing_since": since, "failures": count})
 
     def offline_s(self, now: str) -> float:
         """Return for how long the channel could not be read, seconds; 0 if it was read last."""
-        return seconds_between(self.failing_since, now)
+        return lasted_s(self.failing_since, now)
 
 
 class ContactLog:
@@ -115,13 +118,22 @@ class ContactLog:
         folder: the state directory.
         notify: gets an event when an outage begins, changes its reason, or ends.
         now: RFC 3339.
+        clock: returns seconds that no setting of the clock changes.
     """
 
-    def __init__(self, folder: Path, notify: EventListener, now: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        notify: EventListener,
+        now: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._notify = notify
         self._now = now
+        self._clock = clock
         self._contact: StoreContact | None = None  # not read yet
+        self._outage: Beginning | None = None  # of one that began while this agent ran
 
     @property
     def contact(self) -> StoreContact:
@@ -133,6 +145,7 @@ class ContactLog:
     def succeeded(self, offered: Release, active: Release | None) -> None:
         """Note a check that read the channel, and what serves then."""
         before, at = self.contact, self._now()
+        self._outage = None
         self._set(before.succeeded(offered, active, at))
         if before.failures:
             self._tell_end(before, at)
@@ -140,7 +153,9 @@ class ContactLog:
     def failed(self, error: ForgeError) -> None:
         """Note a check that failed."""
         before, at = self.contact, self._now()
-        self._set(before.failed(error, at))
+        self._set(before.failed(error, at, self._outage_since(before)))
+        if self.contact.failing_since is None:
+            self._outage = None
         if before.failing_since and self.contact.failing_since is None:
             self._tell_end(before, at)
         if not before.failures or not alike(before.error, str(error)):
@@ -151,6 +166,12 @@ class ContactLog:
         before = self.contact
         if (after := before.serves(active, self._now())) != before:
             self._set(after)
+
+    def _outage_since(self, before: StoreContact) -> str | None:
+        """Return when the outage began, if that was while this agent ran."""
+        if self._outage is None and not is_set(before.failing_since):
+            self._outage = Beginning(self._now, self._clock)
+        return self._outage.at if self._outage else None
 
     def _tell_end(self, before: StoreContact, at: str) -> None:
         checks = "1 check" if before.failures == 1 else f"{before.failures} checks"

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from forge.device.shared.release import Release
-from forge.device.shared.times import seconds_between
+from forge.device.shared.times import lasted_s
 from forge.device.state_machine.journal import Journal
 from forge.device.telemetry.contact import StoreContact
 from forge.progress import duration_text
@@ -60,7 +60,7 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
         return Freshness(state="unknown", reason=_first_line(contact.error))
     if offered == journal.active_release:
         return Freshness(state="up-to-date", offered=offered)
-    behind_s = seconds_between(contact.behind_since, now)
+    behind_s = lasted_s(contact.behind_since, now)
     if journal.candidate == offered and journal.state != "idle":
         return Freshness(state="installing", offered=offered, behind_s=behind_s)
     reason = _verdict(journal, offered) or problem or contact.error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from forge.device.shared.times import Timestamp, is_set, lasted_s, seconds_between
+from forge.device.shared.times import Beginning, Timestamp, is_set, lasted_s, seconds_between
 
 NOW = "2026-11-30T00:00:00Z"
 
@@ -39,6 +39,23 @@ def test_the_seconds_between_two_times_are_never_negative(
 ) -> None:
     assert seconds_between(earlier, NOW) == seconds
     assert lasted_s(earlier, NOW) == seconds
+
+
+def test_two_times_of_a_clock_that_is_not_set_yet_have_their_distance() -> None:
+    assert lasted_s("1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z") == 60
+    assert lasted_s("1970-01-01T00:00:00Z", NOW) == 0
+
+
+def test_a_beginning_stays_where_the_clock_drifts_and_moves_where_it_is_set() -> None:
+    now, passed = "1970-01-01T00:00:10Z", 0.0
+    began = Beginning(lambda: now, lambda: 1000.0 + passed)
+    assert began.at == now
+    now, passed = "1970-01-01T00:02:00Z", 60.0
+    assert began.at == "1970-01-01T00:00:10Z"
+    now, passed = NOW, 90.0
+    assert began.at == "2026-11-29T23:58:30Z"
+    now, passed = "2026-11-30T00:00:01Z", 90.5
+    assert began.at == "2026-11-29T23:58:30Z"
 
 
 @pytest.mark.parametrize(

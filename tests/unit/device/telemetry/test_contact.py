@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,15 @@ class Device:
         self.folder = folder
         self.told: list[DeviceEvent] = []
         self.minute = 0
+        self.set_to = datetime(2026, 11, 30, tzinfo=UTC)  # the clock, at minute 0
         self.log = self.restarted()
 
     def restarted(self) -> ContactLog:
-        self.log = ContactLog(self.folder, self.told.append, self.now)
+        self.log = ContactLog(self.folder, self.told.append, self.now, lambda: self.minute * 60.0)
         return self.log
 
     def now(self) -> str:
-        return f"2026-11-30T{self.minute // 60:02}:{self.minute % 60:02}:00Z"
+        return f"{self.set_to + timedelta(minutes=self.minute):%Y-%m-%dT%H:%M:%SZ}"
 
     def kinds(self) -> list[str]:
         return [one.event for one in self.told]
@@ -232,3 +234,42 @@ def test_messages_that_differ_in_sizes_times_and_identities_are_alike(
 def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
     contact = StoreContact(failing_since="2026-11-30T00:00:00Z", failures=1)
     assert contact.offline_s("2026-11-29T00:00:00Z") == 0
+
+
+@pytest.mark.parametrize("year", [1970, 2025])
+def test_an_outage_lasts_as_long_as_it_does_where_the_clock_is_set_meanwhile(
+    device: Device, year: int
+) -> None:
+    device.set_to = datetime(year, 2, 1, tzinfo=UTC)
+    fail(device, 5)
+    assert device.log.contact.offline_s(device.now()) == 240
+    device.set_to = datetime(2026, 11, 30, tzinfo=UTC)
+    fail(device, 5)
+    contact = read_contact(device.folder)
+    assert contact.failing_since == "2026-11-30T00:01:00Z"
+    assert contact.offline_s(device.now()) == 540
+    assert device.kinds() == ["check-failed"]
+    device.log.succeeded(OLD, OLD)
+    assert "after 9 min 00 s" in device.told[-1].reason
+
+
+def test_an_outage_written_down_before_the_clock_was_set_counts_from_this_agent_on(
+    device: Device,
+) -> None:
+    device.set_to = datetime(1970, 1, 1, tzinfo=UTC)
+    fail(device, 5)
+    device.set_to = datetime(2026, 11, 30, tzinfo=UTC)
+    assert device.log.contact.offline_s(device.now()) == 0
+    device.restarted()
+    fail(device, 3)
+    assert device.log.contact.offline_s(device.now()) == 120
+
+
+def test_a_device_behind_since_before_its_clock_was_set_counts_from_the_next_check(
+    device: Device,
+) -> None:
+    device.set_to = datetime(1970, 1, 1, tzinfo=UTC)
+    device.log.succeeded(NEW, OLD)
+    device.set_to = datetime(2026, 11, 30, tzinfo=UTC)
+    device.log.succeeded(NEW, OLD)
+    assert device.log.contact.behind_since == "2026-11-30T00:00:00Z"
