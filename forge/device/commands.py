@@ -23,6 +23,7 @@ from forge.device.state.settings import (
     GPU_PATTERN,
     MAX_MIRRORS,
     DeviceSettings,
+    place,
     read_settings,
     write_settings,
 )
@@ -116,8 +117,8 @@ def provision(  # noqa: PLR0913 - the options of one command
     check_root(root_bytes)
     settings = DeviceSettings(
         schema_version=2,
-        store_url=_place(store_url),
-        mirrors=tuple(_place(one) for one in mirrors),
+        store_url=place(store_url),
+        mirrors=tuple(place(one) for one in mirrors),
         limit_rate=limit_rate,
         name=check_name(name, "Bundle"),
         channel=check_name(channel, "Channel"),
@@ -136,10 +137,6 @@ def check_gpu(value: str | None) -> str | None:
         return value
     hint = "give its UUID, as nvidia-smi -L prints it, or its number there"
     raise UsageError(f"GPU {value!r} is not a valid name", hint=hint)
-
-
-def _place(url: str) -> str:
-    return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
 def status(state: Path, *, now: datetime | None = None) -> DeviceStatus:
