@@ -102,8 +102,32 @@ def test_follow_prints_new_lines_until_it_is_interrupted(
             file.write("five\n")
 
     monkeypatch.setattr("time.sleep", sleep)
-    code = main(["device", "logs", "--state", str(home.path), "--follow", "-n", "0"])
-    assert (code, capsys.readouterr().out.splitlines()[0]) == (130, "five")
+    code = main(["device", "logs", "--state", str(home.path), "--follow", "-n", "1"])
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["four \N{REPLACEMENT CHARACTER}[31mred", "five"]
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("readings", [0, 1])
+def test_a_log_that_cannot_be_read_says_who_can(
+    home: StateDirectory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    readings: int,
+) -> None:
+    """At once, or while it is followed."""
+
+    def denied(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def sleep(_seconds: float) -> None:
+        monkeypatch.setattr(Path, "open", denied)
+
+    if not readings:
+        sleep(0)
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["device", "logs", "--state", str(home.path), "--follow"]) == 3
+    assert "sudo -u forge forge device logs" in capsys.readouterr().err
 
 
 def told(
