@@ -17,6 +17,7 @@ PROGRESS: Final = "forge progress: "
 _WINDOW_S: Final = 15.0
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
+_DAY_S: Final = 86_400
 
 
 @dataclass(slots=True)
@@ -88,13 +89,15 @@ class Throttle:
 
 
 def duration_text(seconds: float) -> str:
-    """Return `17 s`, `4 min 05 s` or `2 h 10 min`."""
+    """Return `17 s`, `4 min 05 s`, `2 h 10 min`, or from two days on `2 days 06 h`."""
     whole = max(0, round(seconds))
     if whole < _MINUTE_S:
         return f"{whole} s"
     if whole < _HOUR_S:
         return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    if whole < 2 * _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // 60:02} min"
+    return f"{whole // _DAY_S} days {whole % _DAY_S // _HOUR_S:02} h"
 
 
 def bytes_text(size: int) -> str:

@@ -17,16 +17,18 @@ from forge.device.hardware.facts import Run, collect
 from forge.device.hardware.inventory import Hardware, parse
 from forge.device.hardware.profile_match import ProfileRequest
 from forge.device.power.control import PowerControl
+from forge.device.shared.times import lasted_s
 from forge.device.state.directory import StateDirectory
 from forge.device.state.settings import (
     GPU_PATTERN,
     MAX_MIRRORS,
     DeviceSettings,
+    place,
     read_settings,
     write_settings,
 )
 from forge.device.state.weights_record import read_record
-from forge.device.telemetry.contact import read_contact, seconds_between
+from forge.device.telemetry.contact import read_contact
 from forge.device.telemetry.freshness import freshness
 from forge.device.telemetry.status import (
     ChannelCheck,
@@ -115,8 +117,8 @@ def provision(  # noqa: PLR0913 - the options of one command
     check_root(root_bytes)
     settings = DeviceSettings(
         schema_version=2,
-        store_url=_place(store_url),
-        mirrors=tuple(_place(one) for one in mirrors),
+        store_url=place(store_url),
+        mirrors=tuple(place(one) for one in mirrors),
         limit_rate=limit_rate,
         name=check_name(name, "Bundle"),
         channel=check_name(channel, "Channel"),
@@ -135,10 +137,6 @@ def check_gpu(value: str | None) -> str | None:
         return value
     hint = "give its UUID, as nvidia-smi -L prints it, or its number there"
     raise UsageError(f"GPU {value!r} is not a valid name", hint=hint)
-
-
-def _place(url: str) -> str:
-    return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
 def status(state: Path, *, now: datetime | None = None) -> DeviceStatus:
@@ -166,7 +164,7 @@ def status(state: Path, *, now: datetime | None = None) -> DeviceStatus:
         last_once=once,
         contact=contact,
         freshness=freshness(journal, contact, _problem(look), now=at),
-        uptime_s=seconds_between(agent.started, at) if agent else None,
+        uptime_s=lasted_s(agent.started, at) if agent else None,
         offline_s=contact.offline_s(at),
         weights={
             slot: reading

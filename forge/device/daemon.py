@@ -30,6 +30,7 @@ from forge.device.power.control import PowerControl
 from forge.device.reporter import StatusReporter
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, check_signals, no_signals, stop_on_signals
+from forge.device.shared.times import Beginning
 from forge.device.shared.upstream import Upstream
 from forge.device.state.directory import StateDirectory
 from forge.device.state.operator_requests import pending
@@ -341,7 +342,7 @@ def _service(  # noqa: PLR0913 - the parts of one device
     listening: socket.socket,
     schedule: ReadingSchedule,
 ) -> Service:
-    upstream, started = Upstream(), timestamp(datetime.now(UTC))
+    upstream, started = Upstream(), Beginning(lambda: timestamp(datetime.now(UTC)))
     reporter = StatusReporter(
         home, partial(_describe, operation.watch, _url(config, listening), started)
     )
@@ -402,11 +403,11 @@ def _settings(home: StateDirectory) -> tuple[DeviceSettings | ForgeError, bytes]
 
 
 def _describe(
-    watch: HardwareWatch, url: str, started: str, check: ChannelCheck | None
+    watch: HardwareWatch, url: str, started: Beginning, check: ChannelCheck | None
 ) -> AgentReport:
     hardware = watch.current()
     return AgentReport(
-        pid=os.getpid(), url=url, started=started, hardware=hardware, look=check,
+        pid=os.getpid(), url=url, started=started.at, hardware=hardware, look=check,
         containment=containment.available(),
     )  # fmt: skip
 

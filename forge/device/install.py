@@ -34,14 +34,15 @@ from forge.device.install_plan import (
     systemctl,
     unit_for,
 )
-from forge.device.state.settings import read_settings
+from forge.device.state.settings import place, read_settings
 from forge.errors import ConfigurationError, ForgeError, StepFailedError, UsageError
-from forge.files import write_durably
+from forge.files import sha256_file, write_durably
 
 __all__ = ["Installer", "UpdateSource", "this_program", "unit_template"]
 
 _SYSTEMD: Final = "run/systemd/system"  # is there while systemd is the init
 _TIMEOUT_S: Final = 300.0
+_COPY_MODE: Final = 0o640
 _ENVIRONMENT: Final = b"""\
 # Environment of forge-device.service, read at each start. Nobody but root can read this file.
 # Credentials of a store in a bucket:
@@ -76,7 +77,7 @@ class UpdateSource:
     def words(self) -> tuple[str, ...]:
         """Return the options of `forge device provision` but for the store and the root."""
         words = ["--name", self.name, "--channel", self.channel]
-        words += [word for url in self.mirrors for word in ("--mirror", url)]
+        words += [word for url in self.mirrors for word in ("--mirror", place(url))]
         words += ["--limit-rate", str(self.limit_rate)] if self.limit_rate else []
         return (*words, "--offline") if self.offline else tuple(words)
 
@@ -166,16 +167,15 @@ class Installer:
             known, root_bytes = read_settings(self._at(STATE))
         except ForgeError:
             return False
-        store = source.store_url
-        wanted = store if "://" in store else str(Path(store).expanduser().absolute())
-        same = (known.store_url, known.name, known.channel) == (wanted, source.name, source.channel)
-        further = (known.mirrors, known.limit_rate) == (source.mirrors, source.limit_rate)
+        store, mirrors = place(source.store_url), tuple(map(place, source.mirrors))
+        same = (known.store_url, known.name, known.channel) == (store, source.name, source.channel)
+        further = (known.mirrors, known.limit_rate) == (mirrors, source.limit_rate)
         return same and further and root_bytes == source.root_bytes
 
     def _store(self, source: UpdateSource) -> str:
         """Return the store as the service sees it; a file that it cannot see is copied."""
-        url = source.store_url
-        path = Path(url).expanduser().absolute()
+        url = place(source.store_url)  # the service's user has another current folder
+        path = Path(url)
         if "://" in url or not path.exists():
             return url
         if self.image and path.is_relative_to(self.root):
@@ -193,7 +193,7 @@ class Installer:
 
     def _start(self, *, changed: bool, stopped: bool) -> None:
         if self.image:
-            self._do(systemctl(self._prefix_text, "enable", UNIT))
+            self._enable()
             return
         if not self._systemd():
             words = "systemd does not run here"
@@ -201,9 +201,15 @@ class Installer:
             return
         if changed:
             self._do(systemctl(None, "daemon-reload"))
-        self._do(systemctl(None, "enable", UNIT))
+        self._enable()
         if changed or stopped or not self._active():
             self._do(systemctl(None, "restart", UNIT))
+
+    def _enable(self) -> None:
+        """Let the service start at boot, unless it does."""
+        enabled = self._at(UNIT_FILE).exists() and self._says_yes("is-enabled")
+        if not enabled:
+            self._do(systemctl(self._prefix_text, "enable", UNIT))
 
     def _do(self, step: Step) -> bool:
         """Do a step, unless that is done already; return whether it was needed."""
@@ -227,7 +233,7 @@ class Installer:
                 case CopyFile(source, path, user):
                     new = self._at(path).with_name(f".tmp-{Path(path).name}")
                     shutil.copyfile(source, new)
-                    self._own(new, 0o640, user)
+                    self._own(new, _COPY_MODE, user)
                     new.replace(self._at(path))
         except OSError as error:
             raise ConfigurationError(f"Not done: {step}", why=str(error)) from None
@@ -242,6 +248,11 @@ class Installer:
                 if not file.exists() or self._differs(file, mode, None):
                     return True
                 return not keep and file.read_bytes() != data
+            case CopyFile(source, path, user):
+                file = self._at(path)
+                if not file.is_file() or self._differs(file, _COPY_MODE, user):
+                    return True
+                return not _same_bytes(Path(source), file)
             case _:
                 return True
 
@@ -293,11 +304,16 @@ class Installer:
         """Whether the service runs."""
         if not self._systemd() or not self._at(UNIT_FILE).exists():
             return False
-        argv = ("systemctl", "is-active", "--quiet", UNIT)
+        return self._says_yes("is-active")
+
+    def _says_yes(self, question: str) -> bool:
+        """Return what systemctl says of the service; no where it cannot be asked."""
+        argv = systemctl(self._prefix_text, question, "--quiet", UNIT).argv
         try:
-            return subprocess.run(argv, timeout=_TIMEOUT_S, check=False).returncode == 0
-        except OSError:
+            done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired):
             return False
+        return done.returncode == 0
 
     def _user(self) -> int | None:
         return self._number("etc/passwd")
@@ -334,6 +350,15 @@ class Installer:
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    """Return whether two files have the same bytes. Raises ConfigurationError."""
+    try:
+        sizes = one.stat().st_size, other.stat().st_size
+        return sizes[0] == sizes[1] and sha256_file(one) == sha256_file(other)
+    except OSError as error:
+        raise ConfigurationError(f"{one} and {other} cannot be compared", why=str(error)) from None
 
 
 def this_program(root: Path) -> Path:

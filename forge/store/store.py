@@ -29,7 +29,7 @@ from forge.store.formats.tree import MAX_TREE_BYTES, SMALL, Found, Tree, scan
 from forge.store.formats.tree import parse as parse_tree
 from forge.store.locks import leases, writers
 from forge.store.locks.leases import Clock, Lease, Waiting
-from forge.store.progress import Progress
+from forge.store.progress import Moved, Progress
 from forge.store.upload.chunk_index import ChunkIndex, index_path
 from forge.store.upload.uploader import PutReport, Uploader
 
@@ -146,6 +146,7 @@ class Store:
         *,
         seeds: Sequence[Path] = (),
         progress: Progress | None = None,
+        moved: Moved | None = None,
     ) -> Transfer:
         """Unpack a stored folder to `destination`.
 
@@ -158,6 +159,8 @@ class Store:
             seeds: folders whose equal files are hard-linked (copied if links are not possible), so
                 treat both as read-only, and whose equal chunks are copied.
             progress: called with (bytes done, bytes in total), from several threads.
+            moved: called before it with the bytes that were downloaded, as they are in the files;
+                what seeds had is not among them.
 
         Raises:
             ConfigurationError: `destination` is not empty.
@@ -167,7 +170,8 @@ class Store:
             TrustError: the tree has a path that is not safe to create.
             StoreError: the store is unreachable, or the disk is full.
         """
-        return Downloader(self.objects, self.tree(digest), progress).run(destination, seeds)
+        work = Downloader(self.objects, self.tree(digest), progress, moved)
+        return work.run(destination, seeds)
 
     def read_file(self, digest: str, path: str, *, max_bytes: int) -> bytes:
         """Return the content of one file of a tree.

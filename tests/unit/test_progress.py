@@ -54,7 +54,8 @@ def test_reports_are_throttled() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (245, "4 min 05 s"),
-     (7800, "2 h 10 min")],
+     (7800, "2 h 10 min"), (172_799, "47 h 59 min"), (172_800, "2 days 00 h"),
+     (30 * 86_400 + 7200, "30 days 02 h")],
 )  # fmt: skip
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text

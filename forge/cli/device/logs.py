@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -62,23 +64,42 @@ def logs(
     if server + compiled + (slot is not None) > 1:
         raise UsageError("Choose one of --server, --slot and --compile")
     files = _files(state, slot, server=server, compiled=compiled)
-    follower = log_files.Follower(files[-1])
-    try:
-        if follow:
-            follower.skip()
+    if follow:
+        # Ctrl-C is how it ends: there is nothing to resume.
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(files, lines)
+        return
+    with _readable():
         found = log_files.tail(files, lines)
-    except OSError as error:
-        hint = "run it as the user of the agent: sudo -u forge forge device logs"
-        raise ConfigurationError("The log cannot be read", why=str(error), hint=hint) from None
     if as_json:
         print_json({"file": str(files[-1]), "lines": found})
         return
-    if not found and not follow and not files[-1].exists():
+    if not found and not files[-1].exists():
         click.echo(f"No log yet: {files[-1]} does not exist.", err=True)
     _print(found)
-    while follow:
-        time.sleep(_EVERY_S)
-        _print(follower.lines())
+
+
+def _follow(files: tuple[Path, ...], lines: int) -> None:
+    from forge.device.telemetry import log_files
+
+    follower = log_files.Follower(files[-1])
+    with _readable():
+        _print(follower.tail(files, lines))
+        while True:
+            time.sleep(_EVERY_S)
+            _print(follower.lines())
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Raise ConfigurationError for a log that cannot be read."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # of what it is printed to
+    except OSError as error:
+        hint = "run it as the user of the agent: sudo -u forge forge device logs"
+        raise ConfigurationError("The log cannot be read", why=str(error), hint=hint) from None
 
 
 def _files(state: Path, slot: str | None, *, server: bool, compiled: bool) -> tuple[Path, ...]:

@@ -378,6 +378,7 @@ class Agent:
                 self._perform(Serve(self._journal.active))
             raise
         self._journal = journal
+        self._contact.serves(journal.active_release)
 
     def _perform(self, action: Action) -> None:
         if isinstance(action, Prepare) and action.serving:
@@ -416,7 +417,7 @@ class Agent:
             self._contact.failed(found.error)
             self._see(ChannelCheck(at=self._now(), error=str(found.error)))
         elif found.offer:
-            self._contact.succeeded(found.offer.release)
+            self._contact.succeeded(found.offer.release, self._journal.active_release)
             self._see(ChannelCheck.of(found.offer, self._now()))
             if self._executor.busy or self._waiting:  # the active slot has crashed
                 self._found = found

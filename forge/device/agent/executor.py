@@ -212,8 +212,10 @@ class ActionExecutor:
             # never overwritten: it is what a device without a journal starts.
             self._require_current(journal.active)
         try:
-            with self._meter.measuring(offer.release) as progress:
-                moved = self._updater.fetch(offer, slot, journal.active, progress)
+            with self._meter.measuring(offer.release):
+                moved = self._updater.fetch(
+                    offer, slot, journal.active, self._meter.done, self._meter.moved
+                )
         except CancelledError:
             if not self._interrupted.is_set():  # the agent stops
                 raise

@@ -18,6 +18,7 @@ from typing import Final
 
 from forge.device.agent.background_read import idle_priority, sha256_slowly
 from forge.device.shared.release import SLOTS, Release, SlotName
+from forge.device.shared.times import seconds_between
 from forge.device.state import integrity
 from forge.device.state.directory import StateDirectory
 from forge.device.state.weights_record import (
@@ -27,7 +28,7 @@ from forge.device.state.weights_record import (
     write_record,
 )
 from forge.device.state_machine.journal import Journal
-from forge.device.telemetry.contact import seconds_between
+from forge.device.telemetry.repeated_errors import RepeatedErrors
 from forge.progress import bytes_text
 from forge.store.backends.throttle import RateLimit
 from forge.store.formats.tree import TreeEntry
@@ -117,6 +118,7 @@ class WeightsReader:
         self._lock = threading.Lock()  # of the record
         self._record: WeightsRecord | None = None
         self._limit = RateLimit(schedule.bytes_per_s, time.monotonic, self._sleep)
+        self._errors = RepeatedErrors(_log)
         self._thread: threading.Thread | None = None
 
     @property
@@ -174,7 +176,7 @@ class WeightsReader:
             except _StoppedError:
                 again = False
             except OSError as error:  # the disk fails, which a start of the slot tells apart
-                _log.error("the slots cannot be read in the background: %s", error)
+                self._errors.error(f"the slots cannot be read in the background: {error}")
                 again = False
             except Exception:  # noqa: BLE001 - a bug, which must not end what serves
                 _log.exception("a bug in Forge, please report it:")
@@ -232,8 +234,12 @@ class WeightsReader:
         record = self.record.with_slot(slot, reading)
         with self._lock:
             self._record = record
-            if durably:
+            if not durably:
+                return
+            try:
                 write_record(self._home.path, record)
+            except OSError as error:  # a full disk: the agent knows it as long as it runs
+                self._errors.error(f"what was read of the slots cannot be noted: {error}")
 
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -104,12 +105,23 @@ def check_file(folder: Path, entry: TreeEntry, content: Callable[[TreeEntry, Pat
         folder: of the tree.
         entry: the file.
         content: says what is wrong with the bytes of a file of the right size.
+
+    Raises:
+        OSError: the disk fails otherwise than by EIO for this file.
     """
     path = folder / entry.path
     try:
-        status = path.lstat()
+        return _wrong(path, entry, content)
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return "cannot be read"  # a bad sector, which a new file does not use
+
+
+def _wrong(path: Path, entry: TreeEntry, content: Callable[[TreeEntry, Path], str]) -> str:
+    status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
     if status.st_size != entry.size:

@@ -18,6 +18,7 @@ __all__ = [
     "LEAST_RATE",
     "MAX_MIRRORS",
     "DeviceSettings",
+    "place",
     "read_settings",
     "write_settings",
 ]
@@ -43,6 +44,11 @@ class DeviceSettings(BaseModel):
     mirrors: tuple[str, ...] = Field(default=(), max_length=MAX_MIRRORS)
     limit_rate: int | None = Field(default=None, ge=LEAST_RATE)  # bytes a second
     gpu: str | None = Field(default=None, pattern=f"^({GPU_PATTERN})$")  # the only one that counts
+
+
+def place(url: str) -> str:
+    """Return where a store is as the settings name it: its URL, or an absolute path."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
 def write_settings(path: Path, settings: DeviceSettings, root_bytes: bytes) -> None:

@@ -1,6 +1,7 @@
 """What the background reading of the slots' files has found, and how far it is.
 
-weights.json    in the state directory, replaced after each file that was read
+weights.json    in the state directory, replaced during a reading after each 32 MiB (by whole
+                files), at its end, and when damage is found or repaired
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge import canonical
 from forge.device.shared.release import Release, SlotName
+from forge.device.shared.times import Timestamp
 from forge.files import write_durably
 
 __all__ = ["SlotReading", "WeightsRecord", "read_record", "write_record"]
@@ -38,11 +40,11 @@ class SlotReading(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     release: Release
-    began: str | None = None
+    began: Timestamp | None = None
     after: str = ""
     read_bytes: int = Field(default=0, ge=0)
     total_bytes: int = Field(default=0, ge=0)
-    finished: str | None = None
+    finished: Timestamp | None = None
     boot: str = ""
     damaged: tuple[str, ...] = Field(default=(), max_length=_MOST_DAMAGED)
 

@@ -29,7 +29,7 @@ class FetchProgress(BaseModel):
         release: what is fetched.
         done_bytes: of the release's files that are there, taken from the slots or downloaded.
         total_bytes: of all its files.
-        bytes_per_s: over the last 15 seconds.
+        bytes_per_s: downloaded over the last 15 seconds; files of the slots do not count.
         left_s: seconds left at that rate; None: not known.
     """
 
@@ -61,40 +61,54 @@ class FetchMeter:
         self._clock = clock
         self._lock = threading.Lock()
         self._release: Release | None = None
+        self._done: tuple[int, int] | None = None  # bytes done, bytes in total
+        self._moved = 0
         self._meter = ProgressMeter(clock)
         self._throttle = Throttle(_LOG_EVERY_S, clock)
-        self._progress: FetchProgress | None = None
 
     @property
     def progress(self) -> FetchProgress | None:
-        """The download under way; None: there is none, or its size is not known yet."""
-        return self._progress
+        """The download under way; None: there is none, or its size is not known yet.
 
-    @contextlib.contextmanager
-    def measuring(self, release: Release) -> Iterator[Callable[[int, int], None]]:
-        """Yield a callback for (bytes done, bytes in total) of the download in the body."""
+        Its rate is that of now, also where nothing comes any more.
+        """
         with self._lock:
-            self._release, self._meter = release, ProgressMeter(self._clock)
-            self._throttle = Throttle(_LOG_EVERY_S, self._clock, self._clock() + _LOG_FIRST_S)
-        try:
-            yield self._note
-        finally:
-            with self._lock:
-                self._release, self._progress = None, None
-
-    def _note(self, done: int, total: int) -> None:
-        rate = self._meter.rate(done)
-        with self._lock:
-            if self._release is None:
-                return
+            if self._release is None or self._done is None:
+                return None
+            done, total = self._done
+            rate = self._meter.rate(self._moved)
             left = (total - done) / rate if rate >= 1 else None
-            self._progress = FetchProgress(
+            return FetchProgress(
                 release=self._release,
                 done_bytes=done,
                 total_bytes=total,
                 bytes_per_s=round(rate, 1),
                 left_s=None if left is None else round(left, 1),
             )
-            told = self._progress
-        if self._throttle.due():
+
+    @contextlib.contextmanager
+    def measuring(self, release: Release) -> Iterator[None]:
+        """Measure what `done` and `moved` are told during the body."""
+        with self._lock:
+            self._release, self._done, self._moved = release, None, 0
+            self._meter = ProgressMeter(self._clock)
+            self._meter.rate(0)  # the time at which it begins
+            self._throttle = Throttle(_LOG_EVERY_S, self._clock, self._clock() + _LOG_FIRST_S)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._release = self._done = None
+
+    def moved(self, downloaded: int) -> None:
+        """Note the bytes that were downloaded so far."""
+        with self._lock:
+            self._moved = downloaded
+            self._meter.rate(downloaded)
+
+    def done(self, done: int, total: int) -> None:
+        """Note the bytes that are there and those of all files, and log them twice a minute."""
+        with self._lock:
+            self._done = done, total
+        if self._throttle.due() and (told := self.progress):
             _log.info("fetching %s: %s", told.release, told)

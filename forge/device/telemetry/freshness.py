@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from forge.device.shared.release import Release
+from forge.device.shared.times import lasted_s
 from forge.device.state_machine.journal import Journal
-from forge.device.telemetry.contact import StoreContact, seconds_between
+from forge.device.telemetry.contact import StoreContact
 from forge.progress import duration_text
 
 __all__ = ["Freshness", "FreshnessState", "freshness"]
@@ -20,10 +21,11 @@ class Freshness(BaseModel):
     """How what serves stands to what the channel points to.
 
     Attributes:
-        state: `unknown`: the channel was never read, or what serves was chosen on another channel.
+        state: `unknown`: the channel was never read, or has nothing for this machine.
         offered: what the channel pointed to when it was last read.
-        behind_s: seconds since this device first saw that it serves something else; 0: it does not.
-        reason: why the offered release does not serve; "" if it does, or is being installed.
+        behind_s: seconds for which something else has served than what the channel points to.
+        reason: why the offered release does not serve, or why none is known; "" if it does, or is
+            being installed.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -36,11 +38,11 @@ class Freshness(BaseModel):
     def text(self, channel: str) -> str:
         """Return the line for `forge device status`."""
         if self.offered is None:
-            return "not known: the channel was not read yet"
+            return f"not known: {self.reason or 'the channel was not read yet'}"
         if self.state == "up-to-date":
             return f"up to date: {channel} points to {self.offered.version}"
-        named = f"{channel} points to {self.offered.version} for {duration_text(self.behind_s)}"
-        text = f"{self.state}: {named}"
+        lasts = f" for {duration_text(self.behind_s)}" if self.state == "behind" else ""
+        text = f"{self.state}{lasts}: {channel} points to {self.offered.version}"
         return f"{text}; {self.reason}" if self.reason else text
 
 
@@ -55,10 +57,10 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
     """
     offered = contact.offered
     if offered is None:
-        return Freshness(state="unknown")
+        return Freshness(state="unknown", reason=_first_line(contact.error))
     if offered == journal.active_release:
         return Freshness(state="up-to-date", offered=offered)
-    behind_s = seconds_between(contact.offered_since, now)
+    behind_s = lasted_s(contact.behind_since, now)
     if journal.candidate == offered and journal.state != "idle":
         return Freshness(state="installing", offered=offered, behind_s=behind_s)
     reason = _verdict(journal, offered) or problem or contact.error
@@ -66,8 +68,12 @@ def freshness(journal: Journal, contact: StoreContact, problem: str = "", *, now
         state="behind",
         offered=offered,
         behind_s=behind_s,
-        reason=reason.splitlines()[0].rstrip(": ") if reason else "",
+        reason=_first_line(reason),
     )
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0].rstrip(": ") if text else ""
 
 
 def _verdict(journal: Journal, offered: Release) -> str:

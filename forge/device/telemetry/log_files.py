@@ -12,7 +12,7 @@ import logging
 import logging.handlers
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,16 +62,50 @@ def tail(files: Sequence[Path], lines: int) -> list[str]:
 
     Of each file the last 4 MiB are read. Raises OSError.
     """
-    found: list[str] = []
+    return _last(_ends(files, lines), lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The end of a file as it was read.
+
+    Attributes:
+        file: device and inode.
+        position: where the reading ended, bytes.
+        data: the last bytes before it.
+    """
+
+    file: tuple[int, int]
+    position: int
+    data: bytes
+
+
+def _ends(files: Sequence[Path], lines: int) -> list[_End]:
+    """Return the ends of the newest files that have so many lines, oldest first."""
+    found: list[_End] = []
     for path in reversed(files):
-        if len(found) >= lines:
+        if sum(one.data.count(b"\n") for one in found) >= lines and found:
             break
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
-            found = [*text.splitlines(), *found]
+            status = os.fstat(file.fileno())
+            start = max(0, status.st_size - _TAIL_BYTES)
+            file.seek(start)
+            data = file.read(_TAIL_BYTES)
+            end = _End((status.st_dev, status.st_ino), start + len(data), data)
+            if end.file not in {one.file for one in found}:  # rotated meanwhile
+                found.insert(0, end)
+    return found
+
+
+def _last(ends: Sequence[_End], lines: int) -> list[str]:
+    found = [line for one in ends for line in _lines(one.data)]
     return found[-lines:] if lines else []
+
+
+def _lines(data: bytes) -> list[str]:
+    """Return lines as they were logged: other characters that end lines are a part of them."""
+    *whole, rest = data.decode("utf-8", "replace").split("\n")
+    return [*whole, rest] if rest else whole
 
 
 @dataclass(slots=True)
@@ -87,11 +121,24 @@ class Follower:
     _position: int = 0
     _rest: bytes = b""
 
-    def skip(self) -> None:
-        """Leave out what is in the file now."""
-        with contextlib.suppress(FileNotFoundError):
-            status = self.path.stat()
-            self._file, self._position = (status.st_dev, status.st_ino), status.st_size
+    def tail(self, files: Sequence[Path], lines: int) -> list[str]:
+        """Return the last complete lines; `lines` then continues behind them, with nothing twice.
+
+        Args:
+            files: those that follow each other; the last one is that of this follower.
+            lines: how many.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        ends = _ends(files, lines)
+        if ends:
+            # Where this file is not there yet, what was rotated away is continued.
+            last = ends[-1]
+            self._file, self._position = last.file, last.position
+            before, line_end, self._rest = last.data.rpartition(b"\n")
+            ends[-1] = replace(last, data=before + line_end)
+        return _last(ends, lines)
 
     def lines(self) -> list[str]:
         """Return the complete lines that were added since the last call. Raises OSError."""

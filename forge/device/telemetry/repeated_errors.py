@@ -1,4 +1,4 @@
-"""Log an error that recurs at each check once, and again each hour as long as it recurs."""
+"""Log an error that recurs at each check once, and again after an hour as long as it recurs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from forge.device.telemetry.contact import alike
+from forge.progress import duration_text
 
 __all__ = ["RepeatedErrors"]
 
@@ -49,8 +50,9 @@ class RepeatedErrors:
                 known.count += 1
                 return
             else:
-                count, known.count, known.logged_at = known.count, 1, now
-                text = f"{text} (and {count} times before, in the last hour)"
+                times = "1 time" if known.count == 1 else f"{known.count} times"
+                text = f"{text} (and {times} before, in {duration_text(now - known.logged_at)})"
+                known.count, known.logged_at = 1, now
         self.log.error("%s", text)
 
     def clear(self) -> None:

@@ -32,7 +32,7 @@ from forge.errors import CorruptedError, ForgeError, StoreError, TrustError
 if TYPE_CHECKING:
     from forge.store import Store, Transfer
     from forge.store.backends.mirrors import Standing
-    from forge.store.progress import Progress
+    from forge.store.progress import Moved, Progress
     from forge.trust.client import TrustedStore
     from forge.trust.proof_keys import ProofKeys
 
@@ -208,6 +208,7 @@ class Updater:
         slot: SlotName,
         active: SlotName | None,
         progress: Progress | None = None,
+        moved: Moved | None = None,
     ) -> Transfer:
         """Fill a slot with a bundle: only chunks that no slot holds are downloaded.
 
@@ -219,6 +220,7 @@ class Updater:
             slot: where to.
             active: the slot that serves; its files are not downloaded again.
             progress: called with (bytes done, bytes in total), from several threads.
+            moved: called before it with the bytes that were downloaded.
 
         Raises:
             CancelledError: it was cancelled; the next fetch continues from what came.
@@ -227,7 +229,7 @@ class Updater:
         """
         try:
             with self._alone():
-                return self._fetch(offer, slot, active, progress)
+                return self._fetch(offer, slot, active, progress, moved)
         except (OSError, StoreError) as error:
             # Half a bundle is worth keeping, but not a disk so full that nothing can be noted.
             if self._home.free_mib() < LEAST_FREE_MIB:
@@ -319,7 +321,12 @@ class Updater:
         return manifest
 
     def _fetch(
-        self, offer: Offer, slot: SlotName, active: SlotName | None, progress: Progress | None
+        self,
+        offer: Offer,
+        slot: SlotName,
+        active: SlotName | None,
+        progress: Progress | None,
+        moved: Moved | None,
     ) -> Transfer:
         from forge.trust import proofs
 
@@ -336,11 +343,13 @@ class Updater:
         proofs.verify_provenance(folder, manifest, offer.keys)  # before the bundle's bytes move
         proofs.verify_accuracy(folder, manifest, offer.keys)
         document = store.tree(manifest.tree.digest).encode()
-        moved = store.unpack(manifest.tree.digest, tree, seeds=seeds, progress=progress)
+        transfer = store.unpack(
+            manifest.tree.digest, tree, seeds=seeds, progress=progress, moved=moved
+        )
         proofs.verify_model_signature(folder, tree, offer.keys)
         slots.mark_complete(slot, manifest, document)
         slots.drop_backup(slot)
-        return moved
+        return transfer
 
     def _open(self) -> tuple[Store, TrustedStore]:
         if isinstance(self._device, ForgeError):

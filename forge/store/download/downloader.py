@@ -32,7 +32,7 @@ from forge.store.formats import chunk_list
 from forge.store.formats.chunk_list import ChunkList
 from forge.store.formats.names import files_name
 from forge.store.formats.tree import SMALL, Tree, TreeEntry
-from forge.store.progress import Progress
+from forge.store.progress import Moved, Progress
 
 __all__ = ["WINDOW", "WORKERS", "Downloader", "Transfer"]
 
@@ -83,11 +83,15 @@ class _Job:
 class Downloader:
     """Download of one tree."""
 
-    def __init__(self, objects: Objects, tree: Tree, progress: Progress | None) -> None:
+    def __init__(
+        self, objects: Objects, tree: Tree, progress: Progress | None, moved: Moved | None = None
+    ) -> None:
         self._objects = objects
         self._reader = Reader(objects, self._came)
         self._tree = tree
         self._progress = progress or (lambda _done, _all: None)
+        self._tell_moved = moved or (lambda _moved: None)
+        self._moved = 0
         self._size = tree.size
         self._lock = threading.Lock()
         self._fetched = 0
@@ -268,6 +272,8 @@ class Downloader:
         with self._lock:
             self._reused += reused
             self._done += reused + done
+            self._moved += done
+            self._tell_moved(self._moved)
             self._progress(self._done, self._size)
 
 

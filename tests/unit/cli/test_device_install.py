@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,33 @@ def test_what_was_not_done_is_an_error_after_the_rest_was_done(
     out, err = capsys.readouterr()
     assert "folder /etc/forge" in out
     assert "systemd does not run here" in err
+
+
+def test_a_second_run_says_that_there_is_nothing_to_do(
+    image: Path,
+    root: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, does in (
+        ("useradd", f"echo forge:x:$(id -u):$(id -g) | tee {image}/etc/passwd > {image}/etc/group"),
+        ("systemctl", f"case $3 in is-*) test -e {image}/on ;; *) touch {image}/on ;; esac"),
+    ):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "llm.forge").write_bytes(b"a bundle")
+    call = ["device", "install", str(tmp_path / "llm.forge"), "--root", root, "--name", "llm"]
+    call += ["--prefix", str(image)]
+    assert main(call) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "llm.forge to /var/lib/forge/source/llm.forge" in text
+    assert "enable forge-device.service" in text
+    for again in ([], ["--dry-run"]):
+        assert main([*call, *again]) == 0
+        assert capsys.readouterr().out == "Nothing to do: everything is as it should be.\n"
 
 
 def test_a_file_that_is_no_root_is_refused_first(

@@ -102,8 +102,32 @@ def test_follow_prints_new_lines_until_it_is_interrupted(
             file.write("five\n")
 
     monkeypatch.setattr("time.sleep", sleep)
-    code = main(["device", "logs", "--state", str(home.path), "--follow", "-n", "0"])
-    assert (code, capsys.readouterr().out.splitlines()[0]) == (130, "five")
+    code = main(["device", "logs", "--state", str(home.path), "--follow", "-n", "1"])
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["four \N{REPLACEMENT CHARACTER}[31mred", "five"]
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("readings", [0, 1])
+def test_a_log_that_cannot_be_read_says_who_can(
+    home: StateDirectory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    readings: int,
+) -> None:
+    """At once, or while it is followed."""
+
+    def denied(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def sleep(_seconds: float) -> None:
+        monkeypatch.setattr(Path, "open", denied)
+
+    if not readings:
+        sleep(0)
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["device", "logs", "--state", str(home.path), "--follow"]) == 3
+    assert "sudo -u forge forge device logs" in capsys.readouterr().err
 
 
 def told(
@@ -149,7 +173,7 @@ def test_the_status_says_what_the_agent_does(
         f"fetching {NEW}: 12.3 MB of 98.4 MB, 5.0 MB/s, 17 s left",
         "starting Triton of slot a, for 12 s, at most 10 min 00 s",
         "no answers slot a is being started",
-        "update behind: stable points to 1.1.0 for 2 h 00 min",
+        "update behind for 2 h 00 min: stable points to 1.1.0",
     ):
         assert said in text
 

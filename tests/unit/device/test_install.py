@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,11 @@ case "$(basename "$0") $*" in
             echo "forge:x:$(id -g):" >> {root}/etc/group ;;
   userdel*) : > {root}/etc/passwd ;;
   "systemctl is-active"*) test -e {root}/running; exit $? ;;
+  *" is-enabled"*) test -e {root}/enabled; exit $? ;;
+  *" enable"*) touch {root}/enabled ;;
   "systemctl restart"*|"systemctl start"*) touch {root}/running ;;
-  "systemctl stop"*|"systemctl disable"*) rm -f {root}/running ;;
+  "systemctl disable"*) rm -f {root}/running {root}/enabled ;;
+  "systemctl stop"*) rm -f {root}/running ;;
 esac
 test ! -e {root}/fails || {{ echo "$(cat {root}/fails)" >&2; exit 1; }}
 """
@@ -50,7 +53,7 @@ class Machine:
         """What was called since the last time."""
         found = self.calls.read_text().splitlines() if self.calls.exists() else []
         self.calls.unlink(missing_ok=True)
-        return [line for line in found if "is-active" not in line]
+        return [line for line in found if not {"is-active", "is-enabled"} & set(line.split())]
 
     def path(self, name: str) -> Path:
         return self.root / name
@@ -100,9 +103,35 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(machine: Machine) -> 
     machine.called()
     machine.path("etc/forge/device.env").write_text("AWS_ACCESS_KEY_ID=mine\n")
     machine.installer().install(SOURCE)
-    assert machine.lines == [f"run systemctl enable {UNIT}"]
-    assert machine.called() == [f"systemctl enable {UNIT}"]
+    assert (machine.lines, machine.called()) == ([], [])
     assert machine.path("etc/forge/device.env").read_text() == "AWS_ACCESS_KEY_ID=mine\n"
+
+
+def test_a_service_that_was_disabled_or_has_ended_is_enabled_and_started_again(
+    machine: Machine,
+) -> None:
+    machine.installer().install(SOURCE)
+    machine.called()
+    machine.path("enabled").unlink()
+    machine.installer().install(SOURCE)
+    assert machine.called() == [f"systemctl enable {UNIT}"]
+    machine.path("running").unlink()
+    machine.installer().install(SOURCE)
+    assert machine.called() == [f"systemctl restart {UNIT}"]
+
+
+def test_folders_named_from_here_are_the_same_again(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = replace(SOURCE, store_url="later", mirrors=("usb",))
+    machine.installer().install(source)
+    settings, _ = read_settings(machine.path("var/lib/forge"))
+    assert settings.store_url == str(tmp_path / "later")
+    assert settings.mirrors == (str(tmp_path / "usb"),)
+    machine.called()
+    machine.installer().install(source)
+    assert (machine.lines, machine.called()) == ([], [])
 
 
 def test_another_store_stops_the_service_for_the_change(machine: Machine) -> None:
@@ -110,9 +139,7 @@ def test_another_store_stops_the_service_for_the_change(machine: Machine) -> Non
     machine.called()
     changed = UpdateSource("https://other.example/prod", ROOT, "llm", "canary", offline=True)
     machine.installer().install(changed)
-    assert machine.called() == [
-        f"systemctl stop {UNIT}", f"systemctl enable {UNIT}", f"systemctl restart {UNIT}",
-    ]  # fmt: skip
+    assert machine.called() == [f"systemctl stop {UNIT}", f"systemctl restart {UNIT}"]
     assert read_settings(machine.path("var/lib/forge"))[0].channel == "canary"
 
 
@@ -149,6 +176,8 @@ def test_an_image_is_installed_into_and_nothing_is_started(machine: Machine) -> 
     useradd, enable = machine.called()
     assert useradd.startswith(f"useradd --prefix {machine.root} --system")
     assert enable == f"systemctl --root {machine.root} enable {UNIT}"
+    machine.installer(image=True).install(SOURCE)
+    assert (machine.lines, machine.called()) == ([], [])
 
 
 def test_a_file_that_the_service_cannot_see_is_copied_to_where_it_can(
@@ -163,6 +192,13 @@ def test_a_file_that_the_service_cannot_see_is_copied_to_where_it_can(
     installer.install(UpdateSource(str(file), ROOT, "llm", "stable"))
     copied = machine.path("var/lib/forge/source/llm.forge")
     assert (copied.read_bytes(), stat.S_IMODE(copied.stat().st_mode)) == (b"a bundle", 0o640)
+    installer = machine.installer()
+    installer.install(UpdateSource(str(file), ROOT, "llm", "stable"))
+    assert machine.lines == []  # the same file is not copied again
+    file.write_bytes(b"B bundle")
+    installer.install(UpdateSource(str(file), ROOT, "llm", "stable"))
+    assert machine.lines == [f"copy {file} to /var/lib/forge/source/llm.forge"]
+    assert copied.read_bytes() == b"B bundle"
     folder = tmp_path / "store"
     folder.mkdir()
     with pytest.raises(ConfigurationError, match="cannot read the store"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,3 +50,22 @@ def test_progress_grows_and_reaches_the_whole(
     assert {whole for _, whole in calls} == {size}
     assert all(before[0] <= after[0] for before, after in itertools.pairwise(calls))
     assert calls[-1] == (size, size)
+
+
+def test_what_a_seed_has_is_done_and_not_downloaded(tmp_path: Path) -> None:
+    folder, store = fill(tmp_path / "in", large=200_000), memory_store(tmp_path / "cache")
+    digest = store.put_tree(folder).digest
+    moved: list[int] = []
+    store.unpack(digest, tmp_path / "whole", moved=moved.append)
+    assert moved == sorted(moved)
+    assert moved[-1] == SIZE
+    seed = tmp_path / "seed"
+    shutil.copytree(folder, seed)
+    gone = min(
+        (path for path in seed.rglob("*") if path.is_file()), key=lambda one: one.stat().st_size
+    )
+    size = gone.stat().st_size
+    gone.unlink()
+    moved.clear()
+    store.unpack(digest, tmp_path / "again", seeds=[seed], moved=moved.append)
+    assert (moved[0], moved[-1]) == (0, size)

@@ -332,6 +332,18 @@ def a_device_that_can_go_back(agent: Agent) -> None:
     agent._journal = journal.model_copy(update=changes)
 
 
+def test_a_device_is_behind_from_the_moment_at_which_another_release_serves(agent: Agent) -> None:
+    a_device_that_can_go_back(agent)
+    offered = agent.journal.active_release
+    assert offered is not None
+    agent._contact.succeeded(offered, offered)
+    assert agent.contact.behind_since is None
+    agent._write(agent.journal.model_copy(update={"active": "b"}))
+    assert agent.contact.behind_since is not None
+    agent._write(agent.journal.model_copy(update={"active": "a"}))
+    assert agent.contact.behind_since is None
+
+
 def test_a_slot_that_crashes_during_a_fetch_is_served_again_and_no_action_is_nested(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, executed: list[str]
 ) -> None:

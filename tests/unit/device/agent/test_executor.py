@@ -48,7 +48,7 @@ from forge.errors import BundleError, SmokeGateError, StepFailedError, StoreErro
 from forge.store import cancellation
 from forge.store.cancellation import CancelledError
 from forge.store.download.downloader import Transfer
-from forge.store.progress import Progress
+from forge.store.progress import Moved, Progress
 from forge.trust.proof_keys import ProofKeys
 from tests.support.manifests import manifest
 
@@ -99,9 +99,15 @@ class Parts:
         self.served.append(release.version)
 
     def fetch(
-        self, offer: Offer, slot: SlotName, active: SlotName | None, progress: Progress
+        self,
+        offer: Offer,
+        slot: SlotName,
+        active: SlotName | None,
+        progress: Progress,
+        moved: Moved,
     ) -> Transfer:
-        progress(7, 12)
+        moved(7)
+        progress(12, 12)
         self.call("fetch", offer.release.version, slot, active)
         return Transfer(fetched_bytes=7, reused_bytes=5, requests=1)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -189,6 +192,58 @@ def test_a_file_that_is_missing_is_damage(device: Device) -> None:
     device.path("b", "c.bin").unlink()
     device.reader.read_due()
     assert [one.what for one in device.found] == ["c.bin is missing"]
+
+
+def test_a_file_on_a_bad_sector_is_damage(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path, *arguments: object) -> str:
+        if path.name == "b.bin":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return sha256_slowly(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forge.device.agent.weights_reader, "sha256_slowly", fails)
+    assert device.read_all() == 2
+    assert [(one.slot, one.what) for one in device.found] == [
+        ("b", "b.bin cannot be read"), ("a", "b.bin cannot be read"),
+    ]  # fmt: skip
+    assert read_record(device.home.path).slots["b"].damaged == ("b.bin",)
+
+
+def test_another_error_of_the_disk_is_no_damage_and_is_logged_once(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = threading.Semaphore(0)
+
+    def fails(*_arguments: object) -> str:
+        tried.release()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(forge.device.agent.weights_reader, "sha256_slowly", fails)
+    monkeypatch.setattr(forge.device.agent.weights_reader, "_LOOK_S", 0.001)
+    reader = device.restarted(ReadingSchedule(FAST, after_s=0))
+    reader.start()
+    for _ in range(5):
+        assert tried.acquire(timeout=60)
+    reader.stop()
+    assert device.found == []
+    assert [one for one in caplog.messages if "Too many open files" in one] == [
+        "the slots cannot be read in the background: [Errno 24] Too many open files"
+    ]
+
+
+def test_a_record_that_cannot_be_written_hides_no_damage_and_no_repair(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(forge.device.agent.weights_reader, "write_record", full)
+    device.damage("b", "a.bin")
+    assert device.read_all() == 2
+    assert [one.what for one in device.found] == ["a.bin has other bytes"]
+    assert device.ended == [("a", 15_000)]
+    device.reader.repaired("b", device.journal.slots["b"])
+    assert device.reader.record.slots["b"].damaged == ()
+    assert len([one for one in caplog.messages if "No space left" in one]) == 1
 
 
 def test_an_update_that_replaces_the_slot_ends_its_reading_without_a_finding(

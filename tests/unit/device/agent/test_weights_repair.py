@@ -107,6 +107,20 @@ def test_the_active_slot_is_repaired_and_its_server_restarted_on_it(device: Devi
     assert device.begun == []
 
 
+def test_a_full_disk_keeps_no_repaired_slot_from_its_restart(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    device.damage("b", NEW)
+    device.weights.tick(JOURNAL, quiet=True)
+    monkeypatch.setattr("forge.device.agent.weights_reader.write_record", full)
+    device.finish()
+    assert device.restarted == ["b"]
+    assert device.weights.record.slots["b"].damaged == ()
+
+
 def test_the_other_slot_is_repaired_and_nothing_is_restarted(device: Device) -> None:
     device.damage("a", OLD)
     device.weights.tick(JOURNAL, quiet=True)

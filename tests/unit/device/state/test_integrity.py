@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from forge.device.shared.release import Release
 from forge.device.state import integrity
 from forge.device.state.directory import StateDirectory
 from forge.device.state.integrity import before_start, by_digest
+from forge.files import sha256_file
 from forge.store.formats.tree import Tree, TreeEntry
 from tests.support.manifests import manifest
 
@@ -86,6 +90,25 @@ def test_what_is_missing_short_too_much_or_no_file_is_seen_by_both(home: StateDi
             "runtime/lock is not a regular file",
             "weights.bin has 99 bytes, not 100000",
         ]
+
+
+@pytest.mark.parametrize("check", [before_start, by_digest])
+def test_a_file_on_a_bad_sector_is_damage_and_a_disk_that_fails_otherwise_is_not(
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, check: Callable[..., object]
+) -> None:
+    number = errno.EIO
+
+    def fails(path: Path) -> str:
+        if path.name == "model.py":
+            raise OSError(number, os.strerror(number))
+        return sha256_file(path)
+
+    monkeypatch.setattr(integrity, "sha256_file", fails)
+    found = (integrity.Damage("models/llm/1/model.py", "cannot be read"),)
+    assert check(home, "a", release(home)) == found
+    number = errno.EMFILE
+    with pytest.raises(OSError, match="Too many open files"):
+        check(home, "a", release(home))
 
 
 @pytest.mark.parametrize("name", ["tree.json", "manifest.json"])

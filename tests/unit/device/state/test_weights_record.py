@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from forge.device.state.weights_record import (
 )
 from tests.support.manifests import manifest
 
+AT = "2026-11-30T00:00:00Z"
 OLD, NEW = Release.of(manifest("1.0.0")), Release.of(manifest("1.1.0"))
 
 
@@ -25,14 +27,14 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_of_another_release_in_the_slot_nothing_is_known() -> None:
-    record = WeightsRecord(slots={"a": SlotReading(release=OLD, after="x", finished="then")})
+    record = WeightsRecord(slots={"a": SlotReading(release=OLD, after="x", finished=AT)})
     assert record.of("a", OLD).after == "x"
     assert record.of("a", NEW) == SlotReading(release=NEW)
     assert record.of("b", OLD) == SlotReading(release=OLD)
 
 
 def test_a_complete_reading_leaves_neither_progress_nor_damage() -> None:
-    reading = SlotReading(release=OLD, began="b", after="x", read_bytes=5, damaged=("w",))
+    reading = SlotReading(release=OLD, began=AT, after="x", read_bytes=5, damaged=("w",))
     done = reading.done("now", "boot")
     assert (done.began, done.after, done.damaged) == (None, "", ())
     assert (done.finished, done.boot, done.read_bytes) == ("now", "boot", 5)
@@ -41,4 +43,13 @@ def test_a_complete_reading_leaves_neither_progress_nor_damage() -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b'{"slots": {"c": {}}}', b"\xff" * 2_000_000])
 def test_a_damaged_record_is_an_empty_one(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights.json").write_bytes(content)
+    assert read_record(tmp_path) == WeightsRecord()
+
+
+@pytest.mark.parametrize("changes", [{"finished": "x"}, {"began": "2026-11-30T00:00:00"}])
+def test_a_record_with_a_time_that_is_none_is_an_empty_one(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    document = {"slots": {"a": SlotReading(release=OLD).model_dump(mode="json") | changes}}
+    (tmp_path / "weights.json").write_text(json.dumps(document))
     assert read_record(tmp_path) == WeightsRecord()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -91,12 +92,49 @@ def test_new_lines_are_followed_over_a_rotation_a_cut_and_half_a_line(tmp_path: 
     assert follower.lines() == ["6"]
 
 
-def test_what_is_there_can_be_left_out(tmp_path: Path) -> None:
+def test_what_is_followed_continues_behind_the_last_lines_that_were_shown(tmp_path: Path) -> None:
     path = tmp_path / "agent.log"
-    path.write_text("old\n")
+    (tmp_path / "agent.log.1").write_text("zero\n")
+    path.write_text("one\ntwo\nthr")
     follower = Follower(path)
-    follower.skip()
-    assert follower.lines() == []
+    assert follower.tail(agent_files(tmp_path), 3) == ["zero", "one", "two"]
     with path.open("a") as file:
-        file.write("new\n")
-    assert follower.lines() == ["new"]
+        file.write("ee\nfour\n")
+    assert follower.lines() == ["three", "four"]
+    assert follower.lines() == []
+    assert Follower(path).tail(agent_files(tmp_path), 0) == []
+
+
+def test_a_line_written_while_the_last_ones_are_read_is_shown_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file is rotated at that moment."""
+    path = tmp_path / "agent.log"
+    path.write_text("one\n")
+    real = os.fstat
+
+    def written_meanwhile(descriptor: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", real)
+        found = real(descriptor)
+        with path.open("a") as file:
+            file.write("two\n")
+        path.rename(tmp_path / "agent.log.1")
+        path.write_text("three\n")
+        return found
+
+    monkeypatch.setattr(os, "fstat", written_meanwhile)
+    follower = Follower(path)
+    shown = follower.tail(agent_files(tmp_path), 10)
+    shown += follower.lines()
+    assert shown == ["one", "two", "three"]
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "agent.log"
+    follower = Follower(path)
+    assert follower.tail((path,), 5) == []
+    line = "a\x0cb\N{LINE SEPARATOR}c\rd"
+    path.write_bytes(f"{line}\nlast".encode())
+    assert follower.lines() == [line]
+    assert tail((path,), 5) == [line, "last"]
+    assert Follower(path).tail((path,), 5) == [line]

@@ -27,8 +27,23 @@ def test_the_same_error_is_logged_once_an_hour_with_its_count(
         clock.now = minute * 60.0
         errors.error(f"no answer within 30.{minute % 10} s")
     assert [one.split(" (")[0] for one in caplog.messages] == ["no answer within 30.0 s"] * 3
-    assert caplog.messages[1].endswith("(and 60 times before, in the last hour)")
+    assert caplog.messages[1].endswith("(and 60 times before, in 1 h 00 min)")
     assert {one.levelname for one in caplog.records} == {"ERROR"}
+
+
+def test_an_error_of_checks_that_are_far_apart_says_over_which_time_it_recurred(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    errors = RepeatedErrors(logging.getLogger("forge.test"), clock)
+    for hour in (0, 2, 8):
+        clock.now = hour * 3600.0
+        errors.error("the store is away")
+    assert caplog.messages == [
+        "the store is away",
+        "the store is away (and 1 time before, in 2 h 00 min)",
+        "the store is away (and 1 time before, in 6 h 00 min)",
+    ]
 
 
 def test_another_error_is_logged_at_once_and_two_that_alternate_are_not_repeated(
