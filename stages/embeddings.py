@@ -1,5 +1,6 @@
 """The embedding model of a bundle: a second checkpoint, compiled and compared for each SKU."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from forge.builders import embedding_builder_of
 from forge.checkpoint import url as checkpoint_url
 from forge.errors import ConfigurationError, UsageError
 from forge.profiles import Profile
+from forge.serving.repository.spec import EMBEDDING_NAME
 from forge.steps import Artifact, Step, locked, source, tool
 from stages import DOCKERFILES, PROJECT, STORE_SECRETS
 from stages.checkpoint import TEXT, TOOLS
@@ -56,9 +58,19 @@ def fetch(url: str, name: str, bundle: str) -> EmbeddingWeights | None:
         url: of the checkpoint, pinned by digest; empty: the bundle has no embedding model.
         name: as clients of the API call it.
         bundle: name of the bundle, as clients call its first model.
+
+    Raises UsageError for a name that clients cannot use, ConfigurationError for a URL that is not
+    valid or not pinned.
     """
     if not url:
         return None
+    if not re.fullmatch(EMBEDDING_NAME, name):
+        raise UsageError(
+            f"The name of the embedding model is not valid: {name!r}",
+            why="it has 1 to 64 characters of letters, digits, '.', '_' and '-', and begins with a"
+            " letter or digit",
+            hint="give it another: --embedding-name NAME",
+        )
     if name == bundle:
         message = f"Both models of the bundle would be named {name!r}"
         raise UsageError(message, hint="give the second one another: --embedding-name NAME")
