@@ -1,9 +1,12 @@
 """The shipped pipeline: which profile field reaches which step's key."""
 
 import itertools
+import textwrap
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+import yaml
 
 from forge import profiles
 from forge.errors import ConfigurationError, UsageError
@@ -260,3 +263,20 @@ def test_a_name_is_accepted_by_the_plan_exactly_if_the_bundle_can_hold_it(
 def test_an_embedding_model_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not pinned"):
         release(tmp_path, "development", embedding="file:/models/minilm")
+
+
+def test_the_hosted_builder_of_the_how_to_may_make_each_step_of_the_development_profile(
+    tmp_path: Path,
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "sign-results.md").read_text("utf-8")
+    block = next(one for one in page.split("```yaml\n")[1:] if "builders:" in one)
+    globs = yaml.safe_load(textwrap.dedent(block.partition("```")[0]))["builders"]["hosted"][
+        "steps"
+    ]
+    plan = release(tmp_path, "development", embedding=EMBEDDING)
+    left = [
+        step.id
+        for step in plan.steps
+        if not step.effect and not any(fnmatchcase(step.id, glob) for glob in globs)
+    ]
+    assert left == ["proofs@development"]  # whose maker has the key of the release
