@@ -65,8 +65,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def load(engine: Path, encoder: Path, words: Path) -> Embed:
-    """Return a function that computes texts as the served model does."""
-    tokenizer = _module(words).Words(engine)
+    """Return a function that computes texts as the served model does. Raises FormatError."""
+    try:
+        tokenizer = _module(words).Words(engine)
+    except ImportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - tokenizers raises no class of its own
+        raise FormatError(f"the tokenizer cannot be loaded: {error}") from None
     computed = _module(encoder).Encoder(engine)
 
     def embed(texts: Sequence[str]) -> Any:
