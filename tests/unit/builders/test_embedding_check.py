@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,12 +72,19 @@ class Words:
 """
 
 
-def run(folder: Path) -> int:
+def alone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Import the programs of this folder, not those of another test."""
+    monkeypatch.syspath_prepend(str(folder))
+    for name in ("encoder_of_test", "words_of_test"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def run(folder: Path, encoder: str = ENCODER, words: str = WORDS) -> int:
     reference = folder / "reference"
     reference.mkdir(exist_ok=True)
     if not (reference / "reference.json").exists():
         embedding_format.write(reference / "reference.json", Embeddings(["a", "b"], RIGHT[:2], {}))
-    for name, text in (("encoder_of_test.py", ENCODER), ("words_of_test.py", WORDS)):
+    for name, text in (("encoder_of_test.py", encoder), ("words_of_test.py", words)):
         (folder / name).write_text(text)
     options = {
         "--engine": folder, "--reference": reference, "--encoder": folder / "encoder_of_test.py",
@@ -89,7 +97,7 @@ def run(folder: Path) -> int:
 def test_the_program_ends_with_6_and_a_receipt_that_is_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
+    alone(monkeypatch, tmp_path)
     assert run(tmp_path) == embedding_check.GATE_FAILED
     text = (tmp_path / "out" / "embedding.json").read_text()
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -114,6 +122,34 @@ def test_a_reference_that_is_not_valid_ends_with_3(
     (tmp_path / "reference").mkdir()
     (tmp_path / "reference" / "reference.json").write_text(text)
     assert run(tmp_path) == embedding_check.CONFIGURATION_ERROR
+    assert why in capsys.readouterr().err
+
+
+def fails(where: str, error: str) -> str:
+    return where.replace("pass", f"raise {error}").replace("return", f"raise {error} #")
+
+
+@pytest.mark.parametrize(
+    ("programs", "code", "why"),
+    [
+        (
+            {"words": fails(WORDS, "Exception('no vocabulary')")},
+            3,
+            "tokenizer cannot be loaded: no",
+        ),
+        ({"encoder": fails(ENCODER, "RuntimeError('no memory')")}, 5, "not be computed: no memory"),
+    ],
+)
+def test_a_model_that_does_not_compute_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    programs: dict[str, str],
+    code: int,
+    why: str,
+) -> None:
+    alone(monkeypatch, tmp_path)
+    assert run(tmp_path, **programs) == code
     assert why in capsys.readouterr().err
 
 
