@@ -30,35 +30,55 @@ def fetch(url: str, signer: str = "") -> Weights:
         signer: who must have signed the files (forge.checkpoint.signer); empty: no signature is
             required.
     """
+    parsed, sha256 = pinned(url)
+    facts = known_facts(parsed, url)
+    step = download("checkpoint", parsed, url)
+    if signer:
+        step = _verified(step, signer)
+    original = step["checkpoint"]
+    huggingface = _as_huggingface(original, facts.architecture)
+    onnx = _as_onnx(huggingface)
+    reference = _reference(huggingface, sha256)
+    gguf = None if facts.form is None else facts.form == "gguf"
+    made = Weights(original, huggingface, facts.architecture, onnx, reference, gguf, facts)
+    return replace(made, signature=step["signature"]) if signer else made
+
+
+def pinned(url: str, *options: str) -> tuple[checkpoint_url.Checkpoint, str]:
+    """Return what a checkpoint URL names, and its digest.
+
+    Args:
+        url: to read.
+        options: of `forge checkpoint pin` for this kind of checkpoint.
+
+    Raises ConfigurationError for one that is not valid, or names none.
+    """
     parsed = checkpoint_url.parse(url)
     if parsed.sha256 is None:
+        command = " ".join(("forge checkpoint pin", *options))
         raise ConfigurationError(
             f"Checkpoint {url!r} is not pinned",
             why="a release must be reproducible, which requires a digest",
-            hint=f"to get the URL with its digest, run: forge checkpoint pin '{url}'",
+            hint=f"to get the URL with its digest, run: {command} '{url}'",
         )
-    facts = known_facts(parsed, url)
-    argv = ["${python}", "-m", "forge.checkpoint", url, "${outputs.checkpoint}"]
+    return parsed, parsed.sha256
+
+
+def download(step_id: str, parsed: checkpoint_url.Checkpoint, url: str, *options: str) -> Step:
+    """Plan the download of a checkpoint, whose output is `checkpoint`."""
     hf = (locked(DOCKERFILES / "huggingface"),) if parsed.scheme == "hf" else ()
-    argv += ["${tools.huggingface}/bin/hf"] if hf else []
-    step = Step(
-        id="checkpoint",
-        argv=tuple(argv),
+    return Step(
+        id=step_id,
+        argv=(
+            *("${python}", "-m", "forge.checkpoint", *options, url, "${outputs.checkpoint}"),
+            *(("${tools.huggingface}/bin/hf",) if hf else ()),
+        ),
         outputs=("checkpoint",),
         environments=hf,
         # The digest defines the output, independent of the code: no source is part of the key.
         sources=(),
         secrets=(*STORE_SECRETS, "HF_TOKEN"),
     )
-    if signer:
-        step = _verified(step, signer)
-    original = step["checkpoint"]
-    huggingface = _as_huggingface(original, facts.architecture)
-    onnx = _as_onnx(huggingface)
-    reference = _reference(huggingface, parsed.sha256)
-    gguf = None if facts.form is None else facts.form == "gguf"
-    made = Weights(original, huggingface, facts.architecture, onnx, reference, gguf, facts)
-    return replace(made, signature=step["signature"]) if signer else made
 
 
 def _verified(step: Step, signer: str) -> Step:

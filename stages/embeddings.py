@@ -1,16 +1,17 @@
 """The embedding model of a bundle: a second checkpoint, compiled and compared for each SKU."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import forge.serving.repository
 from forge.builders import embedding_builder_of
-from forge.checkpoint import url as checkpoint_url
 from forge.errors import ConfigurationError, UsageError
 from forge.profiles import Profile
+from forge.serving.repository.spec import EMBEDDING_NAME
 from forge.steps import Artifact, Step, locked, source, tool
-from stages import DOCKERFILES, PROJECT, STORE_SECRETS
-from stages.checkpoint import TEXT, TOOLS
+from stages import DOCKERFILES, PROJECT
+from stages.checkpoint import TEXT, TOOLS, download, pinned
 
 REFERENCES = PROJECT / "references"
 TEMPLATES = Path(forge.serving.repository.__path__[0]) / "templates"
@@ -56,34 +57,25 @@ def fetch(url: str, name: str, bundle: str) -> EmbeddingWeights | None:
         url: of the checkpoint, pinned by digest; empty: the bundle has no embedding model.
         name: as clients of the API call it.
         bundle: name of the bundle, as clients call its first model.
+
+    Raises UsageError for a name that clients cannot use, ConfigurationError for a URL that is not
+    valid or not pinned.
     """
     if not url:
         return None
+    if not re.fullmatch(EMBEDDING_NAME, name):
+        raise UsageError(
+            f"The name of the embedding model is not valid: {name!r}",
+            why="it has 1 to 64 characters of letters, digits, '.', '_' and '-', and begins with a"
+            " letter or digit",
+            hint="give it another: --embedding-name NAME",
+        )
     if name == bundle:
         message = f"Both models of the bundle would be named {name!r}"
         raise UsageError(message, hint="give the second one another: --embedding-name NAME")
-    parsed = checkpoint_url.parse(url)
-    if parsed.sha256 is None:
-        raise ConfigurationError(
-            f"Checkpoint {url!r} is not pinned",
-            why="a release must be reproducible, which requires a digest",
-            hint=f"to get the URL with its digest, run: forge checkpoint pin --embedding '{url}'",
-        )
-    hf = (locked(DOCKERFILES / "huggingface"),) if parsed.scheme == "hf" else ()
-    step = Step(
-        id="embedding-checkpoint",
-        argv=(
-            *("${python}", "-m", "forge.checkpoint", "--embedding"),
-            *(url, "${outputs.checkpoint}"),
-            *(("${tools.huggingface}/bin/hf",) if hf else ()),
-        ),
-        outputs=("checkpoint",),
-        environments=hf,
-        sources=(),  # the digest defines the output, independent of the code
-        secrets=(*STORE_SECRETS, "HF_TOKEN"),
-    )
-    checkpoint = step["checkpoint"]
-    return EmbeddingWeights(checkpoint, _reference(checkpoint, parsed.sha256), name)
+    parsed, sha256 = pinned(url, "--embedding")
+    checkpoint = download("embedding-checkpoint", parsed, url, "--embedding")["checkpoint"]
+    return EmbeddingWeights(checkpoint, _reference(checkpoint, sha256), name)
 
 
 def _reference(checkpoint: Artifact, sha256: str) -> Artifact:

@@ -100,7 +100,8 @@ class Comparison:
     @property
     def regressed(self) -> bool:
         """Whether this figure refuses the build."""
-        return not self.not_compared and self.slower_pct >= self.limit_pct
+        # Written so that a value that is not a number refuses it.
+        return not self.not_compared and not self.slower_pct < self.limit_pct
 
 
 def compare(now: Level, before: Level, refused_pct: float, *, gpu: bool) -> tuple[Comparison, ...]:

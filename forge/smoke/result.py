@@ -36,7 +36,8 @@ RESULT_FILE = "result.json"
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A median of values with one that is not a number is any of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Slo(SloSection):

@@ -106,7 +106,7 @@ def test_temperature_changes_the_answer(server: TritonServer) -> None:
     ("prompt", "max_tokens", "temperature", "message"),
     [
         ("word " * 5000, 8, 0.0, "tokens; this model takes at most 512"),
-        ("   ", 8, 0.0, "text_input is empty"),
+        ("   ", 8, 0.0, "The prompt is empty"),
         ("Hi", 0, 0.0, "max_tokens must be 1 or more"),
         ("Hi", 8, 9.0, "temperature must be between 0 and 2"),
     ],

@@ -1,16 +1,20 @@
 """The shipped pipeline: which profile field reaches which step's key."""
 
 import itertools
+import textwrap
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+import yaml
 
 from forge import profiles
-from forge.errors import ConfigurationError
+from forge.errors import ConfigurationError, UsageError
 from forge.plan import Plan
 from forge.project import Project
 from forge.release.attest.invocation import Invocation
 from forge.release.catalog import Catalog
+from forge.serving.repository.spec import EmbeddingSpec
 from forge.steps import key_of
 from forge.store import open_store
 from tests.support.signed_checkpoints import key_pair
@@ -234,6 +238,45 @@ def test_a_builder_that_compiles_no_embedding_models_refuses_by_name(
     assert refused.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["sentence-transformers/all-MiniLM-L6-v2", "mini lm", "", "-minilm", ".", "ö", "a\n", "a" * 65],
+)
+def test_a_name_that_clients_cannot_use_is_refused_when_the_plan_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match="name of the embedding model is not valid") as refused:
+        release(tmp_path, "development", embedding=EMBEDDING, embedding_name=name)
+    assert "--embedding-name" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "0", "a" * 64, "a.b_c-1"])
+def test_a_name_is_accepted_by_the_plan_exactly_if_the_bundle_can_hold_it(
+    tmp_path: Path, name: str
+) -> None:
+    assert release(tmp_path, "development", embedding=EMBEDDING, embedding_name=name)
+    facts = {"dimensions": 1, "max_seq_len": 2, "pooling": "cls", "normalize": True}
+    limits = {"model": "embedding", "max_batch_size": 1, "max_inputs": 1}
+    assert EmbeddingSpec.model_validate({"name": name, **facts, **limits}).name == name
+
+
 def test_an_embedding_model_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not pinned"):
         release(tmp_path, "development", embedding="file:/models/minilm")
+
+
+def test_the_hosted_builder_of_the_how_to_may_make_each_step_of_the_development_profile(
+    tmp_path: Path,
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "sign-results.md").read_text("utf-8")
+    block = next(one for one in page.split("```yaml\n")[1:] if "builders:" in one)
+    globs = yaml.safe_load(textwrap.dedent(block.partition("```")[0]))["builders"]["hosted"][
+        "steps"
+    ]
+    plan = release(tmp_path, "development", embedding=EMBEDDING)
+    left = [
+        step.id
+        for step in plan.steps
+        if not step.effect and not any(fnmatchcase(step.id, glob) for glob in globs)
+    ]
+    assert left == ["proofs@development"]  # whose maker has the key of the release

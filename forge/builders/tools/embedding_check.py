@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         found = compare(reference, embed)
         for folder in (arguments.output, arguments.probe):
             folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(found, indent=2, sort_keys=True)
+        text = json.dumps(found, indent=2, sort_keys=True, allow_nan=False)
         (arguments.output / RECEIPT).write_text(text + "\n", encoding="utf-8")
         embedding_format.write(arguments.probe / embedding_format.PROBE, reference)
     except FormatError as error:
@@ -65,8 +65,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def load(engine: Path, encoder: Path, words: Path) -> Embed:
-    """Return a function that computes texts as the served model does."""
-    tokenizer = _module(words).Words(engine)
+    """Return a function that computes texts as the served model does. Raises FormatError."""
+    try:
+        tokenizer = _module(words).Words(engine)
+    except ImportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - tokenizers raises no class of its own
+        raise FormatError(f"the tokenizer cannot be loaded: {error}") from None
     computed = _module(encoder).Encoder(engine)
 
     def embed(texts: Sequence[str]) -> Any:
@@ -100,14 +105,19 @@ def compare(reference: Embeddings, embed: Embed) -> dict[str, Any]:
 
 def differences(
     found: Sequence[Sequence[float]], known: Sequence[Sequence[float]]
-) -> dict[str, float]:
-    """Return how much vectors differ; a width that differs is a cosine of 0."""
+) -> dict[str, float | None]:
+    """Return how much vectors differ.
+
+    A width that differs, or a value that is not finite, is a cosine of 0, and a largest difference
+    of None.
+    """
     if any(len(one) != len(other) for one, other in zip(found, known, strict=True)):
-        return {"cosine_min": 0.0, "difference_max": math.inf}
+        return {"cosine_min": 0.0, "difference_max": None}
     pairs = [([float(value) for value in one], other) for one, other in zip(found, known)]  # noqa: B905
+    apart = [abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True)]
     return {
         "cosine_min": min(embedding_format.cosine(*pair) for pair in pairs),
-        "difference_max": max(abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True)),
+        "difference_max": max(apart) if all(map(math.isfinite, apart)) else None,
     }
 
 

@@ -68,6 +68,8 @@ def read(path: Path) -> Embeddings:
         raise FormatError(f"{path.name} is not valid: {error!r}") from None
     if not texts or len(texts) != len(vectors) or len({len(one) for one in vectors}) != 1:
         raise FormatError(f"{path.name} has not one vector of equal width for each text")
+    if not all(math.isfinite(value) for one in vectors for value in one):
+        raise FormatError(f"{path.name} has values that are not finite")
     return Embeddings(texts, vectors, tools)
 
 
@@ -80,7 +82,13 @@ def decode(text: str) -> list[float]:
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the cosine of the angle between two vectors; 0 if one of them has no length."""
+    """Return the cosine of the angle between two vectors.
+
+    It is 0 if one of them has no length or a value that is not finite: min and max of several
+    cosines would leave out one that is not a number. Raises ValueError for different widths.
+    """
+    if not all(map(math.isfinite, (*one, *other))):
+        return 0.0
     length = math.sqrt(math.fsum(a * a for a in one) * math.fsum(b * b for b in other))
     dot = math.fsum(a * b for a, b in zip(one, other, strict=True))
     return dot / length if length else 0.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +71,10 @@ def compute(checkpoint: Path, texts: list[str]) -> embedding_format.Embeddings:
             vector = pooled(model(**given).last_hidden_state[0], found)
             kept.append(text)
             vectors.append([float(one) for one in vector])
+            if not all(map(math.isfinite, vectors[-1])):
+                raise UnsupportedEmbeddingError(
+                    "the checkpoint computes values that are not finite"
+                )
     if not kept:
         raise UnsupportedEmbeddingError(f"no text has at most {found.max_seq_len} tokens")
     tools = {name: metadata.version(name) for name in TOOLS}

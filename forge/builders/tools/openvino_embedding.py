@@ -109,24 +109,38 @@ def check_config(config: Mapping[str, Any]) -> None:
             raise UnsupportedEmbeddingError(f"config.json has {name} {value!r}, not supported")
         if name not in FIXED and name not in READ and value not in (None, False, 0, "", [], {}):
             raise UnsupportedEmbeddingError(f"config.json has {name!r}, which is not understood")
-    width, heads = int(config["hidden_size"]), int(config.get("num_attention_heads") or 0)
-    if heads < 1 or width % heads:
+    file = embedding_checkpoint.CONFIG
+    whole = embedding_checkpoint.whole
+    whole(config, "num_hidden_layers", file)
+    width, heads = whole(config, "hidden_size", file), whole(config, "num_attention_heads", file)
+    if width % heads:
         raise UnsupportedEmbeddingError(f"config.json has {heads} heads for {width} dimensions")
+    epsilon = config.get("layer_norm_eps", 0.0)
+    if type(epsilon) not in (int, float) or not 0 <= epsilon < 1:
+        raise UnsupportedEmbeddingError(f"config.json has no valid layer_norm_eps: {epsilon!r}")
 
 
 def check_tokenizer(found: EmbeddingCheckpoint) -> None:
     """Raise UnsupportedEmbeddingError if single texts are more than one kind of sentence."""
     tokenizer = embedding_checkpoint.read_object(found.folder / embedding_checkpoint.TOKENIZER)
-    processor = tokenizer.get("post_processor") or {}
-    kind = processor.get("type")
+    processor = tokenizer.get("post_processor")
+    if not isinstance(processor, dict):
+        raise UnsupportedEmbeddingError(
+            f"tokenizer.json has no valid post_processor: {processor!r}"
+        )
+    kind, single = processor.get("type"), processor.get("single")
     if kind == "BertProcessing":
         return
-    single = processor.get("single")
     if kind != "TemplateProcessing" or not isinstance(single, list):
         raise UnsupportedEmbeddingError(f"tokenizer.json has the post_processor {kind!r}")
-    kinds = {part.get("type_id") for piece in single for part in piece.values()}
-    if kinds != {0}:
-        raise UnsupportedEmbeddingError(f"tokenizer.json gives texts the types {sorted(kinds)}")
+    for piece in single:
+        parts = piece.values() if isinstance(piece, dict) else ()
+        if not parts or any(not isinstance(part, dict) for part in parts):
+            raise UnsupportedEmbeddingError(f"tokenizer.json has the piece {piece!r} of a text")
+        for part in parts:
+            if type(part.get("type_id")) is not int or part["type_id"] != 0:
+                message = f"tokenizer.json gives texts the type {part.get('type_id')!r}"
+                raise UnsupportedEmbeddingError(message)
 
 
 def read_arrays(folder: Path) -> dict[str, Any]:
@@ -134,9 +148,17 @@ def read_arrays(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     arrays = {}
-    for name, tensor in safetensors_file.read_folder(folder).items():
+    try:
+        tensors = safetensors_file.read_folder(folder)
+    except (OverflowError, RecursionError) as error:
+        raise UnsupportedEmbeddingError(
+            f"the header of the weights is not valid: {error}"
+        ) from None
+    for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             raise UnsupportedEmbeddingError(f"tensor {name} has the type {tensor.dtype}")
+        if any(size < 0 for size in tensor.shape):
+            raise UnsupportedEmbeddingError(f"tensor {name} has the shape {list(tensor.shape)}")
         with tensor.file.open("rb") as file:
             file.seek(tensor.start)
             data = file.read(tensor.size)
@@ -160,6 +182,7 @@ def save(found: EmbeddingCheckpoint, arrays: Mapping[str, Any], work: Path) -> N
 
     tensors = Tensors(arrays)
     try:
+        check_sizes(found.config, tensors)
         model = encoder(found.config, tensors, pooling=found.pooling, normalize=found.normalize)
     except KeyError as error:
         raise UnsupportedEmbeddingError(f"the checkpoint lacks the tensor {error}") from None
@@ -167,21 +190,26 @@ def save(found: EmbeddingCheckpoint, arrays: Mapping[str, Any], work: Path) -> N
         raise UnsupportedEmbeddingError(
             f"the checkpoint has tensors that are not used: {openvino_ir.some(left, ', ')}"
         )
-    check_sizes(found.config, tensors)
     openvino.save_model(model, work / openvino_ir.MODEL, compress_to_fp16=True)
 
 
 def check_sizes(config: Mapping[str, Any], tensors: Any) -> None:
-    """Raise UnsupportedEmbeddingError if config.json and the tables differ."""
+    """Compare config.json with the tables.
+
+    Raises UnsupportedEmbeddingError if they differ, KeyError if there is no table.
+    """
     tables = {
         "vocab_size": "embeddings.word_embeddings.weight",
         "max_position_embeddings": "embeddings.position_embeddings.weight",
     }
+    width = config.get("hidden_size")
     for name, table in tables.items():
-        rows = len(tensors.arrays[tensors.prefix + table])
-        if config.get(name) != rows:
-            message = f"config.json has {name} {config.get(name)} and {table} {rows} rows"
-            raise UnsupportedEmbeddingError(message)
+        shape = tensors.arrays[tensors.prefix + table].shape
+        if shape != (config.get(name), width):
+            raise UnsupportedEmbeddingError(
+                f"config.json has {name} {config.get(name)} and hidden_size {width}, and {table}"
+                f" has the shape {list(shape)}"
+            )
 
 
 def engine_facts(

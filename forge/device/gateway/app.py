@@ -161,7 +161,9 @@ def _middleware(
         found.append(Middleware(ApiKeyMiddleware, keys=keys))
     elif config.hosts:
         found.append(Middleware(TrustedHostMiddleware, hosts=config.hosts))
-    found.append(Middleware(BodyLimitMiddleware, limit_s=config.body_s))
+    found.append(
+        Middleware(BodyLimitMiddleware, limit_s=config.body_s, large_paths=routes.LARGE_PATHS)
+    )
     found.append(
         Middleware(
             InferenceDispatcher,

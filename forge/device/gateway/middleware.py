@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -11,12 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forge.device.gateway.api_keys import Keys
 from forge.device.gateway.caller import set_caller
-from forge.device.gateway.errors import UnauthorizedError, json_error
+from forge.device.gateway.errors import TooManyRequestsError, UnauthorizedError, json_error
 from forge.device.telemetry.metrics import Metrics
 from forge.errors import UsageError
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "MAX_LARGE_BODIES_BYTES",
+    "MAX_LARGE_BODY_BYTES",
     "ApiKeyMiddleware",
     "BodyLimitMiddleware",
     "HttpMiddleware",
@@ -25,16 +29,39 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES: Final = 512 * 1024
+# LangChain sends 1,000 texts at once, in chunks of about 1 kB; OpenAI's API takes 2,048 texts.
+MAX_LARGE_BODY_BYTES: Final = 8 * 1024 * 1024
+MAX_LARGE_BODIES_BYTES: Final = 32 * 1024 * 1024
+_LARGE_RETRY_S: Final = 1
 # Probes of systemd and Kubernetes have no key.
 _OPEN: Final = ("/health", "/health/live", "/health/ready")
 
 
 class BodyLimitMiddleware:
-    """Reads the body; answers 413 without reading one that is too long, 408 if it is late."""
+    """Reads the body; answers 413 without reading one that is too long, 408 if it is late.
 
-    def __init__(self, app: ASGIApp, limit_s: float) -> None:
+    Some paths take more than MAX_BODY_BYTES. So that the memory of all requests together stays
+    bounded, what bodies have beyond that is counted until they are answered; when all have
+    `most_large` bytes together, further ones get 429. Other requests are never refused for it.
+
+    Args:
+        app: gets requests with their whole body.
+        limit_s: for a body to arrive.
+        large_paths: paths whose bodies may have MAX_LARGE_BODY_BYTES.
+        most_large: bytes that all bodies together may have beyond MAX_BODY_BYTES each.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit_s: float,
+        large_paths: Collection[str] = (),
+        most_large: int = MAX_LARGE_BODIES_BYTES,
+    ) -> None:
         self._app = app
         self._limit_s = limit_s
+        self._large_paths = large_paths
+        self._large = _LargeBodies(most_large)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer with an error."""
@@ -43,52 +70,111 @@ class BodyLimitMiddleware:
             return
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > MAX_BODY_BYTES:
-            await _too_large(scope["path"])(scope, receive, send)
+        most = MAX_LARGE_BODY_BYTES if scope["path"] in self._large_paths else MAX_BODY_BYTES
+        if not declared.isdigit() or int(declared) > most:
+            await _closing(_too_large(scope["path"], most))(scope, receive, send)
             return
         if declared == b"0" and b"transfer-encoding" not in headers:
             await self._app(scope, receive, send)
             return
+        share = _Share(self._large)
+        try:
+            await self._read_and_pass(scope, receive, send, _Body(most, share))
+        finally:
+            share.end()
+
+    async def _read_and_pass(self, scope: Scope, receive: Receive, send: Send, body: _Body) -> None:
+        path = scope["path"]
         try:
             async with asyncio.timeout(self._limit_s):
-                body = await _read(receive)
+                whole = await body.read(receive)
         except TimeoutError:
             message = f"the body was not received in {self._limit_s:g} s"
-            refusal = json_error(scope["path"], UsageError(message), HTTPStatus.REQUEST_TIMEOUT)
-            refusal.headers["Connection"] = "close"  # the rest of the body is not a request
-            await refusal(scope, receive, send)
+            refusal = json_error(path, UsageError(message), HTTPStatus.REQUEST_TIMEOUT)
+            await _closing(refusal)(scope, receive, send)
         except _TooLargeError:
-            await _too_large(scope["path"])(scope, receive, send)
+            await _closing(_too_large(path, body.most))(scope, receive, send)
+        except TooManyRequestsError as error:
+            await _closing(json_error(path, error))(scope, receive, send)
         else:
-            if body is not None:
-                await self._app(scope, _replay(body, receive), send)
+            if whole is not None:
+                await self._app(scope, _replay(whole, receive), send)
 
 
 class _TooLargeError(Exception):
     """A body of unknown length is longer than the limit."""
 
 
-def _too_large(path: str) -> Response:
-    message = f"the body is larger than {MAX_BODY_BYTES} bytes"
-    error = UsageError(message, hint="send a shorter prompt")
-    refusal = json_error(path, error, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    refusal.headers["Connection"] = "close"  # the rest of the body is not read
+@dataclass
+class _LargeBodies:
+    """What all bodies together have beyond MAX_BODY_BYTES each, bytes."""
+
+    most: int
+    held: int = 0
+
+
+class _Share:
+    """What one body has of it."""
+
+    def __init__(self, bodies: _LargeBodies) -> None:
+        self._bodies = bodies
+        self._held = 0
+
+    def grow(self, size: int) -> None:
+        """Count a body that has this size by now. Raises TooManyRequestsError."""
+        more = max(0, size - MAX_BODY_BYTES) - self._held
+        if more > self._bodies.most - self._bodies.held:
+            raise TooManyRequestsError(
+                "The device has as many large requests as its memory allows",
+                hint=f"retry in {_LARGE_RETRY_S} s, or send fewer inputs in each request",
+                retry_after_s=_LARGE_RETRY_S,
+            )
+        self._bodies.held += more
+        self._held += more
+
+    def end(self) -> None:
+        """Count it no more."""
+        self._bodies.held -= self._held
+        self._held = 0
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A body that is to be read, of `most` bytes."""
+
+    most: int
+    share: _Share
+
+    async def read(self, receive: Receive) -> bytes | None:
+        """Return all of it, None if the client disconnected.
+
+        Raises _TooLargeError, TooManyRequestsError.
+        """
+        pieces, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > self.most:
+                raise _TooLargeError
+            self.share.grow(size)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+
+def _too_large(path: str, most: int) -> Response:
+    message = f"the body is larger than {most} bytes"
+    what = "a shorter prompt" if most == MAX_BODY_BYTES else "fewer inputs in each request"
+    error = UsageError(message, hint=f"send {what}")
+    return json_error(path, error, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _closing(refusal: Response) -> Response:
+    """Return the refusal; the rest of the body is neither read nor taken for a request."""
+    refusal.headers["Connection"] = "close"
     return refusal
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """Return the whole body, None if the client disconnected."""
-    pieces, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        if size > MAX_BODY_BYTES:
-            raise _TooLargeError
-        if not message.get("more_body", False):
-            return b"".join(pieces)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

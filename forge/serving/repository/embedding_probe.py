@@ -58,7 +58,13 @@ def decode_vector(text: str) -> tuple[float, ...]:
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the cosine of the angle between two vectors; 0 if one of them has no length."""
+    """Return the cosine of the angle between two vectors.
+
+    It is 0 if one of them has no length or a value that is not finite: min and max of several
+    cosines would leave out one that is not a number. Raises ValueError for different widths.
+    """
+    if not all(map(math.isfinite, (*one, *other))):
+        return 0.0
     length = math.sqrt(math.fsum(a * a for a in one) * math.fsum(b * b for b in other))
     dot = math.fsum(a * b for a, b in zip(one, other, strict=True))
     return dot / length if length else 0.0

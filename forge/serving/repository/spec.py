@@ -25,6 +25,7 @@ from forge.store.disk_errors import WRONG_FILE, disk_error
 from forge.validation import validation_text
 
 __all__ = [
+    "EMBEDDING_NAME",
     "ENGINE_FILE",
     "IMAGE_FILE",
     "LOCK_PATH",
@@ -52,6 +53,8 @@ MODELS_FOLDER: Final = "models"
 LOCK_PATH: Final = "runtime/requirements.lock"
 WHEELS_PATH: Final = "runtime/wheels"
 """Wheels of the lock, in bundles that need no package index."""
+EMBEDDING_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What an embedding model may be called: also by a URL's path of the API."""
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 
 _UNCHECKED: Final = ProbeSection(ttft_ms_max=None, output_tokens_per_s_min=None)
@@ -113,9 +116,7 @@ class EmbeddingEngineFacts(BaseModel):
 class EmbeddingSpec(EmbeddingFacts):
     """The embedding model of a tree, with limits of its own."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="as clients of the API call it"
-    )
+    name: str = Field(pattern=EMBEDDING_NAME, description="as clients of the API call it")
     model: ModelName = Field(description="its name in Triton")
     max_batch_size: int = Field(ge=1, le=1024, description="texts computed together")
     max_inputs: int = Field(ge=1, le=65_536, description="texts of one request")

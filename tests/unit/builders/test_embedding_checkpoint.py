@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ FILES: dict[str, Any] = {
     "sentence_bert_config.json": {"max_seq_length": 256, "do_lower_case": False},
     "config_sentence_transformers.json": {"prompts": {"query": "query: "}},
     "tokenizer_config.json": {"model_max_length": 384},
+    "2_Normalize/config.json": None,
     "1_Pooling/config.json": {
         "word_embedding_dimension": 8,
         "pooling_mode_cls_token": False,
@@ -128,7 +130,81 @@ def test_what_is_not_understood_is_refused_by_name(
         embedding_checkpoint.read_checkpoint(written(tmp_path, **changes))
 
 
-@pytest.mark.parametrize("path", ["../1_Pooling", "/etc"])
+def module(**changes: Any) -> dict[str, Any]:
+    return {"modules": [FILES["modules.json"][0], {**FILES["modules.json"][1], **changes}]}
+
+
+NUMBERS = ["256", True, [], {}, 2.5, -5, 0, math.nan, math.inf, -math.inf]
+
+
+def wrong(file: str, name: str, values: list[Any], **others: Any) -> list[tuple[Any, ...]]:
+    """A changed file for each wrong value of one field."""
+    return [({file: {**others, name: value}}, name) for value in values]
+
+
+MEAN = {"pooling_mode_mean_tokens": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        *wrong("sentence_bert_config", "max_seq_length", [*NUMBERS, 1]),
+        *wrong("sentence_bert_config", "do_lower_case", ["false", 0, 1, []]),
+        *wrong("config", "hidden_size", [*NUMBERS, None], max_position_embeddings=512),
+        *wrong("config", "max_position_embeddings", [*NUMBERS, None, 1], hidden_size=8),
+        *wrong("1_Pooling_config", "word_embedding_dimension", [*NUMBERS, None, "8"], **MEAN),
+        *wrong("1_Pooling_config", "embedding_dimension", [*NUMBERS, None, "8"], **MEAN),
+        *wrong("1_Pooling_config", "include_prompt", ["false", 0, 1, {}], **MEAN),
+        *wrong("1_Pooling_config", "pooling_mode_cls_token", ["false", 0, 1, []], **MEAN),
+        *wrong("1_Pooling_config", "pooling_mode", [None, 1, ["cls"], {}, "", "max"]),
+        *wrong("config_sentence_transformers", "default_prompt_name", [0, False, [], {}, 1]),
+        *wrong("config_sentence_transformers", "truncate_dim", [128]),
+        *((module(idx=value), "idx") for value in ["x", "1", None, True, 1.0, math.inf, 0, 2, []]),
+        *((module(path=value), "path") for value in [None, 1, ["1_Pooling"], {}]),
+        *((module(type=value), "type") for value in [None, 1, [], {}]),
+        (module(kwargs=["task"]), "kwargs"),
+        ({"modules": [1, 2]}, "not a list of objects"),
+        ({"1_Pooling_config": {**MEAN, "pooling_mode": "cls"}}, "mean_tokens"),
+        ({"2_Normalize_config": {"p": 1}}, "normalisation has 'p'"),
+        *(({name: []}, "not a JSON object") for name in ("config", "1_Pooling_config")),
+        *(({name: "[" * 200_000}, "not valid JSON") for name in ("config", "modules")),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UnsupportedEmbeddingError, match=why):
+        embedding_checkpoint.read_checkpoint(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("value", [*NUMBERS, 1])
+def test_a_length_of_the_tokenizer_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
+    changes = {"sentence_bert_config": None, "tokenizer_config": {"model_max_length": value}}
+    with pytest.raises(UnsupportedEmbeddingError, match="model_max_length"):
+        embedding_checkpoint.read_checkpoint(written(tmp_path, **changes))
+
+
+def test_null_is_a_field_that_is_not_there(tmp_path: Path) -> None:
+    changes = {
+        "sentence_bert_config": {"max_seq_length": None, "do_lower_case": None},
+        "tokenizer_config": {"model_max_length": None},
+        "config_sentence_transformers": {"default_prompt_name": None},
+        "1_Pooling_config": {**MEAN, "include_prompt": None, "pooling_mode_cls_token": None},
+        "2_Normalize_config": {},
+    }
+    found = embedding_checkpoint.read_checkpoint(written(tmp_path, **changes))
+    assert (found.max_seq_len, found.pooling) == (512, "mean")
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_checkpoint, "MAX_BYTES", 10)
+    with pytest.raises(UnsupportedEmbeddingError, match=r"modules\.json is larger than 10 bytes"):
+        embedding_checkpoint.read_checkpoint(written(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["../1_Pooling", "/etc", "1_Pooling\0"])
 def test_a_module_outside_of_the_checkpoint_is_refused(tmp_path: Path, path: str) -> None:
     modules = [FILES["modules.json"][0], {**FILES["modules.json"][1], "path": path}]
     with pytest.raises(UnsupportedEmbeddingError, match="names the path"):

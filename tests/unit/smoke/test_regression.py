@@ -12,6 +12,7 @@ import pytest
 
 from forge.smoke.pairs import PairLimits
 from forge.smoke.regression import (
+    Comparison,
     busy_share,
     compare,
     compare_pairs,
@@ -146,6 +147,13 @@ def test_a_few_pairs_decide_nothing_however_equal_they_are() -> None:
     found = compare_pairs([pair(20.0, 10.0, processor=2.0)] * 15, 10)
     assert not any(one.regressed for one in found)
     assert all(one.regressed for one in compare_pairs([pair(20.0, 10.0, processor=2.0)] * 16, 10))
+
+
+def test_a_figure_that_is_not_a_number_refuses_the_build() -> None:
+    known = {"field": LATENCY, "unit": "ms", "before": 10.0, "now": 10.0, "margin_pct": 0.0}
+    assert not Comparison(**known, slower_pct=0.0, limit_pct=5.0).regressed
+    assert Comparison(**known, slower_pct=math.nan, limit_pct=5.0).regressed
+    assert Comparison(**known, slower_pct=0.0, limit_pct=math.nan).regressed
 
 
 def test_more_pairs_are_needed_until_every_figure_is_precise() -> None:

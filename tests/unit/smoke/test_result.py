@@ -91,3 +91,13 @@ def test_result_of_another_schema_is_refused(version: object) -> None:
 )
 def test_figure_is_shown_with_half_of_its_interval(figure: Estimate | None, text: str) -> None:
     assert interval(figure, "ms") == text
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_figure_that_is_not_finite_is_no_result(value: str) -> None:
+    """A median of values with NaN may be any of them, and so may a regression be none."""
+    text = result().model_dump_json()
+    broken = text.replace('"time_to_first_token_ms":300.0', f'"time_to_first_token_ms":{value}', 1)
+    assert broken != text
+    with pytest.raises(ValidationError, match="finite"):
+        Result.model_validate_json(broken)

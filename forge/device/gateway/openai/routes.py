@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Protocol, Self, TypeAlias, TypeVar
+from typing import Final, Protocol, Self, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -31,7 +32,11 @@ from forge.device.gateway.openai.tokens import (
 )
 from forge.errors import UsageError
 
-__all__ = ["endpoints"]
+__all__ = ["LARGE_PATHS", "endpoints"]
+
+LARGE_PATHS: Final = frozenset({"/v1/embeddings"})
+"""Paths whose requests may be larger than others."""
+_LARGE_BYTES: Final = 64 * 1024  # is read in a thread: millions of token ids take seconds
 
 
 class _Shape(Protocol):
@@ -83,7 +88,7 @@ async def _respond(
     task: Task,
 ) -> ASGIApp:
     try:
-        asked = shape.model_validate_json(await request.body())
+        asked = await _read(request, shape)
     except ValidationError as error:
         return _bad_request(problem(error))
     serving, _ = service.upstream.get()
@@ -98,6 +103,14 @@ async def _respond(
         raise UnsupportedParameterError(asked.spelled(str(error.param))) from None
     except UsageError as error:
         return json_error(request.url.path, error, HTTPStatus.BAD_REQUEST)
+
+
+async def _read(request: Request, shape: type[_R]) -> _R:
+    """Return the request's body. Raises ValidationError."""
+    body = await request.body()
+    if request.scope["path"] in LARGE_PATHS and len(body) > _LARGE_BYTES:
+        return await asyncio.to_thread(shape.model_validate_json, body)
+    return shape.model_validate_json(body)
 
 
 def _bad_request(found: RequestProblem) -> Response:

@@ -214,7 +214,7 @@ def test_no_error_shows_an_address_of_this_machine(address: str) -> None:
     [
         ("top_logprobs: OpenVINO returns one", "top_logprobs", "unsupported_value"),
         ("min_p must be between 0 and 1", "min_p", "invalid_value"),
-        ("text_input is empty", None, "invalid_value"),
+        ("The prompt is empty", None, "invalid_value"),
         ("colour: unknown", None, "invalid_value"),
     ],
 )

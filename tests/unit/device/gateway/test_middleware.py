@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import socket
 from collections.abc import Iterator
 
 import pytest
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from forge.device.gateway.api_keys import ApiKeys
 from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.middleware import (
     MAX_BODY_BYTES,
+    MAX_LARGE_BODIES_BYTES,
+    MAX_LARGE_BODY_BYTES,
     ApiKeyMiddleware,
     BodyLimitMiddleware,
     MetricsMiddleware,
@@ -202,6 +206,88 @@ def test_a_chunked_body_is_read_up_to_the_limit_and_no_further() -> None:
     sent, behind = limited(None, half, half, b"x", b"never read", **CHUNKED)
     assert (sent.status, behind.calls) == (413, 0)
     assert sent.headers["connection"] == "close"
+
+
+LARGE = "/v1/embeddings"
+
+
+def test_a_path_may_take_larger_bodies() -> None:
+    app = BodyLimitMiddleware(Echo(), 5.0, {LARGE})
+    half = bytes(MAX_LARGE_BODY_BYTES // 2)
+    for headers in (CHUNKED, {"Content-Length": str(MAX_LARGE_BODY_BYTES)}):
+        sent = request(app, scope_of(LARGE, headers=headers), pieces(half, half))
+        assert (sent.status, len(sent.body)) == (200, MAX_LARGE_BODY_BYTES)
+    length = {"Content-Length": str(MAX_LARGE_BODY_BYTES + 1)}
+    for headers in (CHUNKED, length):
+        sent = request(app, scope_of(LARGE, headers=headers), pieces(half, half, b"x"))
+        assert (sent.status, sent.headers["connection"]) == (413, "close")
+        assert str(MAX_LARGE_BODY_BYTES) in sent.json()["error"]["message"]
+        assert "fewer inputs" in sent.json()["error"]["message"]
+    sent = request(app, scope_of(headers={"Content-Length": str(MAX_BODY_BYTES + 1)}))
+    assert sent.status == 413
+
+
+def test_all_larger_bodies_together_are_bounded_until_they_are_answered() -> None:
+    """The application of the first request sends the others: it is not answered yet."""
+    found: list[tuple[int, str | None]] = []
+    more = {"Transfer-Encoding": "chunked"}
+
+    def body(size: int) -> list[Message]:
+        return pieces(bytes(MAX_BODY_BYTES), bytes(size - MAX_BODY_BYTES))
+
+    async def ask(path: str, messages: list[Message]) -> None:
+        sent = Sent()
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        await app(scope_of(path, headers=more), receive, sent)  # type: ignore[arg-type]
+        found.append((sent.status, sent.headers.get("retry-after")))
+
+    async def nested(scope: Scope, receive: Receive, send: Send) -> None:
+        size = len((await receive())["body"])
+        if size == 3 * MAX_BODY_BYTES:
+            await ask(LARGE, body(2 * MAX_BODY_BYTES))  # fits just so
+            await ask(LARGE, body(2 * MAX_BODY_BYTES + 1))
+            await ask(LARGE, pieces(bytes(MAX_BODY_BYTES)))
+            await ask("/v1/inference", pieces(bytes(MAX_BODY_BYTES)))
+        await Response()(scope, receive, send)
+
+    app = BodyLimitMiddleware(nested, 5.0, {LARGE}, most_large=3 * MAX_BODY_BYTES)
+    for _ in range(2):  # the second time nothing is left over from the first
+        found.clear()
+        sent = request(app, scope_of(LARGE, headers=more), body(3 * MAX_BODY_BYTES))
+        assert sent.status == 200
+        assert found == [(200, None), (429, "1"), (200, None), (200, None)]
+
+
+def test_nothing_is_held_for_a_large_body_that_failed_in_any_way() -> None:
+    async def fails(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise RuntimeError("a fault")
+
+    async def stalls() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = BodyLimitMiddleware(fails, 0.01, {LARGE}, most_large=MAX_LARGE_BODY_BYTES)
+    scope = scope_of(LARGE, headers=CHUNKED)
+    whole = bytes(MAX_LARGE_BODY_BYTES)
+    for _ in range(3):
+        assert request(app, scope, pieces(whole, b"x")).status == 413
+        assert request(app, scope, pieces(whole, b"")[:1]).messages == []
+        with pytest.raises(RuntimeError, match="a fault"):
+            request(app, scope, pieces(whole))
+        sent, first = Sent(), pieces(whole, b"")[:1]
+
+        async def receive(first: list[Message] = first) -> Message:
+            return first.pop() if first else await stalls()
+
+        asyncio.run(app(scope, receive, sent))  # type: ignore[arg-type]
+        assert sent.status == 408
+
+
+def test_the_bound_of_all_is_that_of_a_few_large_bodies() -> None:
+    assert MAX_LARGE_BODIES_BYTES == 4 * MAX_LARGE_BODY_BYTES
 
 
 @pytest.mark.parametrize("length", [None, "0"])

@@ -53,6 +53,11 @@ def test_the_cosine_is_that_of_the_angle() -> None:
     assert cosine((0.0, 0.0), (1.0, 1.0)) == 0.0
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_cosine_with_a_value_that_is_not_finite_is_0(value: float) -> None:
+    assert cosine((1.0, value), (1.0, 1.0)) == cosine((1.0, 1.0), (value, 1.0)) == 0.0
+
+
 def test_stored_references_are_probes_with_vectors_of_length_1() -> None:
     paths = list(REFERENCES.glob("*.embeddings.json"))
     assert paths

@@ -28,9 +28,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from embedding_words import Words
-from model_io import MAX_TEXT_BYTES, MAX_WAITING, Limits, fail, finish, scalar, send_text
+from model_io import MAX_WAITING, Limits, fail, finish, scalar, send_text
 from turns import RequestError
 
+MAX_TEXT_BYTES = 8 * 1024 * 1024  # of all inputs: what the gateway takes on this path
 MAX_FAILURES = 3  # batches in a row
 FORMATS = ("embed", "tokenize", "cancel")
 
@@ -273,7 +274,7 @@ def _texts(request: Any, name: str) -> str:
     value = scalar(request, name, b"")
     text = value if isinstance(value, bytes) else str(value).encode()
     if len(text) > MAX_TEXT_BYTES:
-        raise RequestError(f"{name} is longer than {MAX_TEXT_BYTES} bytes")
+        raise RequestError(f"The input is longer than {MAX_TEXT_BYTES} bytes")
     return text.decode(errors="replace")
 
 

@@ -56,9 +56,9 @@ def read(request: Any, limits: Limits) -> Wanted:
     """Return what a request asks for. Raises RequestError."""
     text = scalar(request, "text_input")
     if not isinstance(text, bytes) or not text.strip():
-        raise RequestError("text_input is empty")
+        raise RequestError("The prompt is empty")
     if len(text) > MAX_TEXT_BYTES:
-        raise RequestError(f"text_input is longer than {MAX_TEXT_BYTES} bytes")
+        raise RequestError(f"The prompt is longer than {MAX_TEXT_BYTES} bytes")
     max_tokens = int(scalar(request, "max_tokens", limits.default_max_tokens))
     sampling = _sampling(request)
     input_format: bytes = scalar(request, "input_format", b"user")

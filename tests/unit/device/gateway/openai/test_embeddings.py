@@ -13,9 +13,13 @@ from typing import Any
 import openai
 import pytest
 
+from forge.device.gateway.middleware import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES
 from forge.errors import UsageError
 from forge.serving.repository.spec import EmbeddingSpec
 from tests.support.gateway_app import SERVING, Gateway, Script, served
+from tests.support.templates import load
+
+batches = load("shared", "embedding_batches")
 
 SPEC = EmbeddingSpec(
     name="minilm",
@@ -208,3 +212,41 @@ def test_the_place_is_free_afterwards_and_tokens_are_counted_apart() -> None:
         shown = gateway.client.get("/metrics").text
     assert "forge_device_embedding_requests_total 3.0" in shown
     assert "forge_device_prompt_tokens_total 0.0" in shown
+
+
+@pytest.mark.parametrize("text", ["word " * 200, "\u0436\u2603\U0001f600 " * 100])
+def test_a_thousand_texts_of_a_kilobyte_are_one_request(text: str) -> None:
+    """As LangChain sends them without any setting."""
+    texts = [f"{number} {text}" for number in range(1000)]
+    with embedding("".join(line(at, VECTORS[0]) for at in range(1000))) as (client, _, script):
+        found = client.embeddings.create(model="minilm", input=texts)
+    assert [one.index for one in found.data] == list(range(1000))
+    (asked,) = script.questions
+    assert json.loads(asked.text) == texts
+
+
+def test_what_the_gateway_takes_is_not_too_long_for_the_model() -> None:
+    """The longest body: one text, whose list adds two characters and whose envelope is longer."""
+    start, end = b'{"model":"minilm","input":"', b'"}'
+    body = start + b"a" * (MAX_LARGE_BODY_BYTES - len(start) - len(end)) + end
+    headers = {"Content-Type": "application/json"}
+    with embedding(line(0)) as (_, gateway, script):
+        found = gateway.client.post("/v1/embeddings", content=body, headers=headers)
+        longer = gateway.client.post("/v1/embeddings", content=body + b" ", headers=headers)
+        small = {"model": "llm", "prompt": "a" * MAX_BODY_BYTES}
+        other = gateway.client.post("/v1/completions", json=small)
+    assert found.status_code == 200
+    assert len(script.questions[0].text.encode()) <= batches.MAX_TEXT_BYTES
+    assert (longer.status_code, other.status_code) == (413, 413)
+    assert longer.json()["error"]["code"] == "request_too_large"
+
+
+def test_the_largest_number_of_token_ids_is_read() -> None:
+    tokens = [[7] * 1000] * 1000
+    with embedding("".join(line(at, VECTORS[0]) for at in range(1000))) as (_, gateway, script):
+        status, found = post(gateway, input=tokens)
+    assert (status, len(found["data"])) == (200, 1000)
+    assert json.loads(script.questions[0].text) == tokens
+    with embedding(line(0)) as (_, gateway, _):
+        status, found = post(gateway, input=[*tokens, [-1]])
+    assert (status, found["error"]["param"]) == (400, "input")

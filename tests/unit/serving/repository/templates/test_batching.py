@@ -184,7 +184,7 @@ def test_answer_ends_where_the_longest_sequence_does(model: Any) -> None:
 
 
 REFUSED = {
-    "empty": ("  ", {}, "text_input is empty"),
+    "empty": ("  ", {}, "The prompt is empty"),
     "too long": ("abcdefghi", {}, "has 9 tokens; this model takes at most 8"),
     "no tokens wanted": ("a", tokens(0), "max_tokens must be 1 or more"),
     "unknown format": ("a", {"input_format": np.array([b"xml"], np.object_)}, "must be one of"),

@@ -201,3 +201,11 @@ def test_what_waits_when_the_model_stops_gets_an_error(monkeypatch: pytest.Monke
     model.made.gate.set()
     stopper.join()
     assert "stopping" in ended(request).sender.error
+
+
+def test_inputs_that_are_too_long_together_are_refused_in_words_of_the_api(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MAX_TEXT_BYTES", 20)
+    found = ended(model.ask(["a" * 20]))
+    assert found.sender.error == "Refused: The input is longer than 20 bytes"
