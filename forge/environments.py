@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import platform
 import re
@@ -35,6 +34,7 @@ from typing import IO, Final
 
 from forge import canonical, sealed
 from forge.errors import BundleError, ConfigurationError, StepFailedError
+from forge.interpreter import facts_of, libpython_folder
 from forge.progress import duration_text
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "ensure",
     "environment_path",
     "inspect",
-    "libpython_folder",
     "of_image",
     "remove",
 ]
@@ -52,7 +51,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
 _INSTALL_TIMEOUT_S: Final = 3600.0  # 5.5 GB of torch over a slow line
-_INSPECT_TIMEOUT_S: Final = 60.0
 _LAST_LINES: Final = 12
 _PROGRESS_BYTES: Final = 2048
 _POLL_S: Final = 0.1
@@ -168,12 +166,21 @@ def remove(root: Path) -> None:
 
 
 def inspect(root: Path) -> Installed:
-    """Return the paths of an environment, read from its own interpreter.
+    """Return the paths of an environment. Nothing in it is run: a bundle's packages may be hostile.
 
     Raises:
-        ConfigurationError: there is no environment, or its libpython is not installed.
+        ConfigurationError: there is no environment, its interpreter is a file of its own, or its
+            libpython is not installed.
     """
-    return _inspect(root, root / "bin" / "python", None)
+    link = root / "bin" / "python"
+    interpreter = link.resolve()
+    if interpreter.is_relative_to(root.resolve()):
+        message = f"{link} is not a working Python interpreter"
+        why = "it is not a link to a Python of this machine"
+        hint = f"remove the environment; Forge makes it again: chmod -R u+w {root} && rm -r {root}"
+        raise ConfigurationError(message, why=why, hint=hint)
+    facts = facts_of(interpreter, prefix=root)
+    return Installed(root, facts.version, facts.site_packages, libpython_folder(interpreter))
 
 
 def of_image(triton: Path) -> Installed:
@@ -188,51 +195,9 @@ def of_image(triton: Path) -> Installed:
         message = f"This image does not have Triton in {triton}"
         raise ConfigurationError(message, hint="build it on a Triton base image: forge run images")
     root = Path(sys.base_prefix)
-    return _inspect(root, root / "bin" / "python3", triton)
-
-
-def _inspect(root: Path, interpreter: Path, triton: Path | None) -> Installed:
-    python, site_packages, _, _ = _facts(interpreter)
-    library_folder = libpython_folder(interpreter)
-    return Installed(root, python, Path(site_packages), library_folder, triton)
-
-
-def libpython_folder(interpreter: Path) -> Path:
-    """Return the folder of an interpreter's shared library, which Triton's Python backend loads.
-
-    Raises ConfigurationError that names the package to install.
-    """
-    python, _, folders, library = _facts(interpreter)
-    for folder in map(Path, folders):
-        if ".so" in library and (folder / library).is_file():
-            return folder
-    message = f"Python {python} at {interpreter} has no shared library"
-    why = f"{library} is not in {' or '.join(folders)}; Triton's Python backend loads it"
-    raise ConfigurationError(message, why=why, hint=f"apt-get install libpython{python}")
-
-
-def _facts(interpreter: Path) -> tuple[str, str, list[str], str]:
-    """Return version, site-packages, candidate folders of the library, and its name."""
-    program = (
-        "import json, sysconfig as s;"
-        "v = s.get_config_var;"
-        "print(json.dumps([s.get_python_version(), s.get_path('purelib'),"
-        " [f\"{v('LIBDIR')}/{v('MULTIARCH')}\", v('LIBDIR')], v('INSTSONAME')]))"
-    )
-    try:
-        done = subprocess.run(
-            [interpreter, "-I", "-c", program],
-            capture_output=True,
-            check=True,
-            timeout=_INSPECT_TIMEOUT_S,
-        )
-        python, site_packages, folders, library = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        message = f"{interpreter} is not a working Python interpreter"
-        root = interpreter.parent.parent
-        hint = f"remove the environment; Forge makes it again: chmod -R u+w {root} && rm -r {root}"
-        raise ConfigurationError(message, why=str(error), hint=hint) from None
-    return python, site_packages, folders, library
+    interpreter = root / "bin" / "python3"
+    facts, library_folder = facts_of(interpreter), libpython_folder(interpreter)
+    return Installed(root, facts.version, facts.site_packages, library_folder, triton)
 
 
 def _problem(target: Path) -> str:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from forge.environments import (
     ensure,
     environment_path,
     inspect,
-    libpython_folder,
     remove,
 )
 from forge.errors import BundleError, ConfigurationError, StepFailedError
@@ -37,7 +36,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def make_wheel(folder: Path, value: int) -> str:
+def make_wheel(folder: Path, value: int, more: Mapping[str, str] | None = None) -> str:
     """Package `tiny` with `tiny.VALUE` and a program `tiny`; returns the wheel's sha256."""
     files = {
         "tiny.py": f"VALUE = {value}\ndef main(): print(VALUE)\n".encode(),
@@ -46,7 +45,7 @@ def make_wheel(folder: Path, value: int) -> str:
             b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         ),
         "tiny-1.0.dist-info/entry_points.txt": b"[console_scripts]\ntiny = tiny:main\n",
-    }
+    } | {name: text.encode() for name, text in (more or {}).items()}
     record = "".join(
         f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()},\n"
         for name, data in files.items()
@@ -63,6 +62,16 @@ def make_wheel(folder: Path, value: int) -> str:
 def lock(tmp_path: Path, wheels: Path) -> Path:
     path = tmp_path / "requirements.lock"
     path.write_text(f"tiny==1.0 --hash=sha256:{make_wheel(wheels, 7)}\n")
+    return path
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, wheels: Path) -> Path:
+    """The lock of a package whose `.pth` writes its process's variables to `stolen` when it runs."""
+    path, stolen = tmp_path / "hostile.lock", tmp_path / "stolen"
+    code = f"import os; open({str(stolen)!r}, 'a').write(str(dict(os.environ)))\n"
+    more = {"tiny.pth": code, "sitecustomize.py": code}
+    path.write_text(f"tiny==1.0 --hash=sha256:{make_wheel(wheels, 7, more)}\n")
     return path
 
 
@@ -425,21 +434,32 @@ def test_an_environment_can_be_removed(lock: Path, tmp_path: Path) -> None:
     assert not root.exists()
 
 
-def test_libpython_folder_names_the_package_to_install(tmp_path: Path) -> None:
-    """A stand-in for an interpreter whose libpython is not installed, as on bare Debian."""
-    script = tmp_path / "bin" / "python"
-    script.parent.mkdir()
-    facts = '["3.11", "/x", ["/usr/lib/nowhere"], "libpython3.11.so.1.0"]'
-    script.write_text(f"#!/bin/sh\necho '{facts}'\n")
-    script.chmod(0o755)
-    with pytest.raises(ConfigurationError, match="no shared library") as caught:
-        libpython_folder(script)
-    assert caught.value.hint == "apt-get install libpython3.11"
-
-
 def test_inspect_refuses_a_folder_that_is_no_environment(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not a working Python"):
         inspect(tmp_path)
+
+
+def test_inspect_runs_no_code_of_a_package(hostile: Path, tmp_path: Path) -> None:
+    root = ensure("tools", hostile, python=PYTHON, cache=tmp_path / "cache")
+    (tmp_path / "stolen").unlink(missing_ok=True)
+    found = inspect(root)
+    assert not (tmp_path / "stolen").exists()
+    program = "import sys, sysconfig as s; print(s.get_python_version(), s.get_path('purelib'))"
+    assert output_of(root / "bin/python", "-c", program) == f"{found.python} {found.site_packages}"
+    assert (tmp_path / "stolen").exists()  # it does run when the environment's Python is started
+
+
+def test_inspect_does_not_run_a_program_that_lies_where_the_python_is(
+    lock: Path, tmp_path: Path
+) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    (root / "bin").chmod(0o755)
+    (root / "bin/python").unlink()
+    (root / "bin/python").write_text(f"#!/bin/sh\necho > {tmp_path}/stolen\n")
+    (root / "bin/python").chmod(0o755)
+    with pytest.raises(ConfigurationError, match="not a working Python"):
+        inspect(root)
+    assert not (tmp_path / "stolen").exists()
 
 
 def test_ensure_leaves_no_descriptor_open(lock: Path, tmp_path: Path) -> None:
