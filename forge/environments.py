@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import platform
 import re
@@ -35,6 +34,7 @@ from typing import IO, Final
 
 from forge import canonical, sealed
 from forge.errors import BundleError, ConfigurationError, StepFailedError
+from forge.interpreter import command, facts_of, libpython_folder, variables
 from forge.progress import duration_text
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "ensure",
     "environment_path",
     "inspect",
-    "libpython_folder",
     "of_image",
     "remove",
 ]
@@ -52,11 +51,17 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
 _INSTALL_TIMEOUT_S: Final = 3600.0  # 5.5 GB of torch over a slow line
-_INSPECT_TIMEOUT_S: Final = 60.0
 _LAST_LINES: Final = 12
 _PROGRESS_BYTES: Final = 2048
 _POLL_S: Final = 0.1
 _MAX_PURPOSE: Final = 200
+# Variables that uv gets: no keys, passphrases or credentials of stores, which it does not need.
+_PASSED: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|TMPDIR|TMP|TEMP|LANG|LC_\w+|LD_LIBRARY_PATH|SOURCE_DATE_EPOCH|NETRC"
+    r"|UV_(?!COMPILE_BYTECODE)\w+|(PIP|XDG)_\w+|SSL_(CERT_FILE|CERT_DIR|CLIENT_CERT)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"|(?i:(http|https|all|no)_proxy)"
+)
+_COMPILES_WITH: Final = ("TMPDIR", "SOURCE_DATE_EPOCH")  # the latter: files checked by their hash
 _NO_PYTHON: Final = re.compile("no interpreter found|version request", re.IGNORECASE)
 
 
@@ -168,12 +173,21 @@ def remove(root: Path) -> None:
 
 
 def inspect(root: Path) -> Installed:
-    """Return the paths of an environment, read from its own interpreter.
+    """Return the paths of an environment. Nothing in it is run: a bundle's packages may be hostile.
 
     Raises:
-        ConfigurationError: there is no environment, or its libpython is not installed.
+        ConfigurationError: there is no environment, its interpreter is a file of its own, or its
+            libpython is not installed.
     """
-    return _inspect(root, root / "bin" / "python", None)
+    link = root / "bin" / "python"
+    interpreter = link.resolve()
+    if interpreter.is_relative_to(root.resolve()):
+        message = f"{link} is not a working Python interpreter"
+        why = "it is not a link to a Python of this machine"
+        hint = f"remove the environment; Forge makes it again: chmod -R u+w {root} && rm -r {root}"
+        raise ConfigurationError(message, why=why, hint=hint)
+    facts = facts_of(interpreter, prefix=root)
+    return Installed(root, facts.version, facts.site_packages, libpython_folder(interpreter))
 
 
 def of_image(triton: Path) -> Installed:
@@ -188,51 +202,9 @@ def of_image(triton: Path) -> Installed:
         message = f"This image does not have Triton in {triton}"
         raise ConfigurationError(message, hint="build it on a Triton base image: forge run images")
     root = Path(sys.base_prefix)
-    return _inspect(root, root / "bin" / "python3", triton)
-
-
-def _inspect(root: Path, interpreter: Path, triton: Path | None) -> Installed:
-    python, site_packages, _, _ = _facts(interpreter)
-    library_folder = libpython_folder(interpreter)
-    return Installed(root, python, Path(site_packages), library_folder, triton)
-
-
-def libpython_folder(interpreter: Path) -> Path:
-    """Return the folder of an interpreter's shared library, which Triton's Python backend loads.
-
-    Raises ConfigurationError that names the package to install.
-    """
-    python, _, folders, library = _facts(interpreter)
-    for folder in map(Path, folders):
-        if ".so" in library and (folder / library).is_file():
-            return folder
-    message = f"Python {python} at {interpreter} has no shared library"
-    why = f"{library} is not in {' or '.join(folders)}; Triton's Python backend loads it"
-    raise ConfigurationError(message, why=why, hint=f"apt-get install libpython{python}")
-
-
-def _facts(interpreter: Path) -> tuple[str, str, list[str], str]:
-    """Return version, site-packages, candidate folders of the library, and its name."""
-    program = (
-        "import json, sysconfig as s;"
-        "v = s.get_config_var;"
-        "print(json.dumps([s.get_python_version(), s.get_path('purelib'),"
-        " [f\"{v('LIBDIR')}/{v('MULTIARCH')}\", v('LIBDIR')], v('INSTSONAME')]))"
-    )
-    try:
-        done = subprocess.run(
-            [interpreter, "-I", "-c", program],
-            capture_output=True,
-            check=True,
-            timeout=_INSPECT_TIMEOUT_S,
-        )
-        python, site_packages, folders, library = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        message = f"{interpreter} is not a working Python interpreter"
-        root = interpreter.parent.parent
-        hint = f"remove the environment; Forge makes it again: chmod -R u+w {root} && rm -r {root}"
-        raise ConfigurationError(message, why=str(error), hint=hint) from None
-    return python, site_packages, folders, library
+    interpreter = root / "bin" / "python3"
+    facts, library_folder = facts_of(interpreter), libpython_folder(interpreter)
+    return Installed(root, facts.version, facts.site_packages, library_folder, triton)
 
 
 def _problem(target: Path) -> str:
@@ -295,13 +267,15 @@ def _make(
     try:
         uv = functools.partial(_uv, name=name, bundled=wheels is not None, watch=watch)
         uv("venv", "--relocatable", "--python", _interpreter(python), folder / "v")
+        base = (folder / "v" / "bin" / "python").resolve()  # before a package can replace it
         uv(
-            *("pip", "sync", "--require-hashes", "--compile-bytecode", "--only-binary", ":all:"),
+            *("pip", "sync", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode"),
             *_from(wheels, folder / "cache"),
             *("--python", folder / "v" / "bin" / "python", lock),
         )
         if wheels is not None:
             sealed.remove(folder / "cache")
+        _compile_bytecode(base, folder / "v", watch)
         facts = {"name": name, "python": python, "lock_sha256": canonical.sha256(lock.read_bytes())}
         (folder / "v" / "environment.json").write_bytes(canonical.dumps(facts))
         sealed.seal(folder / "v")
@@ -347,25 +321,54 @@ def _interpreter(python: str) -> str:
 
 
 def _uv(*arguments: str | Path, name: str, bundled: bool, watch: Watch) -> None:
-    argv: list[str | Path] = [_find_uv(), *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    environment = {key: value for key, value in os.environ.items() if _PASSED.fullmatch(key)}
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
     watch.command("+ " + " ".join(map(str, ["uv", *arguments])))
-    with tempfile.TemporaryFile() as output:
-        try:
-            code = _wait(argv, output, environment, watch)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise StepFailedError(
-                f"uv could not make environment {name!r}", why=str(error)
-            ) from None
-        output.seek(0)
-        text = output.read().decode(errors="replace")
+    try:
+        code, text = _run([_find_uv(), *arguments], environment, watch)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StepFailedError(f"uv could not make environment {name!r}", why=str(error)) from None
     if code:
         raise _explain_bundled(name, text) if bundled else _explain(name, text)
 
 
+def _compile_bytecode(base: Path, root: Path, watch: Watch) -> None:
+    """Compile the packages of an environment, of which nothing is run.
+
+    `uv pip sync --compile-bytecode` would start the environment's own interpreter, which runs the
+    `.pth` files of the packages. As for uv, a file that does not compile is left as it is.
+    """
+    packages = facts_of(base, prefix=root).site_packages
+    argv = command(base, "-W", "ignore", "-m", "compileall", "-q", "-f", "-j", "0", packages)
+    watch.command("+ " + " ".join(map(str, argv)))
+    environment = {key: os.environ[key] for key in _COMPILES_WITH if key in os.environ}
+    what = "The packages of an environment could not be compiled"
+    hint = "check the free memory and disk space, then run it again"
+    try:
+        code, text = _run(argv, variables() | environment, watch, "Compiling bytecode")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StepFailedError(what, why=str(error), hint=hint) from None
+    if code not in {0, 1}:  # 1: a file did not compile
+        why = f"exit code {code}: {_last_lines(text)}"
+        raise StepFailedError(what, why=why, hint=hint)
+
+
+def _run(
+    argv: list[str | Path], environment: Mapping[str, str], watch: Watch, first: str = "uv"
+) -> tuple[int, str]:
+    """Run a command; return its exit code and output. Raises OSError, TimeoutExpired."""
+    with tempfile.TemporaryFile() as output:
+        code = _wait(argv, output, environment, watch, first)
+        output.seek(0)
+        return code, output.read().decode(errors="replace")
+
+
 def _wait(
-    argv: list[str | Path], output: IO[bytes], environment: Mapping[str, str], watch: Watch
+    argv: list[str | Path],
+    output: IO[bytes],
+    environment: Mapping[str, str],
+    watch: Watch,
+    first: str,
 ) -> int:
     """Run a command and return its exit code, unless `watch` cancels it."""
     started = time.monotonic()
@@ -378,7 +381,7 @@ def _wait(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return child.wait(_POLL_S)
             watch.check()
-            watch.progress(_progress(output.fileno(), time.monotonic() - started))
+            watch.progress(_progress(output.fileno(), time.monotonic() - started, first))
         raise subprocess.TimeoutExpired(argv, _INSTALL_TIMEOUT_S)
     finally:
         if child.poll() is None:
@@ -386,13 +389,13 @@ def _wait(
             child.wait()
 
 
-def _progress(output: int, seconds: float) -> str:
+def _progress(output: int, seconds: float, first: str) -> str:
     """Return what uv printed last, such as `Downloading torch (190.9MiB)`, and the time so far."""
     # Not read by the file object: its position is the one at which uv writes.
     size = os.fstat(output).st_size
     tail = os.pread(output, _PROGRESS_BYTES, max(0, size - _PROGRESS_BYTES))
     lines = tail.decode(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "uv")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), first)
     return f"installing: {last}, {duration_text(seconds)}"
 
 
@@ -421,7 +424,7 @@ def _explain_bundled(name: str, output: str) -> BundleError | ConfigurationError
 def _explain(name: str, output: str) -> ConfigurationError | StepFailedError:
     from forge.steps import lock_command  # a device needs it for this message only
 
-    why = "\n".join([line for line in output.splitlines() if line.strip()][-_LAST_LINES:])
+    why = _last_lines(output)
     lowered = output.lower()
     what = f"Environment {name!r} could not be made"
     command = lock_command(Path("dockerfiles") / name)
@@ -437,3 +440,7 @@ def _explain(name: str, output: str) -> ConfigurationError | StepFailedError:
         return ConfigurationError(what, why=why, hint=hint)
     hint = "check the connection to the package index and the free disk space, then run it again"
     return StepFailedError(what, why=why, hint=hint)
+
+
+def _last_lines(output: str) -> str:
+    return "\n".join([line for line in output.splitlines() if line.strip()][-_LAST_LINES:])

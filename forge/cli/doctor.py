@@ -142,7 +142,7 @@ def _extra(needed_by: str, extra: Extra, package: str) -> DoctorCheck:
 
 def _libpython() -> DoctorCheck:
     """Check for libpython, which Triton's Python backend loads from the base interpreter."""
-    from forge.environments import libpython_folder
+    from forge.interpreter import libpython_folder
 
     try:
         found = str(libpython_folder(Path(sys.executable)))

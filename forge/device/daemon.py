@@ -434,12 +434,12 @@ def _notifier(
 
 
 def _contain() -> None:
-    """Log what contains the model server, and protect this agent where nothing else does."""
+    """Log what contains the model server, and hide this agent's variables and memory."""
     found = containment.available()
     _log.info("the model server is contained: %s", ", ".join(found.in_force) or "not at all")
     for mechanism, why in found.missing.items():
         _log.warning("the model server is not contained: %s: %s", mechanism, why)
-    containment.hide_from_others(found)
+    containment.hide_from_others()
 
 
 def allow_many() -> int:

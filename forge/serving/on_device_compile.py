@@ -6,6 +6,9 @@
 
 The active slot serves during the compilation. The key covers all inputs of the engine, so a bundle
 that is installed again reuses it.
+
+The bundle names the compiler and its arguments, so it is contained like the model server, but for
+the network: it reads the bundle and its environment, and writes to the folder of its compilation.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Self
 from forge import canonical
 from forge.errors import BundleError, StepFailedError
 from forge.files import fsync_directory, write_durably
+from forge.serving.triton import containment
 
 if TYPE_CHECKING:
     from forge.serving.repository.spec import CompileOnDevice, Spec
@@ -42,6 +46,11 @@ _MAX_LINE: Final = 200
 _LAST_BYTES: Final = 4096
 # Variables of the agent that the compiler inherits: no credentials.
 _PASSED: Final = re.compile(r"PATH|HOME|LANG|TMPDIR|LD_LIBRARY_PATH|(CUDA|EDGELLM|TRT|NV)\w*")
+_NO_PLACES: Final = ("PATH", "HOME", "LANG", "TMPDIR")  # the others name libraries and plugins
+_ENGINE: Final = "engine"
+_HOME: Final = "home"
+_TEMPORARY: Final = "tmp"
+_WRITTEN: Final = (_ENGINE, _HOME, _TEMPORARY)
 _MIB: Final = 2**20
 
 Say = Callable[[str], None]
@@ -56,12 +65,14 @@ class CompileJob:
         source: folder that is compiled.
         runtime: exact versions of the runtimes that the machine provides.
         path: folders in which the compiler is searched, as in PATH.
+        read: what the compiler reads beyond the source and its own folder.
     """
 
     wanted: CompileOnDevice
     source: Path
     runtime: Mapping[str, str]
     path: str
+    read: tuple[Path, ...] = ()
 
     @classmethod
     def of(
@@ -75,7 +86,9 @@ class CompileJob:
         """Return the job of a rendered tree; the tools of its environment have precedence."""
         engine = tree.resolve() / spec.repository / spec.model / "1" / "engine"
         path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
-        return cls(wanted, engine / wanted.source, runtime, path)
+        python = (environment / "bin" / "python3").resolve()
+        read = (tree.resolve(), environment, python.parent.parent)
+        return cls(wanted, engine / wanted.source, runtime, path, read)
 
 
 def engine_key(wanted: CompileOnDevice, runtime: Mapping[str, str]) -> str:
@@ -151,10 +164,11 @@ class Compiler:
         for left in (work, target):
             shutil.rmtree(left, ignore_errors=True)
         try:
-            work.mkdir(parents=True)
-            seconds = self._run(job, command(job.wanted, program, job.source, work), on_poll)
-            self._finish(job, work, seconds)
-            work.rename(target)
+            for name in _WRITTEN:
+                (work / name).mkdir(parents=True)
+            seconds = self._run(job, program, work, on_poll)
+            self._finish(job, work / _ENGINE, seconds)
+            (work / _ENGINE).rename(target)
             fsync_directory(self._folder)
         except OSError as error:
             raise StepFailedError("The engine could not be stored", why=str(error)) from None
@@ -185,19 +199,53 @@ class Compiler:
             hint = "stop other programs; Forge retries automatically"
             raise StepFailedError(message, hint=hint)
 
-    def _run(self, job: CompileJob, argv: list[str], on_poll: Callable[[], float]) -> float:
+    def _run(
+        self, job: CompileJob, program: str, work: Path, on_poll: Callable[[], float]
+    ) -> float:
         begin = time.monotonic()
         self._say(f"compiling the engine with {job.wanted.tool}; log: {self._log}")
+        argv, environment = self._contained(job, program, work)
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as output, _supervised(argv, output.fileno()) as child:
+        with (
+            self._log.open("wb") as output,
+            _supervised(argv, environment, work / _TEMPORARY, output.fileno()) as child,
+        ):
             code = self._watch(child, begin + job.wanted.timeout_s, on_poll)
         seconds = time.monotonic() - begin
         if code == 0:
             return seconds
+        why = _tail(self._log)
+        if code == containment.FAILED and containment.NOT_PUT_ON in why:
+            containment.forget()  # the next attempt does without what this machine does not allow
+            raise StepFailedError("The compiler could not be contained", why=why)
         ended = f"timed out after {seconds:.0f} s" if code is None else f"exited with code {code}"
         hint = f"its log: {self._log}; publish a bundle this device can compile"
-        why = _tail(self._log)
         raise BundleError(f"{job.wanted.tool} {ended}", why=why, hint=hint)
+
+    def _contained(
+        self, job: CompileJob, program: str, work: Path
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the contained compiler's command and its variables; say what is missing."""
+        allowed = containment.available()
+        if not allowed.has("files"):
+            why = allowed.missing.get("files", "unknown")
+            self._say(f"the compiler is not contained, it can open any file: {why}")
+        environment = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
+        places = [
+            Path(one)
+            for name, value in environment.items()
+            if name not in _NO_PLACES
+            for one in value.split(os.pathsep)
+            if one.startswith("/")
+        ]
+        if allowed.has("files"):
+            environment |= containment.environment_inside(work / _HOME, work / _TEMPORARY)
+        own = (Path(program).parent, Path(program).resolve().parent)  # the second behind a link
+        needs = containment.Needs(
+            (job.source, *job.read, *own, *places), tuple(work / name for name in _WRITTEN)
+        )
+        argv = command(job.wanted, program, job.source, work / _ENGINE)
+        return containment.contained(argv, needs, allowed), environment
 
     def _watch(
         self, child: subprocess.Popen[bytes], deadline: float, on_poll: Callable[[], float]
@@ -220,23 +268,28 @@ class Compiler:
                 time.sleep(_POLL_S)
         return None
 
-    def _finish(self, job: CompileJob, work: Path, seconds: float) -> None:
+    def _finish(self, job: CompileJob, engine: Path, seconds: float) -> None:
         wanted = job.wanted
-        if missing := [name for name in wanted.produces if not (work / name).is_file()]:
+        if missing := [name for name in wanted.produces if not (engine / name).is_file()]:
             message = f"{wanted.tool} succeeded and did not write {', '.join(missing)}"
             raise BundleError(message, why=_tail(self._log), hint=f"its log: {self._log}")
-        for path in work.rglob("*"):
+        for path in engine.rglob("*"):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                # The agent would hard-link the file behind a link to where the model can read it.
+                name = path.relative_to(engine)
+                message = f"{wanted.tool} wrote {str(name)!r}, which is no file and no folder"
+                raise BundleError(message, hint=f"its log: {self._log}")
             if path.is_file():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         facts: dict[str, canonical.Json] = {
-            "key": work.name.removeprefix(".tmp-"),
+            "key": engine_key(wanted, job.runtime),
             "source": wanted.digest,
             "command": [wanted.tool, *wanted.arguments],
             "runtime": dict(job.runtime),
             "seconds": round(seconds, 1),
         }
-        write_durably(work / MARK, canonical.dumps(facts) + b"\n")
+        write_durably(engine / MARK, canonical.dumps(facts) + b"\n")
 
     def _prune(self, newest: Path) -> None:
         """Delete the oldest engines; slots have their own hard links, so they keep theirs."""
@@ -247,7 +300,9 @@ class Compiler:
 
 
 @contextmanager
-def _supervised(argv: list[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
+def _supervised(
+    argv: list[str], environment: Mapping[str, str], folder: Path, output: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run the compiler under Triton's supervisor, so that it ends with this process."""
     import forge.serving.triton.supervisor
 
@@ -257,13 +312,13 @@ def _supervised(argv: list[str], output: int) -> Iterator[subprocess.Popen[bytes
         forge.serving.triton.supervisor.__file__,
         f"--grace={_GRACE_S}",
     ]
-    environment = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
     child = subprocess.Popen(
         [*supervisor, "--", *argv],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
         env=environment,
+        cwd=folder,
         start_new_session=True,
     )
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from forge.serving.triton.containment import WRITE
 from tests.support.compiler import StandIn, wanted
 from tests.support.device_world import Agent, Device, Says, World
 
@@ -27,6 +28,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     made = StandIn(tmp_path / "compiler")
     made.behave()
     monkeypatch.setenv("PATH", str(made.folder), prepend=":")
+    monkeypatch.setenv(WRITE, str(made.folder))
     return made
 
 

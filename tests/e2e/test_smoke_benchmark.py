@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from forge.serving.repository.spec import read_document, read_spec, write_spec
+from forge.serving.triton.containment import WRITE
 from forge.smoke.result import Result, summary
 from tests.support.compiler import StandIn, wanted
 from tests.support.loads import outside_of_closure, watched
@@ -208,6 +209,7 @@ def test_engine_that_devices_compile_is_compiled_here_first(
     write_spec(repository, spec.model_copy(update={"compile_on_device": compile_on_device}))
     compiler.behave(writes=names)
     monkeypatch.setenv("PATH", str(compiler.folder), prepend=":")
+    monkeypatch.setenv(WRITE, str(compiler.folder))
     argv: list[str | Path] = [
         "--repository",
         repository,

@@ -2,7 +2,8 @@
 
     compiler.py --from SOURCE --to ENGINE
 
-Beside it lies behaviour.json: how long it takes, whether it fails; `runs` gets a line a start.
+Beside it lies behaviour.json: how long it takes, whether it fails; `runs` gets a line a start. It
+is contained, so FORGE_CONTAINMENT_WRITE must name its folder.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class StandIn:
         values = {"layers": layers, "pause_s": pause_s, "fails": fails, "writes": writes}
         (self.folder / "behaviour.json").write_text(json.dumps(values))
         program = self.folder / NAME
-        program.write_text(_PROGRAM.format(python=sys.executable))
+        program.write_text(_PROGRAM.format(python=Path(sys.executable).resolve()))
         program.chmod(0o755)
 
     def remove(self) -> None:

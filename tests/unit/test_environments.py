@@ -7,17 +7,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from forge import environments
 from forge.environments import (
     Watch,
     ensure,
     environment_path,
     inspect,
-    libpython_folder,
     remove,
 )
 from forge.errors import BundleError, ConfigurationError, StepFailedError
@@ -37,7 +37,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def make_wheel(folder: Path, value: int) -> str:
+def make_wheel(folder: Path, value: int, more: Mapping[str, str] | None = None) -> str:
     """Package `tiny` with `tiny.VALUE` and a program `tiny`; returns the wheel's sha256."""
     files = {
         "tiny.py": f"VALUE = {value}\ndef main(): print(VALUE)\n".encode(),
@@ -46,7 +46,7 @@ def make_wheel(folder: Path, value: int) -> str:
             b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         ),
         "tiny-1.0.dist-info/entry_points.txt": b"[console_scripts]\ntiny = tiny:main\n",
-    }
+    } | {name: text.encode() for name, text in (more or {}).items()}
     record = "".join(
         f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()},\n"
         for name, data in files.items()
@@ -63,6 +63,16 @@ def make_wheel(folder: Path, value: int) -> str:
 def lock(tmp_path: Path, wheels: Path) -> Path:
     path = tmp_path / "requirements.lock"
     path.write_text(f"tiny==1.0 --hash=sha256:{make_wheel(wheels, 7)}\n")
+    return path
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, wheels: Path) -> Path:
+    """The lock of a package whose `.pth` writes the variables to `stolen` when it runs."""
+    path, stolen = tmp_path / "hostile.lock", tmp_path / "stolen"
+    code = f"import os; open({str(stolen)!r}, 'a').write(str(dict(os.environ)))\n"
+    more = {"tiny.pth": code, "sitecustomize.py": code}
+    path.write_text(f"tiny==1.0 --hash=sha256:{make_wheel(wheels, 7, more)}\n")
     return path
 
 
@@ -118,11 +128,11 @@ def test_two_processes_make_it_once(spawn: Spawn, lock: Path, tmp_path: Path) ->
     assert sum("installing environment" in said for _, said in results) == 1
 
 
-@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("calls", [1, 2, 3, 4])
 def test_a_killed_build_is_never_used_and_the_next_one_works(
     lock: Path, tmp_path: Path, calls: int
 ) -> None:
-    """SIGKILL when uv is started for the n-th time: the folder is then half made."""
+    """SIGKILL when a program is started for the n-th time: the folder is then half made."""
     program = f"""
 import os, subprocess, sys
 from pathlib import Path
@@ -425,21 +435,100 @@ def test_an_environment_can_be_removed(lock: Path, tmp_path: Path) -> None:
     assert not root.exists()
 
 
-def test_libpython_folder_names_the_package_to_install(tmp_path: Path) -> None:
-    """A stand-in for an interpreter whose libpython is not installed, as on bare Debian."""
-    script = tmp_path / "bin" / "python"
-    script.parent.mkdir()
-    facts = '["3.11", "/x", ["/usr/lib/nowhere"], "libpython3.11.so.1.0"]'
-    script.write_text(f"#!/bin/sh\necho '{facts}'\n")
-    script.chmod(0o755)
-    with pytest.raises(ConfigurationError, match="no shared library") as caught:
-        libpython_folder(script)
-    assert caught.value.hint == "apt-get install libpython3.11"
-
-
 def test_inspect_refuses_a_folder_that_is_no_environment(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not a working Python"):
         inspect(tmp_path)
+
+
+def test_inspect_runs_no_code_of_a_package(hostile: Path, tmp_path: Path) -> None:
+    root = ensure("tools", hostile, python=PYTHON, cache=tmp_path / "cache")
+    found = inspect(root)
+    assert not (tmp_path / "stolen").exists()
+    program = "import sys, sysconfig as s; print(s.get_python_version(), s.get_path('purelib'))"
+    assert output_of(root / "bin/python", "-c", program) == f"{found.python} {found.site_packages}"
+    assert (tmp_path / "stolen").exists()  # it does run when the environment's Python is started
+
+
+@pytest.mark.parametrize("setting", ["variable", "file"])
+@pytest.mark.parametrize("bundled", [False, True])
+def test_an_installation_runs_no_code_of_a_package(
+    hostile: Path,
+    wheels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundled: bool,  # noqa: FBT001
+    setting: str,
+) -> None:
+    """Also where uv is set to compile, which starts the environment's own Python."""
+    if setting == "variable":
+        monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    else:
+        (tmp_path / "uv").mkdir()
+        (tmp_path / "uv" / "uv.toml").write_text("[pip]\ncompile-bytecode = true\n")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    given = wheels if bundled else None
+    root = ensure("tools", hostile, python=PYTHON, cache=tmp_path / "cache", wheels=given)
+    assert not (tmp_path / "stolen").exists()
+    assert list(installed(root).parent.glob("__pycache__/tiny.*.pyc"))
+
+
+def test_uv_gets_what_it_needs_and_no_secret(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("FORGE_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "LD_PRELOAD_X")
+    needed = ("HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "UV_INDEX_COMPANY_PASSWORD", "LC_ALL")
+    real = environments._find_uv()
+    for name in (*secrets, *needed):
+        monkeypatch.setenv(name, "C" if name == "LC_ALL" else "/dev/null")
+    program = tmp_path / "uv"
+    program.write_text(f'#!/bin/sh\nenv >> {tmp_path}/seen\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(environments, "_find_uv", lambda: str(program))
+    ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    seen = {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
+    assert seen & set(secrets) == set()
+    assert seen >= {*needed, "PATH", "UV_FIND_LINKS"}
+
+
+@pytest.mark.parametrize("epoch", [None, "1"])
+def test_bytecode_is_checked_as_if_uv_had_compiled_it(
+    lock: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: str | None
+) -> None:
+    if epoch:
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    by_uv = tmp_path / "by uv"
+    uv = environments._find_uv()
+    subprocess.run([uv, "venv", "--python", sys.executable, by_uv], check=True)
+    options = ("--compile-bytecode", "--python", by_uv / "bin/python")
+    subprocess.run([uv, "pip", "install", *options, *wheels.iterdir()], check=True)
+    heads = []
+    for one in (root, by_uv):
+        (found,) = one.glob("lib/python*/site-packages/__pycache__/tiny.*.pyc")
+        heads.append(found.read_bytes()[:8])  # version of Python, and how it is checked (PEP 552)
+    assert heads[0] == heads[1]
+
+
+def test_a_file_that_does_not_compile_is_no_failure(wheels: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    digest = make_wheel(wheels, 7, {"old.py": "print 'Python 2'\n", "bytes.py": "\x00"})
+    lock.write_text(f"tiny==1.0 --hash=sha256:{digest}\n")
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    assert list(installed(root).parent.glob("__pycache__/tiny.*.pyc"))
+    assert not list(installed(root).parent.glob("__pycache__/old.*.pyc"))
+
+
+def test_inspect_does_not_run_a_program_that_lies_where_the_python_is(
+    lock: Path, tmp_path: Path
+) -> None:
+    root = ensure("tools", lock, python=PYTHON, cache=tmp_path / "cache")
+    (root / "bin").chmod(0o755)
+    (root / "bin/python").unlink()
+    (root / "bin/python").write_text(f"#!/bin/sh\necho > {tmp_path}/stolen\n")
+    (root / "bin/python").chmod(0o755)
+    with pytest.raises(ConfigurationError, match="not a working Python"):
+        inspect(root)
+    assert not (tmp_path / "stolen").exists()
 
 
 def test_ensure_leaves_no_descriptor_open(lock: Path, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ __all__ = [
 ]
 
 DATA_FILES: Final = ("sandbox.py",)  # part of a step's key
-FAILED: Final = 125  # the exit code of sandbox.py
+FAILED: Final = 125  # the exit code of sandbox.py, which then writes:
+NOT_PUT_ON: Final = "The sandbox cannot be put on"
 OFF: Final = "FORGE_CONTAINMENT_OFF"
 WRITE: Final = "FORGE_CONTAINMENT_WRITE"
 MECHANISMS: Final = ("privileges", "files", "signals", "network", "processes")
@@ -238,13 +239,14 @@ def readable(installed: Installed, libraries: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def hide_from_others(containment: Containment) -> None:
-    """Where nothing keeps a bundle's program from reading this process, let the kernel do it.
+def hide_from_others() -> None:
+    """Let no program of this user read the variables or the memory of this process.
 
-    /proc/PID/environ and the memory of a process that is not "dumpable" are for root only.
+    /proc/PID/environ and the memory of a process that is not "dumpable" are for root only. Landlock
+    keeps a contained program from them too; this holds also where it is missing, and for programs
+    that nothing contains.
     """
-    if not containment.has("files"):
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _sandbox() -> list[str]:

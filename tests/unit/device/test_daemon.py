@@ -35,6 +35,7 @@ from forge.device.telemetry.status import AgentReport, ChannelCheck, read_once, 
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.updater import Updater
 from forge.errors import RolledBackError, StepFailedError, StoreError
+from forge.serving.triton import containment
 from forge.store import cancellation
 from tests.support.release_world import World
 
@@ -190,3 +191,15 @@ def test_a_bundle_that_was_not_kept_is_in_the_history_once(tmp_path: Path) -> No
     found = read_once(home)
     assert found is not None
     assert found.error == "demo 1.1.0 was not kept: the probe failed"
+
+
+@pytest.mark.parametrize("in_force", [(), containment.MECHANISMS])
+def test_an_agent_is_hidden_whatever_contains_its_server(
+    monkeypatch: pytest.MonkeyPatch, in_force: tuple[str, ...]
+) -> None:
+    """With Landlock too: not all that runs as its user is contained."""
+    found, hidden = containment.Containment(in_force=in_force), list[None]()
+    monkeypatch.setattr(containment, "available", lambda: found)
+    monkeypatch.setattr(containment, "hide_from_others", lambda: hidden.append(None))
+    daemon._contain()
+    assert hidden == [None]

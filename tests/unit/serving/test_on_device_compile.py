@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from forge.errors import ConfigurationError, StepFailedError
+from forge.errors import BundleError, ConfigurationError, StepFailedError
 from forge.serving import on_device_compile as compiling
 from forge.serving.on_device_compile import CompileJob, Compiler, command, engine_key, place
+from forge.serving.triton import containment
+from forge.serving.triton.containment import OFF, Containment
 from tests.support.compiler import StandIn, wanted
 
 RUNTIME = {"tensorrt": "10.16.0", "l4t": "39.2.0"}
@@ -20,8 +24,9 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> StandIn:
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     made = StandIn(tmp_path / "bin")
+    monkeypatch.setenv(containment.WRITE, str(made.folder))
     made.behave()
     return made
 
@@ -31,7 +36,8 @@ def job(tmp_path: Path, stand_in: StandIn) -> CompileJob:
     source = tmp_path / "source"
     source.mkdir()
     (source / "answer.json").write_text("the weights")
-    return CompileJob(wanted(), source, RUNTIME, str(stand_in.folder))
+    read = (Path(sys.base_prefix), Path(sys.prefix))
+    return CompileJob(wanted(), source, RUNTIME, str(stand_in.folder), read)
 
 
 @pytest.fixture
@@ -161,6 +167,120 @@ def test_compiler_sees_no_credentials(
     seen = (compiler.ensure(job, idle) / "answer.json").read_text()
     assert "CUDA_MODULE_LOADING=LAZY" in seen
     assert "secret" not in seen
+
+
+HOSTILE = """#!{python}
+import json, os, pathlib, sys
+target = pathlib.Path(sys.argv[4])
+def tried(work):
+    try:
+        work()
+    except OSError as error:
+        return error.strerror
+    return "done"
+found = {{
+    "environ": tried(pathlib.Path("/proc/{agent}/environ").read_bytes),
+    "memory": tried(lambda: open("/proc/{agent}/mem", "rb").close()),
+    "secret": tried(pathlib.Path("{secret}").read_bytes),
+    "change": tried(lambda: pathlib.Path("{secret}").write_text("changed")),
+    "source": tried(lambda: pathlib.Path(sys.argv[2], "answer.json").write_text("changed")),
+    "link": tried(lambda: os.link("{secret}", target / "linked")),
+    "home": tried(lambda: pathlib.Path.home().joinpath("x").write_text("mine")),
+    "temporary": tried(lambda: pathlib.Path(os.environ["TMPDIR"], "x").write_text("mine")),
+    "here": tried(lambda: pathlib.Path("x").write_text("mine")),
+    "read": tried(pathlib.Path(sys.argv[2], "answer.json").read_bytes),
+}}
+(target / "answer.json").write_text(json.dumps(found))
+"""
+REFUSED = ("environ", "memory", "secret", "change", "source", "link")
+
+
+def attempts(compiler: Compiler, job: CompileJob, stand_in: StandIn, folder: Path) -> set[str]:
+    """Return what a hostile compiler got; it runs as the one that a bundle names."""
+    (folder / "secret").write_text("the key")
+    program = stand_in.folder / "engine-compiler"
+    python = Path(sys.executable).resolve()
+    text = HOSTILE.format(python=python, agent=os.getpid(), secret=folder / "secret")
+    program.write_text(text)
+    found = json.loads((compiler.ensure(job, idle) / "answer.json").read_text())
+    return {name for name, came in found.items() if came == "done"}
+
+
+def test_compiler_opens_only_what_it_needs(
+    compiler: Compiler, job: CompileJob, stand_in: StandIn, tmp_path: Path, said: list[str]
+) -> None:
+    if not containment.available().has("files"):
+        pytest.skip(containment.available().missing["files"])
+    got = attempts(compiler, job, stand_in, tmp_path)
+    assert got == {"home", "temporary", "here", "read"}
+    assert (tmp_path / "secret").read_text() == "the key"
+    assert [path.name for path in (tmp_path / "engines").iterdir()] == [
+        engine_key(job.wanted, RUNTIME)
+    ]
+    assert not any("not contained" in line for line in said)
+
+
+def test_compiler_runs_without_what_a_machine_lacks_and_it_is_said(
+    compiler: Compiler,
+    job: CompileJob,
+    stand_in: StandIn,
+    tmp_path: Path,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(OFF, "files")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "secret" in attempts(compiler, job, stand_in, tmp_path)
+    assert f"the compiler is not contained, it can open any file: {OFF}=files" in said
+
+
+def test_containment_that_cannot_be_put_on_is_tried_again_and_not_the_bundles_fault(
+    compiler: Compiler, job: CompileJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+    broken = ["sh", "-c", f"echo '{containment.NOT_PUT_ON}: no'; exit {containment.FAILED}"]
+    monkeypatch.setattr(containment, "contained", lambda *_: broken)
+    monkeypatch.setattr(containment, "forget", lambda: asked.append(None))
+    with pytest.raises(StepFailedError, match="could not be contained"):
+        compiler.ensure(job, idle)
+    assert asked == [None]
+    monkeypatch.setattr(containment, "contained", lambda *_: ["sh", "-c", "exit 125"])
+    with pytest.raises(BundleError, match="exited with code 125"):
+        compiler.ensure(job, idle)
+
+
+@pytest.mark.parametrize("made", ["ln -s {secret}", "ln -s {folder}", "mkfifo"])
+def test_engine_holds_no_link_to_what_the_compiler_cannot_open(
+    compiler: Compiler, job: CompileJob, stand_in: StandIn, tmp_path: Path, made: str
+) -> None:
+    """The agent links the engine's files into the slot, where the model reads them."""
+    (tmp_path / "secret").write_text("the key")
+    act = made.format(secret=tmp_path / "secret", folder=tmp_path)
+    program = stand_in.folder / "engine-compiler"
+    program.write_text(f'#!/bin/sh\ntouch "$4/answer.json"\n{act} "$4/odd"\n')
+    with pytest.raises(BundleError, match="wrote 'odd', which is no file and no folder"):
+        compiler.ensure(job, idle)
+    assert list((tmp_path / "engines").iterdir()) == []
+
+
+def test_compiler_reads_the_libraries_and_plugins_that_variables_name(
+    compiler: Compiler, job: CompileJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs: list[containment.Needs] = []
+
+    def contained(argv: list[str], given: containment.Needs, _found: Containment) -> list[str]:
+        needs.append(given)
+        return argv
+
+    monkeypatch.setattr(containment, "contained", contained)
+    monkeypatch.setenv("EDGELLM_PLUGIN_PATH", "/opt/nv/plugin.so")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/one:/opt/two:relative")
+    monkeypatch.setenv("HOME", "/home/agent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/etc/aws")
+    compiler.ensure(job, idle)
+    read = {str(path) for path in needs[0].read}
+    assert read >= {"/opt/nv/plugin.so", "/opt/one", "/opt/two"}
+    assert read.isdisjoint({"/home/agent", "/etc/aws", "relative", "/"})
 
 
 def test_engine_of_another_release_of_the_machine_is_not_the_slots(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,30 @@ def test_a_server_on_a_port_of_this_machine_keeps_its_network() -> None:
 def test_further_folders_are_absolute_paths_only() -> None:
     found = options(contained(["triton"], NEEDS, ALL, {WRITE: "/cache:relative:"}))
     assert found["write"] == ["/dev/shm", "/work/tmp", "/cache"]  # noqa: S108
+
+
+# Run as an ordinary user: root may read everything. A change of user hides a process too: undone.
+HIDDEN = """
+import ctypes, json, os, subprocess
+from pathlib import Path
+from forge.serving.triton.containment import hide_from_others
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+def other(name):
+    command = f"cat /proc/{os.getpid()}/{name} > /dev/null"
+    return subprocess.run(["/bin/sh", "-c", command], cwd="/", stderr=subprocess.DEVNULL).returncode
+before = other("environ")
+hide_from_others()
+own = [len(list(Path("/proc/self/fd").iterdir())) > 0, bool(Path("/proc/self/status").read_text())]
+print(json.dumps([before, other("environ"), other("maps"), other("stat"), other("cmdline"), own]))
+"""
+
+
+def test_an_agent_hides_its_variables_and_memory_and_still_sees_itself() -> None:
+    """What others need to find the agent stays: its command line and when it began."""
+    argv = [sys.executable, "-c", HIDDEN]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [0, 1, 1, 0, 0, [True, True]]
