@@ -62,6 +62,7 @@ _TRITON_ERROR = re.compile(r'^[EF]\d{4} .*?\] "?(.*?)"?$')
 _STUB_MODE: Final = 0o755
 _STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
 _OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
+_FORBIDDEN: Final = "it is tried again; restart the agent if the machine forbids it since its start"
 _WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
 
 
@@ -172,6 +173,7 @@ class TritonServer:
             NoRunnerError: the spec requires a container, and this process runs in none.
             ConfigurationError: the environment has no Triton for its Python.
             PortTakenError: a port is taken.
+            ContainmentUnknownError: what can contain it could not be found out.
             StepFailedError: the process cannot be started.
         """
         if spec.server == "container" and installed.triton is None:
@@ -350,7 +352,7 @@ class TritonServer:
         if self._process.returncode == containment.FAILED:
             containment.forget()
             message = "Triton's sandbox could not be put on"
-            return StepFailedError(message, why=self.reasons(), hint="it is tried again")
+            return StepFailedError(message, why=self.reasons(), hint=_FORBIDDEN)
         message = f"Triton exited with code {self._process.returncode} before it was ready"
         return LoadFailedError(message, why=self.reasons(), hint=hint)
 
