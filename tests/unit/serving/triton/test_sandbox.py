@@ -91,7 +91,7 @@ def test_what_failed_for_another_reason_is_not_missing_but_unknown(
 ) -> None:
     (tmp_path / "max_user_namespaces").write_text("10\n")  # reached now, not none at all
     monkeypatch.setattr(sandbox, "LIMITS", str(tmp_path))
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         sandbox._tried(failing(getattr(errno, name)))
     assert caught.value.errno == getattr(errno, name)
 
