@@ -93,7 +93,7 @@ def repair_modes(folder: Path) -> list[str]:
 
 
 def own(path: Path | str, *, above: int | None = None) -> None:
-    """Give the owner of a file or folder all rights on it; follow no link.
+    """Let the owner of a file or folder read, write and (a folder) enter it; follow no link.
 
     Args:
         path: the file or folder.
@@ -107,9 +107,9 @@ def own(path: Path | str, *, above: int | None = None) -> None:
         found = os.fstat(held).st_mode
         if stat.S_ISLNK(found):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-        mode = stat.S_IMODE(found)
-        if mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(f"/proc/self/fd/{held}", mode | stat.S_IRWXU)  # noqa: PTH101
+        rights = stat.S_IRWXU if stat.S_ISDIR(found) else stat.S_IRUSR | stat.S_IWUSR
+        if found & rights != rights:
+            os.chmod(f"/proc/self/fd/{held}", stat.S_IMODE(found) | rights)  # noqa: PTH101
     finally:
         os.close(held)
 

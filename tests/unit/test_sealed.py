@@ -10,24 +10,9 @@ from pathlib import Path
 import pytest
 
 from forge import sealed
-from tests.support.ordinary_user import as_ordinary_user
+from tests.support.ordinary_user import as_ordinary_user, nested
 
 DEEP = 3000  # Python's stack has 1000 levels, and 4096 bytes is the longest path
-
-
-def nested(folder: Path, levels: int, mode: int = 0o777) -> None:
-    """Make folders in each other, with a file and two folders in each, from within."""
-    folder.mkdir()
-    current = os.open(folder, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir("d", dir_fd=current)
-        os.mkdir("e", dir_fd=current)
-        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, 0o400, dir_fd=current))
-        inside = os.open("d", os.O_RDONLY, dir_fd=current)
-        os.fchmod(current, mode)
-        os.close(current)
-        current = inside
-    os.close(current)
 
 
 def test_a_folder_of_any_depth_is_deleted(tmp_path: Path) -> None:
@@ -106,7 +91,7 @@ def test_an_owner_has_a_file_and_a_folder_back_and_other_permissions_stay(tmp_pa
     (tmp_path / "link").symlink_to("file")
     for name in ("file", "folder"):
         sealed.own(tmp_path / name)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o740
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o705
     with pytest.raises(OSError, match="symbolic links"):
         sealed.own(tmp_path / "link")

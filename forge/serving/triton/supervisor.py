@@ -4,7 +4,8 @@
 
 The parent holds the other end of standard input. When that closes (on a stop, or because the parent
 was killed), or on SIGTERM, the program gets SIGTERM and, after the grace time, it and every process
-that descends from it get SIGKILL, in other sessions, too. Exits with the program's exit code, 128 + signal for a signal.
+that descends from it get SIGKILL, in other sessions, too. Exits with the program's exit code,
+128 + signal for a signal.
 
 If standard output is a file opened for reading and appending, it is a log: beyond its size limit
 only the last quarter is kept. A line that is written at that moment may be lost.
