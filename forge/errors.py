@@ -10,7 +10,8 @@
      ├─ StepFailedError        5   a step's command failed
      │   ├─ LoadFailedError    5   a server did not load its model
      │   ├─ PortTakenError     5   another process uses the port of a server
-     │   └─ ModelAbandonedError 5  a server waits without end for a model that still loads
+     │   ├─ ModelAbandonedError 5  a server waits without end for a model that still loads
+     │   └─ ContainmentUnknownError 5  what can contain a program could not be found out
      ├─ SmokeGateError         6   measured worse than the profile allows
      ├─ TrustError             7   a signature, digest or expiry is not valid
      ├─ FitError               8   the bundle does not fit this device
@@ -32,6 +33,7 @@ __all__ = [
     "BundleError",
     "ConfigurationError",
     "ConflictError",
+    "ContainmentUnknownError",
     "CorruptedError",
     "EngineError",
     "FitError",
@@ -124,6 +126,10 @@ class PortTakenError(StepFailedError):
 
 class ModelAbandonedError(StepFailedError):
     """A server gave up on a model's process that still loads, and waits for its end without end."""
+
+
+class ContainmentUnknownError(StepFailedError):
+    """What can contain a program on this machine could not be found out now; a retry may."""
 
 
 class SmokeGateError(ForgeError):

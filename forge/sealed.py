@@ -13,21 +13,23 @@ are ignored.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from forge import canonical
 
-__all__ = ["LISTING", "problem", "remove", "repair_modes", "seal", "seal_root"]
+__all__ = ["LISTING", "own", "problem", "remove", "repair_modes", "seal", "seal_root"]
 
 LISTING: Final = ".sealed"
 _READ: Final = 0o444
 _EXECUTE: Final = 0o111
 _FOLDER: Final = 0o555
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def seal(folder: Path) -> None:
@@ -90,11 +92,88 @@ def repair_modes(folder: Path) -> list[str]:
     return repaired
 
 
+def own(path: Path | str, *, above: int | None = None) -> None:
+    """Let the owner of a file or folder read, write and (a folder) enter it; follow no link.
+
+    Args:
+        path: the file or folder.
+        above: descriptor of the folder to which `path` is relative.
+
+    Raises:
+        OSError: it does not exist, is a link, or is another user's.
+    """
+    held = os.open(path, os.O_PATH | os.O_NOFOLLOW, dir_fd=above)
+    try:
+        found = os.fstat(held).st_mode
+        if stat.S_ISLNK(found):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        rights = stat.S_IRWXU if stat.S_ISDIR(found) else stat.S_IRUSR | stat.S_IWUSR
+        if found & rights != rights:
+            os.chmod(f"/proc/self/fd/{held}", stat.S_IMODE(found) | rights)  # noqa: PTH101
+    finally:
+        os.close(held)
+
+
 def remove(folder: Path) -> None:
-    """Delete a folder recursively, even if it is read-only. Raises OSError."""
-    for path, _, _ in os.walk(folder):  # a folder comes before its content
-        Path(path).chmod(stat.S_IRWXU)
-    shutil.rmtree(folder)
+    """Delete a folder with all that is in it, at any depth, even if it is read-only.
+
+    It follows no link, and nothing is recursive: what is deleted may be deeper than Python's stack,
+    and its paths longer than the kernel takes.
+
+    Raises:
+        OSError: it does not exist, is a link, or something in it cannot be deleted.
+    """
+    current = _entered(folder)
+    levels: list[_Level] = []
+    try:
+        levels.append(_without_files(current))
+        while levels[-1].folders or len(levels) > 1:
+            if levels[-1].folders:
+                opened = _entered(levels[-1].folders[-1], current)
+            else:
+                opened = os.open("..", _OPEN, dir_fd=current)
+            os.close(current)
+            current = opened
+            if levels[-1].folders:
+                levels.append(_without_files(current))
+                continue
+            levels.pop()
+            if _identity(current) != levels[-1].identity:
+                raise OSError(errno.ESTALE, "It was moved while it was deleted", str(folder))
+            os.rmdir(levels[-1].folders.pop(), dir_fd=current)
+    finally:
+        os.close(current)
+    folder.rmdir()
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder that is being deleted: which it is, and the folders that are left in it."""
+
+    identity: tuple[int, int]
+    folders: list[str]
+
+
+def _entered(folder: Path | str, above: int | None = None) -> int:
+    """Return a descriptor of a folder to which its owner has all rights now. Raises OSError."""
+    with contextlib.suppress(PermissionError):  # another user's, which may be open all the same
+        own(folder, above=above)
+    return os.open(folder, _OPEN, dir_fd=above)
+
+
+def _without_files(folder: int) -> _Level:
+    """Delete everything in a folder but the folders. Raises OSError."""
+    with os.scandir(folder) as entries:
+        listed = [(one.name, one.is_dir(follow_symlinks=False)) for one in entries]
+    for name, is_folder in listed:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+    return _Level(_identity(folder), [name for name, is_folder in listed if is_folder])
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _listed(folder: Path) -> dict[str, str]:

@@ -63,8 +63,9 @@ from forge.device.telemetry.triton_samples import triton_samples
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.update.last_run import recorded
 from forge.device.update.updater import Updater
-from forge.errors import ForgeError, RolledBackError
+from forge.errors import ContainmentUnknownError, ForgeError, RolledBackError
 from forge.serving.triton import containment
+from forge.serving.triton.containment import Containment
 
 __all__ = ["Service", "allow_many", "run"]
 
@@ -408,7 +409,7 @@ def _describe(
     hardware = watch.current()
     return AgentReport(
         pid=os.getpid(), url=url, started=started.at, hardware=hardware, look=check,
-        containment=containment.available(),
+        containment=_containment(),
     )  # fmt: skip
 
 
@@ -433,9 +434,17 @@ def _notifier(
     return notify
 
 
+def _containment() -> Containment:
+    """Return what contains the model server; nothing, with the reason, while that is unknown."""
+    try:
+        return containment.available()
+    except ContainmentUnknownError as error:
+        return Containment().without(*containment.MECHANISMS, reason=f"unknown: {error.why}")
+
+
 def _contain() -> None:
     """Log what contains the model server, and hide this agent's variables and memory."""
-    found = containment.available()
+    found = _containment()
     _log.info("the model server is contained: %s", ", ".join(found.in_force) or "not at all")
     for mechanism, why in found.missing.items():
         _log.warning("the model server is not contained: %s: %s", mechanism, why)

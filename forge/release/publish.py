@@ -23,7 +23,7 @@ from forge.bundle import (
     version_order,
 )
 from forge.canonical import Json
-from forge.errors import ConflictError, NotInStoreError, UsageError, not_found
+from forge.errors import ConflictError, NotInStoreError, TrustError, UsageError, not_found
 from forge.release.attest.verify import check_proofs
 from forge.release.catalog import YANKED, is_yanked, read_manifest
 from forge.release.repository.unverified_index import PublishedEntry
@@ -154,7 +154,8 @@ def publish(
         VersionTakenError: a profile of this version is published with other content.
         NotInStoreError: a tree of a manifest is not in the store.
         ConflictError: other publishers wrote first at every attempt, or garbage is being collected.
-        TrustError: the metadata is not valid, or devices would refuse the proofs.
+        TrustError: the metadata is not valid, a channel names other contents of this version, or
+            devices would refuse the proofs.
         UsageError: a key is missing, or the version was yanked.
         StoreError: the store cannot be reached.
     """
@@ -215,7 +216,7 @@ def promote(  # noqa: PLR0913 - each is a choice of the publisher
         UsageError: the version is not published or was yanked, or it is lower than the channel's
             and `force` is not set.
         NotInStoreError: its trees were deleted as garbage.
-        TrustError: devices would refuse it.
+        TrustError: devices would refuse it, or a channel names other contents of this version.
         ConflictError, StoreError: as for `publish`.
     """
     from forge.release.repository import update
@@ -254,8 +255,9 @@ def _add(objects: Objects, edit: Edit, planned: PlannedManifest) -> Outcome:
         custom: dict[str, Json] = {"identity": manifest.identity(), "request": planned.request}
         edit.put("bundles", path, manifest.encode(), custom)
         return Outcome(manifest.profile, manifest.tree.digest, "published")
-    if known.custom.get("identity") != manifest.identity():
-        raise _taken(manifest, read_manifest(objects, path, _entry(known)))
+    published = _manifest(objects, edit, path, known)  # its `custom` may state another identity
+    if published.identity() != manifest.identity():
+        raise _taken(manifest, published)
     return Outcome(manifest.profile, manifest.tree.digest, "unchanged")
 
 
@@ -282,6 +284,7 @@ def _point(
         profile: edit.targets["bundles"][manifest_path(name, version, profile)].hashes["sha256"]
         for profile in sorted(profiles)
     }
+    _check_other_channels(edit, name, version, digests)
     path = channel_path(name, channel)
     known = edit.targets["channels"].get(path)
     custom: dict[str, Json] = {"version": version, "manifests": digests}
@@ -294,6 +297,32 @@ def _point(
     same = known is not None and known.hashes.get("sha256") == canonical.sha256(data)
     if not same or known is None or known.custom != custom:
         edit.put("channels", path, data, custom)
+
+
+def _check_other_channels(edit: Edit, name: str, version: str, digests: Mapping[str, Json]) -> None:
+    """Raise TrustError if a channel names other contents of this version than the published ones.
+
+    A published manifest never changes, so the key of bundles signed a replacement. A channel that
+    an earlier version of Forge wrote names no digests.
+    """
+    prefix = f"channels/{name}/"
+    for path, target in edit.targets["channels"].items():
+        custom = target.custom or {}
+        named = custom.get("manifests")
+        if not path.startswith(prefix) or custom.get("version") != version:
+            continue
+        for profile, digest in named.items() if isinstance(named, dict) else ():
+            found = digests.get(profile)
+            if found == digest:
+                continue
+            channel = path.removeprefix(prefix).removesuffix(".json")
+            raise TrustError(
+                f"{name} {version} for {profile} is not what channel {channel} names",
+                why=f"its manifest has digest {str(found)[:12]}, channel {channel} names "
+                f"{str(digest)[:12]}, and a published version never changes",
+                hint="the key of bundles may be stolen: forge keys rotate bundles --revoke\n"
+                "restore tuf/ of the store from a copy, or release a new version",
+            )
 
 
 def _manifests(objects: Objects, edit: Edit, name: str, version: str) -> Iterator[Manifest]:
@@ -317,7 +346,14 @@ def _manifest(objects: Objects, edit: Edit, path: str, target: TargetFile) -> Ma
     from forge.trust import layout
 
     fresh = edit.files.get(layout.target_name(path, target.hashes["sha256"]))
-    return parse_manifest(fresh) if fresh else read_manifest(objects, path, _entry(target))
+    found = parse_manifest(fresh) if fresh else read_manifest(objects, path, _entry(target))
+    if manifest_path(found.name, found.version, found.profile) != path:
+        raise TrustError(
+            f"{path} contains another document",
+            why=f"it is the manifest of {found.name} {found.version} for {found.profile}",
+            hint="restore tuf/ of the store from a copy, or release a new version",
+        )
+    return found
 
 
 def _points_to(edit: Edit, name: str, channel: str) -> str | None:

@@ -40,6 +40,11 @@ _GRACE_S: Final = 10.0
 _POLL_S: Final = 0.05
 # Environment variables that a child gets in addition to its declared secrets.
 _PASSED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM", "FORGE_CACHE")
+_SECRET_FILES: Final = (
+    "FORGE_PASSPHRASE_FILE",
+    "FORGE_BUILDER_KEY",
+    "FORGE_BUILDER_PASSPHRASE_FILE",
+)
 # Network settings; their values may contain credentials and are never written to files.
 _PASSED_PREFIXES: Final = (
     "UV_",
@@ -167,15 +172,17 @@ def _needs_all(step: Step) -> bool:
 
 
 def _hidden(job: Job, environment: Mapping[str, str]) -> list[Path]:
-    """Return what a step may not read: the folder of the keys, the files of their passphrases."""
+    """Return what a step may not read: the keys, the builder's too, and files of passphrases."""
     if _needs_all(job.step):
         return []
-    files = [environment.get("FORGE_PASSPHRASE_FILE", "")]
+    files = [environment.get(name, "") for name in _SECRET_FILES]
     files += [
         pair.partition("=")[2]
         for pair in environment.get("FORGE_KEY_PASSPHRASE_FILES", "").split(os.pathsep)
     ]
-    found = [job.keys, *(Path(one) for one in files if one)]
+    # A key may be `file:PATH`; that of a KMS is no file, and is left out below.
+    paths = [Path(one.removeprefix("file:")).expanduser() for one in files if one]
+    found = [job.keys, *paths]
     needed = (job.folder, *job.inputs.values(), *job.outputs.values(), Path(sys.prefix))
     return [
         one

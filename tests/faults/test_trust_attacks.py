@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from forge.bundle import Manifest, manifest_path
 from forge.errors import ForgeError, NotInStoreError, StoreError, TrustError
 from forge.release.keys.keyring import Keyring
 from forge.release.keys.model import Expiry
 from forge.release.lifecycle import keys
+from forge.release.publish import VersionTakenError
 from forge.trust import layout
 from forge.trust.client import TrustedStore
 from tests.support.release_world import NOW, PASSPHRASE, World, manifest
@@ -336,6 +338,104 @@ def test_build_key_cannot_change_what_a_channel_offers(world: World) -> None:
         republish(world, tuf, bundles=bundles)
 
     refused(world, attack, TrustError, "is not what channel canary names", online_key_stolen=True)
+
+
+def replaced(world: World, tuf: Path, evil: Manifest, **custom: str) -> None:
+    """What a thief of the build key and the online key can do: another manifest of a version."""
+    bundles = delegated(tuf, "bundles")
+    path = manifest_path("demo", "1.1.0", "development")
+    data = evil.encode()
+    target = TargetFile.from_data(path, data, ["sha256"])
+    fields = dict(bundles.targets[path].unrecognized_fields)
+    target.unrecognized_fields = fields | {"custom": {**fields["custom"], **custom}}
+    bundles.targets[path] = target
+    name = tuf.parent / layout.target_name(path, target.hashes["sha256"])
+    name.parent.mkdir(parents=True, exist_ok=True)
+    name.write_bytes(data)
+    republish(world, tuf, bundles=bundles)
+
+
+def channel_digests(tuf: Path) -> dict[str, Any]:
+    """What each channel names."""
+    channels = Metadata[Targets].from_file(str(newest(tuf, "channels"))).signed
+    return {path: one.custom for path, one in channels.targets.items()}
+
+
+EVIL = {
+    "other tree": lambda world: world.planned("1.1.0", tree="evil").manifest,
+    # The identity leaves these out, so only the channel's digest tells.
+    "other proofs": lambda world: manifest("1.1.0", "development").model_copy(
+        update={"proofs": world.planned("1.1.0", tree="evil").manifest.tree}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+@pytest.mark.parametrize("channel", ["canary", "stable"])
+def test_promotion_does_not_sign_a_replaced_manifest_into_a_channel(
+    world: World, kind: str, channel: str
+) -> None:
+    with world.tampered() as tuf:
+        replaced(world, tuf, EVIL[kind](world), request="changed")
+        before = channel_digests(tuf)
+        with pytest.raises(TrustError, match="is not what channel canary names") as caught:
+            world.promote("1.1.0", channel)
+        assert caught.value.exit_code == 7
+        assert "forge keys rotate bundles" in caught.value.hint
+        assert channel_digests(tuf) == before
+    world.promote("1.1.0", channel)
+
+
+@pytest.mark.parametrize("channel", ["canary", "stable"])
+def test_release_of_a_replaced_version_is_refused_though_the_custom_identity_was_kept(
+    world: World, channel: str
+) -> None:
+    with world.tampered() as tuf:
+        replaced(world, tuf, EVIL["other tree"](world), request="changed")
+        before = channel_digests(tuf)
+        with pytest.raises(VersionTakenError, match="with other content") as caught:
+            world.publish("1.1.0", channel=channel)
+        assert "tree.digest" in caught.value.why
+        assert channel_digests(tuf) == before
+    assert world.publish("1.1.0", channel=channel).parts[0].outcome == "unchanged"
+
+
+def test_release_of_a_version_with_replaced_proofs_is_refused(world: World) -> None:
+    with world.tampered() as tuf:
+        replaced(world, tuf, EVIL["other proofs"](world), request="changed")
+        before = channel_digests(tuf)
+        with pytest.raises(TrustError, match="is not what channel canary names"):
+            world.publish("1.1.0", channel="stable")
+        assert channel_digests(tuf) == before
+
+
+def test_release_goes_on_where_only_the_custom_identity_was_changed(world: World) -> None:
+    """The manifest is what was published; what is written next to it decides nothing."""
+    with world.tampered() as tuf:
+        replaced(world, tuf, manifest("1.1.0", "development"), identity="f" * 64)
+        assert world.publish("1.1.0").parts[0].outcome == "unchanged"
+
+
+def test_new_version_can_be_released_after_a_manifest_was_replaced(world: World) -> None:
+    with world.tampered() as tuf:
+        replaced(world, tuf, EVIL["other tree"](world))
+        world.publish("1.2.0")
+        assert read_all(world.client()) == "1.2.0"
+
+
+def test_profile_can_be_added_to_a_version_that_a_channel_names(world: World) -> None:
+    world.publish("1.1.0", "development", "other")
+    world.promote("1.1.0", "stable")
+    named = channel_digests(world.folder / "store/tuf")
+    assert named["channels/demo/stable.json"] == named["channels/demo/canary.json"]
+    assert set(named["channels/demo/stable.json"]["manifests"]) == {"development", "other"}
+
+
+def test_promotion_of_a_manifest_of_another_version_is_refused(world: World) -> None:
+    with world.tampered() as tuf:
+        replaced(world, tuf, manifest("1.0.0", "development"))
+        with pytest.raises(TrustError, match="contains another document"):
+            world.promote("1.1.0", "stable")
 
 
 def test_channel_of_an_earlier_version_without_digests_is_read_and_gets_them(world: World) -> None:

@@ -27,6 +27,7 @@ from forge.device.state_machine.actions import Action, Activate, Fetch, Probe, S
 from forge.device.state_machine.journal import Journal
 from forge.errors import (
     BundleError,
+    ContainmentUnknownError,
     ForgeError,
     LoadFailedError,
     RolledBackError,
@@ -114,6 +115,8 @@ def _by_error(action: Action, error: ForgeError) -> bool:
     """Whether this kind of error is the release's fault on a machine that lacks nothing."""
     if isinstance(error, BundleError | LoadFailedError):
         return True
+    if isinstance(error, ContainmentUnknownError):
+        return False
     if isinstance(action, Fetch):
         return isinstance(error, TrustError)
     return isinstance(action, Probe) and not isinstance(error, StoreError)

@@ -6,21 +6,23 @@ or the container around the agent, does not allow is named here, and the program
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import functools
 import glob
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from forge.environments import Installed
+from forge.errors import ContainmentUnknownError
 
 __all__ = [
     "MECHANISMS",
@@ -90,6 +92,12 @@ class Containment(BaseModel):
         """Return whether a mechanism is in force."""
         return mechanism in self.in_force
 
+    def with_all_of(self, other: Containment) -> Containment:
+        """Return what is in force in either of the two."""
+        kept = tuple(one for one in MECHANISMS if self.has(one) or other.has(one))
+        missing = {one: why for one, why in self.missing.items() if one not in kept}
+        return Containment(in_force=kept, missing=missing)
+
     def without(self, *mechanisms: str, reason: str) -> Containment:
         """Return the rest of it."""
         kept = tuple(one for one in self.in_force if one not in mechanisms)
@@ -116,34 +124,76 @@ class Needs:
 
 
 def available(environment: Mapping[str, str] = os.environ) -> Containment:
-    """Return what this machine allows, asked once, without what FORGE_CONTAINMENT_OFF names."""
+    """Return what this machine allows, asked once, without what FORGE_CONTAINMENT_OFF names.
+
+    Raises:
+        ContainmentUnknownError: the machine could not be asked; the next call asks again.
+    """
     given = environment.get(OFF, "")
     named = {one.strip() for one in given.split(",")}
     if "network" in named:  # the others need its user namespace
         named.add("processes")
     off = [one for one in MECHANISMS if one in named or "all" in named]
+    if "all" in named:
+        return Containment().without(*off, reason=f"{OFF}={given}")
     return _probed().without(*off, reason=f"{OFF}={given}") if off else _probed()
 
 
 def forget() -> None:
-    """Let the next call of `available` ask again, because a sandbox could not be put on."""
-    _probed.cache_clear()
+    """Let the next call of `available` ask again, because a sandbox could not be put on.
+
+    A program can claim that by its exit code, so what was found in force stays: the next answer may
+    only add to it.
+    """
+    _memory.stale = True
 
 
-@functools.cache
+@dataclass(slots=True)
+class _Memory:
+    """What this machine allows, as far as it was found out in this process."""
+
+    found: Containment | None = None
+    stale: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_memory = _Memory()
+
+
 def _probed() -> Containment:
+    with _memory.lock:
+        if _memory.found is None:
+            _memory.found = _probe()
+        elif _memory.stale:
+            with contextlib.suppress(ContainmentUnknownError):
+                _memory.found = _memory.found.with_all_of(_probe())
+        _memory.stale = False
+        return _memory.found
+
+
+def _probe() -> Containment:
+    """Ask this machine. Raises ContainmentUnknownError."""
     try:
         done = subprocess.run(
             [*_sandbox(), "--probe"],
             capture_output=True,
-            check=True,
+            check=False,
             timeout=_PROBE_S,
             stdin=subprocess.DEVNULL,
         )
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise _unknown(lines[-1] if lines else f"the probe ended with {done.returncode}")
         found = json.loads(done.stdout)
         return judge(int(found["landlock"]), str(found["network"]), str(found["processes"]))
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
-        return Containment(missing=dict.fromkeys(MECHANISMS, f"the probe failed: {error}"))
+        raise _unknown(str(error)) from None
+
+
+def _unknown(why: str) -> ContainmentUnknownError:
+    message = "Cannot determine what can contain a bundle's program on this machine"
+    hint = f"the machine may lack processes or memory: try again; or name it in {OFF}"
+    return ContainmentUnknownError(message, why=why, hint=hint)
 
 
 def judge(landlock: int, network: str, processes: str) -> Containment:

@@ -70,6 +70,9 @@ _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _REMOVE_DIR, _MAKE_DIR = 1 << 4, 1 << 7
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+# What the kernel, or what confines this process, answers to what it does not offer or forbids.
+_NOT_ALLOWED = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
+LIMITS = "/proc/sys/user"
 _ANSWER_S = 1.0
 _BACKLOG = 128
 PRIVATE_BYTES = 256 * 1024 * 1024
@@ -116,8 +119,7 @@ class SandboxOptions:
 def main(argv: list[str]) -> int:
     """Run the program in the sandbox; return its exit code, or 128 + signal."""
     if argv == ["--probe"]:
-        sys.stdout.write(json.dumps(probe()) + "\n")
-        return 0
+        return _print_probe()
     options, program = SandboxOptions(**json.loads(argv[0])), argv[2:]
     try:
         if not options.network:
@@ -128,9 +130,24 @@ def main(argv: list[str]) -> int:
         return FAILED
 
 
+def _print_probe() -> int:
+    try:
+        sys.stdout.write(json.dumps(probe()) + "\n")
+    except OSError as error:
+        sys.stderr.write(f"The probe failed: {error}\n")
+        return FAILED
+    return 0
+
+
 def probe() -> dict[str, int | str]:
-    """Return the version of Landlock, 0 if there is none, and why namespaces cannot be had."""
+    """Return the version of Landlock, 0 if there is none, and why namespaces cannot be had.
+
+    Raises:
+        OSError: that cannot be found out now, for lack of memory or processes, say.
+    """
     abi = landlock_abi()
+    if abi < 0 and (number := ctypes.get_errno()) not in _NOT_ALLOWED:
+        raise OSError(number, f"Landlock: {os.strerror(number)}")
     network = _tried(lambda: isolate(processes=False))
     processes = network or _tried(_isolate_with_proc)
     return {"landlock": max(abi, 0), "network": network, "processes": processes}
@@ -373,21 +390,41 @@ def _isolate_with_proc() -> None:
 
 
 def _tried(work: Callable[[], None]) -> str:
-    """Return why work fails in a process of its own; empty if it does not."""
+    """Return why work is not allowed, tried in a process of its own; empty if it is.
+
+    Raises:
+        OSError: it failed for another reason, or the process did not end by itself.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             work()
+            os.write(writing, b"0 ")
         except OSError as error:
-            os.write(writing, (error.strerror or str(error)).encode())
+            os.write(writing, f"{error.errno or -1} {error.strerror or error}".encode())
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as report:
-        why = report.read()
+        number, _, why = report.read().partition(" ")
     os.waitpid(child, 0)
-    return why
+    if number == "0":
+        return ""
+    if number and (int(number) in _NOT_ALLOWED or _is_limit_of_none(int(number))):
+        return why
+    raise OSError(int(number or -1), why or "a process of the probe was killed")
+
+
+def _is_limit_of_none(number: int) -> bool:
+    """Whether an error says that no namespace may be made, and not that too many exist now."""
+    if number != errno.ENOSPC:
+        return False
+    limits = []
+    for kind in ("user", "net", "pid", "mnt"):
+        with contextlib.suppress(OSError), open(f"{LIMITS}/max_{kind}_namespaces") as file:  # noqa: PTH123
+            limits.append(file.read().strip())
+    return "0" in limits
 
 
 def _mount(

@@ -39,6 +39,7 @@ from forge.serving.triton.processes import Usage, listens, usage, waits_for_chil
 __all__ = ["Ports", "TritonServer", "command_line", "last_reasons", "started"]
 
 DATA_FILES: Final = ("supervisor.py",)  # part of a step's key
+_LOG: Final = "triton.log"
 _MODELS: Final = "models"
 _BACKENDS: Final = "backends"
 _HOME: Final = "home"
@@ -62,6 +63,7 @@ _TRITON_ERROR = re.compile(r'^[EF]\d{4} .*?\] "?(.*?)"?$')
 _STUB_MODE: Final = 0o755
 _STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
 _OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
+_FORBIDDEN: Final = "it is tried again; restart the agent if the machine forbids it since its start"
 _WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
 
 
@@ -172,6 +174,7 @@ class TritonServer:
             NoRunnerError: the spec requires a container, and this process runs in none.
             ConfigurationError: the environment has no Triton for its Python.
             PortTakenError: a port is taken.
+            ContainmentUnknownError: what can contain it could not be found out.
             StepFailedError: the process cannot be started.
         """
         if spec.server == "container" and installed.triton is None:
@@ -179,6 +182,7 @@ class TritonServer:
             raise NoRunnerError(message, hint=f"run Forge in {spec.image}, or an image based on it")
         work = work.resolve()
         work.mkdir(parents=True, exist_ok=True)
+        _restore_modes(work)
         allowed, name = containment.available(), f"forge-{secrets.token_hex(12)}"
         inside = ports is None and allowed.has("network")
         chosen = _INSIDE if inside else choose_ports(ports or Ports())
@@ -200,7 +204,7 @@ class TritonServer:
         if engine is not None:
             needs = replace(needs, read=(*needs.read, engine.resolve()))
         argv = containment.contained(command_line(installed, chosen, prefix), needs, allowed)
-        log = work / "triton.log"
+        log = work / _LOG
         supervisor = [sys.executable, "-I", str(Path(__file__).with_name("supervisor.py"))]
         wrapped = [*supervisor, f"--grace={_GRACE_S}", f"--shared-memory={prefix}", "--", *argv]
         try:
@@ -350,7 +354,7 @@ class TritonServer:
         if self._process.returncode == containment.FAILED:
             containment.forget()
             message = "Triton's sandbox could not be put on"
-            return StepFailedError(message, why=self.reasons(), hint="it is tried again")
+            return StepFailedError(message, why=self.reasons(), hint=_FORBIDDEN)
         message = f"Triton exited with code {self._process.returncode} before it was ready"
         return LoadFailedError(message, why=self.reasons(), hint=hint)
 
@@ -487,6 +491,15 @@ def _environment(installed: Installed, inherited: Mapping[str, str]) -> dict[str
 
 def _triton(installed: Installed) -> Path:
     return installed.triton or installed.site_packages / "pytriton" / "tritonserver"
+
+
+def _restore_modes(work: Path) -> None:
+    """Let this user in again: Landlock keeps no program from changing modes of its user's files."""
+    for path in (work, work / _LOG, work / _BACKENDS, work / _BACKENDS / "python"):
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
+            sealed.own(path)
 
 
 def _link_backends(installed: Installed, folder: Path) -> Path:

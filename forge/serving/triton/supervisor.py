@@ -3,8 +3,9 @@
     python -I supervisor.py --grace SECONDS --shared-memory PREFIX -- PROGRAM ARGUMENTS…
 
 The parent holds the other end of standard input. When that closes (on a stop, or because the parent
-was killed), or on SIGTERM, the program gets SIGTERM and, after the grace time, its whole process
-group gets SIGKILL. Exits with the program's exit code, 128 + signal for a signal.
+was killed), or on SIGTERM, the program gets SIGTERM and, after the grace time, it and every process
+that descends from it get SIGKILL, in other sessions, too. Exits with the program's exit code,
+128 + signal for a signal.
 
 If standard output is a file opened for reading and appending, it is a log: beyond its size limit
 only the last quarter is kept. A line that is written at that moment may be lost.
@@ -32,6 +33,8 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.05
+KILL_S = 5.0  # less than what a starter waits beyond the grace time
+KILL_POLL_S = 0.005
 STDOUT = 1
 LOG_BYTES = 16 * 1024 * 1024
 
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     _wait(child, asked, arguments.log_bytes if _is_log(STDOUT) else 0)
     _end(child, arguments.grace)
     _clean(arguments.shared_memory)
-    code = child.returncode
+    code = -signal.SIGKILL if child.returncode is None else child.returncode
     return 128 - code if code < 0 else code
 
 
@@ -106,25 +109,42 @@ def _end(child: subprocess.Popen[bytes], grace: float) -> None:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(grace)
-    # The program's orphans are children of this process now, and in its process group.
-    for pid in _others_of_group():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    child.wait()
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
+    _kill_the_rest(child)
 
 
-def _others_of_group() -> list[int]:
-    group = os.getpgrp()
-    found = []
+def _kill_the_rest(child: subprocess.Popen[bytes]) -> None:
+    """Kill what the program left, until this process has no child any more.
+
+    Its orphans are children of this process, whatever session or group they moved to. What cannot
+    be killed, because it waits for a device in the kernel, say, is left after a while.
+    """
+    until = time.monotonic() + KILL_S
+    while time.monotonic() < until:
+        for pid in _descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if child.poll() is not None:  # first: waiting for any child would lose its exit code
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+        time.sleep(KILL_POLL_S)
+
+
+def _descendants() -> list[int]:
+    """Return the processes that descend from this one, parents before their children."""
+    children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
-        with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
-            pid = int(entry.name)
-            if pid != os.getpid() and os.getpgid(pid) == group:
-                found.append(pid)
-    return found
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # PID (NAME) STATE PARENT …, and a name may contain anything
+                parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[1]
+                children.setdefault(int(parent), []).append(int(entry.name))
+    found = [os.getpid()]
+    for pid in found:  # it grows meanwhile
+        found += children.pop(pid, [])
+    return found[1:]
 
 
 def _clean(prefix: str) -> None:

@@ -201,16 +201,32 @@ def test_program_that_is_missing_fails_the_step(place: Place) -> None:
     assert "forge-no-such-program" in execution.log.read_text()
 
 
+SECRETS = {
+    "passphrase": {"FORGE_PASSPHRASE_FILE": "{}"},
+    "passphrases": {"FORGE_KEY_PASSPHRASE_FILES": "root-1={}:root-2={}2"},
+    "builder": {"FORGE_BUILDER_KEY": "{}", "FORGE_BUILDER_PASSPHRASE_FILE": "{}2"},
+    "builder as a URI": {"FORGE_BUILDER_KEY": "file:{}"},
+    "home": {"FORGE_BUILDER_KEY": "~/secret", "FORGE_PASSPHRASE_FILE": "~/secret2"},
+    "kms": {"FORGE_BUILDER_KEY": "awskms:alias/x", "FORGE_PASSPHRASE_FILE": "{}"},
+}
+
+
+@pytest.mark.parametrize("given", SECRETS)
 def test_a_step_reads_neither_keys_nor_passphrase_nor_the_runners_environment(
-    tmp_path: Path, place: Place
+    tmp_path: Path, place: Place, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowed = available()
     if not allowed.has("files"):
         pytest.skip(f"files: {allowed.missing['files']}")
-    keys, secret = tmp_path / "keys", tmp_path / "passphrase"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys, secret = tmp_path / "keys", tmp_path / "secret"
     keys.mkdir()
     (keys / "root.pem").write_text("secret")
+    tried = [str(keys / "root.pem"), str(secret), f"/proc/{os.getpid()}/environ"]
     secret.write_text("secret")
+    if "2" in "".join(SECRETS[given].values()):
+        (tmp_path / "secret2").write_text("secret")
+        tried.append(str(tmp_path / "secret2"))
     place.folder = tmp_path / "work" / "job"
     place.folder.mkdir(parents=True)
     program = (
@@ -223,12 +239,13 @@ def test_a_step_reads_neither_keys_nor_passphrase_nor_the_runners_environment(
         "os.rmdir(tempfile.mkdtemp(dir='/tmp'))\n"  # as Triton does; the keys are below
         "print('works', os.listdir(os.path.dirname(sys.argv[1])) != [])\n"
     )
-    tried = [str(keys / "root.pem"), str(secret), f"/proc/{os.getpid()}/environ"]
     step = Step("compile", ("${python}", "-c", program, *tried))
     job = dataclasses.replace(place.job(step), keys=keys)
-    done = runner(FORGE_PASSPHRASE_FILE=str(secret)).execute(job)
+    variables = {name: value.format(*[secret] * 2) for name, value in SECRETS[given].items()}
+    done = runner(**variables).execute(job)
     assert done.exit_code == 0, done.log.read_text()
-    assert done.log.read_text().splitlines() == ["PermissionError"] * 3 + ["works True"]
+    denied = ["PermissionError"] * len(tried)
+    assert done.log.read_text().splitlines() == [*denied, "works True"]
 
 
 def test_a_step_that_signs_reads_the_keys(tmp_path: Path, place: Place) -> None:

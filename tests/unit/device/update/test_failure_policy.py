@@ -23,6 +23,7 @@ from forge.device.update.failure_policy import SlotCondition, judge, not_kept, s
 from forge.errors import (
     BundleError,
     ConfigurationError,
+    ContainmentUnknownError,
     CorruptedError,
     ForgeError,
     LoadFailedError,
@@ -42,6 +43,7 @@ ACTIONS = (FETCH, Prepare("b"), Activate("b"), Probe("b"), Switch("b"), GoBack("
 KINDS: tuple[type[ForgeError], ...] = (
     BundleError, LoadFailedError, TrustError, SmokeGateError, StepFailedError, UsageError,
     ConfigurationError, PortTakenError, StoreError, CorruptedError, ForgeError,
+    ContainmentUnknownError,
 )  # fmt: skip
 UPDATING = Journal(
     state="probing", active="a", target="b", candidate=NEW, slots={"a": OLD, "b": NEW}

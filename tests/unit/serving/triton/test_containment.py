@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from forge.errors import ContainmentUnknownError
 from forge.serving.triton import containment
 from forge.serving.triton.containment import (
     MECHANISMS,
@@ -120,3 +123,80 @@ def test_an_agent_hides_its_variables_and_memory_and_still_sees_itself() -> None
     argv = [sys.executable, "-c", HIDDEN]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [0, 1, 1, 0, 0, [True, True]]
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the probe answer in turn, of a process that has asked nothing yet."""
+    monkeypatch.setattr(containment, "_memory", containment._Memory())
+
+    def answers(*given: Containment | BaseException | tuple[int, str]) -> None:
+        left = list(given)
+
+        def run(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
+            one = left.pop(0)
+            if isinstance(one, BaseException):
+                raise one
+            if isinstance(one, tuple):
+                return subprocess.CompletedProcess([], one[0], b"", one[1].encode())
+            found = {
+                "landlock": 7 if one.has("files") else 0,
+                "network": one.missing.get("network", ""),
+                "processes": one.missing.get("processes", ""),
+            }
+            return subprocess.CompletedProcess([], 0, json.dumps(found).encode(), b"")
+
+        monkeypatch.setattr(subprocess, "run", run)
+
+    return answers
+
+
+UNKNOWN = [
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    subprocess.TimeoutExpired("probe", 30),
+    (125, "The probe failed: [Errno 12] Cannot allocate memory"),
+    (1, "Traceback\nMemoryError"),
+    (-9, ""),
+]
+
+
+@pytest.mark.parametrize("failure", UNKNOWN, ids=str)
+def test_a_probe_that_failed_is_unknown_and_asked_again(
+    probe: Callable[..., None], failure: BaseException | tuple[int, str]
+) -> None:
+    probe(failure, failure, ALL)
+    for _ in range(2):
+        with pytest.raises(ContainmentUnknownError) as caught:
+            available({})
+        assert caught.value.exit_code == 5
+        assert caught.value.why
+        assert caught.value.hint
+    assert available({}) == ALL
+    assert available({}) == ALL  # from memory: the probe has no further answer
+
+
+def test_a_machine_that_cannot_be_asked_serves_where_the_operator_wants_no_containment(
+    probe: Callable[..., None],
+) -> None:
+    probe()  # any question is an IndexError
+    assert available({OFF: "all"}).in_force == ()
+
+
+@pytest.mark.parametrize("later", [judge(0, "no", "no"), *UNKNOWN], ids=str)
+def test_what_was_in_force_once_is_not_dropped_because_a_program_ended_with_the_sandboxs_code(
+    probe: Callable[..., None], later: Containment | BaseException | tuple[int, str]
+) -> None:
+    probe(ALL, later)
+    assert available({}) == ALL
+    containment.forget()
+    assert available({}) == ALL
+
+
+def test_what_a_machine_allows_since_then_is_added(probe: Callable[..., None]) -> None:
+    probe(judge(7, "no", "no"), judge(0, "", "not yet"), ALL)
+    assert not available({}).has("network")
+    containment.forget()
+    assert available({}).in_force == ("privileges", "files", "signals", "network")
+    assert available({}).missing == {"processes": "no"}
+    containment.forget()
+    assert available({}) == ALL

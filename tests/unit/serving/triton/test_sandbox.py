@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,3 +63,58 @@ def test_the_probe_prints_what_this_machine_allows() -> None:
     found = json.loads(subprocess.check_output(argv))
     assert set(found) == {"landlock", "network", "processes"}
     assert found["landlock"] == max(0, sandbox.landlock_abi())
+
+
+def failing(number: int) -> Callable[[], None]:
+    def work() -> None:
+        raise OSError(number, os.strerror(number))
+
+    return work
+
+
+NOT_ALLOWED = ("ENOSYS", "EPERM", "EACCES", "EOPNOTSUPP", "EINVAL")
+
+
+@pytest.mark.parametrize("name", NOT_ALLOWED)
+def test_what_the_kernel_forbids_or_does_not_have_is_missing(name: str) -> None:
+    number = getattr(errno, name)
+    assert sandbox._tried(failing(number)) == os.strerror(number)
+
+
+def test_what_works_is_there() -> None:
+    assert sandbox._tried(lambda: None) == ""
+
+
+@pytest.mark.parametrize("name", ["EAGAIN", "ENOMEM", "EMFILE", "ENOSPC", "EIO", "EBUSY"])
+def test_what_failed_for_another_reason_is_not_missing_but_unknown(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "max_user_namespaces").write_text("10\n")  # reached now, not none at all
+    monkeypatch.setattr(sandbox, "LIMITS", str(tmp_path))
+    with pytest.raises(OSError, match=r".") as caught:
+        sandbox._tried(failing(getattr(errno, name)))
+    assert caught.value.errno == getattr(errno, name)
+
+
+def test_a_limit_of_no_namespaces_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "max_user_namespaces").write_text("10\n")
+    (tmp_path / "max_net_namespaces").write_text("0\n")
+    monkeypatch.setattr(sandbox, "LIMITS", str(tmp_path))
+    assert sandbox._tried(failing(errno.ENOSPC)) == os.strerror(errno.ENOSPC)
+
+
+def test_a_process_of_the_probe_that_was_killed_says_nothing() -> None:
+    with pytest.raises(OSError, match="was killed"):
+        sandbox._tried(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_probe_that_failed_prints_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sandbox, "isolate", lambda **_: failing(errno.ENOMEM)())
+    assert sandbox.main(["--probe"]) == sandbox.FAILED
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert os.strerror(errno.ENOMEM) in found.err

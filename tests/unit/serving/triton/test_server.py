@@ -2,16 +2,20 @@ import os
 import resource
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import forge.serving.triton.server as server_module
+from forge import sealed
 from forge.environments import Installed
 from forge.errors import ConfigurationError, LoadFailedError, NoRunnerError, StepFailedError
 from forge.serving.repository.render import make_spec
 from forge.serving.repository.spec import EngineFacts
+from forge.serving.triton import containment
 from forge.serving.triton.server import (
     Ports,
     TritonServer,
@@ -20,6 +24,7 @@ from forge.serving.triton.server import (
     command_line,
     last_reasons,
 )
+from tests.support.ordinary_user import as_ordinary_user, nested
 from tests.support.serving import render_settings
 
 INSTALLED = Installed(Path("/e"), "3.11", Path("/e/site-packages"), Path("/lib"))
@@ -112,6 +117,56 @@ def test_right_backend_links_stay_and_wrong_ones_are_made_again(tmp_path: Path) 
     assert (links / "libtriton_python.so").lstat().st_mtime_ns == kept
     assert (links / "utils.py").read_bytes() == b"x"
     assert (links / "triton_python_backend_stub").is_file()
+
+
+@pytest.fixture
+def fake_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with an image's Triton and a tree; what is started is only noted.
+
+    Not below `tmp_path`, whose folders above are for one user only.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="forge-test-", dir="/tmp"))
+    for path in ("triton/backends/python/utils.py", "tree/models/m/1/model.py",
+                 "triton/backends/python/triton_python_backend_stub"):  # fmt: skip
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"x")
+    folder.chmod(0o755)
+    monkeypatch.setenv(containment.OFF, "all")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
+    yield folder
+    sealed.remove(folder)
+
+
+@pytest.mark.parametrize(
+    "closed",
+    ["work", "work/triton.log", "work/backends", "work/backends/python", "work/models/m",
+     "work/home", "work/tmp", "all", "deep"],
+)  # fmt: skip
+def test_what_a_bundle_did_to_the_modes_of_its_folders_ends_with_the_next_start(
+    fake_triton: Path, closed: str
+) -> None:
+    spec = make_spec(render_settings(), EngineFacts(builder="openvino", runtime={}))
+    spec = spec.model_copy(update={"repository": "models"})
+
+    def start() -> None:
+        installed = replace(INSTALLED, triton=fake_triton / "triton")
+        TritonServer.start(fake_triton / "tree", spec, installed, work=fake_triton / "work")
+
+    def work(_: Path) -> None:
+        folder = fake_triton / "work"
+        every = [*sorted(folder.rglob("*"), reverse=True), folder]
+        if closed == "deep":
+            nested(folder / "home" / "a", 1500, 0o000)
+        for path in every if closed == "all" else [fake_triton / closed]:
+            if path.exists() and not path.is_symlink():
+                path.chmod(0o000)
+        start()
+        for name in ("home", "tmp"):
+            assert list((folder / name).iterdir()) == []
+        assert (folder / "models/m/1/model.py").read_bytes() == b"x"
+
+    start()
+    as_ordinary_user(fake_triton, work)
 
 
 @pytest.mark.parametrize("damage", ["mode", "bytes", "link"])

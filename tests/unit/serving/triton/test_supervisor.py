@@ -1,5 +1,7 @@
 """The supervisor with real processes: whatever happens to its starter, nothing is left."""
 
+import contextlib
+import os
 import secrets
 import signal
 import subprocess
@@ -82,6 +84,71 @@ def test_exit_code_is_the_programs_and_its_orphans_are_ended(supervise: Supervis
     assert process.wait(30) == 7
     process.communicate()
     assert session_processes(process.pid) == []
+
+
+# A grandchild that leaves the session and the group, as a daemon does; then its parent ends.
+ESCAPES = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for _ in range(20):
+            if os.fork(): break
+        else:
+            os.write(writing, b"x")
+        if "hold" not in sys.argv: os.close(1)
+        time.sleep(300)
+    os._exit(0)
+os.read(reading, 1)
+print("up", flush=True)
+if "end" in sys.argv: sys.exit(7)
+time.sleep(300)
+"""
+
+
+def marked(token: str) -> list[int]:
+    """Processes that have this word in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if token.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(("when", "code"), [("end", 7), ("stop", 128 + signal.SIGKILL)])
+@pytest.mark.parametrize("output", ["hold", "close"])
+def test_a_process_that_left_the_session_is_ended_too(
+    supervise: Supervise, when: str, code: int, output: str
+) -> None:
+    """At the end of the program, or on a stop while it runs."""
+    token = secrets.token_hex(8)
+    process = supervise(sys.executable, "-c", ESCAPES, when, output, token, grace=0.2)
+    try:
+        wait_for_output(process)
+        if when == "end":
+            process.wait(30)
+        process.communicate(timeout=30)
+        assert process.returncode == code
+        assert marked(token) == []
+    finally:
+        for pid in marked(token):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_other_processes_of_the_same_group_are_left_alone(spawn: Spawn) -> None:
+    """As of a shell that starts it in a pipe."""
+    starter = f"""
+import os, subprocess, sys
+other = subprocess.Popen(["sleep", "300"])
+subprocess.run([sys.executable, "-I", {SCRIPT!r}, "--grace=1", "--", "true"], check=True)
+print("lives" if other.poll() is None else "was killed")
+other.kill()
+"""
+    process = spawn([sys.executable, "-c", starter], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.communicate(timeout=60)[0] == b"lives\n"
 
 
 def test_shared_memory_of_that_prefix_is_removed(supervise: Supervise) -> None:
