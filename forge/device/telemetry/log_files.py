@@ -92,7 +92,7 @@ def _ends(files: Sequence[Path], lines: int) -> list[_End]:
             file.seek(start)
             data = file.read(_TAIL_BYTES)
             end = _End((status.st_dev, status.st_ino), start + len(data), data)
-            if end.file not in {one.file for one in found}:  # rotated meanwhile
+            if end.file not in {one.file for one in found}:  # rotated since then
                 found.insert(0, end)
     return found
 
