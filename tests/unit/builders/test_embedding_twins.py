@@ -34,7 +34,7 @@ def test_they_compute_the_same_cosine() -> None:
         assert found == embedding_probe.cosine(one, other)
         assert -1.000001 <= found <= 1.000001
     for cosine in (embedding_format.cosine, embedding_probe.cosine):
-        with pytest.raises(ValueError, match=r"shorter|longer"):
+        with pytest.raises(ValueError, match="argument 2 is shorter"):
             cosine((1.0, 2.0), (1.0,))
 
 

@@ -27,7 +27,7 @@ SPEC = EmbeddingSpec(
     max_batch_size=1,
     max_inputs=8,
 )
-RIGHT = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.6, 0.8)}
+RIGHT: dict[str, tuple[float, ...]] = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.6, 0.8)}
 
 
 def encoded(vector: tuple[float, ...]) -> str:
