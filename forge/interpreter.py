@@ -16,7 +16,7 @@ from typing import Final
 
 from forge.errors import ConfigurationError
 
-__all__ = ["Facts", "command", "facts_of", "libpython_folder", "variables"]
+__all__ = ["InterpreterFacts", "command", "facts_of", "libpython_folder", "variables"]
 
 _TIMEOUT_S: Final = 60.0
 # `posix_prefix` is the layout of virtual environments; Debian changes only the default one.
@@ -30,7 +30,7 @@ print(json.dumps([s.get_python_version(), s.get_path("purelib", *at),
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class InterpreterFacts:
     """What an interpreter says of itself.
 
     Attributes:
@@ -56,7 +56,7 @@ def variables() -> dict[str, str]:
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
 
 
-def facts_of(interpreter: Path, prefix: Path | None = None) -> Facts:
+def facts_of(interpreter: Path, prefix: Path | None = None) -> InterpreterFacts:
     """Return the facts of an interpreter.
 
     Args:
@@ -80,7 +80,7 @@ def facts_of(interpreter: Path, prefix: Path | None = None) -> Facts:
         message = f"{interpreter} is not a working Python interpreter"
         hint = "install that Python again"
         raise ConfigurationError(message, why=str(error), hint=hint) from None
-    return Facts(version, Path(site_packages), tuple(map(Path, folders)), library)
+    return InterpreterFacts(version, Path(site_packages), tuple(map(Path, folders)), library)
 
 
 def libpython_folder(interpreter: Path) -> Path:

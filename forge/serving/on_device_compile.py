@@ -277,7 +277,7 @@ class Compiler:
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 # The agent would hard-link the file behind a link to where the model can read it.
                 name = path.relative_to(engine)
-                message = f"{wanted.tool} wrote {str(name)!r}, which is no file and no folder"
+                message = f"{wanted.tool} wrote {str(name)!r}, neither a file nor a folder"
                 raise BundleError(message, hint=f"its log: {self._log}")
             if path.is_file():
                 with path.open("rb") as file:

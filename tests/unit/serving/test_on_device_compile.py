@@ -258,7 +258,7 @@ def test_engine_holds_no_link_to_what_the_compiler_cannot_open(
     act = made.format(secret=tmp_path / "secret", folder=tmp_path)
     program = stand_in.folder / "engine-compiler"
     program.write_text(f'#!/bin/sh\ntouch "$4/answer.json"\n{act} "$4/odd"\n')
-    with pytest.raises(BundleError, match="wrote 'odd', which is no file and no folder"):
+    with pytest.raises(BundleError, match="wrote 'odd', neither a file nor a folder"):
         compiler.ensure(job, idle)
     assert list((tmp_path / "engines").iterdir()) == []
 
