@@ -361,7 +361,7 @@ def channel_digests(tuf: Path) -> dict[str, Any]:
     return {path: one.custom for path, one in channels.targets.items()}
 
 
-EVIL = {
+EVIL: dict[str, Callable[[World], Manifest]] = {
     "other tree": lambda world: world.planned("1.1.0", tree="evil").manifest,
     # The identity leaves these out, so only the channel's digest tells.
     "other proofs": lambda world: manifest("1.1.0", "development").model_copy(

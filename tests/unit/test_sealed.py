@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ DEEP = 3000  # Python's stack has 1000 levels, and 4096 bytes is the longest pat
 def test_a_folder_of_any_depth_is_deleted(tmp_path: Path) -> None:
     nested(tmp_path / "a", DEEP)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    sealed.remove(tmp_path / "a")
-    assert list(tmp_path.iterdir()) == []
+    try:
+        sealed.remove(tmp_path / "a")
+        assert list(tmp_path.iterdir()) == []
+    finally:  # pytest cannot delete it either
+        subprocess.run(["rm", "-rf", str(tmp_path / "a")], check=True)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

@@ -17,6 +17,7 @@ import http.client
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -26,7 +27,10 @@ __all__ = ["Connector", "NamespaceConnector", "TcpConnector", "connector", "get"
 
 _SUFFIX: Final = ".netns.invalid"
 _PORT: Final = struct.Struct("=H")  # as in sandbox.py
+_DESCRIPTOR: Final = struct.Struct("=i")
 _PEER: Final = struct.Struct("=iII")  # struct ucred: process, user, group
+_FULL_S: Final = 5.0  # as long as a request to Triton may take to connect
+_FULL_POLL_S: Final = 0.01
 
 
 class Connector(Protocol):
@@ -95,7 +99,9 @@ class NamespaceConnector:
         """See Connector, as for the one below."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.settimeout(timeout_s)
-            asking.connect(f"\0{self.name}")
+            until = time.monotonic() + timeout_s
+            while not self._begun(asking, until):
+                time.sleep(_FULL_POLL_S)
             self._ask(asking)
             connected = self._received(asking)
         connected.settimeout(timeout_s)
@@ -105,7 +111,9 @@ class NamespaceConnector:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.setblocking(False)
-            await loop.sock_connect(asking, f"\0{self.name}")
+            until = time.monotonic() + _FULL_S
+            while not self._begun(asking, until):  # noqa: ASYNC110 - the kernel tells no one
+                await asyncio.sleep(_FULL_POLL_S)
             self._ask(asking)
             answered = asyncio.Event()
             loop.add_reader(asking, answered.set)
@@ -117,6 +125,20 @@ class NamespaceConnector:
         connected.setblocking(False)
         return connected
 
+    def _begun(self, asking: socket.socket, until: float) -> bool:
+        """Connect; return False while too many callers wait, which the kernel refuses at once.
+
+        asyncio takes that for a connection under way, which it never is. Raises TimeoutError after
+        `until`, monotonic seconds.
+        """
+        try:
+            asking.connect(f"\0{self.name}")
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError(f"@{self.name} has too many callers") from None
+            return False
+        return True
+
     def _ask(self, asking: socket.socket) -> None:
         """Request the port, of a sandbox of this user: any process may listen on a free name."""
         found = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
@@ -125,13 +147,16 @@ class NamespaceConnector:
         asking.sendall(_PORT.pack(self.port))
 
     def _received(self, asking: socket.socket) -> socket.socket:
-        data, descriptors, _, _ = socket.recv_fds(asking, 1, 1)
-        if not descriptors:
+        # Not inherited by a program that is started meanwhile. socket.recv_fds ignores its flags
+        # in Python 3.11.
+        room = socket.CMSG_LEN(_DESCRIPTOR.size)
+        data, received, _, _ = asking.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+        if not received:
             if not data:
                 raise ConnectionError(f"@{self.name} did not answer")
             code = data[0] or errno.EMFILE  # the kernel drops what this process has no room for
             raise OSError(code, os.strerror(code))
-        connected = socket.socket(fileno=descriptors[0])
+        connected = socket.socket(fileno=_DESCRIPTOR.unpack(received[0][2])[0])
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:

@@ -47,6 +47,7 @@ OFF: Final = "FORGE_CONTAINMENT_OFF"
 WRITE: Final = "FORGE_CONTAINMENT_WRITE"
 MECHANISMS: Final = ("privileges", "files", "signals", "network", "processes")
 _SIGNALS_ABI: Final = 6  # Linux 6.12
+_TRUNCATE_ABI: Final = 3  # Linux 6.2
 _PROBE_S: Final = 30.0
 _PR_SET_DUMPABLE: Final = 4
 # What programs and their libraries read of the system. Not /etc, /var, /run or /home as a whole:
@@ -80,7 +81,7 @@ class Containment(BaseModel):
             what it needs, and traces no process outside; `signals`: it sends none to the outside;
             `network`: it has none, and its ports exist for the agent only; `processes`: it has a
             /proc, a /dev/shm and process numbers of its own.
-        missing: the reason by mechanism.
+        missing: the reason by mechanism; `truncate`: `files` is in force, and does not stop that.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -214,6 +215,11 @@ def judge(landlock: int, network: str, processes: str) -> Containment:
         "network": network,
         "processes": processes,
     }
+    if 0 < landlock < _TRUNCATE_ABI:
+        reasons["truncate"] = (
+            f"it can empty its user's files that it cannot open: Landlock {_TRUNCATE_ABI} is needed"
+            f" (Linux 6.2), this kernel has {landlock}"
+        )
     return Containment(
         in_force=tuple(one for one in MECHANISMS if not reasons[one]),
         missing={one: why for one, why in reasons.items() if why},

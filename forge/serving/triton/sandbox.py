@@ -72,6 +72,7 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 # What the kernel, or what confines this process, answers to what it does not offer or forbids.
 _NOT_ALLOWED = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
+OVERFLOW_USER = "/proc/sys/kernel/overflowuid"
 LIMITS = "/proc/sys/user"
 _ANSWER_S = 1.0
 _BACKLOG = 128
@@ -148,9 +149,24 @@ def probe() -> dict[str, int | str]:
     abi = landlock_abi()
     if abi < 0 and (number := ctypes.get_errno()) not in _NOT_ALLOWED:
         raise OSError(number, f"Landlock: {os.strerror(number)}")
-    network = _tried(lambda: isolate(processes=False))
+    network = _nobody() or _tried(lambda: isolate(processes=False))
     processes = network or _tried(_isolate_with_proc)
     return {"landlock": max(abi, 0), "network": network, "processes": processes}
+
+
+def _nobody() -> str:
+    """Return why callers cannot be told apart; empty if they can.
+
+    The kernel shows every user that a user namespace does not know as its overflow user.
+    """
+    try:
+        with open(OVERFLOW_USER, encoding="ascii") as file:  # noqa: PTH123
+            overflow = int(file.read())
+    except FileNotFoundError:  # this kernel has no user namespaces either
+        return ""
+    if os.geteuid() != overflow:
+        return ""
+    return f"this is user {overflow}, by which the kernel shows every user it cannot name"
 
 
 def landlock_abi() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+import forge.serving.triton.connector as connector_module
 from forge.serving.triton.connector import NamespaceConnector, TcpConnector, connector, get
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -131,3 +133,72 @@ def test_a_sandbox_that_ended_refuses_the_connection() -> None:
         NamespaceConnector(name, 8000).connect(5)
     with pytest.raises(ConnectionRefusedError):
         asyncio.run(NamespaceConnector(name, 8000).connect_async())
+
+
+def test_a_program_that_is_started_meanwhile_does_not_inherit_a_passed_socket() -> None:
+    with server() as port, sandbox(passes) as name:
+        connector = NamespaceConnector(name, port)
+        for connected in (connector.connect(3), asyncio.run(connector.connect_async())):
+            with connected:
+                assert not connected.get_inheritable()
+
+
+@contextmanager
+def full(name: str) -> Iterator[socket.socket]:
+    """A listening socket whose queue has no room; yields it."""
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as waiting:
+        listening.bind(f"\0{name}")
+        listening.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                one.connect(f"\0{name}")
+        yield listening
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asynchronous"])
+def test_a_full_queue_of_callers_is_waited_for(kind: str) -> None:
+    name = f"forge-test-{os.urandom(8).hex()}"
+    tried = threading.Event()
+
+    class Noted(socket.socket):
+        def connect(self, address: object) -> None:
+            try:
+                super().connect(address)  # type: ignore[arg-type]
+            finally:
+                tried.set()
+
+    with server() as port, full(name) as listening, pytest.MonkeyPatch.context() as patch:
+
+        def serve_last() -> None:
+            tried.wait(30)
+            for _ in range(100):
+                caller, _ = listening.accept()
+                with caller, contextlib.suppress(TimeoutError):
+                    caller.settimeout(0.2)  # the others ask for nothing
+                    passes(caller, int.from_bytes(caller.recv(2), "little"))
+                    return
+
+        thread = threading.Thread(target=serve_last, daemon=True)
+        thread.start()
+        patch.setattr(socket, "socket", Noted)
+        connector = NamespaceConnector(name, port)
+        connected = (
+            connector.connect(30) if kind == "blocking" else asyncio.run(connector.connect_async())
+        )
+        with connected:
+            assert connected.getpeername() == ("127.0.0.1", port)
+        thread.join()
+
+
+def test_a_queue_that_stays_full_is_an_error_and_not_another_users_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connector_module, "_FULL_S", 0.05)
+    name = f"forge-test-{os.urandom(8).hex()}"
+    with full(name):
+        with pytest.raises(TimeoutError, match="too many callers"):
+            NamespaceConnector(name, 8000).connect(0.05)
+        with pytest.raises(TimeoutError, match="too many callers"):
+            asyncio.run(NamespaceConnector(name, 8000).connect_async())

@@ -57,6 +57,15 @@ def test_what_a_machine_lacks_is_named_with_its_reason(
     assert set(found.in_force) == set(MECHANISMS) - missing
 
 
+@pytest.mark.parametrize("landlock", [0, 1, 2, 3, 7])
+def test_a_landlock_that_does_not_stop_emptying_files_is_named(landlock: int) -> None:
+    found = judge(landlock, "", "")
+    assert found.has("files") is (landlock > 0)
+    assert ("truncate" in found.missing) is (landlock in {1, 2})
+    if landlock in {1, 2}:
+        assert f"this kernel has {landlock}" in found.missing["truncate"]
+
+
 def test_an_operator_leaves_mechanisms_out_and_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containment, "_probed", lambda: ALL)
     found = available({OFF: "network"})

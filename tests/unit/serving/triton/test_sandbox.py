@@ -118,3 +118,19 @@ def test_a_probe_that_failed_prints_no_answer(
     found = capsys.readouterr()
     assert found.out == ""
     assert os.strerror(errno.ENOMEM) in found.err
+
+
+def test_the_user_as_whom_the_kernel_shows_unknown_users_has_no_network_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else any local user could ask the sandbox for a connection."""
+    monkeypatch.setattr(sandbox, "isolate", lambda **_: None)
+    monkeypatch.setattr(sandbox, "_isolate_with_proc", lambda: None)
+    (tmp_path / "overflowuid").write_text(f"{os.geteuid()}\n")
+    assert (sandbox.probe()["network"], sandbox.probe()["processes"]) == ("", "")
+    monkeypatch.setattr(sandbox, "OVERFLOW_USER", str(tmp_path / "overflowuid"))
+    found = sandbox.probe()
+    assert f"this is user {os.geteuid()}" in str(found["network"])
+    assert found["processes"] == found["network"]
+    monkeypatch.setattr(sandbox, "OVERFLOW_USER", str(tmp_path / "none"))
+    assert sandbox.probe()["network"] == ""

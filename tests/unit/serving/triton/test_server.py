@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import forge.serving.triton.server as server_module
-from forge import sealed
 from forge.environments import Installed
 from forge.errors import ConfigurationError, LoadFailedError, NoRunnerError, StepFailedError
 from forge.serving.repository.render import make_spec
@@ -134,7 +133,8 @@ def fake_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv(containment.OFF, "all")
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
     yield folder
-    sealed.remove(folder)
+    monkeypatch.undo()
+    subprocess.run(["rm", "-rf", str(folder)], check=True)  # however deep
 
 
 @pytest.mark.parametrize(
