@@ -159,9 +159,9 @@ MEAN = {"pooling_mode_mean_tokens": True}
         *wrong("1_Pooling_config", "pooling_mode", [None, 1, ["cls"], {}, "", "max"]),
         *wrong("config_sentence_transformers", "default_prompt_name", [0, False, [], {}, 1]),
         *wrong("config_sentence_transformers", "truncate_dim", [128]),
-        *((module(idx=value), "idx") for value in ["x", "1", None, True, 1.0, math.inf, 0, 2, []]),
-        *((module(path=value), "path") for value in [None, 1, ["1_Pooling"], {}]),
-        *((module(type=value), "type") for value in [None, 1, [], {}]),
+        *((module(idx=value), "idx") for value in ["x", "1", None, True, 1.0, math.inf, 0, 2, []]),  # type: ignore[var-annotated]
+        *((module(path=value), "path") for value in [None, 1, ["1_Pooling"], {}]),  # type: ignore[var-annotated]
+        *((module(type=value), "type") for value in [None, 1, [], {}]),  # type: ignore[var-annotated]
         (module(kwargs=["task"]), "kwargs"),
         ({"modules": [1, 2]}, "not a list of objects"),
         ({"1_Pooling_config": {**MEAN, "pooling_mode": "cls"}}, "mean_tokens"),

@@ -73,7 +73,7 @@ def test_a_bert_encoder_is_understood() -> None:
     openvino_embedding.check_config(CONFIG)
 
 
-WRONG = ["2", None, True, [], {}, 2.5, -1, 0, math.nan, math.inf]
+WRONG: list[object] = ["2", None, True, [], {}, 2.5, -1, 0, math.nan, math.inf]
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ WRONG = ["2", None, True, [], {}, 2.5, -1, 0, math.nan, math.inf]
             for name in ("num_attention_heads", "num_hidden_layers")
             for value in WRONG
         ),
-        *(("layer_norm_eps", value) for value in ["1e-12", None, True, [], -1.0, 1.0, math.nan]),
-        *(("hidden_act", value) for value in ["relu", "gelu_new", None, ["gelu"], {}, 1]),
-        *(("position_embedding_type", value) for value in ["relative_key", None, []]),
+        *(("layer_norm_eps", value) for value in ["1e-12", None, True, [], -1.0, 1.0, math.nan]),  # type: ignore[var-annotated]
+        *(("hidden_act", value) for value in ["relu", "gelu_new", None, ["gelu"], {}, 1]),  # type: ignore[var-annotated]
+        *(("position_embedding_type", value) for value in ["relative_key", None, []]),  # type: ignore[var-annotated]
         *(("is_decoder", value) for value in [True, "false"]),
-        *(("model_type", value) for value in ["roberta", None, ["bert"], {}, 1]),
+        *(("model_type", value) for value in ["roberta", None, ["bert"], {}, 1]),  # type: ignore[var-annotated]
         ("num_attention_heads", 3),
         ("quantization_config", {"bits": 4}),
         ("pruned_heads", {"0": [1]}),
@@ -128,9 +128,9 @@ def test_a_tokenizer_of_bert_is_understood(tmp_path: Path, processor: Any) -> No
         {"type": ["BertProcessing"]},
         {"type": "RobertaProcessing"},
         {"type": "TemplateProcessing"},
-        *({**TEMPLATE, "single": single} for single in ("[CLS] $A [SEP]", {}, [1], [[]], [{}])),
+        *({**TEMPLATE, "single": single} for single in ("[CLS] $A [SEP]", {}, [1], [[]], [{}])),  # type: ignore[var-annotated]
         {**TEMPLATE, "single": [{"Sequence": ["A", 0]}]},
-        *(
+        *(  # type: ignore[var-annotated]
             {
                 **TEMPLATE,
                 "single": [*PIECES[:2], {"SpecialToken": {"id": "[SEP]", "type_id": kind}}],
