@@ -254,7 +254,7 @@ def test_a_name_that_clients_cannot_use_is_refused_when_the_plan_is_made(
 def test_a_name_is_accepted_by_the_plan_exactly_if_the_bundle_can_hold_it(
     tmp_path: Path, name: str
 ) -> None:
-    assert release(tmp_path, "development", embedding=EMBEDDING, embedding_name=name)
+    release(tmp_path, "development", embedding=EMBEDDING, embedding_name=name)
     facts = {"dimensions": 1, "max_seq_len": 2, "pooling": "cls", "normalize": True}
     limits = {"model": "embedding", "max_batch_size": 1, "max_inputs": 1}
     assert EmbeddingSpec.model_validate({"name": name, **facts, **limits}).name == name

@@ -91,7 +91,7 @@ def run(folder: Path, encoder: str = ENCODER, words: str = WORDS) -> int:
         "--words": folder / "words_of_test.py", "--output": folder / "out",
         "--probe": folder / "probe",
     }  # fmt: skip
-    return embedding_check.main([str(one) for pair in options.items() for one in pair])
+    return int(embedding_check.main([str(one) for pair in options.items() for one in pair]))
 
 
 def test_the_program_ends_with_6_and_a_receipt_that_is_json(

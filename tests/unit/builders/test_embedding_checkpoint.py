@@ -134,12 +134,17 @@ def module(**changes: Any) -> dict[str, Any]:
     return {"modules": [FILES["modules.json"][0], {**FILES["modules.json"][1], **changes}]}
 
 
-NUMBERS = ["256", True, [], {}, 2.5, -5, 0, math.nan, math.inf, -math.inf]
+NUMBERS: list[Any] = ["256", True, [], {}, 2.5, -5, 0, math.nan, math.inf, -math.inf]
 
 
 def wrong(file: str, name: str, values: list[Any], **others: Any) -> list[tuple[Any, ...]]:
     """A changed file for each wrong value of one field."""
     return [({file: {**others, name: value}}, name) for value in values]
+
+
+def of_module(name: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    """modules.json for each wrong value of one field."""
+    return [(module(**{name: value}), name) for value in values]
 
 
 MEAN = {"pooling_mode_mean_tokens": True}
@@ -159,9 +164,9 @@ MEAN = {"pooling_mode_mean_tokens": True}
         *wrong("1_Pooling_config", "pooling_mode", [None, 1, ["cls"], {}, "", "max"]),
         *wrong("config_sentence_transformers", "default_prompt_name", [0, False, [], {}, 1]),
         *wrong("config_sentence_transformers", "truncate_dim", [128]),
-        *((module(idx=value), "idx") for value in ["x", "1", None, True, 1.0, math.inf, 0, 2, []]),
-        *((module(path=value), "path") for value in [None, 1, ["1_Pooling"], {}]),
-        *((module(type=value), "type") for value in [None, 1, [], {}]),
+        *of_module("idx", ["x", "1", None, True, 1.0, math.inf, 0, 2, []]),
+        *of_module("path", [None, 1, ["1_Pooling"], {}]),
+        *of_module("type", [None, 1, [], {}]),
         (module(kwargs=["task"]), "kwargs"),
         ({"modules": [1, 2]}, "not a list of objects"),
         ({"1_Pooling_config": {**MEAN, "pooling_mode": "cls"}}, "mean_tokens"),

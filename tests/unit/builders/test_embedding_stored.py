@@ -14,7 +14,7 @@ FOUND = Embeddings(["a", "ö"], [[1.0, -0.5], [0.25, 0.0]], {"torch": "2"})
 
 def run(folder: Path) -> int:
     arguments = ["--stored", str(folder / "x.embeddings.json"), "--output", str(folder / "out")]
-    return embedding_stored.main(arguments)
+    return int(embedding_stored.main(arguments))
 
 
 def test_the_reference_is_that_of_the_file(tmp_path: Path) -> None:

@@ -73,22 +73,23 @@ def test_a_bert_encoder_is_understood() -> None:
     openvino_embedding.check_config(CONFIG)
 
 
-WRONG = ["2", None, True, [], {}, 2.5, -1, 0, math.nan, math.inf]
+WRONG: list[Any] = ["2", None, True, [], {}, 2.5, -1, 0, math.nan, math.inf]
+
+
+def each(name: str, values: list[Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for value in values]
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(
-            (name, value)
-            for name in ("num_attention_heads", "num_hidden_layers")
-            for value in WRONG
-        ),
-        *(("layer_norm_eps", value) for value in ["1e-12", None, True, [], -1.0, 1.0, math.nan]),
-        *(("hidden_act", value) for value in ["relu", "gelu_new", None, ["gelu"], {}, 1]),
-        *(("position_embedding_type", value) for value in ["relative_key", None, []]),
-        *(("is_decoder", value) for value in [True, "false"]),
-        *(("model_type", value) for value in ["roberta", None, ["bert"], {}, 1]),
+        *each("num_attention_heads", WRONG),
+        *each("num_hidden_layers", WRONG),
+        *each("layer_norm_eps", ["1e-12", None, True, [], -1.0, 1.0, math.nan]),
+        *each("hidden_act", ["relu", "gelu_new", None, ["gelu"], {}, 1]),
+        *each("position_embedding_type", ["relative_key", None, []]),
+        *each("is_decoder", [True, "false"]),
+        *each("model_type", ["roberta", None, ["bert"], {}, 1]),
         ("num_attention_heads", 3),
         ("quantization_config", {"bits": 4}),
         ("pruned_heads", {"0": [1]}),
@@ -121,6 +122,13 @@ def test_a_tokenizer_of_bert_is_understood(tmp_path: Path, processor: Any) -> No
     openvino_embedding.check_tokenizer(embedding_checkpoint.read_checkpoint(folder))
 
 
+def singles(*values: Any) -> list[dict[str, Any]]:
+    return [{**TEMPLATE, "single": single} for single in values]
+
+
+TYPES: list[Any] = [1, None, "0", [0], {}, False, 0.0]
+
+
 @pytest.mark.parametrize(
     "processor",
     [
@@ -128,15 +136,8 @@ def test_a_tokenizer_of_bert_is_understood(tmp_path: Path, processor: Any) -> No
         {"type": ["BertProcessing"]},
         {"type": "RobertaProcessing"},
         {"type": "TemplateProcessing"},
-        *({**TEMPLATE, "single": single} for single in ("[CLS] $A [SEP]", {}, [1], [[]], [{}])),
-        {**TEMPLATE, "single": [{"Sequence": ["A", 0]}]},
-        *(
-            {
-                **TEMPLATE,
-                "single": [*PIECES[:2], {"SpecialToken": {"id": "[SEP]", "type_id": kind}}],
-            }
-            for kind in (1, None, "0", [0], {}, False, 0.0)
-        ),
+        *singles("[CLS] $A [SEP]", {}, [1], [[]], [{}], [{"Sequence": ["A", 0]}]),
+        *singles(*([*PIECES[:2], {"SpecialToken": {"id": "", "type_id": one}}] for one in TYPES)),
     ],
 )
 def test_a_tokenizer_that_may_give_other_types_is_refused(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,10 +151,10 @@ def test_a_few_pairs_decide_nothing_however_equal_they_are() -> None:
 
 
 def test_a_figure_that_is_not_a_number_refuses_the_build() -> None:
-    known = {"field": LATENCY, "unit": "ms", "before": 10.0, "now": 10.0, "margin_pct": 0.0}
-    assert not Comparison(**known, slower_pct=0.0, limit_pct=5.0).regressed
-    assert Comparison(**known, slower_pct=math.nan, limit_pct=5.0).regressed
-    assert Comparison(**known, slower_pct=0.0, limit_pct=math.nan).regressed
+    figure = Comparison(LATENCY, "ms", 10.0, 10.0, slower_pct=0.0, margin_pct=0.0, limit_pct=5.0)
+    assert not figure.regressed
+    assert replace(figure, slower_pct=math.nan).regressed
+    assert replace(figure, limit_pct=math.nan).regressed
 
 
 def test_more_pairs_are_needed_until_every_figure_is_precise() -> None:

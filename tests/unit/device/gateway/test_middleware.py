@@ -241,7 +241,7 @@ def test_all_larger_bodies_together_are_bounded_until_they_are_answered() -> Non
         async def receive() -> Message:
             return messages.pop(0)
 
-        await app(scope_of(path, headers=more), receive, sent)  # type: ignore[arg-type]
+        await app(scope_of(path, headers=more), receive, sent)
         found.append((sent.status, sent.headers.get("retry-after")))
 
     async def nested(scope: Scope, receive: Receive, send: Send) -> None:
@@ -282,7 +282,7 @@ def test_nothing_is_held_for_a_large_body_that_failed_in_any_way() -> None:
         async def receive(first: list[Message] = first) -> Message:
             return first.pop() if first else await stalls()
 
-        asyncio.run(app(scope, receive, sent))  # type: ignore[arg-type]
+        asyncio.run(app(scope, receive, sent))
         assert sent.status == 408
 
 
