@@ -134,12 +134,17 @@ def module(**changes: Any) -> dict[str, Any]:
     return {"modules": [FILES["modules.json"][0], {**FILES["modules.json"][1], **changes}]}
 
 
-NUMBERS = ["256", True, [], {}, 2.5, -5, 0, math.nan, math.inf, -math.inf]
+NUMBERS: list[Any] = ["256", True, [], {}, 2.5, -5, 0, math.nan, math.inf, -math.inf]
 
 
 def wrong(file: str, name: str, values: list[Any], **others: Any) -> list[tuple[Any, ...]]:
     """A changed file for each wrong value of one field."""
     return [({file: {**others, name: value}}, name) for value in values]
+
+
+def of_module(name: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    """modules.json for each wrong value of one field."""
+    return [(module(**{name: value}), name) for value in values]
 
 
 MEAN = {"pooling_mode_mean_tokens": True}

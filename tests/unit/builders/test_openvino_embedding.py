@@ -121,6 +121,13 @@ def test_a_tokenizer_of_bert_is_understood(tmp_path: Path, processor: Any) -> No
     openvino_embedding.check_tokenizer(embedding_checkpoint.read_checkpoint(folder))
 
 
+def singles(*values: Any) -> list[dict[str, Any]]:
+    return [{**TEMPLATE, "single": single} for single in values]
+
+
+TYPES: list[Any] = [1, None, "0", [0], {}, False, 0.0]
+
+
 @pytest.mark.parametrize(
     "processor",
     [
