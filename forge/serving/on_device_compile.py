@@ -84,6 +84,7 @@ class CompileJob:
         environment: Path,
     ) -> Self:
         """Return the job of a rendered tree; the tools of its environment have precedence."""
+        environment = environment.absolute()
         engine = tree.resolve() / spec.repository / spec.model / "1" / "engine"
         path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
         python = (environment / "bin" / "python3").resolve()
@@ -135,7 +136,7 @@ class Compiler:
     def __init__(
         self, folder: Path, log: Path, say: Say, meminfo: Path = Path("/proc/meminfo")
     ) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()  # the compiler runs in another folder
         self._log = log
         self._say = say
         self._meminfo = meminfo
@@ -183,7 +184,7 @@ class Compiler:
         if program is None:
             message = f"The engine's compiler {job.wanted.tool!r} is not installed on this device"
             raise StepFailedError(message, hint="docs/how-to/add-a-sku.md says how to install it")
-        return program
+        return os.path.abspath(program)  # noqa: PTH100 - a link decides where libraries are
 
     def _check_room(self, wanted: CompileOnDevice) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

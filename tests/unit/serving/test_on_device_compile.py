@@ -81,6 +81,16 @@ def test_engine_is_compiled_once_and_found_again(
     assert said[-1].endswith(" is compiled already")
 
 
+def test_relative_folders_are_those_of_the_caller(
+    job: CompileJob, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler runs in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    compiler = Compiler(Path("engines"), Path("compile.log"), said.append)
+    engine = compiler.ensure(replace(job, path="bin"), idle)
+    assert (tmp_path / "engines" / engine.name / "answer.json").read_text() == "the weights"
+
+
 def test_another_runtime_compiles_anew(
     compiler: Compiler, job: CompileJob, stand_in: StandIn
 ) -> None:
