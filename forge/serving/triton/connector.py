@@ -147,8 +147,8 @@ class NamespaceConnector:
         asking.sendall(_PORT.pack(self.port))
 
     def _received(self, asking: socket.socket) -> socket.socket:
-        # Not inherited by a program that is started meanwhile. socket.recv_fds ignores its flags
-        # in Python 3.11.
+        # Not inherited by a program that is started at the same time. socket.recv_fds ignores its
+        # flags in Python 3.11.
         room = socket.CMSG_LEN(_DESCRIPTOR.size)
         data, received, _, _ = asking.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
         if not received:

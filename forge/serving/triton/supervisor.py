@@ -115,8 +115,8 @@ def _end(child: subprocess.Popen[bytes], grace: float) -> None:
 def _kill_the_rest(child: subprocess.Popen[bytes]) -> None:
     """Kill what the program left, until this process has no child any more.
 
-    Its orphans are children of this process, whatever session or group they moved to. What cannot
-    be killed, because it waits for a device in the kernel, say, is left after a while.
+    Its orphans are children of this process, in any session or group that they moved to. What
+    cannot be killed, because it waits for a device in the kernel, say, is left after a while.
     """
     until = time.monotonic() + KILL_S
     while time.monotonic() < until:
@@ -142,7 +142,7 @@ def _descendants() -> list[int]:
                 parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[1]
                 children.setdefault(int(parent), []).append(int(entry.name))
     found = [os.getpid()]
-    for pid in found:  # it grows meanwhile
+    for pid in found:  # it grows in the loop
         found += children.pop(pid, [])
     return found[1:]
 
