@@ -180,7 +180,7 @@ def _hidden(job: Job, environment: Mapping[str, str]) -> list[Path]:
         pair.partition("=")[2]
         for pair in environment.get("FORGE_KEY_PASSPHRASE_FILES", "").split(os.pathsep)
     ]
-    # A key may be `file:PATH`; that of a KMS is no file, and is left out below.
+    # A key may be `file:PATH`; the URI of a KMS is left out below.
     paths = [Path(one.removeprefix("file:")).expanduser() for one in files if one]
     found = [job.keys, *paths]
     needed = (job.folder, *job.inputs.values(), *job.outputs.values(), Path(sys.prefix))
