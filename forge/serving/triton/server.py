@@ -62,6 +62,8 @@ _REASONS: Final = 6
 _TRITON_ERROR = re.compile(r'^[EF]\d{4} .*?\] "?(.*?)"?$')
 _STUB_MODE: Final = 0o755
 _STUB_ERROR = re.compile(r'Failed to (?:pre)?initialize Python stub: (.*?)"?$', re.MULTILINE)
+# What ends Triton where the model's process was stopped while it held their common lock.
+_LOCK_LOST: Final = "boost::interprocess::lock_exception"
 _OTHER_ERROR = re.compile(r"^(?:error|Traceback|\w*Error\b)", re.IGNORECASE)
 _FORBIDDEN: Final = "it is tried again; restart the agent if the machine forbids it since its start"
 _WITHOUT_GPU = ("CudaDriverHelper has not been initialized", "Failed to initialize NVML")
@@ -304,10 +306,7 @@ class TritonServer:
             except OSError as error:  # files may be closed again before the timeout
                 unseen = error
             if not stub_failed and wait.is_endless(time.monotonic(), waits=self._waits()):
-                message = f"Triton gave up on the process of model {self.spec.model!r}, which loads"
-                why = "it gave no sign of life for a second and is now waited for without end"
-                hint = "the machine is overloaded or was suspended: try again with less load"
-                raise ModelAbandonedError(message, why=why, hint=hint)
+                raise self._abandoned("it is waited for without end")
             if not stub_failed and _STUB_ERROR.search(_tail(self.log)):
                 # Triton 2.51 sometimes waits without end for a stub that logged this and exited.
                 stub_failed, end = True, min(end, time.monotonic() + _STUB_FAILED_S)
@@ -345,6 +344,12 @@ class TritonServer:
         except OSError:
             return False
 
+    def _abandoned(self, outcome: str) -> ModelAbandonedError:
+        message = f"Triton gave up on the process of model {self.spec.model!r}, which loads"
+        why = f"it gave no sign of life for a second; {outcome}"
+        hint = "the machine is overloaded or was suspended: try again with less load"
+        return ModelAbandonedError(message, why=why, hint=hint)
+
     def _ended(self) -> StepFailedError:
         hint = f"its log: {self.log}"
         if taken := port_taken(_tail(self.log)):
@@ -355,6 +360,8 @@ class TritonServer:
             containment.forget()
             message = "Triton's sandbox could not be put on"
             return StepFailedError(message, why=self.reasons(), hint=_FORBIDDEN)
+        if _LOCK_LOST in _tail(self.log):
+            return self._abandoned("Triton ended without the lock that they share")
         message = f"Triton exited with code {self._process.returncode} before it was ready"
         return LoadFailedError(message, why=self.reasons(), hint=hint)
 

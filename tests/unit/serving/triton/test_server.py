@@ -22,6 +22,7 @@ from forge.serving.triton.server import (
     _link_backends,
     command_line,
     last_reasons,
+    started,
 )
 from tests.support.ordinary_user import as_ordinary_user, nested
 from tests.support.serving import render_settings
@@ -252,6 +253,30 @@ def test_a_model_process_that_ends_while_it_loads_is_noticed_before_the_timeout(
                 server.wait_ready(50)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_server_that_lost_the_lock_it_shares_with_its_model_is_started_again(
+    tmp_path: Path,
+) -> None:
+    """Text and exit code as seen; its model's process was stopped for 3 s while it loaded."""
+    lost = (
+        "terminate called after throwing an instance of 'boost::interprocess::lock_exception'\\n"
+        "  what():  boost::interprocess::lock_exception\\n"
+    )
+    spec = make_spec(render_settings(), EngineFacts(builder="openvino", runtime={}))
+    codes = [("printf", lost, 134), ("true", "", 0)]
+
+    def start() -> TritonServer:
+        program, text, code = codes.pop(0)
+        log = tmp_path / f"log-{len(codes)}"
+        script = f'{program} "{text}" > {log}; exit {code}'
+        process = subprocess.Popen(["sh", "-c", script])
+        process.wait(30)
+        return TritonServer(process, spec, Ports(1, 2), log)
+
+    with pytest.raises(LoadFailedError, match="exited with code 0"):
+        started(start, 50)
+    assert codes == []
 
 
 @pytest.mark.parametrize(
