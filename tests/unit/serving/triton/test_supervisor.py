@@ -142,10 +142,13 @@ def test_other_processes_of_the_same_group_are_left_alone(spawn: Spawn) -> None:
     """As of a shell that starts it in a pipe."""
     starter = f"""
 import os, subprocess, sys
-other = subprocess.Popen(["sleep", "300"])
-subprocess.run([sys.executable, "-I", {SCRIPT!r}, "--grace=1", "--", "true"], check=True)
-print("lives" if other.poll() is None else "was killed")
-other.kill()
+other = subprocess.Popen(["sleep", "300"], stdout=subprocess.DEVNULL)
+try:
+    argv = [sys.executable, "-I", {SCRIPT!r}, "--grace=1", "--", "true"]
+    one = subprocess.Popen(argv, stdin=subprocess.PIPE)  # its end would be a stop
+    print("lives" if one.wait() == 0 and other.poll() is None else "was killed")
+finally:
+    other.kill()
 """
     process = spawn([sys.executable, "-c", starter], stdout=subprocess.PIPE, start_new_session=True)
     assert process.communicate(timeout=60)[0] == b"lives\n"
