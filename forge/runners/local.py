@@ -29,7 +29,7 @@ from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.runners.base import Execution, Job, raise_if_cancelled, show_line
 from forge.serving.triton.containment import available, hidden_from
-from forge.steps import Step, placeholders, substitute
+from forge.steps import Step, substitute, uses_keys
 
 __all__ = ["LocalRunner", "host_platform", "write_documents"]
 
@@ -107,13 +107,14 @@ class LocalRunner:
     def execute(self, job: Job) -> Execution:
         """Run the command; its output goes to `log.txt` in the job's folder and to the view."""
         argv = self._command(job)
-        child_environment = self._child_environment(job)
+        hidden = _hidden(job, self.environment)
+        child_environment = self._child_environment(job, hidden)
         _write_reproduce(job, argv, child_environment)
         job.view.started(job.step.id, shlex.join(argv))
         log = job.folder / "log.txt"
         started = time.monotonic()
         with log.open("wb") as file:
-            sandboxed = _contained(job, argv, self.environment)
+            sandboxed = _contained(job, argv, hidden, self.environment)
             exit_code = _run(job, sandboxed, child_environment, file.fileno(), log)
         return Execution(exit_code, time.monotonic() - started, log)
 
@@ -153,7 +154,7 @@ class LocalRunner:
 
         return substitute(job.step.argv, value)
 
-    def _child_environment(self, job: Job) -> dict[str, str]:
+    def _child_environment(self, job: Job, hidden: Sequence[Path]) -> dict[str, str]:
         passed = {
             name: value
             for name, value in self.environment.items()
@@ -162,13 +163,13 @@ class LocalRunner:
         secrets = {
             name: self.environment[name] for name in job.step.secrets if name in self.environment
         }
-        own = {"TMPDIR": str(temporary)} if (temporary := _temporary(job, self.environment)) else {}
+        own = {"TMPDIR": str(temporary)} if (temporary := _temporary(job, hidden)) else {}
         return {**passed, **own, **secrets, **job.step.env, "PYTHONUNBUFFERED": "1"}
 
 
 def _needs_all(step: Step) -> bool:
     """Whether a step signs, or uses programs that make namespaces and mounts themselves."""
-    return bool(step.programs) or any(kind == "keys" for kind, _ in placeholders(step.argv))
+    return bool(step.programs) or uses_keys(step)
 
 
 def _hidden(job: Job, environment: Mapping[str, str]) -> list[Path]:
@@ -191,11 +192,12 @@ def _hidden(job: Job, environment: Mapping[str, str]) -> list[Path]:
     ]
 
 
-def _contained(job: Job, argv: list[str], environment: Mapping[str, str]) -> list[str]:
+def _contained(
+    job: Job, argv: list[str], hidden: Sequence[Path], environment: Mapping[str, str]
+) -> list[str]:
     """Return the command without access to keys, passphrases and this process's environment."""
     if _needs_all(job.step):
         return argv
-    hidden = _hidden(job, environment)
     if hidden and (home := environment.get("HOME")):
         # A step can make nothing in a folder above a hidden one, and libraries want this one.
         with contextlib.suppress(OSError):
@@ -203,10 +205,10 @@ def _contained(job: Job, argv: list[str], environment: Mapping[str, str]) -> lis
     return hidden_from(argv, hidden, available(environment))
 
 
-def _temporary(job: Job, environment: Mapping[str, str]) -> Path | None:
+def _temporary(job: Job, hidden: Sequence[Path]) -> Path | None:
     """Make a folder for temporary files if keys lie below the usual one, which is closed then."""
     usual = Path(tempfile.gettempdir())
-    if not any(one.absolute().is_relative_to(usual) for one in _hidden(job, environment)):
+    if not any(one.absolute().is_relative_to(usual) for one in hidden):
         return None
     folder = job.folder / "tmp"
     folder.mkdir(exist_ok=True)
