@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,15 +40,10 @@ def usage(session: int, proc: Path = Path("/proc")) -> Usage:
         OSError: this process cannot open more files; the usage is unknown.
     """
     ticks, peak_kib, count = 0, 0, 0
-    for entry in proc.iterdir():
-        if not entry.name.isdecimal() or int(entry.name) == session:
+    for entry, name, fields in _members(session, proc):
+        if name == _SANDBOX:
             continue
         with contextlib.suppress(*_NOT_OURS):
-            # proc_pid_stat(5): the name may hold blanks; fields count from its closing bracket.
-            name, _, rest = (entry / "stat").read_text().rpartition(")")
-            fields = rest.split()
-            if int(fields[3]) != session or name.endswith(f"({_SANDBOX}"):
-                continue
             ticks += sum(int(value) for value in fields[11:15])
             if fields[0] != "Z":
                 peak_kib += _peak_kib(entry)
@@ -63,17 +59,27 @@ def waits_for_child(session: int, program: str, proc: Path = Path("/proc")) -> b
     Raises:
         OSError: this process cannot open more files; the state is unknown.
     """
-    for entry in proc.iterdir():
-        if not entry.name.isdecimal() or int(entry.name) == session:
+    for entry, name, _ in _members(session, proc):
+        if name != program:
             continue
         with contextlib.suppress(*_NOT_OURS):
-            before, _, rest = (entry / "stat").read_text().rpartition(")")
-            if before.partition("(")[2] != program or int(rest.split()[3]) != session:
-                continue
             for thread in (entry / "task").iterdir():
                 if (thread / "wchan").read_text() == _IN_WAIT4:
                     return True
     return False
+
+
+def _members(session: int, proc: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """Yield folder, name and further fields of each process of a session but its leader."""
+    for entry in proc.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == session:
+            continue
+        with contextlib.suppress(*_NOT_OURS):
+            # proc_pid_stat(5): the name may hold blanks; fields count from its closing bracket.
+            before, _, rest = (entry / "stat").read_text().rpartition(")")
+            fields = rest.split()
+            if int(fields[3]) == session:
+                yield entry, before.partition("(")[2], fields
 
 
 def _peak_kib(entry: Path) -> int:
