@@ -187,7 +187,8 @@ def inspect(root: Path) -> Installed:
         hint = f"remove the environment; Forge makes it again: chmod -R u+w {root} && rm -r {root}"
         raise ConfigurationError(message, why=why, hint=hint)
     facts = facts_of(interpreter, prefix=root)
-    return Installed(root, facts.version, facts.site_packages, libpython_folder(interpreter))
+    library_folder = libpython_folder(interpreter, facts)
+    return Installed(root, facts.version, facts.site_packages, library_folder)
 
 
 def of_image(triton: Path) -> Installed:
@@ -203,7 +204,8 @@ def of_image(triton: Path) -> Installed:
         raise ConfigurationError(message, hint="build it on a Triton base image: forge run images")
     root = Path(sys.base_prefix)
     interpreter = root / "bin" / "python3"
-    facts, library_folder = facts_of(interpreter), libpython_folder(interpreter)
+    facts = facts_of(interpreter)
+    library_folder = libpython_folder(interpreter, facts)
     return Installed(root, facts.version, facts.site_packages, library_folder, triton)
 
 

@@ -83,12 +83,17 @@ def facts_of(interpreter: Path, prefix: Path | None = None) -> InterpreterFacts:
     return InterpreterFacts(version, Path(site_packages), tuple(map(Path, folders)), library)
 
 
-def libpython_folder(interpreter: Path) -> Path:
+def libpython_folder(interpreter: Path, facts: InterpreterFacts | None = None) -> Path:
     """Return the folder of an interpreter's shared library, which Triton's Python backend loads.
 
-    Raises ConfigurationError that names the package to install.
+    Args:
+        interpreter: the program, or a link to it.
+        facts: of this interpreter, with any prefix. None: they are asked for.
+
+    Raises:
+        ConfigurationError: it names the package to install.
     """
-    facts = facts_of(interpreter)
+    facts = facts or facts_of(interpreter)
     for folder in facts.library_folders:
         if ".so" in facts.library and (folder / facts.library).is_file():
             return folder

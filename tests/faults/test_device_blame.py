@@ -49,7 +49,7 @@ def blamed(device: Device) -> list[str]:
     return [verdict.release.version for verdict in device.status.bad]
 
 
-def missing_library(_interpreter: Path) -> Path:
+def missing_library(*_arguments: Any) -> Path:
     hint = "apt-get install libpython3.11"
     raise ConfigurationError("Python 3.11 has no shared library", hint=hint)
 
