@@ -373,6 +373,7 @@ def _wait(
     first: str,
 ) -> int:
     """Run a command and return its exit code, unless `watch` cancels it."""
+    watch.check()  # also where each command ends before the first poll
     started = time.monotonic()
     deadline = started + _INSTALL_TIMEOUT_S
     child = subprocess.Popen(
