@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from forge.serving.triton.sandbox import PORT
+
 __all__ = ["Connector", "NamespaceConnector", "TcpConnector", "connector", "get"]
 
 _SUFFIX: Final = ".netns.invalid"
-_PORT: Final = struct.Struct("=H")  # as in sandbox.py
 _DESCRIPTOR: Final = struct.Struct("=i")
 _PEER: Final = struct.Struct("=iII")  # struct ucred: process, user, group
 _FULL_S: Final = 5.0  # as long as a request to Triton may take to connect
@@ -144,7 +145,7 @@ class NamespaceConnector:
         found = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         if _PEER.unpack(found)[1] != os.geteuid():
             raise PermissionError(f"@{self.name} is another user's socket")
-        asking.sendall(_PORT.pack(self.port))
+        asking.sendall(PORT.pack(self.port))
 
     def _received(self, asking: socket.socket) -> socket.socket:
         # Not inherited by a program that is started. socket.recv_fds ignores its flags

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +23,12 @@ from pydantic import BaseModel, ConfigDict
 
 from forge.environments import Installed
 from forge.errors import ContainmentUnknownError
+from forge.serving.triton.sandbox import FAILED, NOT_PUT_ON, SandboxOptions
 
 __all__ = [
+    "FAILED",
     "MECHANISMS",
+    "NOT_PUT_ON",
     "OFF",
     "WRITE",
     "Containment",
@@ -41,8 +44,6 @@ __all__ = [
 ]
 
 DATA_FILES: Final = ("sandbox.py",)  # part of a step's key
-FAILED: Final = 125  # the exit code of sandbox.py, which then writes:
-NOT_PUT_ON: Final = "The sandbox cannot be put on"
 OFF: Final = "FORGE_CONTAINMENT_OFF"
 WRITE: Final = "FORGE_CONTAINMENT_WRITE"
 MECHANISMS: Final = ("privileges", "files", "signals", "network", "processes")
@@ -240,19 +241,19 @@ def contained(
         return [*argv]
     added = [one for one in environment.get(WRITE, "").split(os.pathsep) if one.startswith("/")]
     own = bool(needs.listen) and containment.has("processes")  # a /tmp of its own
-    options = {
-        "files": containment.has("files"),
-        "read": [*_SYSTEM, *map(str, needs.read)],
-        "write": ["/dev/shm", *map(str, needs.write), *added],  # noqa: S108
-        "scratch": ["/tmp"],  # noqa: S108 - Triton makes a folder there
-        "private": list(_PRIVATE),
-        "devices": [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))],  # noqa: PTH207
-        "network": bool(needs.listen),
-        "processes": own,
-        "listen": needs.listen,
-        "ports": list(needs.ports),
-    }
-    return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
+    options = SandboxOptions(
+        files=containment.has("files"),
+        read=[*_SYSTEM, *map(str, needs.read)],
+        write=["/dev/shm", *map(str, needs.write), *added],  # noqa: S108
+        scratch=["/tmp"],  # noqa: S108 - Triton makes a folder there
+        private=list(_PRIVATE),
+        devices=[path for pattern in _DEVICES for path in sorted(glob.glob(pattern))],  # noqa: PTH207
+        network=bool(needs.listen),
+        processes=own,
+        listen=needs.listen,
+        ports=list(needs.ports),
+    )
+    return _sandboxed(options, argv)
 
 
 def hidden_from(
@@ -265,14 +266,14 @@ def hidden_from(
     if not containment.has("files"):
         return [*argv]
     paths = sorted({str(one.resolve()) for one in hidden} | {str(one.absolute()) for one in hidden})
-    options = {
-        "files": True,
-        "capabilities": True,
-        "hidden": paths,
-        "scratch": ["/tmp"] if paths else [],  # noqa: S108 - as above; a hidden path may be below
-        "write": [] if paths else ["/"],
-    }
-    return [*_sandbox(), json.dumps(options, separators=(",", ":")), "--", *argv]
+    options = SandboxOptions(
+        files=True,
+        capabilities=True,
+        hidden=paths,
+        scratch=["/tmp"] if paths else [],  # noqa: S108 - as above; a hidden path may be below
+        write=[] if paths else ["/"],
+    )
+    return _sandboxed(options, argv)
 
 
 def environment_inside(home: Path, temporary: Path) -> dict[str, str]:
@@ -303,6 +304,10 @@ def hide_from_others() -> None:
     that nothing contains.
     """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _sandboxed(options: SandboxOptions, argv: Iterable[str]) -> list[str]:
+    return [*_sandbox(), json.dumps(asdict(options), separators=(",", ":")), "--", *argv]
 
 
 def _sandbox() -> list[str]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from forge.serving.triton.sandbox import NAME as SANDBOX
+
 __all__ = ["Usage", "listener", "listens", "usage", "waits_for_child"]
 
-_SANDBOX = "forge-sandbox"  # the name that sandbox.py takes
 _LISTEN = "0A"  # include/net/tcp_states.h
 _IN_WAIT4 = "do_wait"  # kernel/exit.c
 # The process exited, or may not be read. After any other OSError the count would be wrong.
@@ -41,7 +42,7 @@ def usage(session: int, proc: Path = Path("/proc")) -> Usage:
     """
     ticks, peak_kib, count = 0, 0, 0
     for entry, name, fields in _members(session, proc):
-        if name == _SANDBOX:
+        if name == SANDBOX:
             continue
         with contextlib.suppress(*_NOT_OURS):
             ticks += sum(int(value) for value in fields[11:15])

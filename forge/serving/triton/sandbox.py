@@ -41,6 +41,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 FAILED = 125
+NOT_PUT_ON = "The sandbox cannot be put on"  # what it then writes
 NOT_FOUND = 127
 NAME = "forge-sandbox"  # of this process and the init; they are not counted as the program's
 
@@ -77,7 +78,7 @@ LIMITS = "/proc/sys/user"
 _ANSWER_S = 1.0
 _BACKLOG = 128
 PRIVATE_BYTES = 256 * 1024 * 1024
-_PORT = struct.Struct("=H")
+PORT = struct.Struct("=H")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -127,7 +128,7 @@ def main(argv: list[str]) -> int:
             start(options, program)
         return _beside(options, program)
     except OSError as error:
-        sys.stderr.write(f"The sandbox cannot be put on: {error}\n")
+        sys.stderr.write(f"{NOT_PUT_ON}: {error}\n")
         return FAILED
 
 
@@ -335,10 +336,10 @@ def _connect_for(caller: socket.socket, ports: list[int]) -> None:
     _, user, _ = struct.unpack("=iII", credentials)
     if user != os.geteuid():
         return
-    asked = caller.recv(_PORT.size)
-    if len(asked) != _PORT.size:  # it has gone
+    asked = caller.recv(PORT.size)
+    if len(asked) != PORT.size:  # it has gone
         return
-    wanted = _PORT.unpack(asked)[0]
+    wanted = PORT.unpack(asked)[0]
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as inside:
         inside.settimeout(_ANSWER_S)
         code = inside.connect_ex(("127.0.0.1", wanted)) if wanted in ports else errno.EACCES
@@ -369,7 +370,7 @@ def _init(options: SandboxOptions, program: list[str]) -> None:
                 code = os.waitstatus_to_exitcode(status)
                 os._exit(128 - code if code < 0 else code)
     except OSError as error:
-        sys.stderr.write(f"The sandbox cannot be put on: {error}\n")
+        sys.stderr.write(f"{NOT_PUT_ON}: {error}\n")
         sys.stderr.flush()
     finally:
         os._exit(FAILED)
