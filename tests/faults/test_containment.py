@@ -162,6 +162,16 @@ def test_what_is_left_works_without_the_others(victim: Victim, without: tuple[st
         assert found["connect-abstract"] != "done"
 
 
+def supervised(argv: list[str], work: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", supervisor.__file__, "--grace=0.5", "--", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=work,
+        start_new_session=True,
+    )
+
+
 def test_nothing_of_it_survives_the_end_of_its_starter(victim: Victim) -> None:
     """Not even a process that left the session and the process group."""
     allowed = require("processes")
@@ -173,15 +183,12 @@ def test_nothing_of_it_survives_the_end_of_its_starter(victim: Victim) -> None:
     )
     needs = Needs((Path(sys.base_prefix), Path(sys.prefix)), (victim.work,), listen=victim.name)
     argv = containment.contained([sys.executable, "-I", "-c", script], needs, allowed)
-    with subprocess.Popen(
-        [sys.executable, "-I", supervisor.__file__, "--grace=0.5", "--", *argv],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=victim.work,
-        start_new_session=True,
-    ) as child:
+    with supervised(argv, victim.work) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"started\n"
+        until = time.monotonic() + 20
+        while not _running(marker) and time.monotonic() < until:  # its command line is there late
+            time.sleep(0.05)
         assert _running(marker)
         child.kill()  # the supervisor itself; nobody is left who would tidy up
         child.wait()
@@ -204,13 +211,7 @@ def test_the_port_of_a_contained_program_is_for_its_agent_only(victim: Victim) -
         (Path(sys.base_prefix), Path(sys.prefix)), (victim.work,), victim.name, (8000, 8002)
     )
     argv = containment.contained([sys.executable, "-I", "-c", script], needs, allowed)
-    with subprocess.Popen(
-        [sys.executable, "-I", supervisor.__file__, "--grace=0.5", "--", *argv],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=victim.work,
-        start_new_session=True,
-    ) as child:
+    with supervised(argv, victim.work) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"listens\n"
         with NamespaceConnector(victim.name, 8000).connect(5) as connected:
