@@ -214,6 +214,9 @@ def run_command(argv: Sequence[str], timeout_s: float) -> Answer:
     except subprocess.TimeoutExpired:
         _give_up(process)
         return Answer(problem=f"no answer within {timeout_s:g} s")
+    except BaseException:  # a signal: the command must not outlive what asked for it
+        _give_up(process)
+        raise
     said, beside = (text[:_MAX_OUTPUT_BYTES].decode(errors="replace") for text in (output, errors))
     if process.returncode:
         last = (said + beside).strip().splitlines()[-1:] or ["no output"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from forge import nvidia_smi
 from forge.device.hardware import facts
 from forge.device.hardware.facts import Answer, collect, run_command
 from forge.device.hardware.system_files import MAX_FILE_BYTES, read_bytes
+from forge.device.shared.signals import StopAskedError, stop_on_signals
 from tests.support.machines import FakeMachine, eagain
 
 
@@ -34,6 +37,24 @@ def test_collect_notes_a_hanging_nvidia_smi_and_goes_on(tmp_path: Path) -> None:
 def test_run_command_reports_the_exit_code_and_last_line() -> None:
     answer = run_command(("sh", "-c", "echo one; echo two; exit 9"), 5.0)
     assert answer.problem == "exit code 9: two"
+
+
+def test_run_command_that_a_signal_interrupts_ends_the_command(tmp_path: Path) -> None:
+    fifo = tmp_path / "pid"
+    os.mkfifo(fifo)
+    started: list[int] = []
+
+    def interrupt() -> None:
+        started.append(int(fifo.read_text()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    with pytest.raises(StopAskedError), stop_on_signals():
+        run_command(("sh", "-c", f"echo $$ >{fifo}; exec sleep 600"), 60.0)
+    sender.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
 
 
 def test_run_command_that_is_not_there_or_may_not_run_is_a_problem(
