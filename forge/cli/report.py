@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,11 @@ __all__ = ["report", "report_run"]
     show_default=True,
     help="Number of versions to compare, this one included.",
 )
+@click.option(
+    "--proofs",
+    is_flag=True,
+    help="Write the SBOM, the provenance and the other proofs of each profile, and SHA256SUMS.",
+)
 @store_option
 @project_option
 @json_option
@@ -65,6 +71,7 @@ def report(
     store_url: str | None,
     project_dir: Path | None,
     *,
+    proofs: bool,
     as_json: bool,
 ) -> None:
     """Write the report of a published version: one HTML page, and Markdown.
@@ -75,17 +82,21 @@ def report(
 
     \b
     forge report smollm2 1.4.0 -o report
+    forge report smollm2 1.4.0 -o report --proofs   # for a GitHub release
     forge report smollm2 1.4.0 --store s3://bundles/prod --root root.json -o report
     """  # noqa: D301
     store = open_named_store(project_dir, store_url)
     root = _read_root(root_file) if root_file else None
-    made = _made(store, name, version, output, root=root, versions=versions_)
+    made = _made(store, name, version, output, root=root, versions=versions_, proofs=proofs)
     summary.append_text(os.environ, made.text)
     if as_json:
         print_json({"name": name, "version": version, "html": str(made.page),
-                    "markdown": str(made.markdown)})  # fmt: skip
-    else:
-        print_text(f"Report of {name} {version}: {made.page}, {made.markdown}")
+                    "markdown": str(made.markdown),
+                    "proofs": [str(path) for path in made.proofs]})  # fmt: skip
+        return
+    print_text(f"Report of {name} {version}: {made.page}, {made.markdown}")
+    if proofs:
+        print_text(f"Proofs: {len(made.proofs) - 1} files and {made.proofs[-1]}")
 
 
 def _made(
@@ -96,14 +107,16 @@ def _made(
     *,
     root: bytes | None = None,
     versions: int | None = None,
+    proofs: bool = False,
 ) -> WrittenReport:
     """Gather and write a report. `root` None: the store's first root.
 
-    Raises as `forge.report.gather.gather` and `forge.report.files.write_report`.
+    Raises as `gather`, `write_report` and `write_proofs` of forge.report.
     """
     from forge.release.repository.verified_index import first_root
     from forge.report.files import write_report
     from forge.report.gather import DEFAULT_VERSIONS, gather
+    from forge.report.proof_files import write_proofs
 
     found = gather(
         store,
@@ -112,7 +125,11 @@ def _made(
         version,
         versions=DEFAULT_VERSIONS if versions is None else versions,
     )
-    return write_report(found, folder)
+    written = write_report(found, folder)
+    if not proofs:
+        return written
+    copies = write_proofs(store, found, folder, (written.page, written.markdown))
+    return replace(written, proofs=copies)
 
 
 def report_run(store: Store, result: RunResult, folder: Path) -> tuple[RunResult, str]:

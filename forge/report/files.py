@@ -26,11 +26,13 @@ class WrittenReport:
         page: the HTML file.
         markdown: the Markdown file.
         text: its content.
+        proofs: copies of the proofs, SHA256SUMS last; empty if they were not asked for.
     """
 
     page: Path
     markdown: Path
     text: str
+    proofs: tuple[Path, ...] = ()
 
 
 def write_report(report: ReleaseReport, folder: Path) -> WrittenReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,38 @@ def test_json_names_the_files(world: ReportWorld, tmp_path: Path, capsys: Captur
         "version": "1.1.0",
         "html": str(tmp_path / "index.html"),
         "markdown": str(tmp_path / "report.md"),
+        "proofs": [],
     }
+
+
+def test_proofs_are_those_of_the_store_and_sha256sum_checks_them(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    world = ReportWorld(tmp_path / "world", memory=False)
+    made = world.publish(Version("1.0.0", 0), "development", "tesla-p40")
+    folder = tmp_path / "report"
+    command = ["report", "demo", "1.0.0", "-o", str(folder), "--store", place(world)]
+    assert main([*command, "--proofs"]) == 0
+    assert str(folder / "SHA256SUMS") in capsys.readouterr().out
+    stored = {
+        f"demo-1.0.0-{one.profile}.{file.path}": world.store.read_file(
+            one.proofs.digest, file.path, max_bytes=1_000_000
+        )
+        for one in made
+        for file in world.store.tree(one.proofs.digest).entries
+    }
+    assert {name.rpartition("demo-1.0.0-")[2] for name in stored} >= {
+        "development.sbom.cdx.json", "tesla-p40.provenance.dsse.json", "tesla-p40.model.sig",
+    }  # fmt: skip
+    copies = {path.name: path.read_bytes() for path in folder.iterdir()}
+    checked = subprocess.check_output(
+        ["sha256sum", "--strict", "--check", "SHA256SUMS"], cwd=folder, text=True
+    )
+    assert {line.removesuffix(": OK") for line in checked.splitlines()} == {
+        "index.html", "report.md", *stored,
+    }  # fmt: skip
+    assert {name: copies[name] for name in stored} == stored
+    assert set(copies) == {"index.html", "report.md", "SHA256SUMS", *stored}
 
 
 def test_it_is_the_job_summary_too(
