@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,13 @@ from forge.cli.common import (
 )
 from forge.cli.device.options import gpu_option
 from forge.cli.terminal import print_list, print_table, print_text, tinted, value_text
-from forge.errors import FitError
+from forge.errors import FitError, UsageError
 from forge.files import write_durably
 
 if TYPE_CHECKING:
     from forge.device.hardware.profile_check import HardwareCheck
+    from forge.device.readiness import Readiness
+    from forge.profiles import Profile
 
 __all__ = ["profile"]
 
@@ -119,6 +123,12 @@ def _by_origin(one: tuple[str, profiles.Origin]) -> tuple[int, str, str]:
     help="Check this profile instead of the one that matches.",
 )
 @gpu_option
+@click.option(
+    "--idle",
+    is_flag=True,
+    help="Check too that the profile's GPU is idle, cool and not throttled, before a benchmark. "
+    "Takes a few seconds.",
+)
 @project_option
 @json_option
 def check_hardware(
@@ -127,31 +137,40 @@ def check_hardware(
     gpu: str | None,
     project_dir: Path | None,
     *,
+    idle: bool,
     as_json: bool,
 ) -> None:
     """Show which profile a machine gets, why, why not the others, and what does not fit.
 
     \b
     forge profile check-hardware
+    forge profile check-hardware --profile rtx-pro-4000 --idle
     forge profile check-hardware --from board.tar
     forge profile check-hardware --from board.tar --profile jetson-agx-thor
 
     A capture is read by the code that detects a live machine. Exits with 8 if the machine gets no
-    profile, several match, or a requirement of the profile is not met.
+    profile, several match, a requirement of the profile is not met, or its GPU is not idle.
     """  # noqa: D301
+    if idle and source:
+        why, hint = "a capture does not say what runs now", "leave out --from"
+        raise UsageError("--idle checks this machine", why=why, hint=hint)
     from forge.device import commands
     from forge.device.hardware import profile_check
     from forge.device.hardware.capture import hardware_of
     from forge.device.hardware.capture_files import read_capture
 
     hardware = hardware_of(read_capture(source)) if source else commands.inspect()
-    found = profile_check.check_hardware(
-        hardware, load_profiles(project_dir), profile, commands.check_gpu(gpu)
-    )
+    known = load_profiles(project_dir)
+    found = profile_check.check_hardware(hardware, known, profile, commands.check_gpu(gpu))
+    readiness = _readiness(found, known, gpu) if idle else None
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        asked = {"readiness": asdict(readiness)} if readiness else {}
+        print_json(found.model_dump(mode="json") | asked)
     else:
         _print_check(found)
+        if readiness:
+            print_list("\nNot ready for a benchmark", readiness.refusals)
+            print_list("\nNot known", readiness.unknown)
     if found.profile is None:
         several = any(one.holds == "yes" for one in found.verdicts)
         new = "docs/how-to/add-a-sku.md says how to write one, and --profile NAME checks another"
@@ -166,6 +185,26 @@ def check_hardware(
             why="; ".join(found.refusals),
             hint="change the machine, or requires and power of the profile",
         )
+    if readiness and readiness.refusals:
+        raise FitError(
+            f"This machine is not ready for a benchmark of {found.profile}",
+            why="; ".join(readiness.refusals),
+            hint="end what computes on it, let it cool, and check again",
+        )
+
+
+def _readiness(
+    found: HardwareCheck, profiles: Mapping[str, Profile], gpu: str | None
+) -> Readiness | None:
+    """Return the readiness of the GPU of a profile; None: the machine gets no profile."""
+    from forge.device.hardware.compute_target import target_of
+    from forge.device.readiness import check_readiness
+
+    if found.profile is None:
+        return None
+    section = profiles[found.profile].hardware
+    target = target_of(section.match, section.compute_capability, found.hardware, gpu)
+    return check_readiness(target)
 
 
 def _print_check(found: HardwareCheck) -> None:

@@ -27,6 +27,8 @@ case "$*" in
   *query-gpu=name*) name=query ;;
   *query-gpu=index,temp*) name=temp ;;
   *query-gpu=index,name*) name=power ;;
+  *query-gpu=index,uuid,util*) name=utilisation ;;
+  *query-compute-apps*) name=processes ;;
   -L) name=list ;;
   *TEMPERATURE*) name=limits ;;
   *) name=plain ;;
@@ -60,7 +62,10 @@ class FakeMachine:
         return f"{self.folder / 'bin'}:/usr/bin:/bin"
 
     def smi(self, query: str, *, code: int = 0, errors: str = "", **others: str) -> None:
-        """Let nvidia-smi answer so from now on; others: temp, limits, power, list, plain."""
+        """Let nvidia-smi answer so from now on.
+
+        Others: temp, limits, power, list, plain, utilisation, processes.
+        """
         folder = self.folder / "smi"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {"query": query, "errors": errors, "code": str(code), **others}.items():
