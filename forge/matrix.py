@@ -45,6 +45,7 @@ class Cell:
         labels: labels that the steps require in addition to the platform; empty if hosted.
         steps: ids of the cell's own steps, in order of dependency.
         shared: ids of shared steps, which it runs unless another cell has run them.
+        profile: whose steps they are; empty: of none.
     """
 
     id: str
@@ -53,12 +54,14 @@ class Cell:
     labels: tuple[str, ...]
     steps: tuple[str, ...]
     shared: tuple[str, ...] = ()
+    profile: str = ""
 
     def as_json(self) -> dict[str, object]:
         """Return an object of a GitHub matrix; `labels` is in the form of FORGE_RUNNER_LABELS."""
         return {
             "id": self.id,
             "name": self.name,
+            "profile": self.profile,
             "runs-on": list(self.runs_on),
             "labels": ",".join(self.labels),
             "steps": list(self.steps),
@@ -208,6 +211,7 @@ def _cells(steps: Sequence[Step], places: Mapping[str, _Place]) -> Iterable[Cell
             labels=labels,
             steps=tuple(step.id for step in members),
             shared=tuple(step.id for step in steps if step.id in needed and step not in members),
+            profile=profile,
         )
 
 

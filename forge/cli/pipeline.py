@@ -374,6 +374,9 @@ def _run(
 def _summarise(pipeline: str, done: Sequence[Done], result: RunResult, report: str) -> None:
     """Write the steps and the result to GitHub's job summary; the report, where there is one."""
     add = functools.partial(summary.append, os.environ)
+    for one in result.published[:1]:  # a later job of the workflow reports on it
+        summary.set_output(os.environ, "bundle", one.name)
+        summary.set_output(os.environ, "version", one.version)
     add(f"Run of {pipeline}", _DONE_HEADER, [_done_row(one) for one in done])
     if report:  # it has the same figures, gates and sizes
         summary.append_text(os.environ, report)

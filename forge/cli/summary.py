@@ -1,4 +1,6 @@
-"""The job summary of GitHub Actions: Markdown in the file that GITHUB_STEP_SUMMARY names.
+"""What GitHub Actions shows and passes on: the files that it names in the environment.
+
+GITHUB_STEP_SUMMARY takes the Markdown of the job summary, GITHUB_OUTPUT the outputs of the step.
 
 Only the environment decides, as in `forge.runners.view.choose`: elsewhere nothing is written.
 """
@@ -12,7 +14,7 @@ from typing import Final
 
 from forge.markdown import escaped, table
 
-__all__ = ["append", "append_text"]
+__all__ = ["append", "append_text", "set_output"]
 
 _MAX_BYTES: Final = 1024 * 1024  # GitHub drops the whole summary of a step above this
 
@@ -39,3 +41,19 @@ def append_text(environment: Mapping[str, str], markdown: str) -> None:
     with contextlib.suppress(OSError), Path(name).open("ab") as file:
         if file.tell() + len(text) <= _MAX_BYTES:
             file.write(text)
+
+
+def set_output(environment: Mapping[str, str], name: str, value: str) -> None:
+    """Set an output of the step of GitHub Actions that runs this command. Never fails, as `append`.
+
+    Args:
+        environment: of this process.
+        name: of the output.
+        value: one line, since a line break would begin another output.
+    """
+    file_name = environment.get("GITHUB_OUTPUT")
+    if not file_name:
+        return
+    line = " ".join(f"{name}={value}".splitlines())
+    with contextlib.suppress(OSError), Path(file_name).open("ab") as file:
+        file.write(f"{line}\n".encode())

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), ROOT / "forge/template/check.yml"]
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+MAKE_RELEASES = {("package.yml", "wheel"), ("release.yml", "github-release")}
 ids = [str(path.relative_to(ROOT)) for path in WORKFLOWS]
 
 
@@ -48,9 +49,9 @@ def test_workflow_gives_nothing_by_default_and_every_job_ends(path: Path) -> Non
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {}
     assert {"group", "cancel-in-progress"} == set(workflow["concurrency"])
-    contents = "write" if path.name == "package.yml" else "read"  # it makes a GitHub release
-    for job in workflow["jobs"].values():
+    for name, job in workflow["jobs"].items():
         assert set(job["permissions"]) <= {"contents", "id-token"}
+        contents = "write" if (path.name, name) in MAKE_RELEASES else "read"
         assert job["permissions"]["contents"] == contents
         assert 0 < job["timeout-minutes"] <= 240
 
@@ -84,3 +85,11 @@ def test_the_runner_of_our_tests_knows_few_expressions_and_says_so() -> None:
     for unknown in ("${{ secrets.TOKEN }}", "${{ toJSON(github) }}"):
         with pytest.raises(UnknownExpressionError):
             evaluate(unknown, values)
+
+
+def test_the_job_that_writes_releases_can_assume_no_role_that_signs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    job = workflow["jobs"]["github-release"]
+    roles = [step["with"]["role-to-assume"] for step in job["steps"] if "role" in str(step)]
+    assert roles == ["${{ vars.FORGE_PLAN_ROLE || vars.FORGE_BUILD_ROLE }}"]
+    assert "environment" not in job

@@ -1,8 +1,10 @@
 """The workflows: their own commands, in clean clones that share one real S3 store and one KMS."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import textwrap
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -28,6 +30,14 @@ LABELLED = """
     runner: {labels: [self-hosted, linux, x64, gpu-sm61]}
 """
 PROFILES = "development,labelled"
+# What the job asks of gh: a release is there once it was created.
+GH = """#!/bin/sh
+echo "$*" >>'{asked}'
+case "$2" in
+  view) test -f '{asked}.created' ;;
+  create) touch '{asked}.created' ;;
+esac
+"""
 NO_CELL: Mapping[str, str] = {}
 MATRIX = re.compile(r"\$\{\{ fromJSON\(needs\.plan\.outputs\.matrix\)\.rounds\[(\d)\] \}\}")
 
@@ -48,10 +58,15 @@ class Run:
         self.values = {
             "inputs.version": "1.0.0",
             "inputs.profiles": PROFILES,
+            "inputs.name": "",
+            "inputs.model": "",
             "inputs.channel": "canary",
             "inputs.new_channel": "",
             "github.ref_name": "main",
+            "github.token": "token",
             "vars.FORGE_PACKAGE": "",
+            "vars.FORGE_BUNDLE": "smollm2",
+            "vars.FORGE_MODEL": "",
             "vars.FORGE_PROFILES": "",
             "vars.FORGE_STORE": self.store,
             "vars.FORGE_S3_ENDPOINT": seaweedfs.endpoint,
@@ -92,7 +107,7 @@ class Run:
         made = MATRIX.fullmatch(self.workflow["jobs"][job]["strategy"]["matrix"])
         assert made is not None
         rows = json.loads(planned.outputs["matrix"])["rounds"][int(made.group(1))]["include"]
-        return [{key: row[key] for key in ("id", "name", "labels")} for row in rows]
+        return [{key: row[key] for key in ("id", "name", "labels", "profile")} for row in rows]
 
 
 def add_profile(project: Path) -> None:
@@ -144,13 +159,13 @@ def identity(document: dict[str, Any]) -> tuple[str, dict[str, dict[str, str]]]:
 
 
 def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
-    world: World, seaweedfs: Seaweed, kms: Kms, tmp_path: Path
+    world: World, seaweedfs: Seaweed, kms: Kms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machines = tmp_path / "machines"
     machines.mkdir()
     add_profile(world.project)
     run = Run(seaweedfs, kms, machines)
-    assert list(run.workflow["jobs"]) == ["plan", "build", "device", "publish"]
+    assert list(run.workflow["jobs"]) == ["plan", "build", "device", "publish", "github-release"]
     planned = run.job("plan")
     assert "development on ubuntu-24.04" in planned.summary
     cell, *others = sorted(run.rows("build", planned), key=lambda row: row["name"])
@@ -189,9 +204,16 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
     here = rows["repository@labelled"]["outputs"]["repository"]
     assert found["labelled"]["tree"] == here
 
-    assert run.job("publish").statuses()["proofs@development"] == "hit"
+    repeated = run.job("publish")
+    assert repeated.statuses()["proofs@development"] == "hit"
+    assert repeated.outputs == {"bundle": "smollm2", "version": "1.0.0"}
+    _make_github_release(run, monkeypatch)
+    run.values["inputs.name"] = "other"
+    assert run.job("publish").outputs["bundle"] == "other"
+    run.values["inputs.name"] = ""
     _promote(run)
-    channels = {row["channel"]: row["version"] for row in _json(world, run, "channels", *at)}
+    listed = _json(world, run, "channels", "--name", "smollm2", *at)
+    channels = {row["channel"]: row["version"] for row in listed}
     assert channels == {"canary": "1.0.0", "stable": "1.0.0"}
 
     refreshed = run_job(load("refresh.yml"), "refresh", run.machine(), run.values)
@@ -202,6 +224,35 @@ def test_jobs_on_clean_machines_release_the_same_bundle_though_one_is_killed(
 
 def _json(world: World, run: Run, *arguments: str) -> Any:
     return json.loads(world.forge(*arguments, "--json", env=run.environment).stdout)
+
+
+def _make_github_release(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the job twice with a program in place of gh: GitHub itself is not here."""
+    folder = run.folder.parent / "gh"
+    folder.mkdir()
+    asked = folder / "asked"
+    (folder / "gh").write_text(GH.format(asked=asked))
+    (folder / "gh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    values = run.values | {"github.ref_name": "v1.0.0", "inputs.version": "",
+                           "needs.publish.outputs.bundle": "smollm2"}  # fmt: skip
+    machines = [run.machine(), run.machine()]
+    for machine in machines:
+        result = run_job(run.workflow, "github-release", machine, values)
+        assert result.exit_code == 0, result.log
+    files = machines[0].clone / "release"
+    checked = subprocess.check_output(["sha256sum", "-c", "SHA256SUMS"], cwd=files, text=True)
+    names = {line.removesuffix(": OK") for line in checked.splitlines()}
+    assert {f"smollm2-1.0.0-{one}.sbom.cdx.json" for one in PROFILES.split(",")} < names
+    first, *others = asked.read_text().splitlines()
+    assert first == "release view v1.0.0"
+    assert others[0].startswith("release create v1.0.0 --verify-tag --draft --title smollm2 1.0.0")
+    uploads = [line.split() for line in others if line.startswith("release upload v1.0.0 ")]
+    assert [
+        {Path(one).name for one in words if one.startswith("release/")} for words in uploads
+    ] == [names | {"SHA256SUMS"}] * 2
+    assert [line for line in others if " create " in line] == others[:1]
+    assert others[-1] == "release edit v1.0.0 --draft=false"
 
 
 def _promote(run: Run) -> None:

@@ -41,3 +41,13 @@ def test_text_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     summary.append_text(environment, "## Report")
     summary.append_text(environment, "x" * 1024 * 1024)
     assert file.read_text().endswith("| a | run |\n\n## Report\n")
+
+
+def test_outputs_of_a_step_are_one_line_each(tmp_path: Path) -> None:
+    file = tmp_path / "output"
+    environment = {"GITHUB_OUTPUT": str(file)}
+    summary.set_output(environment, "bundle", "llm")
+    summary.set_output(environment, "version", "1.0.0\nbundle=other")
+    summary.set_output({}, "bundle", "nowhere")
+    summary.set_output({"GITHUB_OUTPUT": str(tmp_path / "no" / "output")}, "bundle", "nowhere")
+    assert file.read_text() == "bundle=llm\nversion=1.0.0 bundle=other\n"
