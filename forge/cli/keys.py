@@ -162,12 +162,21 @@ def init(
 
 
 @keys.command()
+@click.option(
+    "--fail-on",
+    type=click.Choice(["expired", "warning"]),
+    default="expired",
+    show_default=True,
+    help="Exit with 7 from this alarm on: when a role has expired, or when less than a quarter of "
+    "its validity is left.",
+)
 @passphrase_option
 @keys_option
 @store_option
 @project_option
 @json_option
 def status(
+    fail_on: str,
     passphrase_file: Path | None,
     keys_dir: Path | None,
     store_url: str | None,
@@ -179,7 +188,8 @@ def status(
 
     \b
     forge keys status
-    forge keys status --json   # for monitoring
+    forge keys status --fail-on warning   # for a daily job
+    forge keys status --json              # for monitoring
     """  # noqa: D301
     from forge.errors import TrustError
     from forge.release.lifecycle.expiry import status as read_status
@@ -196,7 +206,8 @@ def status(
             for row in found
         ]  # fmt: skip
         print_table(("role", "version", "keys", "expires", "days left", "alarm"), rows)
-    return TrustError.exit_code if any(row.alarm == "expired" for row in found) else 0
+    failing = {"expired", fail_on}
+    return TrustError.exit_code if any(row.alarm in failing for row in found) else 0
 
 
 @keys.command()

@@ -1,4 +1,4 @@
-"""`forge store gc|verify`."""
+"""`forge store gc|test|verify`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from forge.cli.common import (
     store_option,
 )
 from forge.cli.progress_line import progress_line
-from forge.cli.terminal import print_table, print_text, print_title
+from forge.cli.terminal import print_table, print_text, print_title, tinted
 
 if TYPE_CHECKING:
     from forge.store import Store
@@ -49,9 +49,10 @@ def _open_existing(project_dir: Path | None, store_url: str | None) -> Store:
 
 @click.group()
 def store() -> None:
-    """Verify the store and collect garbage.
+    """Verify the store, try its service, and collect garbage.
 
     \b
+    forge store test --store s3://bundles/prod
     forge store verify
     forge store gc --keep 5 --dry-run --json
     """  # noqa: D301
@@ -112,6 +113,42 @@ def gc(
     print_table(("kind", "objects", "size"), report.rows(bytes_text))
     for name in report.foreign:
         print_text(f"Kept, not written by Forge: {name}")
+
+
+@store.command()
+@store_option
+@project_option
+@json_option
+def test(store_url: str | None, project_dir: Path | None, *, as_json: bool) -> None:
+    """Try what Forge needs of the service of a store. Exits with 9 if it lacks any.
+
+    Writes a few small objects below leases/ and deletes them. Use it before a service is used for
+    the first time: one that ignores the condition of a write loses publications silently.
+
+    \b
+    forge store test --store s3://bundles/prod
+    """  # noqa: D301
+    from forge.errors import StoreError
+    from forge.store import open_objects
+    from forge.store.backends.open import check_exists
+    from forge.store.maintenance.service_check import check_service
+
+    url = place_of_store(project_dir, store_url)
+    check_exists(url)
+    objects = open_objects(url, environment=os.environ)
+    checks = check_service(objects)
+    missing = [one for one in checks if one.problem]
+    if as_json:
+        print_json([dataclasses.asdict(one) for one in checks])
+    else:
+        rows = [(one.need, tinted("no" if one.problem else "yes"), one.problem) for one in checks]
+        print_table(("Forge needs to", "it does", "problem"), rows, optional=("problem",))
+    if missing:
+        raise StoreError(
+            f"{objects.url} cannot hold a store",
+            why="without that, " + "; ".join(dict.fromkeys(one.consequence for one in missing)),
+            hint="docs/how-to/choose-a-store.md lists services, and what each lacks",
+        )
 
 
 @store.command()

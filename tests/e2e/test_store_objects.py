@@ -15,6 +15,7 @@ import pytest
 from forge.errors import ConflictError, CorruptedError, NotInStoreError, TrustError
 from forge.store import Objects, open_objects
 from forge.store.backends.memory import MemoryObjects
+from forge.store.maintenance.service_check import check_service
 from tests.support.seaweed import Seaweed
 
 
@@ -31,6 +32,13 @@ def objects(
     server: Seaweed = request.getfixturevalue("seaweedfs")
     suffix = "/some/prefix" if request.param == "s3-with-prefix" else ""
     return open_objects(f"s3://{server.bucket()}{suffix}", environment=server.environment)
+
+
+def test_it_has_what_forge_needs_of_a_service_and_the_trial_leaves_nothing(
+    objects: Objects,
+) -> None:
+    assert [(one.need, one.problem) for one in check_service(objects) if one.problem] == []
+    assert list(objects.entries("")) == []
 
 
 def test_read_returns_what_was_written(objects: Objects) -> None:

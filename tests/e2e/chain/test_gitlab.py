@@ -19,7 +19,12 @@ import yaml
 
 from tests.support.project_world import World
 
-pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.sample]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.network,
+    pytest.mark.sample,
+    pytest.mark.timeout(1200),
+]
 INSTALL = "scripts/install-forge"
 REFERENCE = re.compile(r"\$\{(\w+)\}")
 
@@ -95,6 +100,7 @@ def test_jobs_of_a_release_publish_and_promote_it(world: World, project: Path) -
         "FORGE_KEYS": str(world.keys),
         "FORGE_PASSPHRASE": "words of the test",
         "CI_JOB_ID": "7",
+        "FORGE_BUNDLE": "chat",
     }
     release = Pipeline(project, ".gitlab-ci.yml", given)
     settings = project / "profiles" / "development.yaml"
@@ -114,11 +120,15 @@ def test_jobs_of_a_release_publish_and_promote_it(world: World, project: Path) -
     for name in built:
         child.run(name)
     release.run("publish")
-    assert World(project).json("bundle", "show", "3.1.0")[0]["profile"] == "development"
+    (published,) = World(project).json("bundle", "show", "3.1.0", "--name", "chat")
+    assert published["profile"] == "development"
     assert (project / "report" / "index.html").is_file()
 
     by_hand = {**given, "PROMOTE_TO": "stable"}
     Pipeline(project, ".gitlab-ci.yml", by_hand).run("promote")
-    assert World(project).channels() == {"canary": "3.1.0", "stable": "3.1.0"}
+    channels = World(project).json("channels", "--name", "chat")
+    assert {row["channel"]: row["version"] for row in channels} == {
+        "canary": "3.1.0", "stable": "3.1.0",
+    }  # fmt: skip
     again = release.run("plan")
     assert yaml.safe_load((project / "cells.yml").read_text())["nothing to build"], again

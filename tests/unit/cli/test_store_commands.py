@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from forge.bundle import Manifest
 from forge.cli import main
 from forge.release import catalog
+from forge.release.keys.model import Expiry
+from forge.store.backends.directory import DirectoryObjects
 from tests.support.release_world import PASSPHRASE, World
 from tests.support.stores import snapshot
 
@@ -339,3 +342,45 @@ def test_group_has_examples(group: str, capsys: Said) -> None:
 def test_command_prints_json_and_says_so(name: str, capsys: Said) -> None:
     assert main([name, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
+
+
+def test_a_store_has_what_forge_needs(world: World, capsys: Said) -> None:
+    before = snapshot(world.folder / "store")
+    assert main(["store", "test", "--store", str(world.folder / "store")]) == 0
+    assert "no" not in capsys.readouterr().out.split()
+    assert snapshot(world.folder / "store") == before
+
+
+def test_a_service_that_ignores_conditions_is_refused(
+    tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_new(self: DirectoryObjects, name: str, data: bytes) -> str:
+        return self.write(name, data)
+
+    monkeypatch.setattr(DirectoryObjects, "write_new", write_new)
+    assert main(["store", "test", "--store", str(tmp_path)]) == 9
+    said = capsys.readouterr()
+    assert "it replaced an object that exists" in said.out
+    assert "two machines publish over each other" in said.err.replace("\n", " ")
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    assert main(["store", "test", "--store", str(tmp_path / "none")]) != 0
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("days", "expired", "warning"), [(0, 0, 0), (5, 0, 0), (6, 0, 7), (8, 7, 7)]
+)
+def test_a_job_may_fail_before_a_role_has_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, expired: int, warning: int
+) -> None:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    tmp_path.joinpath("aged").mkdir()
+    then = datetime.now(UTC) - timedelta(days=days)
+    aged = World(tmp_path / "aged", now=then, expiry=Expiry())  # its timestamp holds 7 days
+    aged.release("1.0.0")
+    store = str(aged.folder / "store")
+    command = ["keys", "status", "--keys", str(aged.keys), "--store", store]
+    assert main(command) == expired
+    assert main([*command, "--fail-on", "warning"]) == warning

@@ -69,6 +69,7 @@ COMMANDS = [
         why smoke@development --profile development
         run --profile development
         run --profile tesla-p40 --fail true
+        store test
         store verify
         store gc --dry-run
         cache df
