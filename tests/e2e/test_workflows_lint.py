@@ -15,6 +15,7 @@ from tests.support.workflow import UnknownExpressionError, evaluate
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), ROOT / "forge/template/check.yml"]
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
+TFLINT = "github.com/terraform-linters/tflint@v0.64.0"
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 MAKE_RELEASES = {("package.yml", "wheel"), ("release.yml", "github-release")}
 ids = [str(path.relative_to(ROOT)) for path in WORKFLOWS]
@@ -34,6 +35,23 @@ def test_actionlint_finds_nothing(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_tflint_finds_nothing_in_the_terraform_module(tmp_path: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go is not installed, so tflint cannot be: see https://go.dev/dl")
+    folder = ROOT / ".forge" / "bin"
+    environment = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
+    subprocess.run([go, "install", TFLINT], check=True, env=environment, cwd=tmp_path)
+    module = ROOT / "deploy" / "terraform" / "aws"
+    done = subprocess.run(
+        [str(folder / "tflint"), "--no-color", f"--chdir={module}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_zizmor_finds_nothing_even_as_an_auditor() -> None:

@@ -25,25 +25,19 @@ SECRET_KEY = "forge-test-secret"
 START_S = 60.0
 START_TRIES = 3
 _SOCKETS = Path("/tmp")  # noqa: S108  whatever TMPDIR says
-# What docs/how-to/github-actions.md lets each role of the workflows do, in a bucket of their own
-# below `forge/`.
+# The rights that deploy/terraform/aws gives each role of the workflows, in a bucket of their own.
 ROLES_BUCKET = "forge-roles"
-_READ = (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}")
-_BUILT = ("packs", "files", "trees", "actions", "leases")
+_RIGHTS = Path(__file__).parents[2] / "deploy" / "terraform" / "aws" / "roles.json"
 
 
-def _builds(builder: str) -> tuple[str, ...]:
-    """Rights of a role that builds, whose signed results are below a prefix of its own."""
-    folders = (*_BUILT, f"signed/{builder}")
-    return (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{folder}/*" for folder in folders))
+def _rights(folders: list[str]) -> tuple[str, ...]:
+    """Return the rights of a role that reads all and writes these folders; "" is all of them."""
+    below = [f"{ROLES_BUCKET}/forge/{folder}/*".replace("//", "/") for folder in folders]
+    return (f"Read:{ROLES_BUCKET}", f"List:{ROLES_BUCKET}", *(f"Write:{one}" for one in below))
 
 
 ROLES = {
-    "plan": _READ,
-    "build": _builds("hosted"),
-    "device": _builds("gpu"),
-    "publish": (*_READ, f"Write:{ROLES_BUCKET}/forge/*"),
-    "promote": (*_READ, *(f"Write:{ROLES_BUCKET}/forge/{one}/*" for one in ("tuf", "leases"))),
+    name: _rights(role["write"]) for name, role in json.loads(_RIGHTS.read_text("utf-8")).items()
 }
 
 

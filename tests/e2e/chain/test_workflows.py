@@ -79,7 +79,7 @@ class Run:
             "vars.FORGE_PUBLISH_BUILDER_KEY": "",
             "vars.FORGE_PUBLISH_ROLE": "arn:aws:iam::0:role/publish",
             "vars.FORGE_PROMOTE_ROLE": "arn:aws:iam::0:role/promote",
-            "vars.FORGE_REFRESH_ROLE": "arn:aws:iam::0:role/promote",
+            "vars.FORGE_REFRESH_ROLE": "arn:aws:iam::0:role/refresh",
             "vars.FORGE_KEYS": str(public_keys(kms, folder.parent)),
         }
 
