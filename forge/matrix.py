@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from forge.errors import NoRunnerError
 from forge.plan import PlannedStep, Status
@@ -128,6 +128,9 @@ class _Place:
     movable: bool
 
 
+_Group: TypeAlias = tuple[str, tuple[str, ...]]  # profile, and labels of the CI runner
+
+
 def cut(rows: Sequence[PlannedStep]) -> Matrix:
     """Divide the remaining steps into cells. Pure; `rows` are those of `forge.plan.resolve`."""
     steps = [row.step for row in rows if row.status in _TO_DO]
@@ -197,22 +200,35 @@ def _rounds(steps: Sequence[Step], places: Mapping[str, _Place]) -> tuple[tuple[
 def _cells(steps: Sequence[Step], places: Mapping[str, _Place]) -> Iterable[Cell]:
     """Return the cells of one round: one per profile and runner, and one for other shared steps."""
     carried = _needed_by([step for step in steps if _profile(step)])
-    groups: dict[tuple[str, tuple[str, ...]], list[Step]] = {}
+    groups: dict[_Group, list[Step]] = {}
+    chosen: dict[str, _Group] = {}
     for step in steps:
         if _profile(step) or step.id not in carried:
-            groups.setdefault((_profile(step), places[step.id].runs_on), []).append(step)
+            group = _labelled_input(step, chosen) or (_profile(step), places[step.id].runs_on)
+            groups.setdefault(group, []).append(step)
+            chosen[step.id] = group
     for (profile, runs_on), members in groups.items():
         needed = _needed_by(members)
-        labels = next((step.labels for step in members if step.labels), ())
+        shared = [step for step in steps if step.id in needed and step not in members]
+        labels = next((step.labels for step in (*members, *shared) if step.labels), ())
         yield Cell(
             id=",".join(step.id for step in members if step.id not in needed),
             name=f"{profile or members[-1].id} on {runs_on[-1]}",
             runs_on=runs_on,
             labels=labels,
             steps=tuple(step.id for step in members),
-            shared=tuple(step.id for step in steps if step.id in needed and step not in members),
+            shared=tuple(step.id for step in shared),
             profile=profile,
         )
+
+
+def _labelled_input(step: Step, chosen: Mapping[str, _Group]) -> _Group | None:
+    """Return the group of an input of the same round that requires a label, if there is one.
+
+    Another cell would not offer the label, and be refused while the input is not made.
+    """
+    inputs = [artifact.step for artifact in step.inputs.values()]
+    return next((chosen[one.id] for one in inputs if one.labels and one.id in chosen), None)
 
 
 def _needed_by(steps: Iterable[Step]) -> set[str]:

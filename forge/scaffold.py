@@ -30,6 +30,7 @@ _CONTENT: Final[dict[str, str]] = {
 _CI: Final[dict[str, dict[str, str]]] = {
     "github": {
         ".github/workflows/release.yml": ".github/workflows/release.yml",
+        ".github/workflows/images.yml": ".github/workflows/images.yml",
         ".github/workflows/promote.yml": ".github/workflows/promote.yml",
         ".github/workflows/refresh.yml": ".github/workflows/refresh.yml",
         ".github/workflows/check.yml": "forge/template/check.yml",

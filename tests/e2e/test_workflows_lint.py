@@ -1,5 +1,6 @@
 """The workflows, ours and those of a new project, pass actionlint and zizmor."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from forge.cli import main
 from tests.support.workflow import UnknownExpressionError, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +70,10 @@ def test_workflow_gives_nothing_by_default_and_every_job_ends(path: Path) -> Non
     assert workflow["permissions"] == {}
     assert {"group", "cancel-in-progress"} == set(workflow["concurrency"])
     for name, job in workflow["jobs"].items():
-        assert set(job["permissions"]) <= {"contents", "id-token"}
+        more = {"packages"} if (path.name, name) == ("images.yml", "push") else set()
+        assert set(job["permissions"]) == {"contents", *more} | (
+            set(job["permissions"]) & {"id-token"}
+        )
         contents = "write" if (path.name, name) in MAKE_RELEASES else "read"
         assert job["permissions"]["contents"] == contents
         assert 0 < job["timeout-minutes"] <= 240
@@ -111,3 +116,28 @@ def test_the_job_that_writes_releases_can_assume_no_role_that_signs() -> None:
     roles = [step["with"]["role-to-assume"] for step in job["steps"] if "role" in str(step)]
     assert roles == ["${{ vars.FORGE_PLAN_ROLE || vars.FORGE_BUILD_ROLE }}"]
     assert "environment" not in job
+
+
+def test_images_are_built_natively_and_joined_a_round_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pipelines", "stages", "profiles", "dockerfiles"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    bases = tmp_path / "dockerfiles" / "bases.yaml"
+    bases.write_text(bases.read_text().replace("digest: null", f"digest: sha256:{'0' * 64}"))
+    workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text())
+    runners = workflow["env"]["RUNNERS"]
+    options = ["--project", str(tmp_path), "--profile", "development", "--push", "true"]
+    command = ["matrix", "images", *options, "--runners", runners, "--rounds", "2", "--json"]
+    assert main(command) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["refused"] == []
+    assert all(step.startswith("push@") for step in made["finish"])
+    native = {"amd64": "ubuntu-24.04", "arm64": "ubuntu-24.04-arm"}
+    for row in made["rounds"][0]["include"]:
+        image = row["steps"][0]
+        assert row["runs-on"] == [native[image.rpartition("-")[2]]]
+        assert row["labels"] == row["runs-on"][0]
+    indexes = [row["steps"] for row in made["rounds"][1]["include"]]
+    assert indexes
+    assert all(step.startswith("index@") for steps in indexes for step in steps)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forge.matrix import Cell, Matrix, cut
 from forge.plan import Plan, PlannedStep, Status
@@ -122,6 +124,52 @@ def test_step_that_joins_two_kinds_of_runner_comes_a_round_later_on_a_hosted_one
     first, second = cut(rows(a_step("index@x", left, right))).rounds
     assert len(first) == 2
     assert [cell.steps for cell in second] == [("index@x",)]
+
+
+def test_step_after_a_labelled_one_is_in_its_cell_whatever_its_profile() -> None:
+    """As the index of an image that is built for one platform, on a runner with a label."""
+    image = a_step("image@edge-amd64", platform="linux/amd64", labels=("ubuntu-24.04",))
+    cell = only(cut(rows(a_step("index@edge", image))))
+    assert cell.steps == ("image@edge-amd64", "index@edge")
+    assert cell.labels == ("ubuntu-24.04",)
+
+
+PLACES = (
+    (None, ()), ("linux/amd64", ()), ("linux/arm64", ()), ("linux/amd64", GPU),
+    ("linux/arm64", DEVICE),
+)  # fmt: skip
+
+
+@st.composite
+def steps_of_a_plan(draw: st.DrawFn) -> list[Step]:
+    made: list[Step] = []
+    for number in range(draw(st.integers(2, 8))):
+        profile = draw(st.sampled_from(["", "@a", "@b"]))
+        platform, labels = draw(st.sampled_from(PLACES))
+        before = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
+        made.append(a_step(f"{number}{profile}", *before, platform=platform, labels=labels))
+    return made
+
+
+@given(steps_of_a_plan())
+def test_a_cell_can_make_all_it_needs_or_it_is_made_a_round_before(steps: list[Step]) -> None:
+    """A runner refuses a step whose labels it does not have, and cells of a round do not wait."""
+    known = {step.id: step for step in steps}
+    earlier: set[str] = set()
+    for cells in cut(rows(*steps)).rounds:
+        for cell in cells:
+            own = {*cell.steps, *cell.shared}
+            needs = {one for name in cell.steps for one in _before(known[name])} - earlier
+            labelled = {one for one in needs if known[one].labels}
+            assert labelled <= own
+            assert {known[one].labels for one in labelled} <= {cell.labels}
+        earlier |= {one for cell in cells for one in (*cell.steps, *cell.shared)}
+    assert earlier == set(known)
+
+
+def _before(step: Step) -> set[str]:
+    inputs = [artifact.step for artifact in step.inputs.values()]
+    return {one.id for one in inputs}.union(*(_before(one) for one in inputs))
 
 
 def test_signing_and_all_after_it_is_left_to_the_job_with_the_keys() -> None:
