@@ -15,6 +15,7 @@ from typing import Final
 from forge import dead_settings, profiles
 from forge.device.hardware import rule_overlap
 from forge.errors import ForgeError
+from forge.plan import Plan
 from forge.profiles import Profile
 from forge.project import Pipeline, Project
 from forge.release.attest.invocation import Invocation
@@ -22,7 +23,7 @@ from forge.release.catalog import Catalog
 from forge.steps import lock_command
 from forge.store import Store
 
-__all__ = ["SCHEMA", "Finding", "check", "schema_text"]
+__all__ = ["SCHEMA", "Finding", "check", "default_plan", "schema_text"]
 
 SCHEMA: Final = Path("artifacts") / "schema" / "profile.schema.json"
 _MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
@@ -57,6 +58,28 @@ def check(project: Project, store: Store) -> list[Finding]:
     for name in project.pipelines():
         findings += _pipeline(project, name, loaded, store)
     return findings
+
+
+def default_plan(
+    project: Project, pipeline: Pipeline, chosen: Sequence[Profile], store: Store
+) -> Plan:
+    """Return the plan of a pipeline whose options are all left out.
+
+    Args:
+        project: the project.
+        pipeline: one of its pipelines, without required options.
+        chosen: profiles to plan for.
+        store: an empty store; it is not written to.
+
+    Raises ForgeError: the pipeline refuses to plan.
+    """
+    given = {
+        "profiles": list(chosen),
+        "catalog": Catalog(store.objects),
+        "keys": project.work / "keys",
+        "invocation": Invocation(pipeline=pipeline.name),
+    }
+    return pipeline.plan(given, {option.name: option.default for option in pipeline.options})
 
 
 def schema_text() -> str:
@@ -152,14 +175,8 @@ def _pipeline(
 def _plan(
     what: str, project: Project, pipeline: Pipeline, chosen: Sequence[Profile], store: Store
 ) -> Finding:
-    given = {
-        "profiles": list(chosen),
-        "catalog": Catalog(store.objects),
-        "keys": project.work / "keys",
-        "invocation": Invocation(pipeline=pipeline.name),
-    }
     try:
-        plan = pipeline.plan(given, {option.name: option.default for option in pipeline.options})
+        plan = default_plan(project, pipeline, chosen, store)
     except ForgeError as error:
         return Finding(what, False, str(error))
     idle = [step for step in plan.steps if step.planned_only]

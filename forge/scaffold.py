@@ -24,6 +24,8 @@ _CONTENT: Final[dict[str, str]] = {
     "artifacts/schema": "artifacts/schema",
     "scripts/install-forge": "scripts/install-forge",
     "requirements.lock": "requirements.lock",
+    "tests": "forge/template/tests",
+    ".gitattributes": "forge/template/gitattributes",
     ".gitignore": "forge/template/gitignore",
     "README.md": "forge/template/README.md",
 }

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from forge.cli.common import json_option, print_json
-from forge.cli.terminal import print_text
+from forge.cli.terminal import print_table, print_text
+from forge.errors import ForgeError
+from forge.files import write_durably
 from forge.scaffold import CI, write
+
+if TYPE_CHECKING:
+    from forge.buildable import ProfileNeeds
 
 __all__ = ["init"]
 
-_NEXT = (
-    "forge check",
-    "forge keys init",
-    "forge plan release --profile development",
-    "forge run release --profile development --version 1.0.0",
-)
+_GIT_S: Final = 30.0
+_PROJECT_FILE: Final = """\
+# Profiles that 'forge plan', 'run', 'why' and 'matrix' take without --profile. These are what the
+# machine that wrote this file can build; the others need a runner of their own.
+profiles: [{profiles}]
+"""
 
 
 @click.command()
@@ -29,9 +40,16 @@ _NEXT = (
     show_default=True,
     help="Service whose workflows the project gets.",
 )
+@click.option(
+    "--git/--no-git",
+    default=True,
+    help="Make the folder a git repository, unless it is in one. Default: --git.",
+)
 @json_option
-def init(directory: Path, *, ci: str, as_json: bool) -> None:
-    """Write a new project: profiles, pipelines, stages, dockerfiles and workflows.
+def init(directory: Path, *, ci: str, git: bool, as_json: bool) -> None:
+    """Write a new project: profiles, pipelines, stages, dockerfiles, workflows and tests.
+
+    Its default is what this machine can build; what other profiles need is listed.
 
     \b
     forge init my-release && cd my-release
@@ -39,10 +57,71 @@ def init(directory: Path, *, ci: str, as_json: bool) -> None:
     forge init my-release --ci gitlab
     """  # noqa: D301
     files = write(directory, ci)
+    found = _needs(directory)
+    here = [one.profile for one in found if not one.needs]
+    if here:
+        text = _PROJECT_FILE.format(profiles=", ".join(here))
+        write_durably(directory / "forge.yaml", text.encode())
+        files = sorted([*files, "forge.yaml"])
+    repository = git and _git_init(directory)
+    following = _next(here)
     if as_json:
-        print_json({"directory": str(directory), "files": files, "next": list(_NEXT)})
+        print_json(
+            {
+                "directory": str(directory),
+                "files": files,
+                "git": repository,
+                "profiles": {one.profile: one.needs for one in found},
+                "next": following,
+            }
+        )
         return
-    print_text(f"Wrote a project of {len(files)} files to {directory}. Next:")
-    for command in (f"cd {directory}", *_NEXT):
+    print_text(f"Wrote a project of {len(files)} files to {directory}.\n")
+    rows = [(one.profile, one.needs or "can be built on this machine") for one in found]
+    print_table(("profile", "needs"), rows)
+    print_text("\nNext:")
+    for command in (f"cd {directory}", *following):
         print_text(command, indent="  ")
     print_text("README.md in that folder describes the files and the set-up of CI.")
+
+
+def _needs(directory: Path) -> list[ProfileNeeds]:
+    from forge.buildable import profile_needs
+    from forge.project import Project
+    from forge.runners.open_runner import open_runner
+    from forge.store import open_store
+
+    project = Project(directory.absolute())
+    runner = open_runner("local", project.root, project.work, os.environ)
+    with tempfile.TemporaryDirectory(prefix="forge-init-") as folder:
+        store = open_store(str(Path(folder) / "store"), cache=Path(folder))
+        return profile_needs(project, store, runner)
+
+
+def _next(profiles: Sequence[str]) -> list[str]:
+    if not profiles:
+        return ["forge check", "forge keys init", "forge profile list"]
+    return ["forge check", "forge keys init", "forge plan", "forge run release --version 1.0.0"]
+
+
+def _git_init(directory: Path) -> bool:
+    """Make a folder a git repository; returns whether it is one now by this."""
+    program = shutil.which("git")
+    if program is None:
+        return False
+    try:
+        inside = subprocess.run(
+            [program, "rev-parse", "--is-inside-work-tree"],
+            cwd=directory, capture_output=True, timeout=_GIT_S, check=False,
+        )  # fmt: skip
+        if inside.returncode == 0:
+            return False
+        subprocess.run(
+            [program, "init", "--quiet"],
+            cwd=directory, capture_output=True, timeout=_GIT_S, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        why = f"git init failed: {error}"
+        hint = "the files are complete; make the repository yourself, or use --no-git"
+        raise ForgeError(f"{directory} is not a git repository", why=why, hint=hint) from None
+    return True

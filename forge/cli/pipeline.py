@@ -15,6 +15,7 @@ import click
 from forge import dead_settings, profiles
 from forge.cli import completion, summary
 from forge.cli.against import published_channel, show_comparison
+from forge.cli.chosen_profiles import chosen_profiles
 from forge.cli.common import (
     bytes_text,
     json_option,
@@ -70,6 +71,7 @@ class _Call:
 
 _Body = Callable[..., int | None]
 DEFAULT: Final = "release"
+_WITHOUT_ARGUMENTS: Final = frozenset({"matrix", "plan"})  # they change nothing
 _PUBLISHES: Final = "forge.release.steps.publish"
 _DONE_HEADER: Final = ("step", "status", "seconds", "outputs")
 
@@ -92,13 +94,16 @@ class _PipelineGroup(click.Group):
     def _named(self, project: list[str], words: list[str]) -> list[str]:
         """Return the arguments, with the default pipeline inserted if none is named.
 
-        `forge why engine@thor` and `forge plan --profile thor` use the pipeline `release`.
+        `forge why engine@thor` and `forge plan --profile thor` use the pipeline `release`, and so
+        does `forge plan` alone; `forge run` alone prints its help.
         """
-        if not words or words[0] in {"-h", "--help"}:
+        if not words and self.name not in _WITHOUT_ARGUMENTS:
+            return words
+        if words and words[0] in {"-h", "--help"}:
             return words
         folder = project[-1].removeprefix("--project=") if project else None
         names = open_project(Path(folder) if folder else None).pipelines()
-        left_out = words[0].startswith("-") or (self.name == "why" and words[0] not in names)
+        left_out = not words or words[0].startswith("-") or (self.name == "why" and words[0] not in names)
         named = not left_out or any(word in names for word in words)
         return words if named or DEFAULT not in names else [DEFAULT, *words]
 
@@ -157,7 +162,8 @@ def _common_parameters() -> list[click.Parameter]:
             ["--profile", "profile_names"],
             multiple=True,
             shell_complete=completion.profile_names,
-            help="Device profile. Repeatable, or separated by commas. Default: all.",
+            help="Device profile; '*' matches any letters. Repeatable, or separated by commas. "
+            "Default: those of forge.yaml, else all.",
         ),
         click.Option(
             ["--set", "overrides"],
@@ -210,16 +216,15 @@ def _resolve_call(
     store = open_project_store(project, store_url)
     keys = _keys(project, values.pop("keys_dir"))
     overrides = values.pop("overrides")
-    names = _words(values.pop("profile_names")) or profiles.names(project.profiles)
     resolved = [
         profiles.load(name, project.profiles, environment=os.environ, overrides=overrides)
-        for name in dict.fromkeys(names)
+        for name in chosen_profiles(project, _words(values.pop("profile_names")))
     ]
     for one in resolved:
         dead_settings.check(one)
-    chosen_profiles = [one.profile for one in resolved]
+    built_for = [one.profile for one in resolved]
     given = {
-        "profiles": chosen_profiles,
+        "profiles": built_for,
         "catalog": Catalog(store.objects),
         "keys": keys.folder,
         "invocation": Invocation.of(
@@ -232,7 +237,7 @@ def _resolve_call(
     default = next((one.default for one in pipeline.options if one.name == "channel"), None)
     return _Call(
         project, store, keys, made, chosen, dict(os.environ), runner_name, default,
-        tuple(one.name for one in chosen_profiles), open_results(project, store, store_url),
+        tuple(one.name for one in built_for), open_results(project, store, store_url),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`forge.yaml` in the project folder: runners, and the builders whose results are used.
+"""`forge.yaml` in the project folder: profiles to build by default, runners, trusted builders.
 
 Every key is optional, and so is the file.
 """
@@ -45,8 +45,14 @@ class RunnersSection(_Strict):
 
 
 class ProjectFile(_Strict):
-    """The parsed file. `builders` is None in a project whose results are not signed."""
+    """The parsed file.
 
+    Attributes:
+        profiles: what `forge plan|run|why|matrix` take without --profile; None: all profiles.
+        builders: whose results are used; None in a project whose results are not signed.
+    """
+
+    profiles: list[str] | None = Field(default=None, min_length=1)
     runners: RunnersSection = RunnersSection()
     builders: dict[BuilderName, TrustedBuilder] | None = Field(default=None, min_length=1)
 
@@ -76,5 +82,6 @@ def read_project_file(root: Path) -> ProjectFile:
     raise ConfigurationError(
         f"{path} is not valid",
         why=why,
-        hint="see docs/reference/runners.md and docs/how-to/sign-results.md",
+        hint="see docs/reference/runners.md, docs/reference/profile.md and"
+        " docs/how-to/sign-results.md",
     )

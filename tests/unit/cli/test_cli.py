@@ -472,7 +472,7 @@ def test_init_writes_a_project_that_passes_its_own_check(tmp_path: Path) -> None
     checked = forge(made, "check")
     assert checked.returncode == 0, checked.stdout
     assert "pipeline release for development" in checked.stdout
-    assert {"check.yml", "promote.yml", "refresh.yml", "release.yml"} == {
+    assert {"check.yml", "images.yml", "promote.yml", "refresh.yml", "release.yml"} == {
         path.name for path in (made / ".github" / "workflows").iterdir()
     }
     assert os.access(made / "scripts" / "install-forge", os.X_OK)
@@ -480,10 +480,51 @@ def test_init_writes_a_project_that_passes_its_own_check(tmp_path: Path) -> None
 
 def test_init_into_an_empty_folder_lists_what_it_wrote(tmp_path: Path) -> None:
     made = json.loads(forge(tmp_path, "init", str(tmp_path), "--json").stdout)
+    found = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
     assert made["files"] == sorted(
-        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+        path.as_posix() for path in found if path.parts[0] != ".git" and path.suffix != ".pyc"
     )
     assert made["next"][0] == "forge check"
+
+
+def test_default_of_a_new_project_is_what_this_machine_can_build(tmp_path: Path) -> None:
+    made = tmp_path / "mine"
+    known = json.loads(forge(tmp_path, "init", str(made), "--json").stdout)["profiles"]
+    assert known.pop("development") == ""
+    assert known["tesla-p40"] == "a runner with self-hosted, linux, x64, gpu-sm61"
+    assert all(known.values())
+    planned = json.loads(forge(made, "plan", "--json").stdout)
+    assert {row["step"].partition("@")[2] for row in planned} == {"", "development"}
+    every = json.loads(forge(made, "plan", "--profile", "*", "--json").stdout)
+    assert {row["step"].partition("@")[2] for row in every} == {"", "development", *known}
+    (made / "forge.yaml").write_text("profiles: [development, nope]")
+    refused = forge(made, "plan")
+    assert refused.returncode == 3
+    assert "names profiles that do not exist: nope" in refused.stderr
+    assert forge(made, "plan", "--profile", "x*").returncode == 2
+
+
+def test_tests_of_a_new_project_pass_and_find_a_gate_that_is_left_out(tmp_path: Path) -> None:
+    forge(tmp_path, "init", str(tmp_path))
+    command = [sys.executable, "-m", "unittest", "discover", "tests"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pipeline = tmp_path / "pipelines" / "release.py"
+    text = pipeline.read_text()
+    assert "passed = (verdict, compared, " in text
+    pipeline.write_text(text.replace("passed = (verdict, compared, ", "passed = (compared, "))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "gate@development" in done.stderr
+
+
+def test_a_new_project_is_a_git_repository_unless_it_is_in_one(tmp_path: Path) -> None:
+    for name, options, expected in (
+        ("own", (), True), ("own/inner", (), False), ("none", ("--no-git",), False),
+    ):  # fmt: skip
+        made = json.loads(forge(tmp_path, "init", str(tmp_path / name), *options, "--json").stdout)
+        assert made["git"] == expected
+        assert (tmp_path / name / ".git").exists() == expected
 
 
 def test_keys_of_a_new_project_are_not_tracked_by_git(tmp_path: Path) -> None:
