@@ -58,11 +58,13 @@ def _needs(
         plan = default_plan(project, pipeline, [profile], store)
     except ForgeError as error:
         return error.what
-    return _labels(plan, runner) or next(filter(None, (refuse(runner, one) for one in plan.steps)), "")
+    return _first_need(plan, runner)
 
 
-def _labels(plan: Plan, runner: Runner) -> str:
-    """Return the runners that refused steps name, since they say more than one reason does."""
-    refused = [step for step in plan.steps if refuse(runner, step)]
+def _first_need(plan: Plan, runner: Runner) -> str:
+    """Return the labels of the runners that refused steps name; else the first reason."""
+    refused = {step: reason for step in plan.steps if (reason := refuse(runner, step))}
     labels = dict.fromkeys(", ".join(step.labels) for step in refused if step.labels)
-    return f"a runner with {' and one with '.join(labels)}" if labels else ""
+    if labels:
+        return f"a runner with {' and one with '.join(labels)}"
+    return next(iter(refused.values()), "")

@@ -103,7 +103,8 @@ class _PipelineGroup(click.Group):
             return words
         folder = project[-1].removeprefix("--project=") if project else None
         names = open_project(Path(folder) if folder else None).pipelines()
-        left_out = not words or words[0].startswith("-") or (self.name == "why" and words[0] not in names)
+        first = words[0] if words else "--"
+        left_out = first.startswith("-") or (self.name == "why" and first not in names)
         named = not left_out or any(word in names for word in words)
         return words if named or DEFAULT not in names else [DEFAULT, *words]
 

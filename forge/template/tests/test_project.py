@@ -1,5 +1,5 @@
 """Tests of this project: python -m unittest discover tests."""
-# ruff: noqa: S101
+# ruff: noqa: INP001, S101
 
 import tempfile
 import unittest
