@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -93,9 +95,19 @@ def _needs(directory: Path) -> list[ProfileNeeds]:
 
     project = Project(directory.absolute())
     runner = open_runner("local", project.root, project.work, os.environ)
-    with tempfile.TemporaryDirectory(prefix="forge-init-") as folder:
+    with tempfile.TemporaryDirectory(prefix="forge-init-") as folder, _no_bytecode():
         store = open_store(str(Path(folder) / "store"), cache=Path(folder))
         return profile_needs(project, store, runner)
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Let imports in the body leave no __pycache__: the folder holds what was written only."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _next(profiles: Sequence[str]) -> list[str]:

@@ -481,9 +481,7 @@ def test_init_writes_a_project_that_passes_its_own_check(tmp_path: Path) -> None
 def test_init_into_an_empty_folder_lists_what_it_wrote(tmp_path: Path) -> None:
     made = json.loads(forge(tmp_path, "init", str(tmp_path), "--json").stdout)
     found = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
-    assert made["files"] == sorted(
-        path.as_posix() for path in found if path.parts[0] != ".git" and path.suffix != ".pyc"
-    )
+    assert made["files"] == sorted(path.as_posix() for path in found if path.parts[0] != ".git")
     assert made["next"][0] == "forge check"
 
 
