@@ -22,7 +22,7 @@ from forge.device.hardware.facts import (
     is_nvidia_gpu,
 )
 from forge.device.hardware.inventory import Hardware, parse
-from forge.device.hardware.system_files import MAX_FILE_BYTES, SystemFiles
+from forge.system_files import MAX_FILE_BYTES, SystemFiles
 
 __all__ = ["FURTHER_FILES", "Capture", "Recorder", "hardware_of"]
 

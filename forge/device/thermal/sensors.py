@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict
 from forge import nvidia_smi
 from forge.device.hardware.compute_target import ComputeTarget
 from forge.device.hardware.facts import Run, ask_smi, run_command
-from forge.device.hardware.system_files import numbered, read_text
 from forge.device.thermal.hardware_limits import NONE, HardwareLimits, read_gpu, read_zone
-from forge.device.thermal.throttling import UNKNOWN, Throttling, of_reasons, read_cooling, since
+from forge.system_files import numbered, read_text
+from forge.throttling import UNKNOWN, Throttling, of_reasons, read_cooling, since
 
 __all__ = ["Sensor", "SensorReader", "Temperatures", "parse_zone", "read", "zones"]
 

@@ -16,8 +16,8 @@ from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.thermal import governor, monitor
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import Sensor, Temperatures, read
-from forge.device.thermal.throttling import Throttling
 from forge.profiles import ThermalSection
+from forge.throttling import Throttling
 from tests.support.machines import CARD, JETSON, eagain
 
 Look = Callable[[ComputeTarget], Temperatures]

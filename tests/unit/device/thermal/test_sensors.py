@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.hardware.facts import Answer, Run
 from forge.device.hardware.gpus import Gpu
-from forge.device.hardware.system_files import read_bytes
 from forge.device.thermal import sensors
 from forge.device.thermal.sensors import Sensor, SensorReader, parse_zone, read, zones
+from forge.system_files import read_bytes
 from tests.support.captured import unpack
 from tests.support.machines import CARD, JETSON, FakeMachine, eagain
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.device.thermal.throttling import (
+from forge.throttling import (
     SLOWDOWN_UNSAID,
     UNKNOWN,
     Throttling,

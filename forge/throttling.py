@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from forge.device.hardware.system_files import numbered, read_text
+from forge.system_files import numbered, read_text
 
 __all__ = ["SLOWDOWN_UNSAID", "UNKNOWN", "Throttling", "of_reasons", "read_cooling", "since"]
 
