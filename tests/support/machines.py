@@ -27,6 +27,8 @@ case "$*" in
   *query-gpu=name*) name=query ;;
   *query-gpu=index,temp*) name=temp ;;
   *query-gpu=index,name*) name=power ;;
+  *query-gpu=index,uuid,power*) name=drawn ;;
+  *query-gpu=index,uuid*) name=choice ;;
   -L) name=list ;;
   *TEMPERATURE*) name=limits ;;
   *) name=plain ;;
@@ -60,7 +62,7 @@ class FakeMachine:
         return f"{self.folder / 'bin'}:/usr/bin:/bin"
 
     def smi(self, query: str, *, code: int = 0, errors: str = "", **others: str) -> None:
-        """Let nvidia-smi answer so from now on; others: temp, limits, power, list, plain."""
+        """Let nvidia-smi answer so from now on; others: temp, limits, power, choice, …"""
         folder = self.folder / "smi"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {"query": query, "errors": errors, "code": str(code), **others}.items():
