@@ -30,7 +30,7 @@ class PowerReading:
 
     Attributes:
         watts: of what serves; None: not known now.
-        source: who measures it; None: nobody here.
+        source: who measures it; None: no one here.
         scope: what `watts` is the power of: a GPU's name, or the rails that are added.
         is_mean: whether `watts` is the mean since the reading before, rather than of this moment.
         rails: what was read, parts of `watts` among them.

@@ -68,8 +68,8 @@ def total_of(rails: Sequence[RailPower]) -> PowerReading:
     sum would be too small.
     """
     by_name = {rail.name: rail.watts for rail in rails}
-    parts = next(((name,) for name in _INPUTS if name in by_name), None)
-    parts = parts or next((names for names in _SUMS if set(names) <= by_name.keys()), None)
+    totals = (*((name,) for name in _INPUTS), *_SUMS)
+    parts = next((names for names in totals if set(names) <= by_name.keys()), None)
     kept = tuple(rails)
     if parts is None:
         found = ", ".join(by_name)
@@ -110,7 +110,7 @@ def _chips(files: SystemFiles, folders: Iterator[str]) -> Iterator[tuple[str, st
 def _rails(files: SystemFiles, folder: str, chip: str) -> Iterator[RailPower]:
     """Yield the labelled channels; of a chip with one channel that one.
 
-    ina3221's in7, the sum of shunt voltages, has a label and is no rail.
+    ina3221's in7, the sum of shunt voltages, has a label and is not a rail.
     """
     labels = [(one, _text(files, f"{folder}/in{one}_label")) for one in _CHANNELS]
     if not any(label for _, label in labels) and not chip.startswith("ina3221"):

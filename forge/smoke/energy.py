@@ -127,7 +127,7 @@ class EnergyMeter:
         )
 
     def _source(self) -> PowerSource | None:
-        """Return who measures: whoever knew the power first."""
+        """Return who measures: who knew the power first."""
         known = (power.source for _, power, _ in tuple(self._samples) if power.watts is not None)
         counts = self.chosen.on == "cpu" and rapl_counters(RootFiles(self.root))
         return next(known, None) or ("rapl" if counts else None)
@@ -148,7 +148,7 @@ class EnergyMeter:
             self._sample()
 
     def _sample(self) -> PowerReading:
-        """Read power and throttling once; whatever fails is a sample in which it is not known."""
+        """Read power and throttling once; what fails is a sample in which it is not known."""
         row = self._row() if self.chosen.gpu or self.chosen.on == "card" else None
         power, throttling = self._power(row), self._throttling(row)
         self._samples.append((self.clock(), power, throttling))
