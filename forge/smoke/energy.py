@@ -25,7 +25,7 @@ from forge import nvidia_smi
 from forge.energy.gpu_power import POWER_FIELD, gpu_power
 from forge.energy.integral import PowerSample, integrate_j
 from forge.energy.power_reading import PowerReading, PowerSource
-from forge.energy.rails import board_power
+from forge.energy.rails import board_power, read_rails
 from forge.energy.rapl import rapl_counters, rapl_j, rapl_ranges
 from forge.smoke.gpu_choice import ChosenGpu
 from forge.smoke.result import Conditions
@@ -73,11 +73,13 @@ class EnergyMeter:
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _before: Throttling = UNKNOWN
+    _has_rails: bool = False
     _query: int = 0
 
     def __enter__(self) -> Self:
         """Begin to sample; where nothing but RAPL measures, no thread is started."""
         self._before = self._cooling()
+        self._has_rails = bool(read_rails(RootFiles(self.root)))
         reading = self._sample()
         if reading.source is not None or self.chosen.on in {"card", "soc"}:
             self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -149,7 +151,9 @@ class EnergyMeter:
 
     def _sample(self) -> PowerReading:
         """Read power and throttling once; what fails is a sample in which it is not known."""
-        row = self._row() if self.chosen.gpu or self.chosen.on == "card" else None
+        # A Jetson's own GPU says nothing to nvidia-smi that its rails and cooling devices do not.
+        alone = self.chosen.on == "soc" and self.chosen.gpu is not None and not self._has_rails
+        row = self._row() if alone or self.chosen.on == "card" else None
         power, throttling = self._power(row), self._throttling(row)
         self._samples.append((self.clock(), power, throttling))
         return power

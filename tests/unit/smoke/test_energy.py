@@ -154,6 +154,7 @@ def test_a_jetson_s_energy_is_that_of_its_rails(
         assert meter.joules(*window(3)) == pytest.approx(3 * watts, rel=0.005)
     found = meter.conditions()
     assert (found.energy_source, found.energy_of) == ("hwmon", scope)
+    assert smi.asked == []  # no process each half second for what the rails say
 
 
 def test_a_gpu_in_the_chip_of_a_machine_without_rails_is_asked_itself(tmp_path: Path) -> None:
