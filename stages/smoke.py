@@ -36,6 +36,7 @@ def benchmark(profile: Profile, repository: Artifact, last: Baseline | None = No
             profile,
             ("smoke.prompts", "smoke.golden", "smoke.concurrency", "smoke.requests", "smoke.runs",
              "smoke.slo", "smoke.max_tokens", "serving.start_timeout_s", "power",
+             "hardware.match.gpu_name", "hardware.compute_capability",
              *(("smoke.regression_pct",) if before else ())),
         ),
         environments=environments,

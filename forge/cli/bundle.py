@@ -174,6 +174,7 @@ def _figures(level: Level) -> str:
     extra = (
         ("goodput", level.goodput, "requests/s"),
         ("energy", level.energy_per_output_token, "J/token"),
+        ("power", level.average_power, "W"),
     )
     more = [f"{name} {interval(one, unit)}" for name, one, unit in extra if one is not None]
     return ", ".join([figures(level), *more])

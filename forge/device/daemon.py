@@ -27,6 +27,7 @@ from forge.device.gateway.config import GatewayConfig
 from forge.device.gateway.server import listen, serve_in_background
 from forge.device.hardware.watch import HardwareWatch
 from forge.device.power.control import PowerControl
+from forge.device.power.energy_account import EnergyAccount
 from forge.device.reporter import StatusReporter
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.signals import StopAskedError, check_signals, no_signals, stop_on_signals
@@ -48,6 +49,7 @@ from forge.device.telemetry.contact_samples import (
     weights_samples,
 )
 from forge.device.telemetry.device_samples import count_event, declare_events, device_samples
+from forge.device.telemetry.energy_samples import energy_samples
 from forge.device.telemetry.history import DetectionLog, DeviceEvent, EventListener, History
 from forge.device.telemetry.metrics import Metrics, Sample
 from forge.device.telemetry.repeated_errors import RepeatedErrors
@@ -89,6 +91,7 @@ class Service:
         metrics: what /metrics shows.
         reporter: tells `forge device status` of the running agent.
         tracer: makes a span of each request; None makes none.
+        energy: of the device and of its requests.
     """
 
     home: StateDirectory
@@ -98,6 +101,7 @@ class Service:
     metrics: Metrics
     reporter: StatusReporter
     tracer: Tracer | None = None
+    energy: EnergyAccount = field(default_factory=EnergyAccount)
     began: float = field(default_factory=time.monotonic)
     errors: RepeatedErrors = field(default_factory=lambda: RepeatedErrors(_log))
 
@@ -128,8 +132,9 @@ class Service:
         monitor = self.operation.monitor
         self.metrics.collect_from(self.gauges)
         app = create_app(
-            self.upstream, TritonBackend(), self.describe, monitor.limit, config, keys, self.metrics
-        )
+            self.upstream, TritonBackend(), self.describe, monitor.limit, config, keys,
+            self.metrics, energy=self.energy,
+        )  # fmt: skip
         traced = TracingMiddleware(app, self.tracer)
         with monitor.running(), self._tracing(), serve_in_background(listening, traced):
             _log.info("listening on %s", _url(config, listening))
@@ -181,6 +186,7 @@ class Service:
             *device_samples(self.agent.journal, self.upstream, uptime),
             *heat_samples(self.operation.heat()),
             *power_samples(self.operation.power()),
+            *energy_samples(self.energy.report()),
             *channel_samples(self.agent.channel_check),
             *contact_samples(self.agent.contact, self.agent.journal, timestamp(datetime.now(UTC))),
             *weights_samples(self.agent.weights),
@@ -276,13 +282,14 @@ def run(  # noqa: PLR0913 - the options of one command
         notify = _notifier(home, metrics, events)
         decisions = DetectionLog(home.path, notify, lambda: timestamp(datetime.now(UTC)))
         updater = Updater(home, settings, root_bytes, watch, profile, gpu, decisions.note)
-        operation = _operating_point(home, watch, gpu)
+        energy = EnergyAccount(partial(metrics.observe, "forge_device_request_energy_joules"))
+        operation = _operating_point(home, watch, gpu, energy)
         if once:
             _run_once(home, updater, operation, notify, ended)
         else:
             with _listening(config) as listening:
                 service = _service(
-                    home, updater, operation, notify, metrics, config,
+                    home, updater, operation, notify, metrics, energy, config,
                     listening=listening, schedule=schedule or ReadingSchedule(),
                 )  # fmt: skip
                 with _stopping(service.agent):
@@ -338,6 +345,7 @@ def _service(  # noqa: PLR0913 - the parts of one device
     operation: OperatingPoint,
     notify: EventListener,
     metrics: Metrics,
+    energy: EnergyAccount,
     config: GatewayConfig,
     *,
     listening: socket.socket,
@@ -356,7 +364,7 @@ def _service(  # noqa: PLR0913 - the parts of one device
         schedule=schedule,
     )  # fmt: skip
     tracer = tracer_of(os.environ)
-    return Service(home, agent, upstream, operation, metrics, reporter, tracer)
+    return Service(home, agent, upstream, operation, metrics, reporter, tracer, energy)
 
 
 @contextlib.contextmanager
@@ -383,8 +391,11 @@ def _url(config: GatewayConfig, listening: socket.socket) -> str:
     return f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def _operating_point(home: StateDirectory, watch: HardwareWatch, gpu: str | None) -> OperatingPoint:
-    return OperatingPoint(home, PowerControl(), ThermalMonitor(ConcurrencyLimit()), watch, gpu)
+def _operating_point(
+    home: StateDirectory, watch: HardwareWatch, gpu: str | None, energy: EnergyAccount
+) -> OperatingPoint:
+    monitor = ThermalMonitor(ConcurrencyLimit(), on_power=energy.sample)
+    return OperatingPoint(home, PowerControl(), monitor, watch, gpu)
 
 
 def _runtime(watch: HardwareWatch) -> dict[str, str]:

@@ -13,9 +13,9 @@ from forge.device.hardware.compute_target import idle_target
 from forge.device.hardware.facts import OLD_GPU_QUERY, Run, collect, run_command
 from forge.device.hardware.inventory import parse
 from forge.device.hardware.redaction import redact
-from forge.device.hardware.system_files import RootFiles
 from forge.device.power.control import PowerControl
 from forge.device.thermal.sensors import SensorReader
+from forge.system_files import RootFiles
 
 __all__ = ["personal_names", "record"]
 

@@ -31,6 +31,7 @@ from forge.serving.triton.server import TritonServer, started
 from forge.serving.triton.stream import Finished
 from forge.smoke import machine
 from forge.smoke.energy import EnergyMeter
+from forge.smoke.gpu_choice import ChosenGpu, GpuWanted
 from forge.smoke.metrics import ProcessorTime, RequestTimes, RunTimes, level
 from forge.smoke.pairs import PairLimits, compare_servers
 from forge.smoke.processor import processor_time
@@ -67,6 +68,19 @@ class _Power(BaseModel):
     limit_w: int | None = None
 
 
+class _Match(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    gpu_name: str | None = None
+
+
+class _Hardware(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    compute_capability: str | None = None
+    match: _Match = _Match()
+
+
 class BenchmarkSettings(BaseModel):
     """The profile fields the benchmark reads, nested as in a profile."""
 
@@ -75,6 +89,14 @@ class BenchmarkSettings(BaseModel):
     smoke: SmokeSettings
     serving: _Serving = _Serving()
     power: _Power = _Power()
+    hardware: _Hardware | None = None
+
+    @property
+    def gpu_wanted(self) -> GpuWanted:
+        """Which GPU the profile is for."""
+        if self.hardware is None:
+            return GpuWanted(is_known=False)
+        return GpuWanted(self.hardware.compute_capability, self.hardware.match.gpu_name)
 
 
 def benchmark(
@@ -100,23 +122,29 @@ def benchmark(
         ConfigurationError: the tree or the environment is not valid, or the image or the power
             settings of this machine differ from those of the profile.
     """
-    _check_power(settings.power, machine.here())
+    chosen = machine.chosen_gpu(settings.gpu_wanted)
+    _check_power(settings.power, machine.here(chosen))
     spec = read_spec(tree)
     installed = environments.inspect(environment) if environment else _of_the_image(spec)
     timeout = settings.serving.start_timeout_s or spec.start_timeout_s
     with _kept_if_it_fails(output.with_name(f"{output.name}-triton")) as work:
         engine = _compiled(tree, spec, installed.root, work)
         server, ready = started(
-            lambda: TritonServer.start(tree, spec, installed, work=work, engine=engine), timeout
+            lambda: TritonServer.start(
+                tree, spec, installed, work=work, engine=engine, environment=chosen.environment
+            ),
+            timeout,
         )
         with server:
             _report(f"Triton {server.version()} is ready after {ready:.1f} s")
             golden = _golden(server, spec, settings.smoke)
             # First of all: a server that has decoded full batches needs more time for a token than
             # one that has not (9 % more processor time for SmolLM2 with OpenVINO).
-            beside = last and _side_by_side(server, last, installed, settings, work / "last")
+            beside = last and _side_by_side(
+                server, last, installed, settings, work / "last", chosen
+            )
             _check_accuracy(server, spec, tree)
-            result = _measure_all(server, spec, settings.smoke, ready, golden)
+            result = _measure_all(server, spec, settings.smoke, ready, golden, chosen)
             result = result.model_copy(update={"side_by_side": beside})
     data = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True)
     write_durably(output / RESULT_FILE, data.encode() + b"\n")
@@ -222,8 +250,9 @@ def _measure_all(
     smoke: SmokeSettings,
     ready: float,
     golden: tuple[GoldenAnswer, ...],
+    chosen: ChosenGpu,
 ) -> Result:
-    with EnergyMeter(machine.output_of) as meter:
+    with EnergyMeter(chosen, machine.ask_smi) as meter:
         measured = [
             _at(server, spec, smoke, concurrency, meter)
             for concurrency in sweep(smoke.concurrency, spec.max_batch_size)
@@ -231,7 +260,7 @@ def _measure_all(
     used = server.usage()
     return Result(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        machine=machine.here(),
+        machine=machine.here(chosen),
         conditions=meter.conditions(),
         settings=smoke,
         model=spec.model,
@@ -281,6 +310,7 @@ def _side_by_side(
     installed: environments.Installed,
     settings: BenchmarkSettings,
     work: Path,
+    chosen: ChosenGpu,
 ) -> SideBySide | None:
     """Serve the last bundle too and ask both in turn; None if this environment cannot serve it."""
     spec, timeout = read_spec(last), settings.serving.start_timeout_s
@@ -291,7 +321,9 @@ def _side_by_side(
     prompts = prompt_set(smoke.prompts)[: smoke.requests]
     requests = [GenerateRequest(prompt, smoke.max_tokens) for prompt in prompts]
     before, _ = started(
-        lambda: TritonServer.start(last, spec, installed, work=work),
+        lambda: TritonServer.start(
+            last, spec, installed, work=work, environment=chosen.environment
+        ),
         timeout or spec.start_timeout_s,
     )
     with before, connected(2) as client:
@@ -326,8 +358,9 @@ def _run(
     energy, before = meter.reading(), processor_time(server.pid)
     times = measure(server.url, server.spec.model, requests, concurrency, client)
     after = processor_time(server.pid)
-    joules = meter.joules(energy, meter.reading())
-    return RunTimes(times, _used(before, after), joules)
+    end = meter.reading()
+    joules = meter.joules(energy, end)
+    return RunTimes(times, _used(before, after), joules, end.at - energy.at)
 
 
 def _used(before: ProcessorTime | None, after: ProcessorTime | None) -> ProcessorTime | None:

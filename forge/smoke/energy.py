@@ -1,101 +1,57 @@
-"""Energy and throttling during the benchmark, as far as the machine tells.
+"""Energy and throttling during the benchmark, of what serves and as far as the machine says.
 
-Energy in joules: nvidia-smi's `power.draw` integrated over time (a sample each half second), or the
-kernel's RAPL counters (`/sys/class/powercap/*-rapl:N/energy_uj`, which only root may read). Whether
-the clocks were slowed by heat or power: nvidia-smi's `clocks_event_reasons.active`, or the kernel's
-counter of thermal throttling on x86.
+Energy in joules, of the first of these that measures what serves:
+
+- a GPU with memory of its own: nvidia-smi's `power.draw` of that GPU;
+- a GPU in the machine's chip: the rails of the board (Jetson), else nvidia-smi's (DGX Spark);
+- a CPU: the rails of the board, else the kernel's RAPL counters, which only root may read.
+
+Power is sampled each half second and integrated; RAPL counts by itself. A run in which no sample
+could be read for 5 s has no energy. Where a GPU serves and its power is not known, the processor's
+is not put in its place.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
+from forge import nvidia_smi
+from forge.energy.gpu_power import POWER_FIELD, gpu_power
+from forge.energy.integral import PowerSample, integrate_j
+from forge.energy.power_reading import PowerReading, PowerSource
+from forge.energy.rails import board_power, read_rails
+from forge.energy.rapl import rapl_counters, rapl_j, rapl_ranges
+from forge.smoke.gpu_choice import ChosenGpu
 from forge.smoke.result import Conditions
+from forge.system_files import RootFiles
+from forge.throttling import UNKNOWN, Throttling, of_reasons, read_cooling, since
 
-__all__ = ["EnergyMeter", "PowerSample", "integrate_j", "parse_sample", "rapl_j", "slowdowns"]
+__all__ = ["EnergyMeter", "EnergyReading", "reason_name"]
 
 _PERIOD_S: Final = 0.5
-_QUERY: Final = (
-    "nvidia-smi",
-    "--query-gpu=power.draw,clocks_event_reasons.active",
-    "--format=csv,noheader,nounits",
+_FIELDS: Final = f"--query-gpu=index,uuid,{POWER_FIELD}"
+# Drivers before 535 have clocks_throttle_reasons, old ones neither.
+_QUERIES: Final = (
+    f"{_FIELDS},clocks_event_reasons.active",
+    f"{_FIELDS},clocks_throttle_reasons.active",
+    _FIELDS,
 )
-# nvml.h, nvmlClocksEventReasons: those that lower the clocks below what was set. The power cap
-# (0x4) is not one of them: it is the limit that power.limit_w asks for.
-_SLOWDOWNS: Final = {
-    0x08: "HW slowdown",
-    0x20: "SW thermal slowdown",
-    0x40: "HW thermal slowdown",
-    0x80: "HW power brake slowdown",
-}
-_MICRO: Final = 1e-6
+_CELLS: Final = (3, 4)
+_NO_FIELD: Final = "not a valid field"
 
 
 @dataclass(frozen=True, slots=True)
-class PowerSample:
-    """One answer of nvidia-smi.
-
-    Attributes:
-        at: time of a monotonic clock, s.
-        watts: power of all GPUs; None: not supported.
-        reasons: bits of `clocks_event_reasons.active` of all GPUs; None: not supported.
-    """
+class EnergyReading:
+    """A time, and RAPL's counters at that time in µJ by package."""
 
     at: float
-    watts: float | None
-    reasons: int | None
-
-
-def parse_sample(text: str, at: float) -> PowerSample | None:
-    """Parse `power.draw, clocks_event_reasons.active` of every GPU; None if there is no line."""
-    lines = [line.split(",") for line in text.strip().splitlines() if "," in line]
-    if not lines:
-        return None
-    watts = [_number(line[0]) for line in lines]
-    bits = [_bits(line[1]) for line in lines]
-    known = [one for one in bits if one is not None]
-    every = 0
-    for one in known:
-        every |= one
-    total = None if None in watts else sum(one for one in watts if one is not None)
-    return PowerSample(at, total, every if known else None)
-
-
-def integrate_j(samples: Sequence[PowerSample], begin: float, end: float) -> float | None:
-    """Return the energy between two times by the trapezoidal rule; None if it is not known.
-
-    Before the first and after the last sample the power is taken to be theirs.
-    """
-    known = [(one.at, one.watts) for one in samples if one.watts is not None]
-    if not known or end <= begin:
-        return None
-    inside = [(at, watts) for at, watts in known if begin < at < end]
-    line = [(begin, _at(known, begin)), *inside, (end, _at(known, end))]
-    return sum((t1 - t0) * (w0 + w1) / 2 for (t0, w0), (t1, w1) in pairwise(line))
-
-
-def slowdowns(reasons: int) -> tuple[str, ...]:
-    """Return the names of the reasons that mean throttling, in the order of their bits."""
-    return tuple(name for bit, name in _SLOWDOWNS.items() if reasons & bit)
-
-
-def rapl_j(before: dict[str, int], after: dict[str, int], ranges: dict[str, int]) -> float | None:
-    """Return the energy between two readings of RAPL's counters, which wrap; None without one."""
-    if not before or before.keys() != after.keys():
-        return None
-    total = 0
-    for name, was in before.items():
-        used = after[name] - was
-        total += used if used >= 0 else used + ranges.get(name, 0)
-    return total * _MICRO
+    rapl_uj: Mapping[str, int]
 
 
 @dataclass
@@ -103,21 +59,29 @@ class EnergyMeter:
     """Samples power and throttling in a thread, from entering the context to leaving it.
 
     Attributes:
-        run: runs a program and returns its output, empty if it is missing or fails.
-        sysfs: root of sysfs.
+        chosen: what serves.
+        ask: asks nvidia-smi one query; its rows count with any exit code.
+        root: where /sys is.
+        clock: monotonic, s.
     """
 
-    run: Callable[..., str]
-    sysfs: Path = Path("/sys")
-    _samples: list[PowerSample] = field(default_factory=list)
+    chosen: ChosenGpu
+    ask: Callable[[str], nvidia_smi.SmiAnswer]
+    root: Path = Path("/")
+    clock: Callable[[], float] = time.monotonic
+    _samples: list[tuple[float, PowerReading, Throttling]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _throttles: int | None = None
+    _before: Throttling = UNKNOWN
+    _has_rails: bool = False
+    _query: int = 0
 
     def __enter__(self) -> Self:
-        """Start sampling; without nvidia-smi no thread is started."""
-        self._throttles = self._throttle_count()
-        if self._sample():
+        """Begin to sample; where nothing but RAPL measures, no thread is started."""
+        self._before = self._cooling()
+        self._has_rails = bool(read_rails(RootFiles(self.root)))
+        reading = self._sample()
+        if reading.source is not None or self.chosen.on in {"card", "soc"}:
             self._thread = threading.Thread(target=self._loop, daemon=True)
             self._thread.start()
         return self
@@ -135,99 +99,103 @@ class EnergyMeter:
 
     def reading(self) -> EnergyReading:
         """Return a reading, to take the difference of two."""
-        if self._thread is not None:
-            self._sample()
-        return EnergyReading(time.monotonic(), self._rapl("energy_uj"))
+        self._sample()
+        return EnergyReading(self.clock(), rapl_counters(RootFiles(self.root)))
 
     def joules(self, before: EnergyReading, after: EnergyReading) -> float | None:
         """Return the energy between two readings; None if it is not known."""
-        if self._thread is not None:
-            return integrate_j(tuple(self._samples), before.at, after.at)
-        return rapl_j(before.rapl_uj, after.rapl_uj, self._rapl("max_energy_range_uj"))
+        source = self._source()
+        if source == "rapl":
+            ranges = rapl_ranges(RootFiles(self.root))
+            return rapl_j(before.rapl_uj, after.rapl_uj, ranges)
+        known = [
+            PowerSample(at, power.watts if power.source == source else None)
+            for at, power, _ in sorted(self._samples, key=lambda one: one[0])
+        ]
+        return integrate_j(known, before.at, after.at)
 
     def conditions(self) -> Conditions:
         """Return what held since the context was entered."""
+        seen = [throttling for _, _, throttling in tuple(self._samples)]
+        said = [one.in_force for one in seen if one.in_force is not None]
+        reasons = (name for one in seen for name in (*one.reasons, *one.power_reasons))
+        source = self._source()
         return Conditions(
-            throttled=self._throttled(),
-            throttle_reasons=self._reasons(),
-            energy_source=self._source(),
+            throttled=any(said) if said else None,
+            throttle_reasons=tuple(dict.fromkeys(map(reason_name, reasons))),
+            energy_source=source,
+            energy_of=self._scope(source),
+            energy_problem="" if source else self._problem(),
         )
 
-    def _throttled(self) -> bool | None:
-        if any(one.reasons is not None for one in self._samples):
-            return bool(self._reasons())
-        now = self._throttle_count()
-        return None if now is None or self._throttles is None else now > self._throttles
+    def _source(self) -> PowerSource | None:
+        """Return who measures: who knew the power first."""
+        known = (power.source for _, power, _ in tuple(self._samples) if power.watts is not None)
+        counts = self.chosen.on == "cpu" and rapl_counters(RootFiles(self.root))
+        return next(known, None) or ("rapl" if counts else None)
 
-    def _reasons(self) -> tuple[str, ...]:
-        every = 0
-        for one in tuple(self._samples):
-            every |= one.reasons or 0
-        now = self._throttle_count() or 0
-        kernel = ("CPU thermal throttling",) if now > (self._throttles or 0) else ()
-        return (*slowdowns(every), *kernel)
+    def _scope(self, source: PowerSource | None) -> str:
+        if source == "rapl":
+            return " + ".join(rapl_counters(RootFiles(self.root)))
+        scopes = (power.scope for _, power, _ in tuple(self._samples) if power.source == source)
+        return next(scopes, "") if source else ""
 
-    def _source(self) -> Literal["nvidia-smi", "rapl"] | None:
-        if any(one.watts is not None for one in self._samples):
-            return "nvidia-smi"
-        return "rapl" if self._rapl("energy_uj") else None
+    def _problem(self) -> str:
+        """Return the last reason for which the power was not known."""
+        problems = [power.problem for _, power, _ in tuple(self._samples) if power.problem]
+        return problems[-1] if problems else "nothing was read"
 
     def _loop(self) -> None:
         while not self._stop.wait(_PERIOD_S):
             self._sample()
 
-    def _sample(self) -> bool:
-        sample = parse_sample(self.run(*_QUERY), time.monotonic())
-        if sample is not None:
-            self._samples.append(sample)
-        return sample is not None
+    def _sample(self) -> PowerReading:
+        """Read power and throttling once; what fails is a sample in which it is not known."""
+        # A Jetson's own GPU says nothing to nvidia-smi that its rails and cooling devices do not.
+        alone = self.chosen.on == "soc" and self.chosen.gpu is not None and not self._has_rails
+        row = self._row() if alone or self.chosen.on == "card" else None
+        power, throttling = self._power(row), self._throttling(row)
+        self._samples.append((self.clock(), power, throttling))
+        return power
 
-    def _rapl(self, name: str) -> dict[str, int]:
-        """Return a number of each package; a zone below a package is part of its number."""
-        found = {}
-        for zone in self.sysfs.glob("class/powercap/*-rapl:*"):
-            value = _integer(zone / name) if zone.name.count(":") == 1 else None
-            if value is not None:
-                found[zone.name] = value
-        return found
+    def _power(self, row: nvidia_smi.Row | None) -> PowerReading:
+        if self.chosen.on == "unknown" or self.chosen.problem:
+            return PowerReading(problem=self.chosen.problem)
+        of_gpu = gpu_power(row[2] if row else None, self.chosen.name, is_slice=self.chosen.is_slice)
+        if self.chosen.on == "card":
+            return of_gpu
+        board = board_power(RootFiles(self.root))
+        if board.source is None and self.chosen.on == "soc" and row:
+            return of_gpu
+        return board
 
-    def _throttle_count(self) -> int | None:
-        pattern = "devices/system/cpu/cpu*/thermal_throttle/package_throttle_count"
-        counts = [_integer(path) for path in self.sysfs.glob(pattern)]
-        known = [count for count in counts if count is not None]
-        return max(known) if known else None
+    def _throttling(self, row: nvidia_smi.Row | None) -> Throttling:
+        of_gpu = of_reasons(row[3], None, None) if row and len(row) == max(_CELLS) else UNKNOWN
+        if self.chosen.on == "card":
+            return of_gpu
+        now = self._cooling()
+        found, self._before = since(self._before, now), now
+        return found if of_gpu is UNKNOWN or not of_gpu.in_force else of_gpu
 
+    def _cooling(self) -> Throttling:
+        return UNKNOWN if self.chosen.on == "card" else read_cooling(self.root)
 
-@dataclass(frozen=True, slots=True)
-class EnergyReading:
-    """A time, and RAPL's counters at that time in µJ by zone."""
-
-    at: float
-    rapl_uj: dict[str, int]
-
-
-def _at(known: Sequence[tuple[float, float]], at: float) -> float:
-    """Return the power at a time, by linear interpolation between two samples."""
-    before = [one for one in known if one[0] <= at]
-    after = [one for one in known if one[0] >= at]
-    if not before or not after:
-        return (before[-1] if before else after[0])[1]
-    (t0, w0), (t1, w1) = before[-1], after[0]
-    return w0 if t1 == t0 else w0 + (w1 - w0) * (at - t0) / (t1 - t0)
-
-
-def _number(text: str) -> float | None:
-    match = re.fullmatch(r"\s*(\d{1,5}(?:\.\d{1,3})?)\s*", text)
-    return float(match.group(1)) if match else None
+    def _row(self) -> nvidia_smi.Row | None:
+        """Return the row of what serves: index, UUID, power, reasons; None without one."""
+        while True:
+            answer = self.ask(_QUERIES[self._query])
+            refused = not answer.rows and _NO_FIELD in answer.note
+            if not refused or self._query == len(_QUERIES) - 1:
+                break
+            self._query += 1
+        rows = (row for row in answer.rows if len(row) in _CELLS)
+        return next((row for row in rows if self.chosen.is_of(row[0], row[1])), None)
 
 
-def _bits(text: str) -> int | None:
-    match = re.fullmatch(r"\s*0x([0-9a-fA-F]{1,16})\s*", text)
-    return int(match.group(1), 16) if match else None
-
-
-def _integer(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
+def reason_name(reason: str) -> str:
+    """Return what users read of a reason: a counter of the kernel is named by its file."""
+    if reason.endswith("package_throttle_count"):
+        return "CPU thermal throttling"
+    if reason.endswith("_event_cnt"):
+        return f"over-current {reason.rpartition('/')[2].removesuffix('_event_cnt')}"
+    return reason

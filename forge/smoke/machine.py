@@ -1,4 +1,4 @@
-"""Describe this machine for a result. Only `here` reads the system; the parsers are pure."""
+"""Describe this machine for a result. `here`, `ask_smi` and `chosen_gpu` read the system."""
 
 from __future__ import annotations
 
@@ -6,22 +6,60 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from forge import nvidia_smi, nvpmodel
+from forge.energy.rails import read_rails
+from forge.smoke.gpu_choice import (
+    GPU_QUERIES,
+    ChosenGpu,
+    GpuWanted,
+    choose,
+    is_choice_row,
+    parse,
+)
 from forge.smoke.result import Machine
+from forge.system_files import RootFiles
 
-__all__ = ["here", "output_of", "parse_cpu", "parse_gpu", "parse_memory_mib", "parse_power_limit_w"]
+__all__ = [
+    "ask_smi",
+    "chosen_gpu",
+    "here",
+    "output_of",
+    "parse_cpu",
+    "parse_gpu",
+    "parse_memory_mib",
+    "parse_power_limit_w",
+]
 
 _TIMEOUT_S = 20.0
+_FORMAT = "--format=csv,noheader,nounits"
 
 
-def here() -> Machine:
-    """Describe this machine from /proc, nvidia-smi and nvpmodel, as far as available."""
-    name, driver = parse_gpu(
-        output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    )
-    limit = output_of("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits")
+def chosen_gpu(wanted: GpuWanted, root: Path = Path("/")) -> ChosenGpu:
+    """Return what serves on this machine, by nvidia-smi and CUDA_VISIBLE_DEVICES."""
+    rows: tuple[nvidia_smi.Row, ...] = ()
+    for query in GPU_QUERIES:
+        rows = rows or ask_smi(query, is_choice_row).rows
+    tegra = bool(read_rails(RootFiles(root))) or (root / "etc/nv_tegra_release").exists()
+    return choose(wanted, parse(rows), os.environ, tegra=tegra)
+
+
+def here(chosen: ChosenGpu | None = None) -> Machine:
+    """Describe this machine from /proc, nvidia-smi and nvpmodel, as far as available.
+
+    Args:
+        chosen: what serves; of several GPUs that one is described, without one the first.
+    """
+    gpu = chosen.gpu if chosen else None
+    only = ("-i", gpu.uuid or str(gpu.index)) if gpu else ()
+    name, driver = (gpu.name, gpu.driver) if gpu else (None, None)
+    if name is None:
+        name, driver = parse_gpu(
+            output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+        )
+    limit = output_of("nvidia-smi", *only, "--query-gpu=power.limit", _FORMAT)
     mode = nvpmodel.parse_query(output_of("nvpmodel", "-q"))
     return Machine(
         cpu=parse_cpu(_read("/proc/cpuinfo"), os.uname().machine),
@@ -60,6 +98,29 @@ def parse_power_limit_w(text: str) -> float | None:
     """Return the current power limit of the first GPU in W, or None if not supported."""
     match = re.match(r"\s*(\d{1,5}(?:\.\d{1,3})?)\s*$", text.partition("\n")[0])
     return float(match.group(1)) if match else None
+
+
+def ask_smi(query: str, is_row: Callable[[nvidia_smi.Row], bool] = bool) -> nvidia_smi.SmiAnswer:
+    """Ask nvidia-smi one query. Its rows count with any exit code; never raises.
+
+    Args:
+        query: such as `--query-gpu=index,uuid`.
+        is_row: whether cells are a row of it; by default any line.
+    """
+    if (program := nvidia_smi.locate()) is None:
+        return nvidia_smi.SmiAnswer(note="nvidia-smi is not installed")
+    try:
+        done = subprocess.run(
+            (program, query, _FORMAT),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return nvidia_smi.SmiAnswer(note=str(error))
+    output, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return nvidia_smi.read_rows(output, errors, done.returncode, "", is_row)
 
 
 def _read(path: str) -> str:

@@ -13,6 +13,9 @@ compared with those of any other server. A chunk is one streamed event that hold
     request_throughput                valid requests ÷ benchmark duration        request_throughput_metric
     goodput                           requests within the SLO ÷ duration         goodput_metric
     benchmark duration                first request start to last chunk          benchmark_duration_metric
+    energy_per_output_token           energy ÷ tokens                            power_efficiency_metrics
+    energy_per_request                energy ÷ valid requests                    power_efficiency_metrics
+    average_power, total_energy       W, J; AIPerf: of GPUs only                 power_efficiency_metrics
 
 Only valid requests count (AIPerf: no error, at least one chunk). The mean and the confidence
 interval over runs are those of `aiperf.orchestrator.aggregation.confidence`: Student's t with
@@ -122,12 +125,14 @@ class RunTimes:
     Attributes:
         requests: all requests of the run.
         processor: processor time of the server; None: not known.
-        energy_j: energy of the machine's processors or GPU, J; None: not known.
+        energy_j: energy of what serves, J; None: not known.
+        energy_s: the time of that energy, s.
     """
 
     requests: tuple[RequestTimes, ...]
     processor: ProcessorTime | None = None
     energy_j: float | None = None
+    energy_s: float = 0.0
 
     @property
     def valid(self) -> list[RequestTimes]:
@@ -223,6 +228,9 @@ def level(concurrency: int, runs: Sequence[RunTimes], slo: Slo) -> Level:
         goodput=None if slo.empty else estimate([one.goodput or 0.0 for one in samples]),
         processor_time_per_token=estimate(_known(one.processor_ms_per_token for one in samples)),
         energy_per_output_token=estimate(_known(one.joules_per_token for one in samples)),
+        energy_per_request=estimate(_known(one.joules_per_request for one in samples)),
+        total_energy=estimate(_known(one.energy_j for one in samples)),
+        average_power=estimate(_known(one.average_power_w for one in samples)),
         runs=samples,
     )
 
@@ -239,9 +247,12 @@ def _sample(run: RunTimes, slo: Slo) -> RunSample:
         output_token_throughput=_rounded(tokens / run.duration),
         request_throughput=_rounded(len(run.valid) / run.duration),
         goodput=None if slo.empty else _rounded(good / run.duration),
-        processor_ms_per_token=_per_token(None if used is None else used.cpu_s * _MS, tokens),
-        wait_ms_per_token=_per_token(None if used is None else used.wait_s * _MS, tokens),
-        joules_per_token=_per_token(run.energy_j, tokens),
+        processor_ms_per_token=_per(None if used is None else used.cpu_s * _MS, tokens),
+        wait_ms_per_token=_per(None if used is None else used.wait_s * _MS, tokens),
+        joules_per_token=_per(run.energy_j, tokens),
+        joules_per_request=_per(run.energy_j, len(run.valid)),
+        energy_j=_per(run.energy_j, 1),
+        average_power_w=_per(run.energy_j, run.energy_s),
     )
 
 
@@ -273,8 +284,8 @@ def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in found if value is not None] if None not in found else []
 
 
-def _per_token(value: float | None, tokens: int) -> float | None:
-    return None if value is None or not tokens else _rounded(value / tokens)
+def _per(value: float | None, amount: float) -> float | None:
+    return None if value is None or not amount else _rounded(value / amount)
 
 
 def _rounded(value: float) -> float:

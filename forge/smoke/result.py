@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forge.bundle import Digest, SmokeSummary
+from forge.energy.power_reading import PowerSource
 from forge.errors import SmokeGateError
 from forge.profiles import GoldenSection, SloSection
 
@@ -85,6 +86,13 @@ class RunSample(_Document):
         description="time that the server's threads waited for a processor, ms for a token"
     )
     joules_per_token: float | None = Field(description="J for a token; null: not known")
+    joules_per_request: float | None = Field(
+        default=None, description="J for a valid request; null: not known"
+    )
+    energy_j: float | None = Field(default=None, description="J of the run; null: not known")
+    average_power_w: float | None = Field(
+        default=None, description="energy of the run ÷ its time, W; null: not known"
+    )
 
 
 class PairSample(_Document):
@@ -137,6 +145,9 @@ class Level(_Document):
         description="processor time of the server for a token, ms; null: not known"
     )
     energy_per_output_token: Estimate | None = Field(description="J; null: not known")
+    energy_per_request: Estimate | None = Field(default=None, description="J; null: not known")
+    total_energy: Estimate | None = Field(default=None, description="J of a run; null: not known")
+    average_power: Estimate | None = Field(default=None, description="W; null: not known")
     runs: tuple[RunSample, ...]
 
 
@@ -172,11 +183,15 @@ class Conditions(_Document):
         default=None, description="whether heat or power slowed the clocks; null: not known"
     )
     throttle_reasons: tuple[str, ...] = Field(
-        default=(), description="nvidia-smi's clocks_event_reasons, or the kernel's counter"
+        default=(),
+        description="nvidia-smi's clocks_event_reasons, or the kernel's devices and counters",
     )
-    energy_source: Literal["nvidia-smi", "rapl"] | None = Field(
-        default=None, description="null: no energy is known"
+    energy_source: PowerSource | None = Field(default=None, description="null: no energy is known")
+    energy_of: str = Field(
+        default="",
+        description="whose energy: a GPU's name, or the rails or packages that are added",
     )
+    energy_problem: str = Field(default="", description="why no energy is known")
 
 
 class GoldenAnswer(_Document):

@@ -29,6 +29,8 @@ case "$*" in
   *query-gpu=index,name*) name=power ;;
   *query-gpu=index,uuid,util*) name=utilisation ;;
   *query-compute-apps*) name=processes ;;
+  *query-gpu=index,uuid,power*) name=drawn ;;
+  *query-gpu=index,uuid*) name=choice ;;
   -L) name=list ;;
   *TEMPERATURE*) name=limits ;;
   *) name=plain ;;
@@ -64,7 +66,7 @@ class FakeMachine:
     def smi(self, query: str, *, code: int = 0, errors: str = "", **others: str) -> None:
         """Let nvidia-smi answer so from now on.
 
-        Others: temp, limits, power, list, plain, utilisation, processes.
+        Others: temp, limits, power, drawn, choice, list, plain, utilisation, processes.
         """
         folder = self.folder / "smi"
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,8 @@ from typing import Final
 from forge.device.gateway.config import QueueRules
 from forge.device.gateway.errors import ServiceUnavailableError, TooManyRequestsError
 from forge.device.gateway.fair_queue import FairQueue
+from forge.device.power.energy_account import EnergyAccount
+from forge.device.power.energy_shares import EnergyTicket
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.upstream import ActiveServer, Upstream
 from forge.device.telemetry.metrics import Sample
@@ -66,13 +68,17 @@ class Place:
     Attributes:
         caller: whose request it is.
         serving: the server with the model.
+        energy: counts the request among those that share the device's energy.
         since: when it was taken, on the monotonic clock.
     """
 
-    __slots__ = ("_admission", "_left", "caller", "serving", "since")
+    __slots__ = ("_admission", "_left", "caller", "energy", "serving", "since")
 
-    def __init__(self, admission: Admission, caller: str, serving: ActiveServer) -> None:
+    def __init__(
+        self, admission: Admission, caller: str, serving: ActiveServer, energy: EnergyTicket
+    ) -> None:
         self._admission = admission
+        self.energy = energy
         self._left = False
         self.caller = caller
         self.serving = serving
@@ -89,9 +95,14 @@ class Admission:
     """The queue in front of Triton; used from one event loop only."""
 
     def __init__(
-        self, upstream: Upstream, limit: ConcurrencyLimit, rules: QueueRules | None = None
+        self,
+        upstream: Upstream,
+        limit: ConcurrencyLimit,
+        rules: QueueRules | None = None,
+        energy: EnergyAccount | None = None,
     ) -> None:
         self._upstream = upstream
+        self._energy = energy or EnergyAccount()
         self._limit = limit
         self._rules = rules or QueueRules()
         self._waiting: FairQueue[asyncio.Future[ActiveServer]] = FairQueue()
@@ -140,10 +151,11 @@ class Admission:
         if serving is None:
             serving = await self._wait(caller)
         self._admitted += 1
-        return Place(self, caller, serving)
+        return Place(self, caller, serving, self._energy.begin())
 
     def leave(self, place: Place) -> None:
         """Make a place free; Place.leave calls it once."""
+        self._energy.end(place.energy)
         self._observe(time.monotonic() - place.since)
         self._leave(place.caller, place.serving)
 

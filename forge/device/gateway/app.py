@@ -60,6 +60,7 @@ from forge.device.gateway.openai import models, openapi, routes
 from forge.device.gateway.openai.problems import problem
 from forge.device.gateway.request_id import RequestIdMiddleware
 from forge.device.gateway.sse import EventStream
+from forge.device.power.energy_account import EnergyAccount
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.upstream import Upstream
 from forge.device.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -95,7 +96,7 @@ _OPERATIONS: Final = (
 )
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - the parts of one device
     upstream: Upstream,
     backend: Backend,
     hardware: Callable[[], BaseModel],
@@ -103,6 +104,8 @@ def create_app(
     config: GatewayConfig | None = None,
     keys: Keys | None = None,
     metrics: Metrics | None = None,
+    *,
+    energy: EnergyAccount | None = None,
 ) -> Starlette:
     """Return the application; its queue is `app.state.admission`.
 
@@ -114,9 +117,10 @@ def create_app(
         config: limits of time and of the queue.
         keys: API keys; None accepts every request whose Host header the config allows.
         metrics: gets what is counted here, and is what /metrics shows.
+        energy: shares the device's energy among the requests in Triton.
     """
     config, metrics = config or GatewayConfig(), metrics or Metrics()
-    admission = Admission(upstream, limit, config.queue)
+    admission = Admission(upstream, limit, config.queue, energy)
     service = GenerationService(upstream, admission, backend, config.limit_s, metrics)
 
     @asynccontextmanager

@@ -22,7 +22,8 @@ from forge.device.hardware.facts import (
     is_nvidia_gpu,
 )
 from forge.device.hardware.inventory import Hardware, parse
-from forge.device.hardware.system_files import MAX_FILE_BYTES, SystemFiles
+from forge.energy.rails import read_rails
+from forge.system_files import MAX_FILE_BYTES, SystemFiles
 
 __all__ = ["FURTHER_FILES", "Capture", "Recorder", "hardware_of"]
 
@@ -151,6 +152,7 @@ class Recorder:
         for zone in self._names("sys/class/thermal", _TRIP_POINTS[0]):
             folder = f"sys/class/thermal/{zone}"
             self._read_all(folder, self._names(folder, _TRIP_POINTS[1]))
+        read_rails(self)
         for device in self._gpus():
             self._read_all(device, _PCI_IDS)
 

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge.device.hardware.capture import Capture
 from forge.device.hardware.facts import Answer
-from forge.device.hardware.system_files import MAX_FILE_BYTES
 from forge.errors import ConfigurationError, TrustError
 from forge.files import check_relative_path, write_durably
+from forge.system_files import MAX_FILE_BYTES
 
 __all__ = ["INDEX", "MAX_FILES", "MAX_TAR_BYTES", "read_capture", "write_capture"]
 

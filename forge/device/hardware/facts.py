@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from forge import nvidia_smi
-from forge.device.hardware.system_files import RootFiles, SystemFiles
+from forge.system_files import RootFiles, SystemFiles
 
 __all__ = [
     "OLD_GPU_QUERY",

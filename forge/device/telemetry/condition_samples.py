@@ -34,17 +34,22 @@ def heat_samples(heat: ThermalReport) -> tuple[Sample, ...]:
         found.append(Sample("forge_device_throttle_celsius", (), heat.throttle_c))
     most = heat.limit if heat.most is None else heat.most
     found.append(Sample("forge_device_requests_limit_max", (), most))
+    if heat.throttled is not None or heat.power_reasons:
+        throttled = bool(heat.throttled or heat.power_reasons)
+        found.append(Sample("forge_device_throttled", (), float(throttled)))
     lost = Sample("forge_device_lost_temperature_readings_total", (), heat.lost_readings)
     return (*found, lost)
 
 
 def power_samples(power: PowerReport) -> tuple[Sample, ...]:
-    """Return the power limit of the GPU that serves; what it draws is among Triton's metrics."""
-    return tuple(
+    """Return the board's mode and the power limit of the GPU that serves."""
+    modes = [Sample("forge_device_power_mode", (("mode", power.mode),), 1)] if power.mode else []
+    limits = (
         Sample("forge_device_gpu_power_limit_watts", (("gpu", gpu.selector),), gpu.limit_w)
         for gpu in power.gpus
         if gpu.limit_w is not None
     )
+    return (*modes, *limits)
 
 
 def channel_samples(check: ChannelCheck | None) -> tuple[Sample, ...]:

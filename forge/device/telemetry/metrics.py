@@ -105,7 +105,26 @@ SAMPLED: Final = {
     "forge_device_lost_temperature_readings_total": Sampled(
         "counter", "Readings without any temperature."
     ),
+    "forge_device_throttled": Sampled(
+        "gauge", "1 while heat or power lowers the clocks of what serves."
+    ),
+    "forge_device_power_mode": Sampled("gauge", "1 for nvpmodel's mode in force.", ("mode",)),
     "forge_device_gpu_power_limit_watts": Sampled("gauge", "Power limit in force.", ("gpu",)),
+    "forge_device_power_watts": Sampled(
+        "gauge", "Power of what serves: of a GPU, a board or processors.", ("source",)
+    ),
+    "forge_device_rail_power_watts": Sampled(
+        "gauge", "Power of a rail, a GPU or a processor package.", ("rail",)
+    ),
+    "forge_device_energy_joules_total": Sampled(
+        "counter", "Energy of what serves since the agent started.", ("source",)
+    ),
+    "forge_device_serving_energy_joules_total": Sampled(
+        "counter", "The part of it while at least one request was in Triton.", ("source",)
+    ),
+    "forge_device_unmeasured_requests_total": Sampled(
+        "counter", "Requests that Triton ended and whose energy is not known."
+    ),
     "forge_device_channel_check_timestamp_seconds": Sampled(
         "gauge", "When the channel was last read, or tried to."
     ),
@@ -184,6 +203,10 @@ HISTOGRAMS: Final = {
     "forge_device_e2e_request_latency_seconds": Distribution(
         "From the arrival of a request to the end of its answer, by how it ended.",
         _SECONDS, ("outcome",),
+    ),
+    "forge_device_request_energy_joules": Distribution(
+        "Of each request that was in Triton: its equal share of the energy while it was.",
+        (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000),
     ),
     "forge_device_request_prompt_tokens": Distribution(
         "Tokens of the prompt of each complete answer.", _TOKENS

@@ -14,7 +14,7 @@ from typing import Final
 
 from forge.device.hardware.compute_target import ComputeTarget
 from forge.device.hardware.facts import Run
-from forge.device.hardware.system_files import read_text
+from forge.system_files import read_text
 
 __all__ = ["NONE", "HardwareLimits", "parse_gpu", "read_gpu", "read_zone"]
 

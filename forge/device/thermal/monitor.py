@@ -17,6 +17,7 @@ from forge.device.shared.concurrency import ConcurrencyLimit, LimitChange
 from forge.device.thermal import governor
 from forge.device.thermal.governor import GovernorBounds, GovernorState, HeatLook, Reading
 from forge.device.thermal.sensors import Sensor, SensorReader, Temperatures
+from forge.energy.power_reading import PowerReading
 from forge.profiles import ThermalSection
 
 __all__ = ["ThermalMonitor", "ThermalReport"]
@@ -43,7 +44,8 @@ class ThermalReport(BaseModel):
         limits_of: who states throttle_c.
         throttled: whether heat lowers the clocks now; None: the hardware does not say.
         throttled_share: of the range of the clocks, 0 to 1.
-        throttle_reasons: what throttles, by the hardware's names.
+        throttle_reasons: what throttles because of heat, by the hardware's names.
+        power_reasons: what throttles because of power, likewise.
         celsius: the hottest decisive sensor.
         sensors: decisive ones.
         other_sensors: those that are only shown.
@@ -67,6 +69,7 @@ class ThermalReport(BaseModel):
     throttled: bool | None = None
     throttled_share: float | None = None
     throttle_reasons: tuple[str, ...] = ()
+    power_reasons: tuple[str, ...] = ()
     celsius: float | None
     sensors: tuple[Sensor, ...]
     other_sensors: tuple[Sensor, ...]
@@ -84,6 +87,7 @@ class ThermalMonitor:
     Args:
         limit: set only here.
         read_sensors: reads every sensor of what serves once; default: those of this machine.
+        on_power: gets the power of what serves that was read in the same look.
         period_s: between two readings.
         clock: monotonic, s.
     """
@@ -93,11 +97,13 @@ class ThermalMonitor:
         limit: ConcurrencyLimit,
         *,
         read_sensors: Callable[[ComputeTarget], Temperatures] | None = None,
+        on_power: Callable[[PowerReading], None] | None = None,
         period_s: float = _PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limit = limit
         self._read_sensors = read_sensors or SensorReader()
+        self._on_power = on_power
         self._target = CPU
         self._period_s = period_s
         self._clock = clock
@@ -145,6 +151,8 @@ class ThermalMonitor:
                     self._bounds, self._state, look, self._clock()
                 )
                 self.limit.set(decision.concurrency, decision.reason)
+        if self._on_power is not None:
+            self._on_power(seen.power)
         return seen
 
     def _look(self) -> Temperatures:
@@ -176,6 +184,7 @@ class ThermalMonitor:
             throttled=None if share is None else share > 0,
             throttled_share=share,
             throttle_reasons=seen.throttling.reasons,
+            power_reasons=seen.throttling.power_reasons,
             celsius=seen.hottest_c,
             sensors=seen.decisive,
             other_sensors=seen.others,

@@ -3,6 +3,8 @@
 With each its own limits, and whether heat lowers the clocks. A zone that cannot be read is
 skipped, for any errno of the kernel: Thor's gpu-thermal and Orin's cv0 to cv2 fail with EAGAIN
 while they are power-gated. Impossible values are dropped.
+
+The power of what serves is read in the same look, with the same call of nvidia-smi.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from pydantic import BaseModel, ConfigDict
 from forge import nvidia_smi
 from forge.device.hardware.compute_target import ComputeTarget
 from forge.device.hardware.facts import Run, ask_smi, run_command
-from forge.device.hardware.system_files import numbered, read_text
 from forge.device.thermal.hardware_limits import NONE, HardwareLimits, read_gpu, read_zone
-from forge.device.thermal.throttling import UNKNOWN, Throttling, of_reasons, read_cooling, since
+from forge.energy.gpu_power import POWER_FIELD, gpu_power
+from forge.energy.host_power import HostPower
+from forge.energy.power_reading import NO_READING, PowerReading
+from forge.system_files import RootFiles, numbered, read_text
+from forge.throttling import UNKNOWN, Throttling, of_reasons, read_cooling, since
 
 __all__ = ["Sensor", "SensorReader", "Temperatures", "parse_zone", "read", "zones"]
 
@@ -33,13 +38,15 @@ _SMI_S: Final = 5.0
 # Drivers before 535 have clocks_throttle_reasons, old ones neither.
 _TEMPERATURE: Final = "--query-gpu=index,temperature.gpu,uuid"
 _QUERIES: Final = (
-    f"{_TEMPERATURE},clocks_event_reasons.active,clocks.sm,clocks.max.sm",
-    f"{_TEMPERATURE},clocks_throttle_reasons.active,clocks.sm,clocks.max.sm",
+    f"{_TEMPERATURE},clocks_event_reasons.active,clocks.sm,clocks.max.sm,{POWER_FIELD}",
+    f"{_TEMPERATURE},clocks_throttle_reasons.active,clocks.sm,clocks.max.sm,{POWER_FIELD}",
+    f"{_TEMPERATURE},{POWER_FIELD}",
     _TEMPERATURE,
 )
 _NO_FIELD: Final = "not a valid field"
 _LEAST_CELLS: Final = 2
-_ALL_CELLS: Final = 6
+_REASON_CELLS: Final = 6
+_WITH_POWER: Final = (4, 7)  # then it is the last cell
 _CLOCKS_KEPT: Final = 5
 _LIMITS_EVERY: Final = 300  # readings: a driver that is loaded again may state other ones
 
@@ -71,6 +78,7 @@ class Temperatures:
         silent: zones that could not be read this time.
         problem: why the GPU's temperature is not known; empty if it is, or is not needed.
         throttling: whether heat lowers the clocks of what serves.
+        power: of what serves.
     """
 
     decisive: tuple[Sensor, ...] = ()
@@ -78,6 +86,7 @@ class Temperatures:
     silent: tuple[str, ...] = ()
     problem: str = ""
     throttling: Throttling = UNKNOWN
+    power: PowerReading = NO_READING
 
     @property
     def hottest_c(self) -> float | None:
@@ -110,6 +119,7 @@ class SensorReader:
         self._limits_due = 0
         self._clocks: deque[float] = deque(maxlen=_CLOCKS_KEPT)
         self._before = UNKNOWN
+        self._host_power = HostPower(RootFiles(root))
 
     def __call__(self, target: ComputeTarget) -> Temperatures:
         """Read every sensor once. Never raises.
@@ -121,14 +131,16 @@ class SensorReader:
         cooling = read_cooling(self._root) if target.zones_decide else UNKNOWN
         throttling, self._before = since(self._before, cooling), cooling
         if not target.asks_smi:
-            return Temperatures(decisive=found, silent=silent, throttling=throttling)
+            power = self._host_power()
+            return Temperatures(found, silent=silent, throttling=throttling, power=power)
         answer = self._ask()
         rows = [row for row in answer.rows if target.is_of(_uuid(row), int(row[0]))]
         gpus = tuple(self._sensors(rows, target))
         throttling = _stronger(throttling, self._throttling(rows))
+        power = _power(rows, target)
         if target.zones_decide:
             decisive = (*found, *gpus)
-            return Temperatures(decisive=decisive, silent=silent, throttling=throttling)
+            return Temperatures(decisive, silent=silent, throttling=throttling, power=power)
         problem = "" if gpus else answer.note or "no GPU reports its temperature"
         return Temperatures(
             decisive=gpus,
@@ -136,6 +148,7 @@ class SensorReader:
             silent=silent,
             problem=f"nvidia-smi: {problem}" if problem else "",
             throttling=throttling,
+            power=power,
         )
 
     def _ask(self) -> nvidia_smi.SmiAnswer:
@@ -162,7 +175,7 @@ class SensorReader:
         return self._limits
 
     def _throttling(self, rows: list[nvidia_smi.Row]) -> Throttling:
-        if len(rows) != 1 or len(rows[0]) < _ALL_CELLS:
+        if len(rows) != 1 or len(rows[0]) < _REASON_CELLS:
             return UNKNOWN
         cell, clock, most = rows[0][3], _mhz(rows[0][4]), _mhz(rows[0][5])
         found = of_reasons(cell, clock, max(self._clocks, default=most))
@@ -200,6 +213,16 @@ def _uuid(row: nvidia_smi.Row) -> str | None:
     return nvidia_smi.known(row[2]) if len(row) > _LEAST_CELLS else None
 
 
+def _power(rows: list[nvidia_smi.Row], target: ComputeTarget) -> PowerReading:
+    """Return the power of the GPU that serves; of several rows it is not known which is meant."""
+    gpu = target.gpu
+    name, is_slice = str(gpu) if gpu else "the GPU", gpu is not None and gpu.kind == "mig"
+    if len(rows) > 1:
+        return PowerReading(problem=f"it is not known which of {len(rows)} GPUs serves")
+    cell = rows[0][-1] if rows and len(rows[0]) in _WITH_POWER else None
+    return gpu_power(cell, name, is_slice=is_slice)
+
+
 def _mhz(cell: str) -> float | None:
     return float(cell) if re.fullmatch(r"[0-9]{1,5}", cell) else None
 
@@ -208,7 +231,7 @@ def _stronger(zones: Throttling, gpu: Throttling) -> Throttling:
     """Combine what the kernel and nvidia-smi say of one chip."""
     known = [one.share for one in (zones, gpu) if one.share is not None]
     reasons = (*zones.reasons, *gpu.reasons)
-    return Throttling(max(known, default=None), reasons, zones.counters)
+    return Throttling(max(known, default=None), reasons, zones.counters, gpu.power_reasons)
 
 
 def _celsius(cell: str) -> float | None:

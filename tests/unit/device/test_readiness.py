@@ -10,7 +10,7 @@ from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.hardware.gpus import Gpu
 from forge.device.readiness import Occupancy, Readiness, check_readiness, judge_readiness
 from forge.device.thermal.sensors import Sensor, Temperatures
-from forge.device.thermal.throttling import Throttling
+from forge.throttling import Throttling
 from tests.support.machines import JETSON, FakeMachine
 
 OURS = "GPU-11111111-0000-0000-0000-000000000000"

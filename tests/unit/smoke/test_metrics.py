@@ -165,3 +165,23 @@ def test_a_figure_that_one_run_lacks_is_not_known() -> None:
 
 def test_processor_time_between_two_readings_is_their_difference() -> None:
     assert ProcessorTime(3.0, 1.0) - ProcessorTime(1.0, 0.25) == ProcessorTime(2.0, 0.75)
+
+
+def test_energy_of_a_run_is_for_its_time_and_for_a_valid_request() -> None:
+    """30 J in 2 s: 15 W; two valid requests of ten tokens together, and one that failed."""
+    requests = (
+        RequestTimes(0.0, (0.1, 0.2), 4),
+        RequestTimes(0.0, (0.1, 0.2), 6),
+        RequestTimes(0.0, (), 0, "no"),
+    )
+    known = RunTimes(requests, energy_j=30.0, energy_s=2.0)
+    more = RunTimes(requests, energy_j=40.0, energy_s=2.5)
+    found = level(1, [known, more], NO_SLO)
+    assert mean(found.average_power) == pytest.approx((15 + 16) / 2)
+    assert mean(found.total_energy) == pytest.approx(35)
+    assert mean(found.energy_per_request) == pytest.approx((15 + 20) / 2)
+    assert found.runs[0].energy_j == 30
+    unknown = level(1, [known, RunTimes(requests, energy_s=2.0)], NO_SLO)
+    figures = (unknown.average_power, unknown.total_energy, unknown.energy_per_request)
+    assert figures == (None, None, None)
+    assert unknown.runs[1].average_power_w is None

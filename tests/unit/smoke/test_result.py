@@ -101,3 +101,20 @@ def test_figure_that_is_not_finite_is_no_result(value: str) -> None:
     assert broken != text
     with pytest.raises(ValidationError, match="finite"):
         Result.model_validate_json(broken)
+
+
+def test_a_result_from_before_power_was_known_is_read_as_one_that_does_not_know_it() -> None:
+    document = json.loads(result().model_dump_json())
+    new_of_level = ("energy_per_request", "total_energy", "average_power")
+    for measured in document["measured"]:
+        for name in new_of_level:
+            del measured[name]
+        for run in measured["runs"]:
+            for name in ("joules_per_request", "energy_j", "average_power_w"):
+                del run[name]
+    document["conditions"] = {
+        "throttled": False, "throttle_reasons": [], "energy_source": "nvidia-smi",
+    }  # fmt: skip
+    found = Result.model_validate(document)
+    assert found.levels == result().levels
+    assert (found.conditions.energy_source, found.conditions.energy_of) == ("nvidia-smi", "")

@@ -12,9 +12,11 @@ import pytest
 from forge.device.gateway.admission import Admission
 from forge.device.gateway.config import QueueRules
 from forge.device.gateway.errors import ServiceUnavailableError, TooManyRequestsError
+from forge.device.power.energy_account import EnergyAccount
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.shared.release import Release
 from forge.device.shared.upstream import ActiveServer, Upstream
+from forge.energy.power_reading import PowerReading
 
 
 def serving(slot: str = "a") -> ActiveServer:
@@ -332,3 +334,27 @@ def test_whatever_happens_the_limit_holds_and_nothing_is_left(seed: int) -> None
         device.check_empty()
 
     go(work())
+
+
+def test_each_place_counts_its_request_among_those_that_share_the_energy() -> None:
+    now, joules = [0.0], list[float]()
+    account = EnergyAccount(joules.append, lambda: now[0])
+    upstream = Upstream()
+    upstream.set(serving())
+    queue = Admission(upstream, ConcurrencyLimit(2, "two"), energy=account)
+
+    async def requests() -> None:
+        now[0] = 1.0
+        first, second = await queue.enter(), await queue.enter()
+        now[0] = 2.0
+        first.leave()
+        first.leave()  # counts once
+        now[0] = 3.0
+        second.leave()
+
+    account.sample(PowerReading(10.0, "hwmon", "VIN"))
+    asyncio.run(requests())
+    now[0] = 4.0
+    account.sample(PowerReading(10.0, "hwmon", "VIN"))
+    assert joules == pytest.approx([5, 15])
+    assert account.report().serving_joules == pytest.approx({"hwmon": 20})

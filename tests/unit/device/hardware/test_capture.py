@@ -10,7 +10,7 @@ import pytest
 
 from forge.device.hardware.capture import Capture, Recorder, hardware_of
 from forge.device.hardware.facts import Answer
-from forge.device.hardware.system_files import RootFiles
+from forge.system_files import RootFiles
 
 QUERY = "--query-gpu=name,memory.total,driver_version,compute_cap,uuid,mig.mode.current"
 OLD = "--query-gpu=name,memory.total,driver_version,uuid"

@@ -14,8 +14,8 @@ import pytest
 from forge import nvidia_smi
 from forge.device.hardware import facts
 from forge.device.hardware.facts import Answer, collect, run_command
-from forge.device.hardware.system_files import MAX_FILE_BYTES, read_bytes
 from forge.device.shared.signals import StopAskedError, stop_on_signals
+from forge.system_files import MAX_FILE_BYTES, read_bytes
 from tests.support.machines import FakeMachine, eagain
 
 

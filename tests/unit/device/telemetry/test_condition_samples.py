@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from forge.device.power.plan import GpuPower, PowerReport
 from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.telemetry.condition_samples import (
@@ -18,6 +20,7 @@ from forge.device.telemetry.status import ChannelCheck
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import Sensor, Temperatures
 from forge.profiles import ThermalSection
+from forge.throttling import Throttling
 from tests.support.release_world import World
 from tests.support.scrape import scrape
 
@@ -119,3 +122,26 @@ def test_damaged_metadata_is_left_out(tmp_path: Path) -> None:
         'metadata_expiry_timestamp_seconds{role="snapshot"}': 1795824000
     }
     assert expiry_samples(tmp_path / "absent") == ()
+
+
+def test_the_power_mode_in_force() -> None:
+    power = PowerReport(mode="MODE_30W", default_mode=None, modes=(), gpus=())
+    assert shown(*power_samples(power)) == {'power_mode{mode="MODE_30W"}': 1}
+
+
+@pytest.mark.parametrize(
+    ("throttling", "expected"),
+    [
+        (Throttling(), None),
+        (Throttling(0.0), 0),
+        (Throttling(0.2, ("devfreq-17000000.gpu",)), 1),
+        (Throttling(0.0, power_reasons=("HW power brake slowdown",)), 1),
+    ],
+)
+def test_whether_heat_or_power_lowers_the_clocks(
+    throttling: Throttling, expected: float | None
+) -> None:
+    seen = Temperatures(throttling=throttling)
+    monitor = ThermalMonitor(ConcurrencyLimit(), read_sensors=lambda _target: seen)
+    monitor.check()
+    assert shown(*heat_samples(monitor.report())).get("throttled") == expected

@@ -16,8 +16,9 @@ from forge.device.shared.concurrency import ConcurrencyLimit
 from forge.device.thermal import governor, monitor
 from forge.device.thermal.monitor import ThermalMonitor
 from forge.device.thermal.sensors import Sensor, Temperatures, read
-from forge.device.thermal.throttling import Throttling
+from forge.energy.power_reading import PowerReading
 from forge.profiles import ThermalSection
+from forge.throttling import Throttling
 from tests.support.machines import CARD, JETSON, eagain
 
 Look = Callable[[ComputeTarget], Temperatures]
@@ -323,3 +324,19 @@ def test_what_another_chip_said_is_not_the_next_bundles_temperature() -> None:
     guard.check()
     guard.govern(THERMAL, 4, CARD)
     assert guard.limit.current == 4
+
+
+def test_the_power_of_the_same_look_is_passed_on_also_where_it_is_not_known() -> None:
+    looks = iter((Temperatures(power=PowerReading(12.5, "hwmon", "VIN")), None))
+    got: list[PowerReading] = []
+
+    def look(_target: ComputeTarget) -> Temperatures:
+        found = next(looks)
+        if found is None:
+            raise RuntimeError
+        return found
+
+    guard = ThermalMonitor(ConcurrencyLimit(), read_sensors=look, on_power=got.append)
+    guard.check()
+    guard.check()
+    assert [one.watts for one in got] == [12.5, None]

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from forge.device.hardware.compute_target import CPU, ComputeTarget
 from forge.device.hardware.facts import Answer, Run
 from forge.device.hardware.gpus import Gpu
-from forge.device.hardware.system_files import read_bytes
 from forge.device.thermal import sensors
 from forge.device.thermal.sensors import Sensor, SensorReader, parse_zone, read, zones
+from forge.system_files import read_bytes
 from tests.support.captured import unpack
 from tests.support.machines import CARD, JETSON, FakeMachine, eagain
 
@@ -338,3 +338,61 @@ def test_the_kernels_cooling_devices_count_for_what_is_served_by_the_chip_itself
     assert reader(JETSON).throttling.reasons == ("devfreq-17000000.gpu",)
     box.file("sys/class/hwmon/hwmon0/oc1_event_cnt", "2\n")
     assert reader(JETSON).throttling.share == 0.3
+
+
+TWO = (
+    "0, 61, GPU-aa, 0x0000000000000000, 900, 1500, 210.10\n"
+    "1, 55, GPU-bb, 0x0000000000000000, 900, 1500, {power}\n"
+)
+
+
+def chosen(uuid: str, kind: str = "discrete") -> ComputeTarget:
+    gpu = Gpu.model_validate(
+        {"name": "Tesla P40", "memory_mib": 1, "compute_capability": "6.1", "kind": kind,
+         "uuid": f"MIG-{uuid}" if kind == "mig" else uuid, "board": uuid}
+    )  # fmt: skip
+    return ComputeTarget("card", gpu, alone=False)
+
+
+@pytest.mark.parametrize(
+    ("power", "watts"), [("98.50", 98.5), ("[N/A]", None), ("ERR!", None), ("0.00", 0.0)]
+)
+def test_the_power_is_that_of_the_gpu_that_serves(
+    tmp_path: Path, power: str, watts: float | None
+) -> None:
+    found = read(chosen("GPU-bb"), tmp_path, says(TWO.format(power=power)))
+    assert found.power.watts == watts
+    assert found.power.source == "nvidia-smi"
+    assert bool(found.power.problem) == (watts is None)
+    assert found.hottest_c == 55
+
+
+def test_the_power_of_two_gpus_of_which_none_is_chosen_is_not_known(tmp_path: Path) -> None:
+    found = read(CARD, tmp_path, says(TWO.format(power="98.50"))).power
+    assert (found.watts, found.problem) == (None, "it is not known which of 2 GPUs serves")
+
+
+def test_a_slice_has_no_power(tmp_path: Path) -> None:
+    found = read(chosen("GPU-bb", "mig"), tmp_path, says(TWO.format(power="98.50"))).power
+    assert found.watts is None
+    assert "includes the other slices" in found.problem
+
+
+def test_a_driver_that_says_no_power_still_says_the_temperature(tmp_path: Path) -> None:
+    found = read(CARD, tmp_path, says("0, 61, GPU-aa\n"))
+    assert (found.hottest_c, found.power.watts) == (61, None)
+
+
+@pytest.mark.parametrize(
+    ("capture", "watts", "scope"),
+    [
+        ("thor-jetpack-7.2", 19.78, "VIN"),
+        ("orin-jetpack-7.2", 22.43, "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0"),
+    ],
+)
+def test_the_power_of_a_captured_jetson(
+    tmp_path: Path, capture: str, watts: float, scope: str
+) -> None:
+    found = read(JETSON, unpack(capture, tmp_path)).power
+    assert found.watts == pytest.approx(watts, rel=0.005)
+    assert (found.source, found.scope) == ("hwmon", scope)

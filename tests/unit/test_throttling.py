@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.device.thermal.throttling import (
+from forge.throttling import (
     SLOWDOWN_UNSAID,
     UNKNOWN,
     Throttling,
@@ -152,3 +152,22 @@ def test_any_other_text_is_not_known(text: str) -> None:
 @pytest.mark.parametrize("cell", ["[N/A]", "Not Active", "[Unknown Error]", "", "0x", "0xg", "32"])
 def test_what_nvidia_smi_says_instead(cell: str) -> None:
     assert of_reasons(cell, 1.0, 1.0) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("cell", "by_heat", "by_power"),
+    [
+        ("0x0000000000000004", (), ()),  # the cap that a profile sets
+        ("0x0000000000000008", (), ("HW slowdown",)),
+        ("0x0000000000000048", ("HW thermal slowdown",), ()),
+        ("0x0000000000000088", (), ("HW power brake slowdown",)),
+        ("0x00000000000000a0", ("SW thermal slowdown",), ("HW power brake slowdown",)),
+    ],
+)
+def test_what_power_lowers_is_told_from_what_heat_lowers(
+    cell: str, by_heat: tuple[str, ...], by_power: tuple[str, ...]
+) -> None:
+    found = of_reasons(cell, None, None)
+    assert (found.reasons, found.power_reasons) == (by_heat, by_power)
+    assert found.in_force is bool(by_heat or by_power)
+    assert UNKNOWN.in_force is None

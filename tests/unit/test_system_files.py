@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.device.hardware.system_files import RootFiles, numbered, read_text
+from forge.system_files import RootFiles, numbered, read_text
 from tests.support.machines import eagain
 
 

@@ -1,4 +1,4 @@
-"""Read whether heat lowers the clocks now, and by how much.
+"""Read whether heat or power lowers the clocks now, and by how much heat does.
 
 Of a system on a chip and of a CPU: the kernel's cooling devices of clocks, NVIDIA's alerts among
 them (/sys/class/thermal/cooling_device*), and counters of events (soctherm's over-current
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from forge.device.hardware.system_files import numbered, read_text
+from forge.system_files import numbered, read_text
 
 __all__ = ["SLOWDOWN_UNSAID", "UNKNOWN", "Throttling", "of_reasons", "read_cooling", "since"]
 
@@ -23,9 +23,12 @@ __all__ = ["SLOWDOWN_UNSAID", "UNKNOWN", "Throttling", "of_reasons", "read_cooli
 SLOWDOWN_UNSAID: Final = 0.3
 
 # nvml.h, nvmlClocksEventReasons. "HW thermal slowdown" lowers the clocks by a factor of 2 or more.
-# "HW slowdown" (0x08) and its "power brake" (0x80) are left out: they are about power.
+# The "power brake" (0x80) and a "HW slowdown" (0x08) without either are about power: a governor of
+# heat cannot end them. The power cap (0x4) is no throttling: it is the limit that was asked for.
 _SW_THERMAL: Final = 0x20
 _HW_THERMAL: Final = 0x40
+_HW_SLOWDOWN: Final = 0x08  # heat, brake or a peak of power
+_POWER_BRAKE: Final = 0x80
 
 # Fans and hot-surface-alert, which lowers no clock, do not match.
 _CLOCKS: Final = re.compile(r"(thermal-)?(cpufreq|devfreq)-.+|Processor")
@@ -45,13 +48,22 @@ class Throttling:
     Attributes:
         share: of the range of the clocks, 0 to 1, that heat takes away now; None: it does not say.
             1 is the lowest state of a cooling device, and half of a GPU's clock or less.
-        reasons: what throttles, by the hardware's names.
+        reasons: what throttles because of heat, by the hardware's names.
         counters: events since the machine was started, by file.
+        power_reasons: what throttles because of power, by the hardware's names.
     """
 
     share: float | None = None
     reasons: tuple[str, ...] = ()
     counters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    power_reasons: tuple[str, ...] = ()
+
+    @property
+    def in_force(self) -> bool | None:
+        """Whether heat or power lowers the clocks; None: the hardware does not say."""
+        if self.share is None and not self.power_reasons:
+            return None
+        return bool(self.share or self.power_reasons)
 
 
 UNKNOWN: Final = Throttling()
@@ -82,7 +94,7 @@ def since(before: Throttling, now: Throttling) -> Throttling:
     if not known:
         return now
     share = max(now.share or 0.0, SLOWDOWN_UNSAID if risen else 0.0)
-    return Throttling(share, (*now.reasons, *risen), now.counters)
+    return replace(now, share=share, reasons=(*now.reasons, *risen))
 
 
 def of_reasons(cell: str, clock_mhz: float | None, unthrottled_mhz: float | None) -> Throttling:
@@ -104,7 +116,10 @@ def of_reasons(cell: str, clock_mhz: float | None, unthrottled_mhz: float | None
     if bits & _HW_THERMAL:
         reasons.append("HW thermal slowdown")
         share = 1.0
-    return Throttling(share, tuple(reasons))
+    by_power = ["HW power brake slowdown"] if bits & _POWER_BRAKE else []
+    if bits & _HW_SLOWDOWN and not bits & (_HW_THERMAL | _POWER_BRAKE):
+        by_power.append("HW slowdown")
+    return Throttling(share, tuple(reasons), power_reasons=tuple(by_power))
 
 
 def _states(folder: Path) -> Iterator[tuple[str, float]]:

@@ -1,0 +1,112 @@
+"""Read the energy counters of processor packages: RAPL of x86, in the kernel's powercap.
+
+Files: Documentation/power/powercap/powercap.rst. Since Linux 5.10 only root may read `energy_uj`
+(CVE-2020-8694), and container runtimes hide the folder.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from forge.energy.power_reading import PowerReading, RailPower
+from forge.system_files import SystemFiles
+
+__all__ = ["RaplPower", "package_j", "rapl_counters", "rapl_j", "rapl_ranges"]
+
+_FOLDER: Final = "sys/class/powercap"
+_ZONE: Final = re.compile(r"[a-z]+-rapl:[0-9]{1,3}")  # a zone below a package is part of it
+_PACKAGE: Final = re.compile(r"package-[0-9]+")
+_MICRO: Final = 1e-6
+_MAX_FILE_BYTES: Final = 256
+_NOTHING: Final = "no energy counter of a processor can be read in /sys/class/powercap"
+
+
+class RaplPower:
+    """The mean power of all packages since the reading before.
+
+    Args:
+        files: of the machine.
+        clock: monotonic, s.
+    """
+
+    def __init__(self, files: SystemFiles, clock: Callable[[], float] = time.monotonic) -> None:
+        self._files = files
+        self._clock = clock
+        self._before: tuple[float, Mapping[str, int]] | None = None
+
+    def __call__(self) -> PowerReading:
+        """Read the counters once. The first reading knows no power yet."""
+        counters, at, before = rapl_counters(self._files), self._clock(), self._before
+        self._before = (at, counters)
+        scope = " + ".join(counters)
+        if not counters:
+            return PowerReading(problem=_NOTHING)
+        if before is None or at <= before[0]:
+            return PowerReading(None, "rapl", scope, problem="it was read for the first time")
+        used = package_j(before[1], counters, rapl_ranges(self._files))
+        if not used:
+            return PowerReading(None, "rapl", scope, problem="a package could not be read")
+        rails = tuple(RailPower(name, one / (at - before[0])) for name, one in used.items())
+        watts = sum(used.values()) / (at - before[0])
+        return PowerReading(watts, "rapl", scope, is_mean=True, rails=rails)
+
+
+def rapl_counters(files: SystemFiles) -> dict[str, int]:
+    """Return the counters of all packages in µJ, by name; a `psys` zone would count them twice."""
+    return _numbers(files, "energy_uj")
+
+
+def rapl_ranges(files: SystemFiles) -> dict[str, int]:
+    """Return at which µJ each counter begins again."""
+    return _numbers(files, "max_energy_range_uj")
+
+
+def rapl_j(
+    before: Mapping[str, int], after: Mapping[str, int], ranges: Mapping[str, int]
+) -> float | None:
+    """Return the energy of all packages between two readings of the counters; None without one."""
+    used = package_j(before, after, ranges)
+    return sum(used.values()) if used else None
+
+
+def package_j(
+    before: Mapping[str, int], after: Mapping[str, int], ranges: Mapping[str, int]
+) -> dict[str, float]:
+    """Return the energy of each package in J; nothing if one of them is not known.
+
+    A counter that begins again at its range has wrapped once: that takes minutes at full power.
+    """
+    if before.keys() != after.keys():
+        return {}
+    found = {}
+    for name, was in before.items():
+        used = after[name] - was
+        if used < 0 and name not in ranges:
+            return {}
+        found[name] = (used if used >= 0 else used + ranges[name]) * _MICRO
+    return found
+
+
+def _numbers(files: SystemFiles, name: str) -> dict[str, int]:
+    try:
+        zones = [zone for zone in files.names(_FOLDER, "*-rapl:*") if _ZONE.fullmatch(zone)]
+    except OSError:
+        return {}
+    found = {}
+    for zone in zones:
+        package = _text(files, f"{_FOLDER}/{zone}/name") or zone
+        value = _text(files, f"{_FOLDER}/{zone}/{name}") or ""
+        named = _PACKAGE.fullmatch(package) or package == zone
+        if named and re.fullmatch(r"[0-9]{1,20}", value):
+            found[package] = int(value)
+    return found
+
+
+def _text(files: SystemFiles, path: str) -> str | None:
+    try:
+        return files.read(path, _MAX_FILE_BYTES).decode(errors="replace").strip()
+    except OSError:
+        return None
