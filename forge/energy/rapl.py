@@ -14,14 +14,14 @@ from typing import Final
 from forge.energy.power_reading import PowerReading, RailPower
 from forge.system_files import SystemFiles
 
-__all__ = ["RaplPower", "package_j", "rapl_counters", "rapl_j", "rapl_ranges"]
+__all__ = ["NO_COUNTER", "RaplPower", "package_j", "rapl_counters", "rapl_j", "rapl_ranges"]
 
 _FOLDER: Final = "sys/class/powercap"
 _ZONE: Final = re.compile(r"[a-z]+-rapl:[0-9]{1,3}")  # a zone below a package is part of it
 _PACKAGE: Final = re.compile(r"package-[0-9]+")
 _MICRO: Final = 1e-6
 _MAX_FILE_BYTES: Final = 256
-_NOTHING: Final = "no energy counter of a processor can be read in /sys/class/powercap"
+NO_COUNTER: Final = "no energy counter of a processor can be read in /sys/class/powercap"
 
 
 class RaplPower:
@@ -43,7 +43,7 @@ class RaplPower:
         self._before = (at, counters)
         scope = " + ".join(counters)
         if not counters:
-            return PowerReading(problem=_NOTHING)
+            return PowerReading(problem=NO_COUNTER)
         if before is None or at <= before[0]:
             return PowerReading(None, "rapl", scope, problem="it was read for the first time")
         used = package_j(before[1], counters, rapl_ranges(self._files))

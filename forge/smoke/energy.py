@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -26,7 +26,7 @@ from forge.energy.gpu_power import POWER_FIELD, gpu_power
 from forge.energy.integral import PowerSample, integrate_j
 from forge.energy.power_reading import PowerReading, PowerSource
 from forge.energy.rails import board_power, read_rails
-from forge.energy.rapl import rapl_counters, rapl_j, rapl_ranges
+from forge.energy.rapl import NO_COUNTER, rapl_counters, rapl_j, rapl_ranges
 from forge.smoke.gpu_choice import ChosenGpu
 from forge.smoke.result import Conditions
 from forge.system_files import RootFiles
@@ -167,6 +167,8 @@ class EnergyMeter:
         board = board_power(RootFiles(self.root))
         if board.source is None and self.chosen.on == "soc" and row:
             return of_gpu
+        if board.source is None and self.chosen.on == "cpu":  # RAPL counts by itself, or not at all
+            return replace(board, problem=f"{board.problem}; {NO_COUNTER}")
         return board
 
     def _throttling(self, row: nvidia_smi.Row | None) -> Throttling:

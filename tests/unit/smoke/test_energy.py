@@ -211,6 +211,7 @@ def test_meter_knows_nothing_on_a_machine_that_says_nothing(tmp_path: Path) -> N
     found = meter.conditions()
     assert (found.throttled, found.throttle_reasons, found.energy_source) == (None, (), None)
     assert "no power monitor" in found.energy_problem
+    assert "no energy counter" in found.energy_problem
 
 
 def test_meter_counts_thermal_throttling_of_the_processor(tmp_path: Path) -> None:
