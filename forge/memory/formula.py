@@ -28,7 +28,9 @@ class CacheTerm(_Document):
     """KV cache of some layers."""
 
     bytes_per_token: int = Field(ge=0, le=2**40)
-    window: int | None = Field(None, ge=1, description="tokens, at most; null: the whole sequence")
+    window: int | None = Field(
+        default=None, ge=1, description="tokens, at most; null: the whole sequence"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +71,25 @@ class MemoryFormula(_Document):
     weights_mib: int = Field(ge=0)
     runtime_mib: int = Field(ge=0)
     workspace_mib: int = Field(ge=0, description="that neither batch nor length changes")
-    caches: tuple[CacheTerm, ...] = Field((), max_length=64)
-    block_tokens: int = Field(1, ge=1, description="a sequence takes whole blocks of so many")
-    copies: int = Field(1, ge=1, description="caches that each sequence has")
-    spare: int = Field(0, ge=0, description="caches besides those of the sequences")
-    cache_share: float = Field(
-        1.0, gt=0, le=1, description="of the memory that is free, what the runtime gives the cache"
+    caches: tuple[CacheTerm, ...] = Field(default=(), max_length=64)
+    block_tokens: int = Field(
+        default=1, ge=1, description="a sequence takes whole blocks of so many"
     )
-    sequence_bytes: int = Field(0, ge=0, description="workspace and states of one sequence")
-    token_bytes: int = Field(0, ge=0, description="workspace for each token of max_seq_len")
-    system_mib: int = Field(0, ge=0, description="left to the system: unified and host memory")
+    copies: int = Field(default=1, ge=1, description="caches that each sequence has")
+    spare: int = Field(default=0, ge=0, description="caches besides those of the sequences")
+    cache_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="of the memory that is free, what the runtime gives the cache",
+    )
+    sequence_bytes: int = Field(default=0, ge=0, description="workspace and states of one sequence")
+    token_bytes: int = Field(default=0, ge=0, description="workspace for each token of max_seq_len")
+    system_mib: int = Field(
+        default=0, ge=0, description="left to the system: unified and host memory"
+    )
     compile_mib: int = Field(
-        0, ge=0, description="that compiling on the device takes; 0: it is not"
+        default=0, ge=0, description="that compiling on the device takes; 0: it is not"
     )
 
     def cache_bytes(self, length: int) -> int:
