@@ -5,9 +5,8 @@
     workspace   activations of the tokens that one step computes, logits, buffers of sequences
     runtime     the server, its libraries, a GPU's context
 
-Measured here: openvino, onnx-runtime on a CPU (docs/results/memory.md). Computed from documents and
-from the code of our Triton models, and not yet measured on hardware: tensorrt-llm, tensorrt-rtx,
-edge-llm, onnx-runtime on a GPU.
+Measured here: openvino (docs/results/memory.md). Computed from documents and from the code of our
+Triton models, and not yet measured: tensorrt-llm, tensorrt-rtx, edge-llm, onnx-runtime.
 
 Sources: "Memory Usage of TensorRT-LLM" (nvidia.github.io/TensorRT-LLM/reference/memory.html);
 openvino.genai's SchedulerConfig and cache_manager.hpp; docs/reference/builders.md. vLLM and ONNX
@@ -94,12 +93,13 @@ def _tables(shape: ModelShape) -> int:
 
 
 # OpenVINO on a CPU, 2026.4.1. Measured; docs/results/memory.md.
-_OV_SERVER_MIB: Final = 320
-"""Triton, its stub with Python, OpenVINO and GenAI with the tokenizer: private and mapped pages."""
+_OV_SERVER_MIB: Final = 250
+"""Triton, its stub with Python, OpenVINO and GenAI; 115 MiB of it are mapped libraries."""
+_OV_WORD_BYTES: Final = 1130
+"""Of a word of the vocabulary in Python, where the engine has no tokenizer.json: as-is."""
 _OV_STEP_TOKENS: Final = 256  # of prompts in a step: SchedulerConfig.max_num_batched_tokens
 _OV_BLOCK_TOKENS: Final = 32  # cache_manager.hpp; templates/openvino/model.py
 _OV_SCALE_BYTES: Final = 8  # a scale and a zero point in fp32
-_OV_COPIES: Final = 2.0  # the mapped file, and the form that the CPU's kernels read
 # Bits of the tables in the IR: NNCF keeps them in 8 bits where layers have 4.
 _OV_TABLE_BITS: Final[Mapping[str, float]] = {"fp16": 16, "bf16": 16, "int8": 8, "int4": 8}
 _OV_GGUF_BITS: Final = 8.75  # Q8_0: 8 bits, a scale in fp16 and a zero point for 32 weights
@@ -107,6 +107,8 @@ _OV_GGUF_BITS: Final = 8.75  # Q8_0: 8 bits, a scale in fp16 and a zero point fo
 
 def _openvino(shape: ModelShape, profile: Profile) -> MemoryFormula:
     """Return the formula of OpenVINO GenAI's continuous batching on a CPU.
+
+    Weights: the mapped file, and what the CPU's kernels read of all but an embedding's table.
 
     KV cache: KV_CACHE_PRECISION is u8 by default. A block of 32 tokens has for each key channel,
     and each token has for its value, a scale and a zero point in fp32: compiled inputs
@@ -116,12 +118,14 @@ def _openvino(shape: ModelShape, profile: Profile) -> MemoryFormula:
     precision, engine = profile.engine.precision, profile.engine
     table_bits = _OV_TABLE_BITS.get(precision, _OV_GGUF_BITS)
     bits = _OV_GGUF_BITS if precision == "as-is" else _BITS[precision]
-    tables = _tables(shape) * shape.table * table_bits / 8
-    weights = shape.inner_parameters * bits / 8 + tables
+    table = shape.table * table_bits / 8
+    inner = shape.inner_parameters * bits / 8
+    file, kernels = inner + _tables(shape) * table, inner + table
+    words = shape.vocabulary * _OV_WORD_BYTES if precision == "as-is" else 0
     tokens = max(profile.serving.max_num_batched_tokens or _OV_STEP_TOKENS, engine.max_batch_size)
     return MemoryFormula(
-        weights_mib=_mib(_OV_COPIES * weights),
-        runtime_mib=_OV_SERVER_MIB,
+        weights_mib=_mib(file + kernels),
+        runtime_mib=_OV_SERVER_MIB + _mib(words),
         workspace_mib=_mib(tokens * _activations(shape) * _FP32),
         caches=_caches(shape, _openvino_cache),
         block_tokens=_OV_BLOCK_TOKENS,
@@ -149,7 +153,7 @@ def _activations(shape: ModelShape) -> int:
 # GPU's memory, and what Triton with a Python model takes of the system's where both are one.
 _CUDA_MIB: Final = 512
 _TORCH_MIB: Final = 512  # TensorRT-LLM 1.2.1 computes with PyTorch: its caches and workspaces
-_HOST_MIB: Final = 320  # as measured with OpenVINO
+_HOST_MIB: Final = 320  # more than was measured with OpenVINO, whose libraries count in it
 
 
 def _gpu_runtime_mib(profile: Profile) -> int:
@@ -237,7 +241,7 @@ _ORT_ARENA: Final = 2  # arena_extend_strategy kNextPowerOfTwo: up to twice of w
 
 
 def _onnx_runtime(shape: ModelShape, profile: Profile) -> MemoryFormula:
-    """Return the formula of ONNX Runtime; on a GPU not yet measured.
+    """Return the formula of ONNX Runtime. Not yet measured.
 
     From templates/onnx-runtime/session.py: one cache for each sequence and a spare one, in the
     graph's type; logits of a piece of a prompt. The attention of the exported graph is not fused:
@@ -258,7 +262,7 @@ def _onnx_runtime(shape: ModelShape, profile: Profile) -> MemoryFormula:
     )
 
 
-# On a CPU, measured; docs/results/memory.md.
+# On a CPU, assumed: OpenVINO's figures.
 _ORT_SERVER_MIB: Final = 320
 _ORT_CPU_COPIES: Final = 2.0
 
