@@ -96,7 +96,7 @@ def _tables(shape: ModelShape) -> int:
 _OV_SERVER_MIB: Final = 250
 """Triton, its stub with Python, OpenVINO and GenAI; 115 MiB of it are mapped libraries."""
 _OV_WORD_BYTES: Final = 1130
-"""Of a word of the vocabulary in Python, where the engine has no tokenizer.json: as-is."""
+"""Of a word of the vocabulary in Python, where the engine has no tokenizer.json: of a GGUF file."""
 _OV_STEP_TOKENS: Final = 256  # of prompts in a step: SchedulerConfig.max_num_batched_tokens
 _OV_BLOCK_TOKENS: Final = 32  # cache_manager.hpp; templates/openvino/model.py
 _OV_SCALE_BYTES: Final = 8  # a scale and a zero point in fp32
@@ -117,11 +117,11 @@ def _openvino(shape: ModelShape, profile: Profile) -> MemoryFormula:
     """
     precision, engine = profile.engine.precision, profile.engine
     table_bits = _OV_TABLE_BITS.get(precision, _OV_GGUF_BITS)
-    bits = _OV_GGUF_BITS if precision == "as-is" else _BITS[precision]
+    bits = _BITS.get(precision, _OV_GGUF_BITS)  # other values: a GGUF file as it is
     table = shape.table * table_bits / 8
     inner = shape.inner_parameters * bits / 8
     file, kernels = inner + _tables(shape) * table, inner + table
-    words = shape.vocabulary * _OV_WORD_BYTES if precision == "as-is" else 0
+    words = shape.vocabulary * _OV_WORD_BYTES if precision not in _BITS else 0
     tokens = max(profile.serving.max_num_batched_tokens or _OV_STEP_TOKENS, engine.max_batch_size)
     return MemoryFormula(
         weights_mib=_mib(file + kernels),
