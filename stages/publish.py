@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from forge.bundle import check_name, check_version
 from forge.canonical import Json
 from forge.closure import sources_of
+from forge.memory import ServedMemory
+from forge.memory.signed import encode_served_memory
 from forge.plan import Plan
 from forge.profiles import Profile, select
 from forge.steps import Artifact, Step
@@ -32,6 +34,7 @@ class Part:
     repository: Artifact
     result: Artifact
     proofs: Artifact
+    memory: ServedMemory | None = None
 
 
 def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan:
@@ -42,7 +45,10 @@ def bundle(name: str, version: str, channel: str, parts: Sequence[Part]) -> Plan
         artifacts = {"repository": part.repository, "smoke": part.result, "proofs": part.proofs}
         names = {use: f"{use}-{part.profile.name}" for use in artifacts}
         inputs |= {names[use]: artifact for use, artifact in artifacts.items()}
-        requests.append({"profile": select(part.profile, READS), "inputs": dict(names)})
+        request: dict[str, Json] = {"profile": select(part.profile, READS), "inputs": dict(names)}
+        if part.memory is not None:
+            request["memory"] = encode_served_memory(part.memory)
+        requests.append(request)
     step = Step(
         id="publish",
         argv=(

@@ -13,6 +13,7 @@ from forge.checkpoint.files import selected
 from forge.checkpoint.headers import read_headers
 from forge.checkpoint.url import Checkpoint
 from forge.errors import ConfigurationError
+from forge.memory.shape import ModelShape
 
 __all__ = ["check_facts", "check_supported", "known_facts"]
 
@@ -21,6 +22,7 @@ _NOUNS: Final = {
     "architecture": "architecture",
     "tokenizer": "tokenizer",
     "quantisation": "quantisation",
+    "shape": "shape",
 }
 
 
@@ -91,5 +93,7 @@ def check_supported(found: CheckpointFacts, stated: CheckpointFacts, url: str) -
     )
 
 
-def _shown(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else ",".join(value)
+def _shown(value: str | tuple[str, ...] | ModelShape | None) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "not known" if value is None else str(value)

@@ -15,8 +15,10 @@ from typing import Final, Literal, NoReturn
 
 from forge.builders.takes import CheckpointFacts
 from forge.checkpoint import gguf, huggingface
+from forge.checkpoint.model_shape import shape_of_gguf
 from forge.checkpoint.safetensors import WeightTensor
 from forge.errors import ConfigurationError
+from forge.memory.shape import ModelShape
 
 __all__ = ["CheckpointHeaders", "read_headers"]
 
@@ -44,6 +46,7 @@ class CheckpointHeaders:
         weights: names of the files that hold the weights, in order.
         tensors: all tensors of these files.
         licence: as the GGUF header or the model card (README.md) states it; empty: not stated.
+        shape: sizes of the model; None if they are not understood.
     """
 
     form: Literal["gguf", "huggingface"]
@@ -53,6 +56,7 @@ class CheckpointHeaders:
     weights: tuple[str, ...]
     tensors: tuple[WeightTensor, ...]
     licence: str = ""
+    shape: ModelShape | None = None
 
     @property
     def parameters(self) -> int:
@@ -70,7 +74,9 @@ class CheckpointHeaders:
     @property
     def facts(self) -> CheckpointFacts:
         """What builders and URLs state."""
-        return CheckpointFacts(self.form, self.architecture, self.tokenizer, self.quantisation)
+        return CheckpointFacts(
+            self.form, self.architecture, self.tokenizer, self.quantisation, self.shape
+        )
 
 
 def read_headers(files: Mapping[str, Path]) -> CheckpointHeaders:
@@ -111,6 +117,7 @@ def _read(files: Mapping[str, Path]) -> CheckpointHeaders:
                 for tensor in header.tensors
             ),
             licence=header.text("general.license"),
+            shape=shape_of_gguf(header),
         )
     huggingface.refuse_other_kinds(files)
     if not safetensors:
@@ -124,6 +131,7 @@ def _read(files: Mapping[str, Path]) -> CheckpointHeaders:
         weights=model.weights,
         tensors=model.tensors,
         licence=_card_licence(files),
+        shape=model.shape,
     )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from forge.checkpoint.model_config import ModelConfig, read_config, read_document
+from forge.checkpoint.model_shape import shape_of_config
 from forge.checkpoint.safetensors import WeightTensor, read_safetensors
 from forge.errors import ConfigurationError
+from forge.memory.shape import ModelShape
 
 __all__ = ["HuggingFaceModel", "read_model", "refuse_other_kinds"]
 
@@ -53,6 +55,7 @@ class HuggingFaceModel:
         quantisation: method, e.g. `gptq`; `none` for original weights.
         weights: names of the files that hold the weights.
         tensors: all tensors of these files.
+        shape: sizes of the model; None if they are not understood.
     """
 
     config: ModelConfig
@@ -60,6 +63,7 @@ class HuggingFaceModel:
     quantisation: str
     weights: tuple[str, ...]
     tensors: tuple[WeightTensor, ...]
+    shape: ModelShape | None = None
 
 
 def refuse_other_kinds(files: Mapping[str, Path]) -> None:
@@ -118,7 +122,9 @@ def read_model(files: Mapping[str, Path]) -> HuggingFaceModel:
     method = config.quantisation
     if method == "none":
         method = _unstated_quantisation(files, tensors)
-    return HuggingFaceModel(config, _tokenizer(files), method, weights, tensors)
+    document = read_document(files[CONFIG], CONFIG)
+    shape = shape_of_config(document, tensors, packed=method != "none")
+    return HuggingFaceModel(config, _tokenizer(files), method, weights, tensors, shape)
 
 
 def _refuse_without_config(files: Mapping[str, Path]) -> None:

@@ -17,6 +17,7 @@ refuses a builder that does not support one of them, and the fetch refuses files
     &tokenizer=gpt2/smollm      tokenizer.json, …; of a GGUF file llama (SentencePiece) or gpt2/PRE
     &quantisation=f32,q4_1      none, gptq, …; of a GGUF file all its tensor types
     &licence=Apache-2.0         for the SBOM: SPDX id or the publisher's name of it
+    &shape=p134515008.e…        sizes that memory is computed from (forge.memory.shape)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 from forge.builders.takes import UNKNOWN, CheckpointFacts
 from forge.builders.tools.gguf_header import model_type
 from forge.errors import ConfigurationError
+from forge.memory.shape import SHAPE_PATTERN, parse_shape
 
 __all__ = ["Checkpoint", "Scheme", "parse", "write_facts"]
 
@@ -39,6 +41,7 @@ _FACTS: Final = {
     "tokenizer": re.compile(r"[A-Za-z0-9._/-]{1,64}"),
     "quantisation": re.compile(r"[a-z0-9._-]{1,32}(,[a-z0-9._-]{1,32}){0,31}"),
     "licence": re.compile(r"[A-Za-z0-9.+-]{1,64}"),
+    "shape": re.compile(SHAPE_PATTERN),
 }
 _LICENCE: Final = re.compile(r"&licence=([^&]*)")
 _PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
@@ -120,6 +123,7 @@ def write_facts(facts: CheckpointFacts, licence: str = "") -> str:
         "tokenizer": facts.tokenizer,
         "quantisation": kinds,
         "licence": licence if _FACTS["licence"].fullmatch(licence) else "",
+        "shape": "" if facts.shape is None else str(facts.shape),
     }
     return "".join(f"&{name}={value}" for name, value in known.items() if value)
 
@@ -131,12 +135,17 @@ def _facts(text: str) -> tuple[CheckpointFacts, str]:
         name, _, value = part.partition("=")
         pattern = _FACTS.get(name)
         if pattern is None or name in found or not pattern.fullmatch(value):
-            allowed = "&architecture=NAME, &form=, &tokenizer=, &quantisation= and &licence="
+            allowed = (
+                "&architecture=NAME, &form=, &tokenizer=, &quantisation=, &licence= and &shape="
+            )
             return UNKNOWN, f"{part!r} behind sha256= is not valid; use {allowed}"
         found[name] = value
     kinds = found.pop("quantisation", None)
     found.pop("licence", None)  # no builder needs it
-    return CheckpointFacts(**found, quantisation=tuple(kinds.split(",")) if kinds else None), ""
+    shape = found.pop("shape", None)
+    quantisation = tuple(kinds.split(",")) if kinds else None
+    known = parse_shape(shape) if shape else None
+    return CheckpointFacts(**found, quantisation=quantisation, shape=known), ""
 
 
 def _paths(query: str) -> tuple[tuple[str, ...], str]:

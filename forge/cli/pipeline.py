@@ -28,6 +28,7 @@ from forge.cli.common import (
 )
 from forge.cli.confirm import confirm_new_channel
 from forge.cli.keyring import say_where_keys_are
+from forge.cli.planned_memory import memory_lines
 from forge.cli.report import report_run
 from forge.cli.results import open_results, with_signer
 from forge.cli.run_result import RunResult, print_result, read_result
@@ -330,6 +331,8 @@ def _show_plan(call: _Call, planned: Sequence[PlannedStep], *, as_json: bool) ->
             for one, status, where, key, reason in table
         ]
         print_table(header, shown, optional=("key", "runner"))
+        for line in memory_lines(call.plan.steps):
+            print_text(line)
 
 
 def _run(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from forge import bundle
 from forge.bundle import Fit, Manifest, Operating, ServingSettings
 from forge.errors import ConfigurationError
+from forge.memory.formula import ServedMemory
 from forge.profiles import MatchSection, PowerSection, RequiresSection, ThermalSection
 from forge.release.attest.lineage import ancestry, makers
 from forge.release.repository.unverified_index import request_digest
@@ -60,10 +61,17 @@ class _Inputs(_Document):
 
 
 class Part(_Document):
-    """One SKU of a bundle: its profile, and the names of its inputs in `digests`."""
+    """One SKU of a bundle: its profile, and the names of its inputs in `digests`.
+
+    Attributes:
+        profile: the fields that the manifest is built from.
+        inputs: names in `digests`.
+        memory: how its memory was computed; None: it was not.
+    """
 
     profile: PartProfile
     inputs: _Inputs
+    memory: ServedMemory | None = None
 
 
 class Request(_Document):
@@ -95,10 +103,11 @@ class TreeStore(Protocol):
 
 @dataclass(frozen=True)
 class PlannedManifest:
-    """A manifest to publish and the digest of its request."""
+    """A manifest to publish, the digest of its request, and how its memory was computed."""
 
     manifest: Manifest
     request: str
+    memory: ServedMemory | None = None
 
 
 def parse_request(data: bytes) -> Request:
@@ -174,7 +183,8 @@ def _build(
         ),
     )
     raw = part.model_dump(mode="json")
-    return PlannedManifest(manifest, request_digest(request.name, request.version, raw, digests))
+    digest = request_digest(request.name, request.version, raw, digests)
+    return PlannedManifest(manifest, digest, part.memory)
 
 
 def _check_measured(links: Sequence[Link], profile: str, repository: str, smoke: str) -> None:

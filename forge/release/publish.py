@@ -24,6 +24,7 @@ from forge.bundle import (
 )
 from forge.canonical import Json
 from forge.errors import ConflictError, NotInStoreError, TrustError, UsageError, not_found
+from forge.memory.signed import MEMORY_FIELD, encode_served_memory
 from forge.release.attest.verify import check_proofs
 from forge.release.catalog import YANKED, is_yanked, read_manifest
 from forge.release.repository.unverified_index import PublishedEntry
@@ -253,6 +254,8 @@ def _add(objects: Objects, edit: Edit, planned: PlannedManifest) -> Outcome:
     known = edit.targets["bundles"].get(path)
     if known is None:
         custom: dict[str, Json] = {"identity": manifest.identity(), "request": planned.request}
+        if planned.memory is not None:
+            custom[MEMORY_FIELD] = encode_served_memory(planned.memory)
         edit.put("bundles", path, manifest.encode(), custom)
         return Outcome(manifest.profile, manifest.tree.digest, "published")
     published = _manifest(objects, edit, path, known)  # its `custom` may state another identity

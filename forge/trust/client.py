@@ -40,6 +40,8 @@ from forge.errors import (
     not_found,
 )
 from forge.files import fsync_directory, write_durably
+from forge.memory.formula import ServedMemory
+from forge.memory.signed import parse_served_memory
 from forge.store.backends.protocol import Objects, read_attempts
 from forge.trust import layout
 from forge.trust.clock import TOLERANCE, LowerBound, believable, moment
@@ -196,6 +198,14 @@ class TrustedStore:
         if (found.name, found.version, found.profile) != (name, version, profile):
             raise _misplaced(path, f"{found.name} {found.version} {found.profile}")
         return found
+
+    def served_memory(self, manifest: Manifest) -> ServedMemory | None:
+        """Return how the memory of a release was computed, which is signed with its manifest.
+
+        None where its publisher did not say. Raises as `manifest`.
+        """
+        path = manifest_path(manifest.name, manifest.version, manifest.profile)
+        return parse_served_memory(self._signed(path).unrecognized_fields.get("custom"))
 
     def targets(self, role: str) -> dict[str, TargetFile]:
         """Return what is signed about each target of `bundles` or `channels`, by path.

@@ -47,7 +47,7 @@ def changed(tmp_path: Path, override: str) -> set[str]:
 EFFECT_OF = {
     "serving.kv_cache_fraction=0.5": {"repository@development"},
     "serving.packages=index": {"repository@development"},
-    "engine.max_batch_size=7": {"repository@development", "accuracy@development"},
+    "engine.max_batch_size=7": {"repository@development", "accuracy@development", "publish"},
     "accuracy.kl_mean=0.5": {"accuracy-gate@development"},
     "smoke.requests=9": {"smoke@development"},
     "smoke.thresholds.ttft_ms_p50=1": {"gate@development"},

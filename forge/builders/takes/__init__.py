@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from forge.memory.shape import ModelShape
+
 __all__ = [
     "CONVERTED_GGUF",
     "HUGGINGFACE",
@@ -35,12 +37,14 @@ class CheckpointFacts:
             `gpt2/PRE` (BPE) or another value of tokenizer.ggml.model; `none` if there is none.
         quantisation: `none` or the method (`gptq`, `awq`, `fp8`, …) of a Hugging Face checkpoint;
             all tensor types of a GGUF file, in lower case.
+        shape: the sizes that its memory is computed from.
     """
 
     form: str | None = None
     architecture: str | None = None
     tokenizer: str | None = None
     quantisation: tuple[str, ...] | None = None
+    shape: ModelShape | None = None
 
 
 UNKNOWN: Final = CheckpointFacts()

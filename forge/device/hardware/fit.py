@@ -13,6 +13,7 @@ from forge.device.hardware.compute_target import ComputeTarget, target_of
 from forge.device.hardware.gpus import named
 from forge.device.hardware.inventory import Hardware
 from forge.errors import FitError
+from forge.memory.formula import ServedMemory
 
 __all__ = ["Refusal", "check", "check_serving", "disk_mib", "require"]
 
@@ -45,6 +46,7 @@ def check(
     bundle_size: int,
     serving_mib: int = 0,
     wanted_gpu: str | None = None,
+    served: ServedMemory | None = None,
 ) -> tuple[Refusal, ...]:
     """Return every reason why the bundle does not fit; empty if it does. Pure.
 
@@ -58,6 +60,7 @@ def check(
         bundle_size: bytes of the bundle that must be stored, at most.
         serving_mib: memory of the release that serves during its start (blue-green); 0: none does.
         wanted_gpu: the only GPU that counts, if a person names one.
+        served: how its memory was computed; None: its publisher did not say.
     """
     target = target_of(fit.match, fit.compute_capability, hardware, wanted_gpu)
     return (
@@ -66,7 +69,7 @@ def check(
         *_driver(fit, hardware),
         *_jetpack(fit, hardware),
         *_runtime(fit, hardware),
-        *_memory(fit, hardware, target, serving_mib),
+        *_memory(fit, hardware, target, serving_mib, served),
         *_disk(fit, free_disk_mib, bundle_size),
         *_power(fit, hardware),
     )
@@ -173,7 +176,11 @@ def _runtime(fit: Fit, hardware: Hardware) -> Iterator[Refusal]:
 
 
 def _memory(
-    fit: Fit, hardware: Hardware, target: ComputeTarget, serving_mib: int
+    fit: Fit,
+    hardware: Hardware,
+    target: ComputeTarget,
+    serving_mib: int,
+    served: ServedMemory | None,
 ) -> Iterator[Refusal]:
     if target.on == "card" and target.gpu is None:
         return  # refused for its compute capability
@@ -183,16 +190,36 @@ def _memory(
             what = f"it needs {fit.memory_mib} MiB of memory, that of {target.gpu} is not known now"
             yield Refusal(what, _AGAIN, known=False)
         return
-    if have >= fit.memory_mib + serving_mib:
+    # The system needs its part where it has the same memory.
+    system = served.formula.system_mib if served and target.on != "card" else 0
+    if have >= fit.memory_mib + system + serving_mib:
         return
-    if have < fit.memory_mib:
-        what = f"it needs {fit.memory_mib} MiB of memory, {whose} has {have} MiB"
-        yield Refusal(what, "choose a profile with a smaller model")
+    needs = f"{fit.memory_mib} MiB of memory"
+    if system:
+        needs = f"{needs} and {system} MiB for the system"
+    if have < fit.memory_mib + system:
+        what = f"it needs {needs}, {whose} has {have} MiB"
+        yield Refusal(*_with_smaller(what, "choose a profile with a smaller model", served, have))
     else:
-        needs = f"{fit.memory_mib} MiB of memory in addition to the {serving_mib} MiB in use"
+        needs = f"{needs} in addition to the {serving_mib} MiB in use"
         what = f"it is activated blue-green and needs {needs}, {whose} has {have} MiB"
         hint = "publish it with serving.activation: swap, which stops the active release first"
-        yield Refusal(what, hint)
+        yield Refusal(*_with_smaller(what, hint, served, have - serving_mib))
+
+
+def _with_smaller(
+    what: str, hint: str, served: ServedMemory | None, have_mib: int
+) -> tuple[str, str]:
+    """Return the reason and the hint with the largest batch and length that would fit."""
+    if served is None:
+        return what, hint
+    if served.total + served.formula.system_mib <= have_mib:
+        said = f"its model is computed to take {served.total} MiB"
+        return f"{what}; {said}", f"{hint}, or with a lower requires.memory_mib"
+    smaller = served.suggestion(have_mib)
+    if not smaller:
+        return f"{what}; no batch and length of its model fits", hint
+    return f"{what}; would fit: {smaller}", f"{hint}, or publish it with a smaller batch or length"
 
 
 def _whose(target: ComputeTarget) -> str:

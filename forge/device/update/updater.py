@@ -168,8 +168,9 @@ class Updater:
         if release != installed:
             inactive = other(self._home.current())
             free_mib, size = self._room(manifest, self._home.slots.replaced(inactive))
+        serving_mib, served = self._serving_mib(manifest), trusted.served_memory(manifest)
         refusals = (
-            *fit.check(manifest.fit, hardware, free_mib, size, self._serving_mib(manifest), gpu),
+            *fit.check(manifest.fit, hardware, free_mib, size, serving_mib, gpu, served),
             *fit.check_serving(manifest.serving, running_image()),
         )
         # Read here: keys that are damaged are the store's fault and not this release's.

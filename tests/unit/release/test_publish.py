@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from forge.bundle import Manifest
 from forge.canonical import digest
 from forge.errors import ConflictError, ForgeError, NotInStoreError, TrustError, UsageError
+from forge.memory import MemoryFormula, ServedMemory
 from forge.release.catalog import Catalog
 from forge.release.manifest import PlannedManifest
 from forge.release.publish import Outcome, Published, VersionTakenError, promote, publish
@@ -304,6 +305,23 @@ def test_request_and_identity_are_signed_with_the_manifest(world: World) -> None
     world.publish_planned(PlannedManifest(planned.manifest, digest("request")))
     (entry,) = Catalog(world.objects).index.bundles.values()
     assert entry.custom == {"identity": planned.manifest.identity(), "request": digest("request")}
+
+
+def test_computed_memory_is_signed_with_the_manifest_and_is_no_part_of_it(world: World) -> None:
+    planned = world.planned("1.0.0")
+    served = ServedMemory(
+        formula=MemoryFormula(weights_mib=100, runtime_mib=10, workspace_mib=1),
+        max_batch_size=2,
+        max_seq_len=512,
+    )
+    world.publish_planned(replace(planned, memory=served))
+    world.publish_planned(world.planned("1.1.0"))
+    client = world.client()
+    client.refresh()
+    found = client.manifest("demo", "1.0.0", "development")
+    assert found == planned.manifest  # as devices of earlier versions read it
+    assert client.served_memory(found) == served
+    assert client.served_memory(client.manifest("demo", "1.1.0", "development")) is None
 
 
 def fallback(world: World, channel: str) -> str:

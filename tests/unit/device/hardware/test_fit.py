@@ -11,6 +11,7 @@ from forge.device.hardware.facts import Facts
 from forge.device.hardware.fit import Refusal, check, check_serving, require
 from forge.device.hardware.inventory import Hardware, parse
 from forge.errors import FitError
+from forge.memory import CacheTerm, MemoryFormula, ServedMemory
 from forge.profiles import MatchSection
 
 Machine = Callable[[str], Hardware]
@@ -294,3 +295,64 @@ def test_a_bundle_that_brings_an_environment_is_served_anywhere() -> None:
 def test_a_bundle_with_neither_environment_nor_image_is_refused() -> None:
     [refusal] = check_serving(served_in(), HERE)
     assert "no container image" in refusal.what
+
+
+# 1110 MiB and one for each token of each sequence.
+SERVED = ServedMemory(
+    formula=MemoryFormula(
+        weights_mib=1000, runtime_mib=100, workspace_mib=10,
+        caches=(CacheTerm(bytes_per_token=2**20),),
+    ),
+    max_batch_size=8,
+    max_seq_len=4096,
+)  # fmt: skip
+
+
+def with_memory(memory_mib: int, served: ServedMemory, have: Hardware, serving: int = 0) -> str:
+    fit = Fit(**(RTX | {"memory_mib": memory_mib}))
+    return "\n".join(map(str, check(fit, have, 10_000, 0, serving, served=served)))
+
+
+def test_refusal_names_the_largest_batch_and_length_that_fit(machine: Machine) -> None:
+    said = with_memory(33_878, SERVED, machine("rtx-pro-4000"))
+    assert "it needs 33878 MiB of memory, this machine has 24467 MiB" in said
+    assert "would fit: max_batch_size 5 with max_seq_len 4096" in said  # 1110 + 5 x 4096
+    assert "or max_seq_len 2919 with max_batch_size 8" in said  # 1110 + 8 x 2919
+
+
+def test_beside_what_serves_less_fits(machine: Machine) -> None:
+    said = with_memory(20_000, SERVED, machine("rtx-pro-4000"), serving=10_000)
+    assert "in addition to the 10000 MiB in use" in said
+    assert "max_batch_size 3 with max_seq_len 4096" in said  # in 14467 MiB
+
+
+def test_requirement_that_is_larger_than_computed_is_told(machine: Machine) -> None:
+    small = SERVED.model_copy(update={"max_batch_size": 1})
+    said = with_memory(30_000, small, machine("rtx-pro-4000"))
+    assert "its model is computed to take 5206 MiB" in said
+
+
+def test_model_of_which_nothing_fits_has_no_suggestion(machine: Machine) -> None:
+    huge = SERVED.model_copy(
+        update={"formula": SERVED.formula.model_copy(update={"weights_mib": 90_000})}
+    )
+    assert "no batch and length of its model fits" in with_memory(
+        90_000, huge, machine("rtx-pro-4000")
+    )
+
+
+def test_system_keeps_its_part_of_unified_memory_only(machine: Machine) -> None:
+    thor = machine("thor-jetpack-7.2")
+    have = thor.memory_mib
+    assert have is not None
+    system = SERVED.model_copy(
+        update={"formula": SERVED.formula.model_copy(update={"system_mib": 2048})}
+    )
+    fitting = Fit(**(THOR | {"memory_mib": have - 2048}))
+    assert check(fitting, thor, 10_000, 0, served=system) == ()
+    more = Fit(**(THOR | {"memory_mib": have - 2047}))
+    [refusal] = check(more, thor, 10_000, 0, served=system)
+    assert "and 2048 MiB for the system" in refusal.what
+    assert check(more, thor, 10_000, 0) == ()  # its publisher did not compute it
+    on_card = Fit(**(RTX | {"memory_mib": 24_467}))
+    assert check(on_card, machine("rtx-pro-4000"), 10_000, 0, served=system) == ()
