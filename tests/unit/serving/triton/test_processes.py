@@ -65,6 +65,7 @@ child = subprocess.Popen([sys.executable, "-c", code])
 threading.Thread(target=child.wait, daemon=True).start()
 threading.Event().wait()
 """
+_NO_SESSION = 1 << 23  # above Linux' highest process id
 SLEEPS = "import time; print(1, flush=True); time.sleep(60)"
 
 
@@ -83,7 +84,7 @@ def test_thread_that_waits_for_a_child_is_found(spawn: Spawn, code: str, *, expe
             time.sleep(0.05)
         assert found == expected
         assert not waits_for_child(process.pid, "another")
-        assert not waits_for_child(process.pid + 1, name)
+        assert not waits_for_child(_NO_SESSION, name)
     finally:
         os.killpg(process.pid, 9)
         process.communicate()
