@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import receipt
 import reference_format as form
+import room
 
 SETTINGS = {"engine": {"max_batch_size": 4, "max_seq_len": 64}}
 VOCABULARY = 300
@@ -49,7 +50,8 @@ def reference_of(model: Model, lengths: dict[str, list[int]]) -> form.Reference:
             logits = model.logits(tokens)[start:-1]
             expected = form.expect(logits, np.array(tokens[start + 1 :]))
             passages.append(form.Passage(kind, tokens, start, expected))
-    facts = {"precision": "float32", "architecture": "table", "text": {"sha256": "0" * 64}}
+    facts: dict[str, Any] = {"vocabulary": len(model.table), "precision": "float32"}
+    facts |= {"architecture": "table", "text": {"sha256": "0" * 64}}
     return form.Reference(facts, tuple(passages))
 
 
@@ -199,7 +201,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, load: Any) -> int:
     argv = ["--engine", str(folder / "engine"), "--reference", str(folder / "reference")]
     argv += ["--settings", str(folder / "settings.json"), "--output", str(folder / "out")]
-    return int(receipt.main(load, argv))
+    return int(receipt.main(load, lambda _engine: room.Room(1), argv))
 
 
 def test_receipt_and_probe_are_written(folder: Path) -> None:
