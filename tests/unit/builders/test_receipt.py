@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,19 @@ def test_rows_of_unlike_length_are_padded_on_the_right_and_masked() -> None:
     assert tokens.tolist() == [[5, 6, 7], [8, 0, 0]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert tokens.dtype == mask.dtype == np.int64
+
+
+def test_logarithms_of_a_whole_context_are_never_held_at_once() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (400, 4000)).astype(np.float32)
+    following = np.arange(400)
+    tracemalloc.start()
+    try:
+        expected = form.expect(logits, following)
+        receipt.difference(logits, following, expected)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < logits.nbytes / 2
 
 
 @pytest.fixture
