@@ -22,7 +22,7 @@ import multiprocessing
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -84,10 +84,11 @@ def main() -> int:
         slo = Slo(ttft_ms=1050 * pace.ttft_s, itl_ms=1050 * pace.itl_s)
         tool = AIPerf(arguments.aiperf, write_tokenizer(work / "tokenizer"), slo)
         with served(pace) as url:
-            rounds = [
-                measured(url, tool, arguments.requests, work / f"round-{number}", number % 2 == 1)
-                for number in range(arguments.rounds)
-            ]
+            rounds: list[Round] = []
+            for number in range(arguments.rounds):
+                folder = work / f"round-{number}"
+                rounds.append(measured(url, tool, arguments.requests, folder, number % 2 == 1))
+                sys.stderr.write(f"{json.dumps(asdict(rounds[-1]))}\n")
     sys.stdout.write(f"{describe()}\n\n{table(rounds, pace)}\n")
     return 0 if within(rounds) else 1
 
