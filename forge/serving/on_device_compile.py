@@ -338,7 +338,7 @@ def available_mib(meminfo: Path) -> int | None:
     """Return the available memory, in MiB, by the rule of `forge.memory`; None if unknown.
 
     Args:
-        meminfo: /proc/meminfo; self/cgroup beside it names the control groups.
+        meminfo: /proc/meminfo; self/cgroup next to it names the control groups.
     """
     return memory.available_mib(meminfo.parent)
 
