@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             facts = pack(arguments.export, settings, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except EngineError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         found = check(arguments.export / "llm", arguments.quantisation)
         model = read_json(arguments.export / "llm" / "config.json").get("model")
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (ExportError, UnsupportedModelError, edge_llm_model.ModelError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

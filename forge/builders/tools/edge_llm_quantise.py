@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             return STEP_FAILED
         share = check(arguments.output, arguments.quantisation)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (QuantisationError, UnsupportedModelError, edge_llm_model.ModelError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         (arguments.output / RECEIPT).write_text(text + "\n", encoding="utf-8")
         embedding_format.write(arguments.probe / embedding_format.PROBE, reference)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

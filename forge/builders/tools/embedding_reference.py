@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         room.require(ROOM, what, arguments.output, weights)
         found = compute(arguments.checkpoint, texts_of(arguments.text))
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except UnsupportedEmbeddingError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.output.mkdir(parents=True, exist_ok=True)
         embedding_format.write(arguments.output / embedding_format.REFERENCE, found)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         share = modelopt_format.check(arguments.output, arguments.precision)
         check_fused(arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

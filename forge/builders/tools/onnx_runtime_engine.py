@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         check_room(arguments.checkpoint, settings.precision, arguments.output)
         convert(arguments.checkpoint, settings, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         compile_checkpoint(arguments.checkpoint, arguments.settings, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (CheckpointError, gguf_header.GgufError, gguf_requantise.RequantiseError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         compile_checkpoint(arguments.checkpoint, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (UnsupportedEmbeddingError, safetensors_file.SafetensorsError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

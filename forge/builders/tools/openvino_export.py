@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         export_checkpoint(arguments.checkpoint, arguments.settings, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -254,7 +254,7 @@ def main(
             _write_json(arguments.output, "weights", weigh(arguments.engine, arguments.checkpoint))
         _write(load, arguments, reference, limits)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (EngineError, InvalidReferenceError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

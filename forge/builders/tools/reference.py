@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         precision = check_room(arguments.checkpoint, arguments.output)
         reference = compute(arguments.checkpoint, arguments.text, precision)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

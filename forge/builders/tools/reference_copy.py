@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
         output.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, output / "reference.npz")
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except OSError as error:
         sys.stderr.write(f"Error: the reference could not be copied: {error}\n")
         return 5

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         check_architecture(arguments.checkpoint, arguments.architectures)
         cast(arguments.checkpoint, arguments.precision, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         weights = room.weights_mib(arguments.checkpoint)
         room.require(ROOM, f"converting {weights} MiB of weights", arguments.output, weights)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except UnsupportedModelError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             facts = link_checkpoint(arguments.checkpoint, settings, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (EngineError, FormatError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

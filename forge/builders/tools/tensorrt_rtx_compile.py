@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         room.require(ROOM, f"compiling {weights} MiB of weights", arguments.output, weights)
         compile_checkpoint(arguments.checkpoint, settings, arguments.output)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

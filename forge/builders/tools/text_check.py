@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         answers = check(arguments.checkpoint, text_served.load_module(arguments.text))
         text_answers.write(answers, arguments.output / text_answers.NAME)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except TextError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         text_answers.compare(expected, served)
         text_answers.write(report(expected, served), arguments.output / text_answers.NAME)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except TextError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

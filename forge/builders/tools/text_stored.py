@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.output.mkdir(parents=True, exist_ok=True)
         text_answers.write(answers, arguments.output / text_answers.NAME)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except TextError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

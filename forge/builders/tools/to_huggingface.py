@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             take_gguf(checkpoint, output, arguments.architecture)
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except UnsupportedError as error:
         return refuse(f"Forge does not support {error}")
     except CastError as error:

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"Error: {error}\n  → choose a builder that computes in bf16\n")
         return CONFIGURATION_ERROR
     except room.NoRoomError as error:
-        return room.refuse(error)
+        return int(room.refuse(error))
     except (CheckpointError, SafetensorsError, ExportError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
