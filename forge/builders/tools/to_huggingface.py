@@ -50,7 +50,7 @@ CONFIGURATION_ERROR = 3
 # are written one tensor after the other; a folder is linked, or copied to another file system.
 ROOM = {
     "folder": room.Room(memory_mib=700, disk=1.0),
-    "GGUF": room.Room(memory_mib=900, memory=1.0, disk=1.0),
+    "GGUF": room.Room(memory_mib=900, memory=1.5, disk=1.0),
 }
 BYTES = 2  # of a weight in 16 bits
 
