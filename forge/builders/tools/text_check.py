@@ -33,7 +33,7 @@ from text_answers import CONFIGURATION_ERROR, STEP_FAILED, Answer, TextError
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-ROOM = room.Room(memory_mib=500)  # measured: docs/reference/builders.md
+ROOM = room.Room(memory_mib=1000)  # measured: docs/reference/builders.md
 PACKAGES = ("jinja2", "tokenizers", "transformers")
 HINT = (
     "  → tokenizer.json and the class {name} of transformers contradict each other: to keep"
