@@ -103,7 +103,7 @@ def _rounds(
             times = measure(server.url, server.spec.model, requests, concurrency, client)
         folder = work / f"aiperf-{concurrency}-{number}"
         tool = AIPerf(arguments.aiperf, arguments.tokenizer, slo)
-        tool.run(server, prompts, concurrency, folder)
+        tool.run(server.url, server.spec.model, prompts, concurrency, folder)
         sys.stderr.write(f"concurrency {concurrency}, round {number + 1}\n")
         yield Round(
             figures(level(concurrency, [RunTimes(times)], slo)),
@@ -121,7 +121,7 @@ class AIPerf:
     slo: Slo
 
     def run(
-        self, server: TritonServer, prompts: Sequence[str], concurrency: int, folder: Path
+        self, url: str, model: str, prompts: Sequence[str], concurrency: int, folder: Path
     ) -> None:
         """Run it against a server. Raises CalledProcessError."""
         folder.mkdir(parents=True)
@@ -132,10 +132,10 @@ class AIPerf:
         )
         argv = [
             str(self.environment / "bin" / "aiperf"), "profile",
-            "--model", server.spec.model,
-            "--url", server.url,
+            "--model", model,
+            "--url", url,
             "--endpoint-type", "template",
-            "--custom-endpoint", f"/v2/models/{server.spec.model}/generate_stream",
+            "--custom-endpoint", f"/v2/models/{model}/generate_stream",
             "--streaming",
             "--extra-inputs", json.dumps({
                 "payload_template": '{"text_input": {{ text|tojson }}}',

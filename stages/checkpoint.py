@@ -141,13 +141,13 @@ def _reference(huggingface: Artifact, sha256: str) -> Artifact:
     """Plan the reference that engines are compared with, or take the one that the project has."""
     known = REFERENCES / f"{sha256}.npz"
     if known.is_file():
-        script = source(TOOLS / "reference_copy.py")
+        script = tool(TOOLS / "reference_copy.py")
         argv = ("${python}", "${source.reference_copy}", f"${{source.{known.stem}}}")
         step = Step(
             id="reference",
             argv=(*argv, "${outputs.reference}"),
             outputs=("reference",),
-            sources=(script, source(known)),
+            sources=(*script, source(known)),
         )
         return step["reference"]
     step = Step(

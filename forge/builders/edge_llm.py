@@ -190,7 +190,7 @@ def _engine(profile: Profile, export: Step) -> Artifact:
         inputs={"export": export["export"], "record": export["record"]},
         outputs=("engine",),
         settings=settings,
-        sources=(source(_TOOLS / "edge_llm_engine.py"),),
+        sources=tool(_TOOLS / "edge_llm_engine.py"),
         platform=None if on_device else profile.platform,
         labels=() if on_device else profile.runner.labels,
         alternative="set engine.build_on: device to compile on each device",

@@ -15,7 +15,7 @@ from forge.builders.receipts import receipt_step
 from forge.builders.takes import CONVERTED_GGUF, HUGGINGFACE
 from forge.errors import ConfigurationError
 from forge.profiles import Profile, select
-from forge.steps import Artifact, Step, locked, source
+from forge.steps import Artifact, Step, locked, tool
 
 __all__ = [
     "ARCHITECTURES",
@@ -80,7 +80,7 @@ def compile(profile: Profile, weights: Weights, dockerfiles: Path) -> Artifact: 
         outputs=("engine",),
         settings=select(profile, READS),
         environments=(locked(dockerfiles / "tensorrt-rtx"),),
-        sources=(source(_TOOL),),
+        sources=tool(_TOOL),
         platform=_PLATFORM,
     )
     return step["engine"]

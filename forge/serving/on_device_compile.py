@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from forge import canonical
+from forge import available_memory, canonical
 from forge.errors import BundleError, StepFailedError
 from forge.files import fsync_directory, write_durably
 from forge.serving.triton import containment
@@ -130,7 +130,7 @@ class Compiler:
         folder: contains them by key.
         log: file for the compiler's output.
         say: gets a line of progress every few seconds.
-        meminfo: /proc/meminfo, for the available memory.
+        meminfo: /proc/meminfo, for the available memory; see `available_mib`.
     """
 
     def __init__(
@@ -335,12 +335,12 @@ def _supervised(
 
 
 def available_mib(meminfo: Path) -> int | None:
-    """Return the available memory by /proc/meminfo, in MiB; None if unknown."""
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) // 1024 if found else None
+    """Return the available memory, in MiB, as `forge.available_memory` counts it; None if unknown.
+
+    Args:
+        meminfo: /proc/meminfo; self/cgroup next to it names the control groups.
+    """
+    return available_memory.available_mib(meminfo.parent)
 
 
 def _last_line(data: bytes) -> str:

@@ -72,7 +72,8 @@ def main(engine: Path, reference: Path, settings: Path, folder: Path) -> None:
         damage(tensors)
         save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
         argv = ["--engine", str(copy), "--reference", str(reference), "--settings", str(settings)]
-        if receipt.main(torch_receipt.Scorer, [*argv, "--output", str(folder / name)]):
+        given = [*argv, "--output", str(folder / name)]
+        if receipt.main(torch_receipt.Scorer, torch_receipt.need_of, given):
             (folder / name / "refused").touch()
 
 

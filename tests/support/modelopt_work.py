@@ -114,7 +114,7 @@ def main(family: str, folder: Path, calibration: Path, text: Path, precisions: l
         assert modelopt_quantise.main([*argv, "--calibration", str(calibration)]) == 0
         argv = ["--engine", str(engine), "--reference", str(folder / "reference")]
         argv += ["--settings", str(settings), "--output", str(folder / f"receipt-{precision}")]
-        assert receipt.main(torch_receipt.Scorer, argv) == 0
+        assert receipt.main(torch_receipt.Scorer, torch_receipt.need_of, argv) == 0
         np.savez(
             folder / f"{precision}.npz",
             ours=torch_receipt.Scorer(engine).score([tokens])[0],

@@ -22,6 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import room
+
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 TIMEOUT_S = 4 * 3600
@@ -36,6 +38,11 @@ WEIGHTS = ("*.data", "*.safetensors")
 # TensorRT holds the parsed weights, the copies that it times and the plan in memory. NVIDIA states
 # three to four times the weights; this is the larger one. Not measured on a Jetson.
 MEMORY_TIMES_WEIGHTS = 4
+# For the device the export is linked, or copied to another file system; measured.
+ROOM = {
+    "device": room.Room(memory_mib=32, disk=1.0),
+    "runner": room.Room(memory_mib=32, memory=MEMORY_TIMES_WEIGHTS, disk=1.0),
+}
 LIBRARIES = ("/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
 
 
@@ -55,11 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         record = read_json(arguments.record / "export.json")
         settings = read_json(arguments.settings)
+        check_room(arguments.export / FOLDER, arguments.output, compiled=bool(arguments.command))
         if arguments.command:
             facts = build(arguments.command, arguments.output)
             facts["found"] = check_machine(record)
         else:
             facts = pack(arguments.export, settings, arguments.output)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except EngineError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
@@ -70,6 +80,16 @@ def main(argv: list[str] | None = None) -> int:
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     (arguments.output / "engine.json").write_text(text, encoding="utf-8")
     return 0
+
+
+def check_room(source: Path, output: Path, *, compiled: bool) -> None:
+    """Raise NoRoomError if the machine has too little memory or disk."""
+    weights = room.weights_mib(source)
+    if compiled:
+        room.require(ROOM["runner"], f"compiling {weights} MiB of weights", output, weights)
+        return
+    copied = 0 if room.links(source, output) else weights
+    room.require(ROOM["device"], f"packing {weights} MiB of weights", output, copied)
 
 
 def pack(export: Path, settings: dict[str, Any], output: Path) -> dict[str, Any]:

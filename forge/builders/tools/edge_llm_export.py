@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import edge_llm_model
+import room
 from checkpoint_check import UnsupportedModelError, check_model
 
 CONFIGURATION_ERROR = 3
@@ -34,6 +35,8 @@ STEP_FAILED = 5
 TIMEOUT_S = 6 * 3600
 MAX_JSON_BYTES = 16 * 1024 * 1024
 
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=900, memory=4.0, disk=1.2)
 EXPECTED_FILES = (
     "model.onnx",
     "model.onnx.data",
@@ -70,11 +73,15 @@ def main(argv: list[str] | None = None) -> int:
         quantised = arguments.quantisation != "fp16"
         check_model(arguments.checkpoint, arguments.architectures.split(","), quantised=quantised)
         edge_llm_model.check(arguments.checkpoint)
+        weights = room.weights_mib(arguments.checkpoint)
+        room.require(ROOM, f"exporting {weights} MiB of weights", arguments.export, weights)
         if code := run(arguments.command):
             sys.stderr.write(f"Error: {Path(arguments.command[0]).name} ended with code {code}\n")
             return STEP_FAILED
         found = check(arguments.export / "llm", arguments.quantisation)
         model = read_json(arguments.export / "llm" / "config.json").get("model")
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except (ExportError, UnsupportedModelError, edge_llm_model.ModelError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

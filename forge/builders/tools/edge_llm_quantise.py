@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import edge_llm_model
+import room
 from checkpoint_check import UnsupportedModelError, check_model
 
 CONFIGURATION_ERROR = 3
@@ -30,6 +31,8 @@ TIMEOUT_S = 6 * 3600
 MAX_HEADER_BYTES = 256 * 1024 * 1024
 MAX_JSON_BYTES = 64 * 1024 * 1024
 
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=900, memory=4.0, disk=1.2)
 # Quantisation → (quant_algo of hf_quant_config.json, safetensors type of the weights).
 # ModelOpt packs two 4-bit values into one U8.
 EXPECTED = {
@@ -61,10 +64,14 @@ def main(argv: list[str] | None = None) -> int:
         config = check_model(arguments.checkpoint, arguments.architectures.split(","))
         edge_llm_model.check(arguments.checkpoint)
         check_widths(config, arguments.quantisation)
+        weights = room.weights_mib(arguments.checkpoint)
+        room.require(ROOM, f"quantising {weights} MiB of weights", arguments.output, weights)
         if code := run(arguments.command, arguments.calibration):
             sys.stderr.write(f"Error: {Path(arguments.command[0]).name} ended with code {code}\n")
             return STEP_FAILED
         share = check(arguments.output, arguments.quantisation)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except (QuantisationError, UnsupportedModelError, edge_llm_model.ModelError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

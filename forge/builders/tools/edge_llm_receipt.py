@@ -17,6 +17,7 @@ from typing import Any
 import edge_llm_rope
 import numpy as np
 import receipt
+import room
 from edge_llm_attention import PAGE
 from edge_llm_graph import DamagedError, Graph, GraphError
 from safetensors import SafetensorError
@@ -30,6 +31,9 @@ MARKS = {
     "trt_edgellm::Int4GroupwiseGemmPluginV2": "int4_awq",
     "QuantizeLinear": "fp8",
 }
+
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=400, memory=5.0)
 
 
 @dataclass(frozen=True)
@@ -141,4 +145,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(receipt.main(GraphScorer))
+    sys.exit(receipt.main(GraphScorer, lambda _engine: ROOM))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import embedding_format
+import room
 from embedding_format import Embeddings, FormatError
 
 CONFIGURATION_ERROR = 3
@@ -33,6 +34,8 @@ GATE_FAILED = 6
 RECEIPT = "embedding.json"
 LEAST_COSINE = 0.9999  # as forge/serving/triton/embedding_probe.py
 BATCH = 8
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=300, memory=3.0)
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 
 
@@ -48,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         reference = embedding_format.read(arguments.reference / embedding_format.REFERENCE)
+        weights = room.weights_mib(arguments.engine)
+        what = f"comparing an embedding model of {weights} MiB"
+        room.require(ROOM, what, arguments.output, weights)
         embed = load(arguments.engine, arguments.encoder, arguments.words)
         found = compare(reference, embed)
         for folder in (arguments.output, arguments.probe):
@@ -55,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         text = json.dumps(found, indent=2, sort_keys=True, allow_nan=False)
         (arguments.output / RECEIPT).write_text(text + "\n", encoding="utf-8")
         embedding_format.write(arguments.probe / embedding_format.PROBE, reference)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

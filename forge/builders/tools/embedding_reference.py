@@ -21,11 +21,14 @@ from typing import Any
 
 import embedding_checkpoint
 import embedding_format
+import room
 from embedding_checkpoint import EmbeddingCheckpoint, UnsupportedEmbeddingError
 
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 BEGINNINGS = (20, 110)  # characters: texts of unequal lengths share a batch
+# Measured: docs/reference/builders.md; weights in 16 bits become float32.
+ROOM = room.Room(memory_mib=700, memory=3.0)
 TOOLS = ("transformers", "torch", "tokenizers")
 
 
@@ -37,7 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        weights = room.weights_mib(arguments.checkpoint)
+        what = f"computing with {weights} MiB of weights"
+        room.require(ROOM, what, arguments.output, weights)
         found = compute(arguments.checkpoint, texts_of(arguments.text))
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except UnsupportedEmbeddingError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 
 import embedding_format
+import room
 from embedding_format import FormatError
 
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
+ROOM = room.Room(memory_mib=128)  # the most that a file of embedding_format.py takes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,9 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        room.require(ROOM, "taking a reference from the project", arguments.output)
         found = embedding_format.read(arguments.stored)
         arguments.output.mkdir(parents=True, exist_ok=True)
         embedding_format.write(arguments.output / embedding_format.REFERENCE, found)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -50,9 +50,10 @@ CONFIGURATIONS = {
 MAX_TOKENS = 1024  # of one calibration text
 # Peak memory, measured with fp8 and SmolLM2 (257 MiB in fp16): 1,538 MiB where it is computed in
 # float32, 1,397 MiB in its own type; torch, transformers and ModelOpt are some 600 of them.
-BASE_MIB = 700
-FACTOR = {"float32": 4.0, "16 bits": 3.2}
-DISK_FACTOR = 1.2
+ROOM = {
+    "float32": room.Room(memory_mib=700, memory=4.0, disk=1.2),
+    "16 bits": room.Room(memory_mib=700, memory=3.2, disk=1.2),
+}
 # Layers that the runtime computes as one, so that they must have the same scales.
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -79,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         complete(arguments.checkpoint, config, arguments.output)
         share = modelopt_format.check(arguments.output, arguments.precision)
         check_fused(arguments.output)
-    except (FormatError, room.NoRoomError) as error:
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
+    except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     except (ModelOptError, OSError) as error:
@@ -120,9 +123,8 @@ def check_source(checkpoint: Path, precision: str) -> dict[str, Any]:
 def check_room(checkpoint: Path, output: Path) -> None:
     """Raise NoRoomError if the machine has too little memory or disk."""
     weights = room.weights_mib(checkpoint)
-    what = f"quantising {weights} MiB of weights"
-    room.require_memory(int(FACTOR["16 bits"] * weights) + BASE_MIB, what)
-    room.require_disk(output, int(DISK_FACTOR * weights) + 64, what)
+    need = ROOM["float32" if fits(checkpoint) else "16 bits"]
+    room.require(need, f"quantising {weights} MiB of weights", output, weights)
 
 
 def read_texts(path: Path) -> list[str]:
@@ -224,7 +226,8 @@ def share_scales(model: Any) -> None:
 def fits(checkpoint: Path) -> bool:
     """Return whether the memory is enough for float32; true if unknown."""
     available = room.available_memory_mib()
-    needed = int(FACTOR["float32"] * room.weights_mib(checkpoint)) + BASE_MIB
+    need = ROOM["float32"]
+    needed = need.memory_mib + need.memory * room.weights_mib(checkpoint)
     return available is None or available >= needed
 
 

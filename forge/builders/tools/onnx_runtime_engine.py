@@ -59,9 +59,11 @@ ALIGNMENT = 4096  # so that the runtime can map each of them
 REQUIRED = ("input_ids", "attention_mask")
 # Measured with SmolLM2: 205 MiB. One weight at a time is held in both types; its largest one has 54
 # MiB in fp16.
-MEMORY_MIB = 128
+ROOM = {
+    "fp32": room.Room(memory_mib=128, disk=2.0),
+    "fp16": room.Room(memory_mib=128, disk=1.0),
+}
 OF_LARGEST = 3
-OF_INPUT = {"fp32": 2, "fp16": 1}  # size of the output
 
 
 class CheckpointError(Exception):
@@ -86,8 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = read_settings(arguments.settings)
         check_checkpoint(arguments.checkpoint)
+        check_room(arguments.checkpoint, settings.precision, arguments.output)
         convert(arguments.checkpoint, settings, arguments.output)
-    except (CheckpointError, room.NoRoomError) as error:
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
+    except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     except OSError as error:
@@ -121,13 +126,18 @@ def check_checkpoint(checkpoint: Path) -> None:
             raise CheckpointError(f"the checkpoint has no {name}: it is not an output of step onnx")
 
 
-def check_room(graph: Any, checkpoint: Path, precision: str, work: Path) -> None:
-    """Raise NoRoomError if the machine has not enough memory or disk."""
+def check_room(checkpoint: Path, precision: str, output: Path) -> None:
+    """Raise NoRoomError if the machine has too little memory or disk for any graph of this size."""
+    weights = room.weights_mib(checkpoint)
+    what = f"converting {weights} MiB of weights to {precision}"
+    room.require(ROOM[precision], what, output, weights)
+
+
+def check_largest(graph: Any, precision: str) -> None:
+    """Raise NoRoomError if the memory is not enough for the largest weight of the graph."""
     largest = max((2 * math.prod(one.dims) for one in graph.initializer), default=0)
-    memory = MEMORY_MIB + OF_LARGEST * largest // room.MIB
-    size = sum(path.stat().st_size for path in checkpoint.glob(f"{MODEL}*")) // room.MIB
-    room.require_memory(memory, "converting the graph")
-    room.require_disk(work, OF_INPUT[precision] * size + 64, "converting the graph")
+    needed = ROOM[precision].memory_mib + OF_LARGEST * largest // room.MIB
+    room.require_memory(needed, "converting the graph, one weight at a time,")
 
 
 def convert(checkpoint: Path, settings: Settings, output: Path) -> None:
@@ -159,7 +169,7 @@ def write_graph(checkpoint: Path, work: Path, precision: str) -> Counter[str]:
     except Exception as error:  # noqa: BLE001 - protobuf's own, which has no public name
         raise CheckpointError(f"{MODEL} is not a valid ONNX graph: {error}") from None
     check_graph(document.graph)
-    check_room(document.graph, checkpoint, precision, work)
+    check_largest(document.graph, precision)
     widen = precision == "fp32"
     for graph in graphs(document):
         if widen:

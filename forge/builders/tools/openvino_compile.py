@@ -12,9 +12,9 @@ OpenVINO's reader keeps some types of weights and rounds others again; tensors o
 first written as Q8_0, by package gguf, to a temporary file. A file whose header has something that
 the reader ignores is refused by name.
 
-Exit code 3: the checkpoint or the settings cannot be compiled, or the machine has too little memory
-or disk. 5: the compiler failed. OUTPUT is written only if everything succeeds. This script does not
-import Forge, because the tool environment contains only the compiler.
+Exit code 3: the checkpoint or the settings cannot be compiled. 4: the machine has too little
+memory or disk. 5: the compiler failed. OUTPUT is written only if everything succeeds. This script
+does not import Forge, because the tool environment contains only the compiler.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ from openvino_ir import CheckpointError
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 
-# Peak memory and disk, measured; docs/reference/builders.md. OpenVINO's reader holds the weights of
-# the file, those of the graph and the file that it writes.
-MEMORY_FACTOR, MEMORY_BASE_MIB = 3.5, 200
+# For each MiB of weights as OpenVINO's reader gets them; measured: docs/reference/builders.md. The
+# reader holds the weights of the file, those of the graph and the file that it writes.
+ROOM = {
+    "kept": room.Room(memory_mib=200, memory=3.5, disk=1.0),
+    "rewritten": room.Room(memory_mib=200, memory=3.5, disk=2.0),
+}
 
 OTHER_WAY = (
     "set engine.precision to fp16, int8 or int4: the file is then converted to a Hugging Face"
@@ -57,12 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         compile_checkpoint(arguments.checkpoint, arguments.settings, arguments.output)
-    except (
-        CheckpointError,
-        gguf_header.GgufError,
-        gguf_requantise.RequantiseError,
-        room.NoRoomError,
-    ) as error:
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
+    except (CheckpointError, gguf_header.GgufError, gguf_requantise.RequantiseError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     except OSError as error:
@@ -136,11 +136,9 @@ def check_header(header: GgufHeader) -> None:
 
 def check_room(header: GgufHeader, output: Path) -> None:
     """Raise NoRoomError if the machine has too little memory or disk."""
-    taken = sum(new_size(one) for one in header.tensors)
-    memory = int(MEMORY_FACTOR * taken / room.MIB) + MEMORY_BASE_MIB
-    room.require_memory(memory, f"compiling {header.files[0]}")
-    copies = 2 if openvino_gguf.must_be_rewritten(header) else 1
-    room.require_disk(output, int(copies * taken / room.MIB) + 64, f"compiling {header.files[0]}")
+    taken = sum(new_size(one) for one in header.tensors) / room.MIB
+    need = ROOM["rewritten" if openvino_gguf.must_be_rewritten(header) else "kept"]
+    room.require(need, f"compiling {header.files[0]}", output, taken)
 
 
 def new_size(tensor: GgufTensor) -> int:

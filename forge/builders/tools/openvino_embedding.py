@@ -23,12 +23,15 @@ from typing import Any
 
 import embedding_checkpoint
 import openvino_ir
+import room
 import safetensors_file
 from embedding_checkpoint import EmbeddingCheckpoint, UnsupportedEmbeddingError
 
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 ARCHITECTURES = ("bert",)
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=200, memory=3.0, disk=1.0)
 FP16_MAX = 65504.0
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
 # Fields of config.json with the only value that the graph computes; absent is the first one.
@@ -64,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         compile_checkpoint(arguments.checkpoint, arguments.output)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except (UnsupportedEmbeddingError, safetensors_file.SafetensorsError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
@@ -78,6 +83,8 @@ def compile_checkpoint(checkpoint: Path, output: Path) -> None:
     found = embedding_checkpoint.read_checkpoint(checkpoint)
     check_config(found.config)
     check_tokenizer(found)
+    weights = room.weights_mib(found.folder)
+    room.require(ROOM, f"compiling {weights} MiB of weights", output, weights)
     openvino_ir.disable_telemetry()
     arrays = read_arrays(found.folder)
     check_range(arrays)

@@ -8,8 +8,8 @@
     OUTPUT/tokenizer.json  …               copied from the checkpoint
     OUTPUT/engine.json                     requested and measured precision, exact versions
 
-Exit code 3: the checkpoint or the settings cannot be exported, or the machine has too little memory
-or disk. 5: the exporter failed. OUTPUT is written only if everything succeeds.
+Exit code 3: the checkpoint or the settings cannot be exported. 4: the machine has too little
+memory or disk. 5: the exporter failed. OUTPUT is written only if everything succeeds.
 """
 
 from __future__ import annotations
@@ -48,9 +48,13 @@ PRECISIONS = {
 # embedding and the last layer get 8 bits.
 INT4_GROUP, INT4_RATIO = 128, 1.0
 
-# Peak of memory and disk, as a multiple of the weights in 16 bits; docs/reference/builders.md.
-MEMORY_FACTOR, MEMORY_BASE_MIB = 4.0, 700
-DISK_FACTOR = {"fp16": 1.1, "bf16": 1.1, "int8": 1.7, "int4": 1.5}
+# By precision, for each MiB of weights in 16 bits; measured: docs/reference/builders.md.
+ROOM = {
+    "fp16": room.Room(memory_mib=700, memory=4.0, disk=1.1),
+    "bf16": room.Room(memory_mib=700, memory=4.0, disk=1.1),
+    "int8": room.Room(memory_mib=700, memory=4.0, disk=1.7),
+    "int4": room.Room(memory_mib=700, memory=4.0, disk=1.5),
+}
 
 # Files of the checkpoint for the server; the first one is required.
 TOKENIZER = (
@@ -72,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         export_checkpoint(arguments.checkpoint, arguments.settings, arguments.output)
-    except (CheckpointError, room.NoRoomError) as error:
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
+    except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     except (OSError, RuntimeError) as error:
@@ -155,9 +161,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 def check_room(checkpoint: Path, precision: str, output: Path) -> None:
     """Raise NoRoomError if the machine has too little memory or disk."""
     weights = room.weights_mib(checkpoint)
-    what = f"the export of {weights} MiB of weights"
-    room.require_memory(int(MEMORY_FACTOR * weights) + MEMORY_BASE_MIB, what)
-    room.require_disk(output, int(DISK_FACTOR[precision] * weights) + 64, what)
+    room.require(ROOM[precision], f"exporting {weights} MiB of weights", output, weights)
 
 
 def quiet() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import openvino_weights
 import receipt
+import room
 
 MODEL = "openvino_model.xml"
 LOGITS = "logits"
@@ -26,6 +27,9 @@ ISA = "ONEDNN_MAX_CPU_ISA"  # limits the instructions that oneDNN, OpenVINO's ke
 # What OpenVINO's bindings (pybind11) make of a C++ exception: std::out_of_range is an IndexError,
 # std::invalid_argument and its kin ValueError, overflow_error OverflowError, others RuntimeError.
 BINDING_ERRORS = (RuntimeError, IndexError, ValueError, OverflowError)
+
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=400, memory=3.0)
 
 
 class Scorer:
@@ -133,6 +137,6 @@ def precision_of(engine: Path) -> str:
 
 
 if __name__ == "__main__":
-    code = receipt.main(Scorer, weigh=weigh)
+    code = receipt.main(Scorer, lambda _engine: ROOM, weigh=weigh)
     sys.stderr.flush()
     os._exit(code)  # OpenVINO's threads may still run

@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import room
 from reference_format import (
+    BLOCK,
     NAME,
     Expected,
     InvalidReferenceError,
@@ -42,6 +44,7 @@ from reference_format import (
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 PROBE_TOKENS = 64
+LOGIT_BYTES = 16  # of each of a call's logits: the engine's, a copy in float32, and in between
 PROBE_PASSAGE = 0  # English: its tokens are the most common ones
 MAX_SETTINGS_BYTES = 1024 * 1024
 
@@ -103,6 +106,13 @@ def difference(logits: np.ndarray, following: np.ndarray, expected: Expected) ->
 
     Raises EngineError if the reference names tokens that the engine does not have.
     """
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(logits), BLOCK)]
+    parts = [_difference(logits[one], following[one], expected.part(one)) for one in blocks]
+    names = ("divergence", "same_top", "actual", "reference")
+    return Difference(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _difference(logits: np.ndarray, following: np.ndarray, expected: Expected) -> Difference:
     most = max(int(expected.ids.max()), int(following.max()))
     if most >= logits.shape[-1]:
         raise EngineError(
@@ -211,12 +221,16 @@ Weigher = Callable[[Path, Path], dict[str, Any]]
 
 
 def main(
-    load: Callable[[Path], Scorer], argv: list[str] | None = None, weigh: Weigher | None = None
+    load: Callable[[Path], Scorer],
+    need: Callable[[Path], room.Room],
+    argv: list[str] | None = None,
+    weigh: Weigher | None = None,
 ) -> int:
     """Measure the engine that `load` loads from a folder; return the exit code.
 
     Args:
         load: returns what executes the engine of a folder.
+        need: returns what that takes for the engine of a folder, for each MiB of its weights.
         argv: the arguments; those of the command line for None.
         weigh: returns the content of weights.json for the folders of engine and checkpoint.
     """
@@ -229,9 +243,18 @@ def main(
         parser.add_argument("--checkpoint", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        limits = read_limits(arguments.settings)
+        reference = read(arguments.reference / NAME)
+        weights = room.weights_mib(arguments.engine)
+        what = f"executing {weights} MiB of weights"
+        room.require(
+            need(arguments.engine), what, arguments.output, weights, logits_mib(reference, limits)
+        )
         if weigh is not None:
             _write_json(arguments.output, "weights", weigh(arguments.engine, arguments.checkpoint))
-        _write(load, arguments)
+        _write(load, arguments, reference, limits)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except (EngineError, InvalidReferenceError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
@@ -241,10 +264,29 @@ def main(
     return 0
 
 
-def _write(load: Callable[[Path], Scorer], arguments: argparse.Namespace) -> None:
-    limits = read_limits(arguments.settings)
+def logits_mib(reference: Reference, limits: Limits) -> float:
+    """Return the MiB of memory for the logits of the largest call.
+
+    Raises InvalidReferenceError.
+    """
+    longest = {kind: max((len(one.tokens) for one in reference.of_kind(kind)), default=0)
+               for kind in ("short", "long")}  # fmt: skip
+    positions = max(
+        limits.batch * min(longest["short"], limits.tokens), min(longest["long"], limits.tokens)
+    )
+    vocabulary = reference.facts.get("vocabulary")
+    if type(vocabulary) is not int:
+        raise InvalidReferenceError("the reference does not state the size of its vocabulary")
+    return positions * vocabulary * LOGIT_BYTES / room.MIB
+
+
+def _write(
+    load: Callable[[Path], Scorer],
+    arguments: argparse.Namespace,
+    reference: Reference,
+    limits: Limits,
+) -> None:
     path = arguments.reference / NAME
-    reference = read(path)
     begin = time.monotonic()
     scorer = load(arguments.engine)
     sections = measure(reference, scorer, limits)

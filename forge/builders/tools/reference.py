@@ -35,8 +35,12 @@ DECODED_TOKENS = 64
 DECODED_PASSAGES = (0, 1)  # English, Python
 LEAST_TOKENS = 2048  # of the text
 TOOLS = ("transformers", "torch")
-# Of the memory for the weights alone: torch keeps one copy, activations and logits are small.
-ROOM = 1.3
+# For each MiB of weights in 16 bits; measured: docs/reference/builders.md.
+ROOM = {
+    "float32": room.Room(memory_mib=700, memory=2.6),
+    "bfloat16": room.Room(memory_mib=700, memory=1.3),
+}
+LOGIT_BYTES = 12  # of each of the long context's logits: the model's, and a copy in float32
 
 
 class CheckpointError(Exception):
@@ -51,7 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
-        reference = compute(arguments.checkpoint, arguments.text)
+        precision = check_room(arguments.checkpoint, arguments.output)
+        reference = compute(arguments.checkpoint, arguments.text, precision)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
@@ -69,12 +76,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def compute(checkpoint: Path, text: Path) -> Reference:
-    """Return the reference. Raises CheckpointError."""
+def compute(checkpoint: Path, text: Path, precision: str) -> Reference:
+    """Return the reference, computed in `float32` or `bfloat16`. Raises CheckpointError."""
     data = text.read_bytes()
     passages = [str(one) for one in json.loads(data)["passages"]]
     begin = time.monotonic()
-    model, tokenizer, precision = load(checkpoint)
+    model, tokenizer = load(checkpoint, precision)
     limit = int(getattr(model.config, "max_position_embeddings", LONG_TOKENS) or LONG_TOKENS)
     short = [tokens_of(tokenizer, one, min(SHORT_TOKENS, limit)) for one in passages]
     long = tokens_of(tokenizer, "\n\n".join(passages), min(LONG_TOKENS, limit))
@@ -96,12 +103,11 @@ def compute(checkpoint: Path, text: Path) -> Reference:
     return Reference(facts, tuple(found))
 
 
-def load(checkpoint: Path) -> tuple[Any, Any, str]:
-    """Return model, tokenizer and precision. Raises CheckpointError."""
+def load(checkpoint: Path, precision: str) -> tuple[Any, Any]:
+    """Return model and tokenizer. Raises CheckpointError."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    precision = precision_for(checkpoint, room.available_memory_mib())
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -117,15 +123,39 @@ def load(checkpoint: Path) -> tuple[Any, Any, str]:
             f"the checkpoint's tensors are not those of its config.json: {names}\n"
             "  → use a complete checkpoint of one model"
         )
-    return model.eval(), tokenizer, precision
+    return model.eval(), tokenizer
 
 
-def precision_for(checkpoint: Path, available_mib: int | None) -> str:
-    """Return the highest precision that fits into the memory: float32, else bfloat16."""
-    stored = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
-    # Counted as 2 bytes a weight: a float32 file needs its own size, which is less than this.
-    needed = 2 * stored * ROOM / room.MIB
+def check_room(checkpoint: Path, output: Path) -> str:
+    """Return the highest precision that the memory is enough for: float32, else bfloat16.
+
+    Raises NoRoomError if it is not even enough for that, or the disk is full.
+    """
+    weights, logits = room.weights_mib(checkpoint), logits_mib(checkpoint)
+    precision = precision_for(weights, logits, room.available_memory_mib())
+    what = f"computing with {weights} MiB of weights in {precision}"
+    room.require(ROOM[precision], what, output, weights, logits)
+    return precision
+
+
+def precision_for(weights_mib: float, logits_mib: float, available_mib: int | None) -> str:
+    """Return the highest precision that fits into the memory, bfloat16 if none does.
+
+    Weights are counted as 2 bytes each: a float32 file takes its own size, which is less than this.
+    """
+    need = ROOM["float32"]
+    needed = need.memory_mib + need.memory * weights_mib + logits_mib
     return "bfloat16" if available_mib is not None and needed > available_mib else "float32"
+
+
+def logits_mib(checkpoint: Path) -> float:
+    """Return the MiB of memory for the logits of the long context. Raises CheckpointError."""
+    try:
+        config = json.loads((checkpoint / "config.json").read_bytes())
+        vocabulary = int((config.get("text_config") or config)["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"config.json has no valid vocab_size: {error!r}") from None
+    return LONG_TOKENS * vocabulary * LOGIT_BYTES / room.MIB
 
 
 def tokens_of(tokenizer: Any, text: str, most: int) -> list[int]:

@@ -29,6 +29,7 @@ import numpy as np
 NAME = "reference.npz"
 KINDS = ("short", "long", "decode")
 TOP = 64
+BLOCK = 8  # positions at a time: their logarithms, in float64, stay in the processor's cache
 MAX_BYTES = 1_000_000
 MAX_FILE_BYTES = 16 * 1024 * 1024
 ARRAYS = ("facts", "tokens", "lengths", "starts", "kinds", "ids", "logprobs", "rest", "actual")
@@ -56,8 +57,12 @@ class Expected:
 
     def first(self, count: int) -> Expected:
         """Return the first positions."""
+        return self.part(slice(count))
+
+    def part(self, positions: slice) -> Expected:
+        """Return some of the positions."""
         parts = (self.ids, self.logprobs, self.rest, self.actual)
-        return Expected(*(part[:count] for part in parts))
+        return Expected(*(part[positions] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,13 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def expect(logits: np.ndarray, following: np.ndarray) -> Expected:
     """Return what a reference keeps of logits [positions, vocabulary] and the next tokens."""
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(logits), BLOCK)]
+    parts = [_expect(logits[one], following[one]) for one in blocks]
+    names = ("ids", "logprobs", "rest", "actual")
+    return Expected(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _expect(logits: np.ndarray, following: np.ndarray) -> Expected:
     logprobs = log_softmax(logits)
     top = min(TOP, logprobs.shape[-1])
     ids = np.argpartition(-logprobs, top - 1, axis=-1)[:, :top]

@@ -15,16 +15,21 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import modelopt_format
+import room
 from modelopt_format import FLOATS, FormatError
 from modelopt_quantise import check_architecture, link
 
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 CONFIG = "config.json"
+# Measured: docs/reference/builders.md; memory for each MiB of the largest file that is cast, of
+# which one after the other is read and held in both types.
+ROOM = room.Room(memory_mib=400, memory=2.0, disk=1.0)
 TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -39,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_architecture(arguments.checkpoint, arguments.architectures)
         cast(arguments.checkpoint, arguments.precision, arguments.output)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except FormatError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
@@ -60,6 +67,7 @@ def cast(checkpoint: Path, precision: str, output: Path) -> None:
                 "  → use the original in 16 bits"
             )
     other = {one.file for one in tensors.values() if FLOATS[one.dtype] != precision}
+    check_room(checkpoint, other, output)
     for path in sorted(checkpoint.rglob("*")):
         name = str(path.relative_to(checkpoint))
         if path.is_file() and name != CONFIG:
@@ -70,6 +78,15 @@ def cast(checkpoint: Path, precision: str, output: Path) -> None:
     write_config(modelopt_format.read_json(checkpoint / CONFIG), precision, output / CONFIG)
     if other:
         sys.stderr.write(f"cast {len(other)} files to {precision}\n")
+
+
+def check_room(checkpoint: Path, other: Collection[str], output: Path) -> None:
+    """Raise NoRoomError if the machine has too little memory or disk for the files to be cast."""
+    sizes = [(checkpoint / name).stat().st_size / room.MIB for name in other]
+    whole = sum(sizes) if room.links(checkpoint, output) else room.weights_mib(checkpoint)
+    what = f"casting {sum(sizes):.0f} MiB of weights"
+    need = room.Room(ROOM.memory_mib, disk=ROOM.disk)
+    room.require(need, what, output, whole, ROOM.memory * max(sizes, default=0))
 
 
 def cast_file(source: Path, precision: str, target: Path) -> None:

@@ -17,12 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import room
 from checkpoint_check import UnsupportedModelError, check_model
 
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 TIMEOUT_S = 6 * 3600
 MAX_JSON_BYTES = 16 * 1024 * 1024
+# Never run: what modelopt_quantise.py takes in float32, which does the same work.
+ROOM = room.Room(memory_mib=700, memory=4.0, disk=1.2)
 
 
 class ConversionError(Exception):
@@ -42,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         check_model(arguments.checkpoint, arguments.architectures.split(","))
+        weights = room.weights_mib(arguments.checkpoint)
+        room.require(ROOM, f"converting {weights} MiB of weights", arguments.output, weights)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except UnsupportedModelError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import modelopt_format
+import room
 from modelopt_format import ALGORITHMS, FormatError
 
 CONFIGURATION_ERROR = 3
@@ -36,6 +37,12 @@ TOKENIZER = (
     "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
+# Linked, or copied to another file system. Compiled: never run, so what NVIDIA states of Edge-LLM's
+# compiler.
+ROOM = {
+    "llmapi": room.Room(memory_mib=32, disk=1.0),
+    "engine": room.Room(memory_mib=700, memory=4.0, disk=1.0),
+}
 LAST_ENGINE = (1, 2, 1)  # the last release with trtllm-build
 REMOVED = "upstream removed trtllm-build and its runtime in June and July 2026"
 
@@ -55,11 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = modelopt_format.read_json(arguments.settings)
+        check_room(arguments.checkpoint, arguments.output, compiled=bool(arguments.command))
         if arguments.command:
             facts = build(arguments.command, settings, arguments.output)
             link_tokenizer(arguments.tokenizer, arguments.output)
         else:
             facts = link_checkpoint(arguments.checkpoint, settings, arguments.output)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except (EngineError, FormatError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
@@ -70,6 +80,16 @@ def main(argv: list[str] | None = None) -> int:
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     (arguments.output / "engine.json").write_text(text, encoding="utf-8")
     return 0
+
+
+def check_room(checkpoint: Path, output: Path, *, compiled: bool) -> None:
+    """Raise NoRoomError if the machine has too little memory or disk."""
+    weights = room.weights_mib(checkpoint)
+    if compiled:
+        room.require(ROOM["engine"], f"compiling {weights} MiB of weights", output, weights)
+        return
+    copied = 0 if room.links(checkpoint, output) else weights
+    room.require(ROOM["llmapi"], f"taking {weights} MiB of weights", output, copied)
 
 
 def build(command: list[str], settings: dict[str, Any], output: Path) -> dict[str, Any]:

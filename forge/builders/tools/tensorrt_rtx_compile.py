@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import room
+
 CONFIGURATION_ERROR = 3
 STEP_FAILED = 5
 MAX_SETTINGS_BYTES = 1024 * 1024
@@ -48,6 +50,8 @@ COPIED = (
 )
 # Name of a precision in Forge → TensorRT's name of the type, and its bytes.
 PRECISIONS = {"fp16": ("HALF", 2)}
+# Measured: docs/reference/builders.md.
+ROOM = room.Room(memory_mib=900, memory=3.6, disk=1.0)
 # Minimum fraction of the weights' bytes in the engine file: tied weights are stored once.
 LEAST_OF_WEIGHTS = 0.5
 # Bounds the memory for attention and logits, independent of the longest prompt.
@@ -116,7 +120,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = read_settings(arguments.settings)
         check_checkpoint(arguments.checkpoint)
+        weights = room.weights_mib(arguments.checkpoint)
+        room.require(ROOM, f"compiling {weights} MiB of weights", arguments.output, weights)
         compile_checkpoint(arguments.checkpoint, settings, arguments.output)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except CheckpointError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

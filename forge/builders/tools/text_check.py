@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import room
 import text_answers
 import text_probe
 import text_served
@@ -32,6 +33,7 @@ from text_answers import CONFIGURATION_ERROR, STEP_FAILED, Answer, TextError
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+ROOM = room.Room(memory_mib=1000)  # measured: docs/reference/builders.md
 PACKAGES = ("jinja2", "tokenizers", "transformers")
 HINT = (
     "  → tokenizer.json and the class {name} of transformers contradict each other: to keep"
@@ -50,8 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        room.require(ROOM, "comparing the tokenizer", arguments.output)
         answers = check(arguments.checkpoint, text_served.load_module(arguments.text))
         text_answers.write(answers, arguments.output / text_answers.NAME)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except TextError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

@@ -20,9 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import room
 import text_answers
 import text_served
 from text_answers import CONFIGURATION_ERROR, STEP_FAILED, TextError
+
+ROOM = room.Room(memory_mib=400)  # measured: docs/reference/builders.md
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        room.require(ROOM, "comparing the engine's text", arguments.output)
         expected = text_answers.read(arguments.expected / text_answers.NAME)
         if arguments.runtime is not None:
             sys.path.insert(0, str(arguments.runtime.parent))
@@ -42,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         served = text_served.load(module, arguments.engine)
         text_answers.compare(expected, served)
         text_answers.write(report(expected, served), arguments.output / text_answers.NAME)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except TextError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

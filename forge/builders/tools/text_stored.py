@@ -13,8 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
+import room
 import text_answers
 from text_answers import CONFIGURATION_ERROR, STEP_FAILED, TextError
+
+ROOM = room.Room(memory_mib=64)  # measured: docs/reference/builders.md
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,9 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
+        room.require(ROOM, "taking answers from the project", arguments.output)
         answers = text_answers.read(arguments.stored)
         arguments.output.mkdir(parents=True, exist_ok=True)
         text_answers.write(answers, arguments.output / text_answers.NAME)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except TextError as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR

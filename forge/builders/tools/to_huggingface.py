@@ -23,10 +23,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import room
 from cast_check import CastError, check_tensors
 from config_spellings import ConflictError, both_spellings
 from huggingface_folder import (
@@ -45,6 +46,13 @@ from sentencepiece_model import convert as convert_pieces
 from understood import FAMILIES, UnsupportedError, check
 
 CONFIGURATION_ERROR = 3
+# Measured: docs/reference/builders.md. Of a GGUF file for each MiB of its weights in 16 bits, which
+# are written one tensor after the other; a folder is linked, or copied to another file system.
+ROOM = {
+    "folder": room.Room(memory_mib=700, disk=1.0),
+    "GGUF": room.Room(memory_mib=900, memory=1.5, disk=1.0),
+}
+BYTES = 2  # of a weight in 16 bits
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
             take_folder(checkpoint, output, arguments.architecture)
         else:
             take_gguf(checkpoint, output, arguments.architecture)
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
     except UnsupportedError as error:
         return refuse(f"Forge does not support {error}")
     except CastError as error:
@@ -87,6 +97,8 @@ def take_folder(checkpoint: Path, output: Path, architecture: str | None) -> Non
     spelled = both_spellings(config)
     check_tokenizer(checkpoint)
     tensors = read_folder(checkpoint)
+    copied = 0 if room.links(checkpoint, output) else room.weights_mib(checkpoint)
+    room.require(ROOM["folder"], "checking and passing on the checkpoint", output, copied)
 
     from complete_weights import check_complete, check_fields
 
@@ -106,6 +118,7 @@ def take_gguf(checkpoint: Path, output: Path, architecture: str | None) -> None:
 
     files = sorted(checkpoint.rglob("*.gguf"))
     source = read(parts_of(files))
+    check_room(source.tensors.values(), output)
     own = str(source.metadata.get("general.architecture"))
     check_architecture({"model_type": own.replace("-", "_")}, architecture)
 
@@ -121,6 +134,13 @@ def take_gguf(checkpoint: Path, output: Path, architecture: str | None) -> None:
         check_tokenizer_loads(work)
         for path in sorted(work.iterdir()):
             shutil.move(path, output / path.name)
+
+
+def check_room(tensors: Collection[Any], output: Path) -> None:
+    """Raise NoRoomError if the machine has too little memory or disk for a GGUF file's tensors."""
+    weights = BYTES * sum(int(one.n_elements) for one in tensors) / room.MIB
+    what = f"converting a GGUF file to {weights:.0f} MiB of weights in 16 bits"
+    room.require(ROOM["GGUF"], what, output, weights)
 
 
 def check_tokenizer_loads(folder: Path) -> None:

@@ -55,8 +55,10 @@ PRECISIONS = {"fp16": "FLOAT16"}  # name of a precision in Forge → ONNX's name
 # Peak memory, measured with llama models of 257 and 584 MiB in fp16: 1,126 and 1,444 MiB, of which
 # torch, transformers and optimum are 758. Of the second one's weights in bf16 (584 MiB) 1,936 MiB
 # and in fp32 (1,168 MiB) 2,519 MiB: the file is mapped, and its copy in fp16 is added.
-MEMORY_BASE_MIB, MEMORY_FACTOR, CAST_FACTOR = 900, 1.2, 2.0
-DISK_FACTOR = 1.0
+ROOM = {
+    "mapped": room.Room(memory_mib=900, memory=1.2, disk=1.0),
+    "cast": room.Room(memory_mib=900, memory=2.0, disk=1.0),
+}
 TOOLS = ("optimum-onnx", "transformers", "torch", "onnx")
 
 
@@ -69,8 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         precision = requested_precision(arguments.settings)
-        check_checkpoint(arguments.checkpoint)
+        check_headers(arguments.checkpoint)
         check_room(arguments.checkpoint, arguments.output)
+        check_tensors(read_folder(arguments.checkpoint).values(), "F16")
         convert(arguments.checkpoint, precision, arguments.output)
     except UnsupportedError as error:
         sys.stderr.write(f"Error: Forge does not support {error}\n")
@@ -78,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     except CastError as error:
         sys.stderr.write(f"Error: {error}\n  → choose a builder that computes in bf16\n")
         return CONFIGURATION_ERROR
-    except (CheckpointError, SafetensorsError, ExportError, room.NoRoomError) as error:
+    except room.NoRoomError as error:
+        return int(room.refuse(error))
+    except (CheckpointError, SafetensorsError, ExportError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return CONFIGURATION_ERROR
     except Exception as error:  # noqa: BLE001
@@ -101,13 +106,12 @@ def requested_precision(settings: Path) -> str:
     return str(precision)
 
 
-def check_checkpoint(checkpoint: Path) -> None:
-    """Check what the export reads before anything is loaded.
+def check_headers(checkpoint: Path) -> None:
+    """Check what the export reads before the weights are read.
 
     Raises:
         CheckpointError: no complete Hugging Face folder, or without what transformers 4 reads.
         UnsupportedError: a field or family whose graph would compute something else.
-        CastError: a weight does not survive the cast to fp16.
     """
     for name in ("config.json", TOKENIZER[0]):
         if not (checkpoint / name).is_file():
@@ -125,7 +129,6 @@ def check_checkpoint(checkpoint: Path) -> None:
             "  → use the output of step `huggingface`, which writes both spellings"
         )
     check(config, "onnx")
-    check_tensors(read_folder(checkpoint).values(), "F16")
 
 
 def check_room(checkpoint: Path, output: Path) -> None:
@@ -133,9 +136,7 @@ def check_room(checkpoint: Path, output: Path) -> None:
     weights = room.weights_mib(checkpoint)
     cast = any(one.dtype != "F16" for one in read_folder(checkpoint).values())
     what = f"exporting {weights} MiB of weights to ONNX"
-    factor = CAST_FACTOR if cast else MEMORY_FACTOR
-    room.require_memory(int(factor * weights) + MEMORY_BASE_MIB, what)
-    room.require_disk(output, int(DISK_FACTOR * weights) + 64, what)
+    room.require(ROOM["cast" if cast else "mapped"], what, output, weights)
 
 
 def convert(checkpoint: Path, precision: str, output: Path) -> None:

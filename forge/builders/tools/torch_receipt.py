@@ -16,9 +16,19 @@ from typing import Any
 import modelopt_format
 import numpy as np
 import receipt
+import room
 from modelopt_format import FormatError
 
 os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}  # before torch is imported
+
+# By the bits of most weights, which are held as stored and in float32, two of 4 bits in a byte;
+# measured: docs/reference/builders.md.
+ROOM = {
+    "16 bits": room.Room(memory_mib=700, memory=3.0),
+    "8 bits": room.Room(memory_mib=700, memory=5.0),
+    "4 bits": room.Room(memory_mib=700, memory=9.0),
+}
+BITS = {"nvfp4": "4 bits", "int4": "4 bits", "fp8": "8 bits", "int8": "8 bits"}
 
 
 class Scorer:
@@ -52,6 +62,14 @@ class Scorer:
                 cache = state.past_key_values
                 found.append(state.logits[0, -1].float().numpy())
         return np.stack(found)
+
+
+def need_of(checkpoint: Path) -> room.Room:
+    """Return what executing a checkpoint takes. Raises receipt.EngineError."""
+    try:
+        return ROOM[BITS.get(modelopt_format.precision_of(checkpoint), "16 bits")]
+    except FormatError as error:
+        raise receipt.EngineError(str(error)) from None
 
 
 def load(checkpoint: Path) -> tuple[Any, str]:
@@ -124,6 +142,6 @@ def read(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    code = receipt.main(Scorer)
+    code = receipt.main(Scorer, need_of)
     sys.stderr.flush()
     os._exit(code)  # torch's threads may still run

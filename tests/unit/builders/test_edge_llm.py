@@ -126,7 +126,7 @@ def test_quantisation_runs_offline_on_any_cpu_with_all_calibration_samples(
     assert step.env == {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     assert (step.platform, step.labels, step.settings) == ("linux/amd64", (), {})
     assert {source.name for source in step.sources} == {
-        *("edge_llm_quantise", "edge_llm_model", "checkpoint_check", "calibration"),
+        *("edge_llm_quantise", "edge_llm_model", "checkpoint_check", "room", "calibration"),
     }
     assert pair(step, "--architectures")[1].split(",") == list(edge_llm.ARCHITECTURES)
 

@@ -64,7 +64,7 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None
     arguments = ["--checkpoint", str(folder / "in"), "--output", str(output)]
     assert openvino_embedding.main(arguments) == openvino_embedding.CONFIGURATION_ERROR
     said = capsys.readouterr().err
-    assert said.startswith("Error: ")
+    assert "\nError: " in f"\n{said}"
     assert name in said
     assert not output.exists()
 

@@ -66,8 +66,8 @@ def test_folder_without_a_needed_file_is_refused_by_name(
 def test_too_little_memory_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "available_memory_mib", lambda: 1)
-    assert run(tmp_path) == 3
+    monkeypatch.setattr(room, "available_memory", lambda: room.Available(1))
+    assert run(tmp_path) == 4
     assert "of memory, but 1 MiB are available" in capsys.readouterr().err
 
 

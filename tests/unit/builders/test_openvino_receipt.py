@@ -127,7 +127,11 @@ def test_refusal_of_a_processor_ends_the_tool_with_3_and_no_traceback(
     (tmp_path / "settings.json").write_text(
         json.dumps({"engine": {"max_batch_size": 1, "max_seq_len": 64}})
     )
-    monkeypatch.setattr(receipt, "read", lambda _path: SimpleNamespace(facts={}))
+    monkeypatch.setattr(
+        receipt,
+        "read",
+        lambda _path: SimpleNamespace(facts={"vocabulary": 8}, of_kind=lambda _kind: []),
+    )
 
     def load(_engine: Path) -> Any:
         with openvino_receipt.refused("load the engine"):
@@ -135,7 +139,7 @@ def test_refusal_of_a_processor_ends_the_tool_with_3_and_no_traceback(
 
     argv = ["--engine", str(tmp_path), "--reference", str(tmp_path)]
     argv += ["--settings", str(tmp_path / "settings.json"), "--output", str(tmp_path / "out")]
-    assert receipt.main(load, argv) == 3
+    assert receipt.main(load, lambda _engine: openvino_receipt.ROOM, argv) == 3
     assert "_Map_base::at" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import receipt
 import reference_format as form
+import room
 
 SETTINGS = {"engine": {"max_batch_size": 4, "max_seq_len": 64}}
 VOCABULARY = 300
@@ -49,7 +51,8 @@ def reference_of(model: Model, lengths: dict[str, list[int]]) -> form.Reference:
             logits = model.logits(tokens)[start:-1]
             expected = form.expect(logits, np.array(tokens[start + 1 :]))
             passages.append(form.Passage(kind, tokens, start, expected))
-    facts = {"precision": "float32", "architecture": "table", "text": {"sha256": "0" * 64}}
+    facts: dict[str, Any] = {"vocabulary": len(model.table), "precision": "float32"}
+    facts |= {"architecture": "table", "text": {"sha256": "0" * 64}}
     return form.Reference(facts, tuple(passages))
 
 
@@ -188,6 +191,19 @@ def test_rows_of_unlike_length_are_padded_on_the_right_and_masked() -> None:
     assert tokens.dtype == mask.dtype == np.int64
 
 
+def test_logarithms_of_a_whole_context_are_never_held_at_once() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (400, 4000)).astype(np.float32)
+    following = np.arange(400)
+    tracemalloc.start()
+    try:
+        expected = form.expect(logits, following)
+        receipt.difference(logits, following, expected)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < logits.nbytes / 2
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "reference").mkdir()
@@ -199,7 +215,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, load: Any) -> int:
     argv = ["--engine", str(folder / "engine"), "--reference", str(folder / "reference")]
     argv += ["--settings", str(folder / "settings.json"), "--output", str(folder / "out")]
-    return int(receipt.main(load, argv))
+    return int(receipt.main(load, lambda _engine: room.Room(1), argv))
 
 
 def test_receipt_and_probe_are_written(folder: Path) -> None:

@@ -113,15 +113,15 @@ def test_memory_is_asked_for_a_copy_only_where_weights_are_cast(
 ) -> None:
     write(checkpoint, [Planned("w", dtype, (1,))], [bytes(2)])
     monkeypatch.setattr(room, "weights_mib", lambda _: 100)
-    monkeypatch.setattr(room, "available_memory_mib", lambda: enough)
+    monkeypatch.setattr(room, "available_memory", lambda: room.Available(enough))
     to_onnx.check_room(checkpoint, checkpoint.parent / "out")
-    monkeypatch.setattr(room, "available_memory_mib", lambda: enough - 1)
+    monkeypatch.setattr(room, "available_memory", lambda: room.Available(enough - 1))
     with pytest.raises(room.NoRoomError, match="exporting 100 MiB"):
         to_onnx.check_room(checkpoint, checkpoint.parent / "out")
 
 
 @pytest.mark.parametrize("what", ["memory", "disk"])
-def test_export_that_the_machine_has_no_room_for_ends_with_3_before_it_begins(
+def test_export_that_the_machine_has_no_room_for_ends_with_4_before_it_begins(
     checkpoint: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -129,11 +129,11 @@ def test_export_that_the_machine_has_no_room_for_ends_with_3_before_it_begins(
 ) -> None:
     write(checkpoint, [Planned("w", "F16", (1,))], [bytes(2)])
     if what == "memory":
-        monkeypatch.setattr(room, "available_memory_mib", lambda: 1)
+        monkeypatch.setattr(room, "available_memory", lambda: room.Available(1))
     else:
-        monkeypatch.setattr(room, "available_memory_mib", lambda: None)
+        monkeypatch.setattr(room, "available_memory", lambda: None)
         monkeypatch.setattr(room, "weights_mib", lambda _: 10**12)
-    assert run(checkpoint, {"precision": "fp16"}) == 3
+    assert run(checkpoint, {"precision": "fp16"}) == 4
     assert f"of {what}, but" in capsys.readouterr().err
     assert not (checkpoint.parent / "out").exists()
 
