@@ -24,11 +24,13 @@ PACKED = {"u4": False, "i4": True}  # two in a byte, the lower bits first; wheth
 INTEGERS = {"u8": np.uint8, "i8": np.int8, "i32": np.int32, "i64": np.int64}
 FLOATS = {"f16": np.float16, "f32": np.float32}
 BROAD = {"bf16": np.uint16}  # the upper half of a float32
-DEPTH = 12  # operations behind a weight by which its place in the network is known
+ATTENTION = "ScaledDotProductAttention"
+MOST_DEPTH = 64  # operations between a weight and the next matrices
 LEVELS = {"u8": 255, "i8": 255, "u4": 15, "i4": 15}  # steps from the lowest to the highest value
 
 
-# (distance, operation, port, its own weight) of what reads a weight.
+# (distance, operation, port, its own weight): of the first reader of a weight, and of the nearest
+# matrices and attentions behind it.
 Place = frozenset[tuple[int, str, int, str]]
 
 
@@ -58,8 +60,8 @@ class Weight:
         centred: no zero point, or the same one everywhere: the values lie about 0.
         elements: number of values.
         load: returns the values, float32.
-        place: returns what reads it, and what reads that, as far as the next matrices. Equal for
-            the same weight of two layers of one structure.
+        place: returns what reads it, and the nearest matrices behind that. Equal for the same
+            weight of two layers of one structure, however many layers follow.
     """
 
     name: str
@@ -145,16 +147,22 @@ class Ir:
         found: set[tuple[int, str, int, str]] = set()
         level = self._readers.get(number, ())
         seen: set[str] = set()
-        for depth in range(DEPTH):
+        matrix = False
+        for depth in range(MOST_DEPTH):
             behind: list[tuple[str, int]] = []
             for node, port in level:
                 kind = self._layers[node].kind
                 if node in seen or kind == SHAPE:
                     continue
                 seen.add(node)
-                found.add((depth, kind, port, self._own_weight(node) if kind == MATRIX else ""))
-                behind.extend(() if kind == MATRIX else self._readers.get(node, ()))
+                behind.extend(self._readers.get(node, ()))
+                matrix |= kind == MATRIX
+                if depth == 0 or kind in {MATRIX, ATTENTION}:
+                    own = self._own_weight(node) if kind == MATRIX else ""
+                    found.add((depth, kind, port, own))
             level = tuple(behind)
+            if matrix or not level:
+                break
         return frozenset(found)
 
     def _own_weight(self, number: str) -> str:

@@ -16,7 +16,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,21 @@ FP16_ULP, BF16_ULP = 2.0**-11, 2.0**-8  # half a unit in the last place, relativ
 FP16_LEAST = 2.0**-24  # the least float16, of scales and values
 MARGIN = 1.02
 OTHER_TENSOR = 0.5  # mean difference by mean size from which a vector is not that of the checkpoint
-# `model.architecture` of engine.json whose every tensor was found in an honest engine, by its name
-# or by its values. Of other families, tensors are compared that have their names in the engine: an
-# exporter may write 1 + w for a norm w, or stack the experts.
-MEASURED = ("llama",)
+# `model.architecture` of engine.json → requested precisions in which an honest engine was compared
+# and every tensor found in it, by its name or by its values. Of the others, tensors are compared
+# that have their names in the engine: an exporter may write 1 + w for a norm w, or stack experts.
+_EXPORTED = ("fp16", "int8")
+MEASURED: Mapping[str, tuple[str, ...]] = {
+    "gemma3_text": ("fp16",),
+    "gpt2": _EXPORTED,
+    "gpt_neox": _EXPORTED,
+    "llama": ("as-is", "fp16", "bf16", "int8", "int4"),
+    "mixtral": ("fp16",),
+    "phi3": _EXPORTED,
+}
+# Families whose norms multiply by 1 + w, which the exporter writes as one constant.
+NORMS_PLUS_ONE = ("gemma3_text",)
+_NORM = re.compile(r"norm\.weight$")
 _LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h)\.(\d+)\.")
 
 
@@ -84,9 +95,12 @@ def compare(engine: Path, checkpoint: Path) -> dict[str, Any]:
     """Return the content of weights.json. Raises WeightsError."""
     try:
         facts = json.loads((engine / "engine.json").read_bytes())
-        asked, complete = facts["precision"]["asked"], facts["model"]["architecture"] in MEASURED
+        asked, family = facts["precision"]["asked"], facts["model"]["architecture"]
+        complete = asked in MEASURED.get(family, ())
         graph = ir_weights.Ir(engine / MODEL)
         tensors = _tensors(checkpoint)
+        if family in NORMS_PLUS_ONE:
+            tensors = [_plus_one(one) if _NORM.search(one.name) else one for one in tensors]
         ulp = BF16_ULP if asked == "bf16" else FP16_ULP
         found = _compared(graph, tensors, ulp, complete=complete)
         return _document(found, tensors, complete=complete)
@@ -287,6 +301,10 @@ def _tensors(checkpoint: Path) -> list[Tensor]:
     if any(checkpoint.glob("*.gguf")):
         return list(_of_gguf(checkpoint))
     return [_of_safetensors(one) for one in safetensors_file.read_folder(checkpoint).values()]
+
+
+def _plus_one(tensor: Tensor) -> Tensor:
+    return replace(tensor, load=lambda rows: tensor.load(rows) + np.float32(1))
 
 
 def _of_gguf(checkpoint: Path) -> Iterator[Tensor]:

@@ -272,9 +272,12 @@ def test_named_tensor_is_that_of_its_name_also_if_its_values_are_of_another(
     assert all(name in text for name, text in zip(names, found["problems"], strict=True))
 
 
+@pytest.mark.parametrize(("architecture", "precision"), [("gemma", "int8"), ("gpt2", "int4")])
 @pytest.mark.parametrize(("damaged", "problems"), [(False, 0), (True, 1)])
-def test_of_a_family_that_was_not_measured_only_named_tensors_are_held(
+def test_of_a_family_or_precision_that_was_not_measured_only_named_tensors_are_held(
     tmp_path: Path,
+    architecture: str,
+    precision: str,
     damaged: bool,  # noqa: FBT001
     problems: int,
 ) -> None:
@@ -283,8 +286,8 @@ def test_of_a_family_that_was_not_measured_only_named_tensors_are_held(
     engine[NORM] += 1  # as an exporter of Gemma may write it, under no name
     if damaged:
         row(engine)
-    made, checkpoint = write(tmp_path, tensors, engine, "int8")
-    write_facts(made, "int8", "gemma")
+    made, checkpoint = write(tmp_path, tensors, engine, precision)
+    write_facts(made, precision, architecture)
     found = openvino_weights.compare(made, checkpoint)
     assert found["problem_count"] == problems
     assert found["compared"] == len(tensors) - LAYERS
