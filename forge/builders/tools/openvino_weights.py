@@ -40,13 +40,15 @@ OTHER_TENSOR = 0.5  # mean difference by mean size from which a vector is not th
 # that have their names in the engine: an exporter may write 1 + w for a norm w, or stack experts.
 _EXPORTED = ("fp16", "int8")
 MEASURED: Mapping[str, tuple[str, ...]] = {
-    "gemma3_text": ("fp16",),
+    "codegen": ("fp16",),
+    "gemma3_text": _EXPORTED,
     "gpt2": _EXPORTED,
     "gpt_neox": _EXPORTED,
-    "llama": ("as-is", "fp16", "bf16", "int8", "int4"),
-    "mixtral": ("fp16",),
+    "gptj": ("fp16",),
+    "mixtral": _EXPORTED,
     "phi3": _EXPORTED,
 }
+COMPLETE = ("llama",)  # the same, in every precision
 # Families whose norms multiply by 1 + w, which the exporter writes as one constant.
 NORMS_PLUS_ONE = ("gemma3_text",)
 _NORM = re.compile(r"norm\.weight$")
@@ -96,7 +98,7 @@ def compare(engine: Path, checkpoint: Path) -> dict[str, Any]:
     try:
         facts = json.loads((engine / "engine.json").read_bytes())
         asked, family = facts["precision"]["asked"], facts["model"]["architecture"]
-        complete = asked in MEASURED.get(family, ())
+        complete = family in COMPLETE or asked in MEASURED.get(family, ())
         graph = ir_weights.Ir(engine / MODEL)
         tensors = _tensors(checkpoint)
         if family in NORMS_PLUS_ONE:
