@@ -57,6 +57,7 @@ _BY_PRECISION: Final = {
     **dict.fromkeys(("int4", "int4_awq", "nvfp4", "q4_0", "q4_1", "q4_k"), _FOUR),
     **dict.fromkeys(("u4", "i4", "nf4"), _FOUR),
 }
+WEIGHTS: Final = "weights"  # the section of the checks of single weights
 # A difference this small is noise of rounding, also if the last bundle had none.
 NOISE: Final = 0.0005
 
@@ -137,11 +138,15 @@ def require(report: AccuracyReport) -> None:
         f" {check.why}"
         for check in failed
     ]
+    if all(check.section == WEIGHTS for check in failed):
+        hint = "nothing was published; build the engine again: no field of the profile allows this"
+    else:
+        hint = (
+            "nothing was published; use a higher engine.precision, or change the limits of"
+            " accuracy in the profile if you accept the difference"
+        )
     raise SmokeGateError(
-        "The engine does not compute what its checkpoint computes",
-        why="".join(lines),
-        hint="nothing was published; use a higher engine.precision, or change the limits of"
-        " accuracy in the profile if you accept the difference",
+        "The engine does not compute what its checkpoint computes", why="".join(lines), hint=hint
     )
 
 
@@ -202,8 +207,8 @@ def _weights(weights: WeightsComparison) -> Iterator[AccuracyCheck]:
     """Check that all tensors were found and that none differs more than rounding explains."""
     why = "of rounding" if not weights.problems else f"of rounding: {'; '.join(weights.problems)}"
     value = weights.worst.of_allowed
-    yield _check("weights", "of_allowed", value, 1.0, f"of rounding ({weights.worst.tensor})")
-    yield _check("weights", "problems", float(weights.problem_count), 0.0, why)
+    yield _check(WEIGHTS, "of_allowed", value, 1.0, f"of rounding ({weights.worst.tensor})")
+    yield _check(WEIGHTS, "problems", float(weights.problem_count), 0.0, why)
 
 
 def _check(

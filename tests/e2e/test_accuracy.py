@@ -24,6 +24,7 @@ from forge.errors import SmokeGateError
 from forge.serving.repository.render import Runtime, render
 from forge.serving.triton.accuracy_probe import check_accuracy, read_probe
 from tests.support import serving
+from tests.support.project_world import copy_project
 from tests.support.receipts import PROFILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -148,6 +149,57 @@ def test_the_served_model_agrees_alone_and_at_full_batch_and_a_damaged_one_does_
                 full = check_accuracy(server.url, "llm", probe, together=4)
                 assert alone.positions == 64
                 assert len(full) == 4
+
+
+# A step between the engine and its receipt, as a compiler that writes some weights wrong.
+DAMAGED = """
+
+_compile = compile
+
+
+def compile(profile, weights):
+    from pathlib import Path
+
+    from forge.steps import Step, tool
+
+    step = Step(
+        id=f"damage@{profile.name}",
+        argv=("${python}", "${source.damage}", "${inputs.engine}", "${outputs.engine}"),
+        inputs={"engine": _compile(profile, weights)},
+        outputs=("engine",),
+        sources=tool(Path(__file__).with_name("damage.py")),
+    )
+    return step["engine"]
+"""
+NOISE = """
+import random, shutil, sys
+
+shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True, copy_function=shutil.copyfile)
+with open(sys.argv[2] + "/openvino_model.bin", "r+b") as file:
+    size = file.seek(0, 2)
+    file.seek(size * 9 // 10)
+    file.write(random.Random(1).randbytes(size // SHARE))
+"""
+
+
+@pytest.mark.builders
+def test_noise_that_the_text_does_not_show_stops_a_first_release(tmp_path: Path) -> None:
+    """The whole pipeline: the step of the gate fails, and nothing is published."""
+    world = copy_project(tmp_path / "project")
+    world.forge("keys", "init")
+    stages = world.project / "stages"
+    with (stages / "engine.py").open("a") as file:
+        file.write(DAMAGED)
+    for share in (2048, 65536):
+        (stages / "damage.py").write_text(NOISE.replace("SHARE", str(share)))
+        said = world.release("1.0.0", fails=6)
+        assert "accuracy-gate@development" in said
+        lines = [line for line in said.splitlines() if ", limit " in line]
+        failed = [line.partition(":")[0].strip() for line in lines]
+        assert "weights" in failed
+        if share == 65536:  # two thousand bytes of 143 million: no figure of the text is outside
+            assert set(failed) == {"weights"}
+        assert world.json("channels") == []
 
 
 @pytest.mark.builders

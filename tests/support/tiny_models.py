@@ -60,6 +60,8 @@ LONGROPE = {
     "long_factor": [1.5 + index for index in range(8)],
     "original_max_position_embeddings": 512,
 }
+# Sizes by the names that GPT-2 and its relatives have.
+OLD = {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 4096}
 # NAME → model_type and what differs from COMMON.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
@@ -150,7 +152,51 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("cohere", {"logit_scale": 0.5, "use_qk_norm": True}),
     "phi": ("phi", {"partial_rotary_factor": 0.5}),
     "starcoder2": ("starcoder2", {"sliding_window": None}),
+    "starcoder2-window": ("starcoder2", {"sliding_window": 64}),
     "gpt2": ("gpt2", {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 4096}),
+    "arcee": ("arcee", {"mlp_bias": True}),
+    "codegen": ("codegen", OLD | {"rotary_dim": 8}),
+    "exaone4": ("exaone4", {"sliding_window": 64, "sliding_window_pattern": 4}),
+    "glm": ("glm", {"head_dim": 16, "attention_bias": True}),
+    "glm4": ("glm4", {"head_dim": 16, "attention_bias": True}),
+    "gpt_bigcode": ("gpt_bigcode", OLD | {"multi_query": True}),
+    "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5, "use_parallel_residual": True}),
+    "gptj": ("gptj", OLD | {"rotary_dim": 8}),
+    "granitemoe": (
+        "granitemoe",
+        {
+            "num_local_experts": 4,
+            "num_experts_per_tok": 4,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.2,
+        },
+    ),
+    "helium": ("helium", {"head_dim": 16}),
+    "mixtral-full": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 4}),
+    "nemotron": ("nemotron", {"head_dim": 16, "hidden_act": "relu2"}),
+    "olmo": ("olmo", {}),
+    "opt": ("opt", {"ffn_dim": 128, "word_embed_proj_dim": 64}),
+    "persimmon": ("persimmon", {"hidden_act": "relu2", "qk_layernorm": True}),
+    "phimoe": (
+        "phimoe",
+        {
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "lm_head_bias": True,
+            "attention_bias": True,
+        },
+    ),
+    "qwen2_moe": (
+        "qwen2_moe",
+        {
+            "num_experts": 4,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 64,
+        },
+    ),
     "gpt_oss-full": (
         "gpt_oss",
         {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 4, "sliding_window": 64},
@@ -171,7 +217,11 @@ def main(argv: list[str]) -> int:
 def make(name: str, folder: Path) -> None:
     """Write one model in fp16."""
     kind, changed = MODELS[name]
-    config = AutoConfig.for_model(kind, **(COMMON | changed))
+    default = AutoConfig.for_model(kind)
+    known = {*default.to_dict(), *default.attribute_map}
+    # A field that the class does not have would be kept in config.json, and refused there.
+    common = {name: value for name, value in COMMON.items() if name in known}
+    config = AutoConfig.for_model(kind, **(common | changed))
     torch.manual_seed(sum(name.encode()))
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():

@@ -8,6 +8,7 @@ docs, "OpenVINO IR format"; operations: "Available operation sets".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,20 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from cast_check import from_bfloat16
 
+MATRIX = "MatMul"
+SHAPE = "ShapeOf"  # its readers depend on no value; exporters let one layer's compute it for all
 PACKED = {"u4": False, "i4": True}  # two in a byte, the lower bits first; whether they have a sign
 INTEGERS = {"u8": np.uint8, "i8": np.int8, "i32": np.int32, "i64": np.int64}
 FLOATS = {"f16": np.float16, "f32": np.float32}
 BROAD = {"bf16": np.uint16}  # the upper half of a float32
+ATTENTION = "ScaledDotProductAttention"
+MOST_DEPTH = 64  # operations between a weight and the next matrices
 LEVELS = {"u8": 255, "i8": 255, "u4": 15, "i4": 15}  # steps from the lowest to the highest value
+
+
+# (distance, operation, port, its own weight): of the first reader of a weight, and of the nearest
+# matrices and attentions behind it.
+Place = frozenset[tuple[int, str, int, str]]
 
 
 class IrError(Exception):
@@ -50,6 +60,8 @@ class Weight:
         centred: no zero point, or the same one everywhere: the values lie about 0.
         elements: number of values.
         load: returns the values, float32.
+        place: returns what reads it, and the nearest matrices behind that. Equal for the same
+            weight of two layers of one structure, however many layers follow.
     """
 
     name: str
@@ -59,6 +71,7 @@ class Weight:
     centred: bool
     elements: int
     load: Callable[[], np.ndarray] = field(repr=False)
+    place: Callable[[], Place] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Ir:
                 str(one.get("id")): _layer(one) for one in root.iterfind("layers/layer")
             }
             self._inputs = _inputs(root)
+            self._readers = _readers(self._inputs)
             self._data = np.memmap(path.with_suffix(".bin"), np.uint8, "r")
         except (ET.ParseError, OSError, ValueError, TypeError, KeyError) as error:
             raise IrError(f"{path.name} is not valid OpenVINO IR: {error}") from None
@@ -126,7 +140,40 @@ class Ir:
             points is None or bool((points == points.flat[0]).all()),
             _count(stored.shape),
             lambda: np.asarray(self._value(number), np.float32),
+            lambda: self._place(number),
         )
+
+    def _place(self, number: str) -> Place:
+        found: set[tuple[int, str, int, str]] = set()
+        level = self._readers.get(number, ())
+        seen: set[str] = set()
+        matrix = False
+        for depth in range(MOST_DEPTH):
+            behind: list[tuple[str, int]] = []
+            for node, port in level:
+                kind = self._layers[node].kind
+                if node in seen or kind == SHAPE:
+                    continue
+                seen.add(node)
+                behind.extend(self._readers.get(node, ()))
+                matrix |= kind == MATRIX
+                if depth == 0 or kind in {MATRIX, ATTENTION}:
+                    own = self._own_weight(node) if kind == MATRIX else ""
+                    found.add((depth, kind, port, own))
+            level = tuple(behind)
+            if matrix or not level:
+                break
+        return frozenset(found)
+
+    def _own_weight(self, number: str) -> str:
+        """Return the name, without numbers, and the shape of the largest constant of a node."""
+        fixed = [one for one in self._inputs.get(number, ()) if self._is_fixed(one)]
+        below = [one for source in fixed for one in self._below(source)]
+        constants = [one for one in below if self._layers[one].constant]
+        if not constants:
+            return ""
+        main = max(constants, key=lambda one: _count(self._constant(one).shape))
+        return f"{re.sub(r'[0-9]+', '#', self._layers[main].name)} {self._constant(main).shape}"
 
     def _operand(self, number: str, kind: str, main: str) -> str | None:
         """Return the constant that the first operation of a kind takes besides the weight."""
@@ -202,6 +249,14 @@ def _inputs(root: ET.Element) -> dict[str, tuple[str, ...]]:
         place = (int(edge.attrib["to-port"]), edge.attrib["from-layer"])
         found.setdefault(edge.attrib["to-layer"], []).append(place)
     return {number: tuple(source for _, source in sorted(ports)) for number, ports in found.items()}
+
+
+def _readers(inputs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[tuple[str, int], ...]]:
+    found: dict[str, list[tuple[str, int]]] = {}
+    for node, sources in inputs.items():
+        for port, source in enumerate(sources):
+            found.setdefault(source, []).append((node, port))
+    return {source: tuple(nodes) for source, nodes in found.items()}
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -105,7 +105,7 @@ def export_checkpoint(checkpoint: Path, settings: Path, output: Path) -> None:
             checkpoint, work
         )  # first, because it takes seconds and the export minutes
         sys.stderr.write(f"exporting {config['model_type']} to OpenVINO IR, {precision}\n")
-        parameters = export(checkpoint, precision, work)
+        parameters = export(checkpoint, precision, work, str(config["model_type"]))
         if precision in ("int8", "int4"):
             compress(work / openvino_ir.MODEL, precision)
             openvino_ir.keep_activations(work / openvino_ir.MODEL)
@@ -224,7 +224,7 @@ def check_values(name: str, low: float, high: float, file: str, precision: str) 
         )
 
 
-def export(checkpoint: Path, precision: str, work: Path) -> int:
+def export(checkpoint: Path, precision: str, work: Path, family: str) -> int:
     """Write the IR in 16 bits, and the configuration. Return the number of parameters."""
     import torch
     from optimum.exporters.openvino.convert import export_from_model
@@ -237,7 +237,7 @@ def export(checkpoint: Path, precision: str, work: Path) -> int:
             str(checkpoint),
             dtype=stored,
             local_files_only=True,
-            attn_implementation="sdpa",
+            attn_implementation="eager" if family in openvino_support.EAGER else "sdpa",
             output_loading_info=True,
         )
     except (ValueError, KeyError, TypeError, ImportError) as error:

@@ -52,6 +52,10 @@ ARCHITECTURES = (
     "starcoder2",
 )
 
+# Of them, those that transformers 4.57.6 loads without its attention `sdpa` only
+# (`_supports_sdpa` of their classes).
+EAGER = frozenset({"codegen", "gpt_oss", "gptj"})
+
 # Tried in the same way and not the same model, or not exported, with the reason.
 _NO_EXPORT = "optimum-intel 1.27.0 does not export them"
 WRONG: Mapping[str, str] = {

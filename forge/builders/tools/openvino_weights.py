@@ -12,10 +12,11 @@ A weight without a scale: half a unit in the last place.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,23 @@ FP16_ULP, BF16_ULP = 2.0**-11, 2.0**-8  # half a unit in the last place, relativ
 FP16_LEAST = 2.0**-24  # the least float16, of scales and values
 MARGIN = 1.02
 OTHER_TENSOR = 0.5  # mean difference by mean size from which a vector is not that of the checkpoint
-# `model.architecture` of engine.json whose every tensor was found in an honest engine, by its name
-# or by its values. Of other families, tensors are compared that have their names in the engine: an
-# exporter may write 1 + w for a norm w, or stack the experts.
-MEASURED = ("llama",)
+# `model.architecture` of engine.json → requested precisions in which an honest engine was compared
+# and every tensor found in it, by its name or by its values. Of the others, tensors are compared
+# that have their names in the engine: an exporter may write 1 + w for a norm w, or stack experts.
+_EXPORTED = ("fp16", "int8")
+MEASURED: Mapping[str, tuple[str, ...]] = {
+    "codegen": ("fp16",),
+    "gemma3_text": _EXPORTED,
+    "gpt2": _EXPORTED,
+    "gpt_neox": _EXPORTED,
+    "gptj": ("fp16",),
+    "mixtral": _EXPORTED,
+    "phi3": _EXPORTED,
+}
+COMPLETE = ("llama",)  # the same, in every precision
+# Families whose norms multiply by 1 + w, which the exporter writes as one constant.
+NORMS_PLUS_ONE = ("gemma3_text",)
+_NORM = re.compile(r"norm\.weight$")
 _LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h)\.(\d+)\.")
 
 
@@ -76,15 +90,19 @@ class Found:
     tensors: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     layer: int = 0
+    places: dict[str, ir_weights.Place] = field(default_factory=dict)
 
 
 def compare(engine: Path, checkpoint: Path) -> dict[str, Any]:
     """Return the content of weights.json. Raises WeightsError."""
     try:
         facts = json.loads((engine / "engine.json").read_bytes())
-        asked, complete = facts["precision"]["asked"], facts["model"]["architecture"] in MEASURED
+        asked, family = facts["precision"]["asked"], facts["model"]["architecture"]
+        complete = family in COMPLETE or asked in MEASURED.get(family, ())
         graph = ir_weights.Ir(engine / MODEL)
         tensors = _tensors(checkpoint)
+        if family in NORMS_PLUS_ONE:
+            tensors = [_plus_one(one) if _NORM.search(one.name) else one for one in tensors]
         ulp = BF16_ULP if asked == "bf16" else FP16_ULP
         found = _compared(graph, tensors, ulp, complete=complete)
         return _document(found, tensors, complete=complete)
@@ -105,17 +123,45 @@ def _compared(
     found, matcher = Found(), Matcher(tensors, by_values=complete)
     for weight in graph.weights():
         values = weight.load()
-        tensor = matcher.match(weight, values)
-        if tensor is None:
+        match = matcher.match(weight, values)
+        if match is None:
             if weight.groups and complete:
                 found.problems.append(f"{weight.name} is none of the checkpoint's tensors")
             continue
+        tensor = match.tensor
         _note_order(found, tensor)
+        if match.by_values and not match.ambiguous:
+            found.places[tensor.name] = weight.place()
         steps = worst(weight, values, tensor, ulp)
         found.tensors[tensor.name] = max(steps, found.tensors.get(tensor.name, 0.0))
         if steps > 1:
             found.problems.append(f"{tensor.name} differs by {steps:.3g} times what is allowed")
+    found.problems.extend(exchanged(found.places))
     return found
+
+
+def exchanged(places: Mapping[str, ir_weights.Place]) -> Iterator[str]:
+    """Yield the tensors of a layer that are in each other's place, as most other layers show.
+
+    The two norms of a layer have one shape and no names in the engine, and each is a tensor of the
+    checkpoint: their values alone do not show that they were exchanged.
+    """
+    layers: dict[str, dict[str, ir_weights.Place]] = {}
+    for name, place in places.items():
+        if named := _LAYER.search(name):
+            kind = f"{name[: named.start(1)]}#{name[named.end(1) :]}"
+            layers.setdefault(named[1], {})[kind] = place
+    for number, own in layers.items():
+        others = [one for other, one in layers.items() if other != number]
+        for first, second in itertools.combinations(sorted(own), 2):
+            if own[first] == own[second]:
+                continue
+            against = sum(
+                one.get(first) == own[second] and one.get(second) == own[first] for one in others
+            )
+            if against * 2 > len(others):
+                names = [kind.replace("#", number) for kind in (first, second)]
+                yield f"{names[0]} and {names[1]} are in each other's place"
 
 
 def _note_order(found: Found, tensor: Tensor) -> None:
@@ -148,7 +194,8 @@ def worst(weight: Weight, values: np.ndarray, tensor: Tensor, ulp: float) -> flo
     """Return the largest difference of a weight from a tensor, by what is allowed at its place."""
     expected = _oriented(tensor.load(None), values).reshape(weight.stored)
     allowed = _allowed(weight, expected, ulp, kept=tensor.kept)
-    share = np.abs(values.reshape(weight.stored) - expected) / allowed
+    with np.errstate(invalid="ignore"):  # of a damaged engine: infinity, and what is not a number
+        share = np.abs(values.reshape(weight.stored) - expected) / allowed
     most = float(share.max())
     return most if np.isfinite(most) else float("inf")
 
@@ -178,27 +225,44 @@ def _oriented(expected: np.ndarray, values: np.ndarray) -> np.ndarray:
     return expected.T if shape != own and shape == own[::-1] else expected
 
 
+@dataclass(frozen=True)
+class Match:
+    """Which tensor a weight is.
+
+    Attributes:
+        tensor: of the checkpoint.
+        by_values: the weight has no name, or none of the checkpoint's.
+        ambiguous: other tensors have the same values.
+    """
+
+    tensor: Tensor
+    by_values: bool = False
+    ambiguous: bool = False
+
+
 class Matcher:
     """Tells which tensor of the checkpoint a weight is: by its name, or by its first values."""
 
     def __init__(self, tensors: Sequence[Tensor], *, by_values: bool) -> None:
         self._by_values = by_values
-        self._by_name = {one.name.removesuffix(".weight"): one for one in tensors}
+        self._by_name = {one.name: one for one in tensors}
         self._by_size: dict[int, list[Tensor]] = {}
         for one in tensors:
             self._by_size.setdefault(one.elements, []).append(one)
         self._samples: dict[str, np.ndarray] = {}
         self._used: set[str] = set()
 
-    def match(self, weight: Weight, values: np.ndarray) -> Tensor | None:
+    def match(self, weight: Weight, values: np.ndarray) -> Match | None:
         """Return the tensor; None if no tensor is like the weight.
 
         A weight with scales is always one of its size, however different its values are. Of equal
         tensors, the first that was not matched before: all norms of a small model may be one.
         """
-        named = self._by_name.get(_plain(weight.name))
-        if named is not None and named.elements == weight.elements:
-            return named
+        for name in _names(weight.name):
+            named = self._by_name.get(name)
+            if named is not None and named.elements == weight.elements:
+                self._used.add(named.name)
+                return Match(named)
         if not self._by_values:
             return None
         near = [
@@ -212,7 +276,7 @@ class Matcher:
         equal = [one for distance, one in near if distance == least]
         chosen = next((one for one in equal if one.name not in self._used), equal[0])
         self._used.add(chosen.name)
-        return chosen
+        return Match(chosen, by_values=True, ambiguous=len(equal) > 1)
 
     def _distance(self, tensor: Tensor, values: np.ndarray) -> float:
         if tensor.name not in self._samples:
@@ -223,15 +287,26 @@ class Matcher:
         return found if np.isfinite(found) else float("inf")
 
 
-def _plain(name: str) -> str:
-    """Return the name of a module as the checkpoint has it."""
-    return name.removeprefix("self.").removesuffix("._openvino_orig_weight").removesuffix(".weight")
+def _names(name: str) -> Iterator[str]:
+    """Yield the names that a constant of the engine may have in the checkpoint.
+
+    The exporter writes the path of a parameter behind `self`, and one or two modules around the
+    model for some families: `self.model.gpt_neox.embed_in._openvino_orig_weight`.
+    """
+    path = name.replace("._openvino_orig_", ".").split(".")
+    for start in range(min(3, len(path))):
+        plain = ".".join(path[start:])
+        yield from (plain, f"{plain}.weight")
 
 
 def _tensors(checkpoint: Path) -> list[Tensor]:
     if any(checkpoint.glob("*.gguf")):
         return list(_of_gguf(checkpoint))
     return [_of_safetensors(one) for one in safetensors_file.read_folder(checkpoint).values()]
+
+
+def _plus_one(tensor: Tensor) -> Tensor:
+    return replace(tensor, load=lambda rows: tensor.load(rows) + np.float32(1))
 
 
 def _of_gguf(checkpoint: Path) -> Iterator[Tensor]:

@@ -212,9 +212,72 @@ def test_transposed_matrix_is_compared_as_it_was(tmp_path: Path) -> None:
     assert (found["problem_count"], found["worst"]["of_allowed"]) == (0, 0)
 
 
+def normed(folder: Path, exchanged: int | None, layers: int, *, equal: bool = False) -> list[str]:
+    """Problems of an engine whose layers have two norms without names, each before a matrix."""
+    generator = np.random.default_rng(11)
+    tensors: Tensors = {}
+    file = IrFile()
+    for number in range(layers):
+        norms = [np.ones(WIDTH) if equal else generator.uniform(0.5, 1.5, WIDTH) for _ in range(2)]
+        norms = [one.astype(np.float16).astype(np.float32) for one in norms]
+        prefix = f"model.layers.{number}"
+        written = norms[::-1] if number == exchanged else norms
+        for at, name in enumerate(("mlp", "self_attn")):
+            tensors[f"{prefix}.{name}_norm.weight"] = norms[at]
+            matrix = generator.normal(0, 1, (WIDTH, 8)).astype(np.float16).astype(np.float32)
+            tensors[f"{prefix}.{name}.weight"] = matrix
+            scaled = file.node("Multiply", 0, file.constant("Constant_7", written[at]))
+            plain = file.constant(f"self.{prefix}.{name}._openvino_orig_weight", matrix)
+            file.node("MatMul", scaled, plain)
+            # What computes the mask of all layers from the shape in the first one.
+            if number == 0:
+                file.node("Gather", file.node("ShapeOf", scaled))
+    made, checkpoint = write(folder, tensors, {}, "fp16")
+    file.write(made)
+    found = openvino_weights.compare(made, checkpoint)
+    assert found["compared"] == len(tensors)
+    return list(found["problems"])
+
+
+@pytest.mark.parametrize("exchanged", [0, 2, 3])
+def test_norms_of_one_layer_that_were_exchanged_are_named(tmp_path: Path, exchanged: int) -> None:
+    prefix = f"model.layers.{exchanged}"
+    assert normed(tmp_path, exchanged, 4) == [
+        f"{prefix}.mlp_norm.weight and {prefix}.self_attn_norm.weight are in each other's place"
+    ]
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_norms_in_their_places_are_no_problem(tmp_path: Path, equal: bool) -> None:  # noqa: FBT001
+    assert normed(tmp_path, None, 4, equal=equal) == []
+
+
+@pytest.mark.parametrize("prefix", ["self.", "self.model.", "model.", ""])
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+def test_named_tensor_is_that_of_its_name_also_if_its_values_are_of_another(
+    tmp_path: Path, prefix: str, kind: str
+) -> None:
+    """An exporter puts modules around the model; weights and biases are named alike."""
+    generator = np.random.default_rng(3)
+    names = [f"h.{number}.dense.{kind}" for number in range(2)]
+    tensors = {name: np.float16(generator.normal(0, 1, (WIDTH, 2))) for name in names}
+    file = IrFile()
+    for name, values in zip(names, reversed(tensors.values()), strict=True):  # exchanged
+        file.plain(f"{prefix}{name.removesuffix(kind)}_openvino_orig_{kind}", values)
+    made, checkpoint = write(tmp_path, tensors, {}, "fp16")
+    write_facts(made, "fp16", "no family that was measured")
+    file.write(made)
+    found = openvino_weights.compare(made, checkpoint)
+    assert found["compared"] == found["problem_count"] == 2
+    assert all(name in text for name, text in zip(names, found["problems"], strict=True))
+
+
+@pytest.mark.parametrize(("architecture", "precision"), [("gemma", "int8"), ("gpt2", "int4")])
 @pytest.mark.parametrize(("damaged", "problems"), [(False, 0), (True, 1)])
-def test_of_a_family_that_was_not_measured_only_named_tensors_are_held(
+def test_of_a_family_or_precision_that_was_not_measured_only_named_tensors_are_held(
     tmp_path: Path,
+    architecture: str,
+    precision: str,
     damaged: bool,  # noqa: FBT001
     problems: int,
 ) -> None:
@@ -223,8 +286,8 @@ def test_of_a_family_that_was_not_measured_only_named_tensors_are_held(
     engine[NORM] += 1  # as an exporter of Gemma may write it, under no name
     if damaged:
         row(engine)
-    made, checkpoint = write(tmp_path, tensors, engine, "int8")
-    write_facts(made, "int8", "gemma")
+    made, checkpoint = write(tmp_path, tensors, engine, precision)
+    write_facts(made, precision, architecture)
     found = openvino_weights.compare(made, checkpoint)
     assert found["problem_count"] == problems
     assert found["compared"] == len(tensors) - LAYERS
