@@ -189,8 +189,9 @@ def test_family_that_would_be_another_model_is_refused_by_name(tmp_path: Path, n
     checkpoint = made.model(tmp_path / "checkpoint", config)
     settings = tmp_path / "settings.json"
     settings.write_text('{"engine": {"precision": "fp16"}}')
-    argv = [environment("optimum") / "bin" / "python", TOOLS / "openvino_export.py"]
-    argv += ["--checkpoint", checkpoint, "--settings", settings, "--output", tmp_path / "out"]
+    argv: list[str | Path] = [environment("optimum") / "bin" / "python"]
+    argv += [TOOLS / "openvino_export.py", "--checkpoint", checkpoint]
+    argv += ["--settings", settings, "--output", tmp_path / "out"]
     done = subprocess.run(
         [str(word) for word in argv], capture_output=True, text=True, check=False, timeout=300
     )

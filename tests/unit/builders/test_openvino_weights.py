@@ -260,7 +260,7 @@ def test_named_tensor_is_that_of_its_name_also_if_its_values_are_of_another(
     """An exporter puts modules around the model; weights and biases are named alike."""
     generator = np.random.default_rng(3)
     names = [f"h.{number}.dense.{kind}" for number in range(2)]
-    tensors = {name: np.float16(generator.normal(0, 1, (WIDTH, 2))) for name in names}
+    tensors = {name: generator.normal(0, 1, (WIDTH, 2)).astype(np.float16) for name in names}
     file = IrFile()
     for name, values in zip(names, reversed(tensors.values()), strict=True):  # exchanged
         file.plain(f"{prefix}{name.removesuffix(kind)}_openvino_orig_{kind}", values)
