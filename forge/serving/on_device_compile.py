@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -66,6 +66,7 @@ class CompileJob:
         runtime: exact versions of the runtimes that the machine provides.
         path: folders in which the compiler is searched, as in PATH.
         read: what the compiler reads beyond the source and its own folder.
+        variables: by which the compiler sees the GPU that will serve, and no other.
     """
 
     wanted: CompileOnDevice
@@ -73,6 +74,7 @@ class CompileJob:
     runtime: Mapping[str, str]
     path: str
     read: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -82,6 +84,7 @@ class CompileJob:
         wanted: CompileOnDevice,
         runtime: Mapping[str, str],
         environment: Path,
+        variables: Mapping[str, str],
     ) -> Self:
         """Return the job of a rendered tree; the tools of its environment have precedence."""
         environment = environment.absolute()
@@ -89,7 +92,7 @@ class CompileJob:
         path = os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)])
         python = (environment / "bin" / "python3").resolve()
         read = (tree.resolve(), environment, python.parent.parent)
-        return cls(wanted, engine / wanted.source, runtime, path, read)
+        return cls(wanted, engine / wanted.source, runtime, path, read, variables)
 
 
 def engine_key(wanted: CompileOnDevice, runtime: Mapping[str, str]) -> str:
@@ -239,6 +242,7 @@ class Compiler:
             for one in value.split(os.pathsep)
             if one.startswith("/")
         ]
+        environment |= job.variables
         if allowed.has("files"):
             environment |= containment.environment_inside(work / _HOME, work / _TEMPORARY)
         own = (Path(program).parent, Path(program).resolve().parent)  # the second behind a link

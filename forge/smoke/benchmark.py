@@ -128,7 +128,7 @@ def benchmark(
     installed = environments.inspect(environment) if environment else _of_the_image(spec)
     timeout = settings.serving.start_timeout_s or spec.start_timeout_s
     with _kept_if_it_fails(output.with_name(f"{output.name}-triton")) as work:
-        engine = _compiled(tree, spec, installed.root, work)
+        engine = _compiled(tree, spec, installed.root, work, chosen)
         server, ready = started(
             lambda: TritonServer.start(
                 tree, spec, installed, work=work, engine=engine, environment=chosen.environment
@@ -185,14 +185,16 @@ def prompt_set(name: str) -> list[str]:
     return [str(prompt) for prompt in json.loads(text)]
 
 
-def _compiled(tree: Path, spec: Spec, environment: Path, work: Path) -> Path | None:
+def _compiled(
+    tree: Path, spec: Spec, environment: Path, work: Path, chosen: ChosenGpu
+) -> Path | None:
     """Compile the engine as a device does; return None if the tree contains it."""
     wanted = spec.compile_on_device
     if wanted is None:
         return None
     work.mkdir(parents=True, exist_ok=True)
     compiler = Compiler(work / "engines", work / "compile.log", _report)
-    job = CompileJob.of(tree, spec, wanted, {}, environment)
+    job = CompileJob.of(tree, spec, wanted, {}, environment, chosen.environment)
     return compiler.ensure(job, on_poll=lambda: wanted.timeout_s)
 
 

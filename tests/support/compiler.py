@@ -2,8 +2,8 @@
 
     compiler.py --from SOURCE --to ENGINE
 
-Beside it lies behaviour.json: how long it takes, whether it fails; `runs` gets a line a start. It
-is contained, so FORGE_CONTAINMENT_WRITE must name its folder.
+Beside it lies behaviour.json: how long it takes, whether it fails; `runs` gets a line a start, with
+CUDA_VISIBLE_DEVICES. It is contained, so FORGE_CONTAINMENT_WRITE must name its folder.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from forge.serving.repository.spec import CompileOnDevice
 
 NAME = "engine-compiler"
 _PROGRAM = """#!{python}
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 here = pathlib.Path(__file__).resolve().parent
 behaviour = json.loads((here / "behaviour.json").read_text())
 with (here / "runs").open("a") as runs:
-    runs.write("run\\n")
+    runs.write(os.environ.get("CUDA_VISIBLE_DEVICES", "") + "\\n")
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 source, engine = pathlib.Path(arguments["--from"]), pathlib.Path(arguments["--to"])
 for layer in range(1, behaviour["layers"] + 1):
@@ -62,6 +62,11 @@ class StandIn:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+    @property
+    def gpus(self) -> list[str]:
+        """CUDA_VISIBLE_DEVICES of each start."""
+        return (self.folder / "runs").read_text().splitlines()
 
     @property
     def runs(self) -> int:

@@ -134,7 +134,8 @@ class SlotServers:
             return
         log = self._home.logs / "compile.log"
         compiler = Compiler(self._home.engines.resolve(), log, _log.info)
-        job = CompileJob.of(self._home.slots.tree(slot), spec, wanted, runtime, environment)
+        tree, sees = self._home.slots.tree(slot), self._environment_of(slot)
+        job = CompileJob.of(tree, spec, wanted, runtime, environment, sees)
         place(compiler.ensure(job, _check_and_wait), target)
 
     def prune(self, slots: Iterable[SlotName]) -> None:

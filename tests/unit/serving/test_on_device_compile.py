@@ -54,6 +54,14 @@ def idle() -> float:
     return SECONDS
 
 
+def test_the_compiler_sees_the_gpu_that_will_serve(
+    compiler: Compiler, job: CompileJob, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-other")
+    compiler.ensure(replace(job, variables={"CUDA_VISIBLE_DEVICES": "GPU-ours"}), idle)
+    assert stand_in.gpus == ["GPU-ours"]
+
+
 def test_key_says_source_command_and_runtime_and_nothing_else() -> None:
     key = engine_key(wanted(), RUNTIME)
     assert engine_key(wanted(memory_mib=9), RUNTIME) == key

@@ -119,6 +119,7 @@ def test_an_engine_is_compiled_again_once_the_machine_has_another_tensorrt(
     runtime, compiled = {"tensorrt": "10.13.3"}, list[dict[str, str]]()
 
     def ensure(_compiler: Compiler, job: CompileJob, _poll: object) -> Path:
+        assert job.variables == {"CUDA_VISIBLE_DEVICES": "GPU-a"}
         compiled.append(dict(job.runtime))
         made = home.engines / engine_key(job.wanted, job.runtime)
         made.mkdir(parents=True)
@@ -131,7 +132,9 @@ def test_an_engine_is_compiled_again_once_the_machine_has_another_tensorrt(
         tool="trtedge", arguments=(), source="source", produces=("engine",), digest="0" * 64,
         memory_mib=1, disk_mib=1, timeout_s=60,
     )  # fmt: skip
-    servers = SlotServers(home, lambda: runtime)
+    servers = SlotServers(
+        home, lambda: runtime, lambda slot: {"CUDA_VISIBLE_DEVICES": f"GPU-{slot}"}
+    )
     home.slots.folder("a").mkdir(parents=True, exist_ok=True)
     for _ in range(2):
         servers._compile("a", a_spec(), wanted, home.path)
