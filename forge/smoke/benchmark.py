@@ -194,7 +194,7 @@ def _compiled(
         return None
     work.mkdir(parents=True, exist_ok=True)
     compiler = Compiler(work / "engines", work / "compile.log", _report)
-    job = CompileJob.of(tree, spec, wanted, {}, environment, chosen.environment)
+    job = CompileJob.of(tree, spec, wanted, {}, environment, chosen.environment or {})
     return compiler.ensure(job, on_poll=lambda: wanted.timeout_s)
 
 
