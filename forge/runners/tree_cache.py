@@ -11,14 +11,15 @@ input, or an overwritten weights file, could get into a bundle that is signed un
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import IO, Final, TypeAlias
 
 from forge import canonical
 from forge.files import sha256_file
@@ -28,6 +29,7 @@ from forge.store.progress import Progress
 __all__ = ["FileStates", "TreeCache", "file_states"]
 
 _MAX_SEEN_BYTES: Final = 64 * 1024 * 1024
+_POLL_S: Final = 0.05
 
 FileStates: TypeAlias = Mapping[str, list[int]]
 """Inode, size, mtime and ctime (ns) by path."""
@@ -52,19 +54,33 @@ class TreeCache:
     def get(self, digest: str, progress: Progress | None = None) -> Path:
         """Return the folder of a stored tree, every byte of it verified.
 
+        Waits for another step or run that unpacks the same tree: two profiles often have one.
+
         Args:
             digest: digest of the tree.
-            progress: called during the download with (bytes done, bytes in total); may raise to
-                cancel it.
+            progress: called during the download, and while another one is waited for, with (bytes
+                done, bytes in total); may raise to cancel it.
 
         Raises:
             StoreError: the store is unreachable or damaged, or the disk is full.
         """
         kept = self.folder / digest
-        if not kept.is_dir() or not self._whole(kept, digest):
-            self._unpack(digest, kept, progress)
-        os.utime(kept)
+        with self._alone(digest, progress):
+            if not kept.is_dir() or not self._whole(kept, digest):
+                self._unpack(digest, kept, progress)
+            os.utime(kept)
         return kept
+
+    @contextlib.contextmanager
+    def _alone(self, digest: str, progress: Progress | None) -> Iterator[None]:
+        """Hold the lock of a tree, against other threads and processes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f".{digest}.lock").open("a") as lock:
+            while not _try_lock(lock):
+                if progress is not None:
+                    progress(0, self.store.tree(digest).size)
+                time.sleep(_POLL_S)
+            yield
 
     def adopt(self, digest: str, folder: Path, states: FileStates) -> None:
         """Add a folder that was just stored as this tree.
@@ -95,7 +111,6 @@ class TreeCache:
         return len(file_states(kept)) == len(entries)
 
     def _unpack(self, digest: str, kept: Path, progress: Progress | None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         damaged = self.folder / f".{digest}.{os.getpid()}.{time.monotonic_ns()}"
         with contextlib.suppress(FileNotFoundError):
             kept.rename(damaged)
@@ -122,6 +137,14 @@ class TreeCache:
         temporary = self.folder / f".{digest}.seen.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_bytes(canonical.dumps(dict(states)))
         temporary.replace(self._seen_file(digest))
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _state(path: Path) -> list[int]:

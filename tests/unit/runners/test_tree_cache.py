@@ -1,8 +1,13 @@
 """Unpacked trees that are kept, and what makes one of them be unpacked again."""
 
+import fcntl
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +56,41 @@ def test_tree_is_unpacked_once_and_kept(trees: TreeCache, digest: str) -> None:
     assert file_states(folder) == before
 
 
+def test_steps_that_need_one_tree_at_once_wait_for_each_other(
+    trees: TreeCache, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = threading.Barrier(4)
+    unpack, unpacked = Store.unpack, []
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        unpacked.append(arguments[1])
+        time.sleep(0.2)
+        return unpack(*arguments, **options)
+
+    def get(_number: int) -> Path:
+        started.wait(30)
+        return trees.get(digest)
+
+    monkeypatch.setattr(Store, "unpack", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(get, range(4))) == {trees.folder / digest}
+    assert unpacked == [digest]
+    assert contents(trees.folder / digest) == FILES
+
+
+def test_waiting_for_another_run_can_be_cancelled(trees: TreeCache, digest: str) -> None:
+    trees.folder.mkdir()
+    with (trees.folder / f".{digest}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Cancelled):
+            trees.get(digest, cancel)
+
+
+def cancel(done: int, _total: int) -> None:
+    assert done == 0
+    raise Cancelled
+
+
 def overwrite(folder: Path) -> None:
     (folder / "a.bin").chmod(0o644)
     (folder / "a.bin").write_bytes(b"WEIGHTS")
@@ -80,7 +120,7 @@ def test_changed_tree_is_unpacked_again(
 ) -> None:
     change(trees.get(digest))
     assert contents(trees.get(digest)) == FILES
-    assert [path.name for path in trees.folder.iterdir() if path.name.startswith(".")] == []
+    assert [one.name for one in trees.folder.glob(".*") if one.suffix != ".lock"] == []
 
 
 def test_change_that_keeps_size_and_time_is_found(trees: TreeCache, digest: str) -> None:
