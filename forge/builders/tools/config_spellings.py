@@ -15,6 +15,12 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "qwen3_moe": {"num_local_experts": "num_experts"},
     "olmoe": {"num_local_experts": "num_experts"},
 }
+# Names of the base and of the part of a head that is rotated, in transformers 4, where they are not
+# `rope_theta` and `partial_rotary_factor`: GPT-NeoX would take 10000 and 0.25 without them.
+ROTARY_NAMES: Mapping[str, Mapping[str, str]] = {
+    family: {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    for family in ("gpt_neox", "gpt_neox_japanese")
+}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -43,11 +49,11 @@ def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one(found: dict[str, Any], rope: Mapping[str, Any]) -> None:
-    if "rope_theta" in rope:
-        _put(found, "rope_theta", rope["rope_theta"])
-    partial = rope.get("partial_rotary_factor")
-    if partial is not None:
-        _put(found, "partial_rotary_factor", partial)
+    old = ROTARY_NAMES.get(str(found.get("model_type")), {})
+    for name in ("rope_theta", "partial_rotary_factor"):
+        if rope.get(name) is not None:
+            _put(found, name, rope[name])
+            _put(found, old.get(name, name), rope[name])
     scaling = _scaling(rope)
     if scaling is not None:
         _put(found, "rope_scaling", scaling)

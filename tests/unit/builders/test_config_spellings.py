@@ -60,6 +60,16 @@ def test_config_of_transformers_4_stays_as_it_is() -> None:
     assert both_spellings(config) == config
 
 
+def test_gpt_neox_gets_its_own_old_names() -> None:
+    """Without them transformers 4 rotates a quarter of a head, with a base of 10000."""
+    rope = {"rope_theta": 5e4, "rope_type": "default", "partial_rotary_factor": 0.5}
+    found = both_spellings({"model_type": "gpt_neox", "rope_parameters": rope})
+    assert found["rotary_emb_base"] == 5e4
+    assert found["rotary_pct"] == 0.5
+    with pytest.raises(ConflictError, match=r"rotary_pct is 1\.0"):
+        both_spellings({"model_type": "gpt_neox", "rope_parameters": rope, "rotary_pct": 1.0})
+
+
 def test_number_of_experts_has_both_names() -> None:
     found = both_spellings({"model_type": "qwen3_moe", "num_local_experts": 4})
     assert found["num_experts"] == 4
