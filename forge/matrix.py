@@ -10,8 +10,9 @@ other. A step is assigned
 
 A hosted cell also runs the steps that it shares with others (the checkpoint): the first cell holds
 the lease, and the others wait for that step. Labelled runners are scarce, so shared steps run on
-hosted runners in the round before. Steps that have effects outside the store or that sign, and the
-steps after them, are in no cell: they run in the one job that has the keys.
+hosted runners in the round before. A workflow runs round 0 with the role of hosted runners, so work
+for runners of one's own is in round 1 at the earliest. Steps that have effects outside the store or
+that sign, and the steps after them, are in no cell: they run in the one job that has the keys.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _HOSTED: Final[Mapping[str | None, str]] = {
     "linux/amd64": "ubuntu-24.04",
     "linux/arm64": "ubuntu-24.04-arm",
 }
+_FIRST_OF_OWN_RUNNERS: Final = 1
 _TO_DO: Final = {Status.RUN, Status.WAITS, Status.EFFECT}
 
 
@@ -113,7 +115,11 @@ class Matrix:
     def as_json(self) -> dict[str, object]:
         """Return the JSON object of `forge matrix`; `rounds[N]` is a matrix of GitHub Actions."""
         return {
-            "rounds": [{"include": [cell.as_json() for cell in cells]} for cells in self.rounds],
+            # GitHub refuses a matrix without jobs: a workflow asks whether a round is null.
+            "rounds": [
+                {"include": [cell.as_json() for cell in cells]} if cells else None
+                for cells in self.rounds
+            ],
             "finish": list(self.finish),
             "refused": [{"step": one.step, "reason": one.reason} for one in self.refused],
         }
@@ -171,6 +177,8 @@ def _place(step: Step, before: Sequence[_Place]) -> _Place:
     if step.labels or step.platform:
         runs_on = step.labels or (_HOSTED[step.platform],)
         first = max((_round(step, runs_on, one) for one in before), default=0)
+        if step.labels and not set(runs_on) <= set(_HOSTED.values()):
+            first = max(first, _FIRST_OF_OWN_RUNNERS)
         return _Place(runs_on, first, movable=False)
     bound = [one for one in before if not one.movable]
     if not bound:

@@ -88,7 +88,19 @@ def test_shared_step_that_only_labelled_runners_need_is_a_hosted_cell_before_the
 def test_stored_step_holds_nobody_up() -> None:
     checkpoint = a_step("checkpoint")
     engine = a_step("engine@a", checkpoint, labels=GPU)
-    assert shown(cut(rows(engine, hits=["checkpoint"]))) == [{"a on gpu-sm120": ("engine@a",)}]
+    made = cut(rows(engine, hits=["checkpoint"]))
+    assert shown(made) == [{}, {"a on gpu-sm120": ("engine@a",)}]
+
+
+def test_own_runners_never_work_in_the_round_of_hosted_ones() -> None:
+    """Its job has the role and the key of the hosted builder: see release.yml."""
+    made = cut(rows(a_step("smoke@a", labels=GPU), a_step("image@b", labels=("ubuntu-24.04-arm",))))
+    assert shown(made) == [
+        {"b on ubuntu-24.04-arm": ("image@b",)}, {"a on gpu-sm120": ("smoke@a",)},
+    ]  # fmt: skip
+    only_own = cut(rows(a_step("smoke@a", labels=GPU))).as_json()["rounds"]
+    assert isinstance(only_own, list)
+    assert only_own[0] is None  # GitHub refuses a matrix without jobs
 
 
 def test_other_architecture_makes_what_runs_anywhere_itself_in_the_same_round() -> None:

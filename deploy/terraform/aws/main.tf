@@ -67,6 +67,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
     noncurrent_version_expiration {
       noncurrent_days = 30
     }
+
+    expiration {
+      expired_object_delete_marker = true # each lease that ends leaves one
+    }
   }
 }
 
@@ -204,6 +208,16 @@ data "aws_iam_policy_document" "job" {
       resources = [
         for folder in statement.value : folder == "" ? "${local.store}/*" : "${local.store}/${folder}/*"
       ]
+    }
+  }
+
+  # forge store gc looks for uploads that were broken off.
+  dynamic "statement" {
+    for_each = contains(each.value.write, "") ? [1] : []
+
+    content {
+      actions   = ["s3:ListBucketMultipartUploads"]
+      resources = [aws_s3_bucket.store.arn]
     }
   }
 

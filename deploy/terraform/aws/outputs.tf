@@ -1,5 +1,5 @@
 output "variables" {
-  description = "Variables of the repository; the last three belong to the environments release, promotion and refresh."
+  description = "Variables of the repository."
   value = {
     FORGE_STORE              = "s3://${aws_s3_bucket.store.id}/${var.prefix}"
     AWS_REGION               = data.aws_region.current.id
@@ -8,9 +8,16 @@ output "variables" {
     FORGE_DEVICE_ROLE        = aws_iam_role.job["device"].arn
     FORGE_BUILDER_KEY        = "awskms:${aws_kms_alias.signing["hosted"].name}"
     FORGE_DEVICE_BUILDER_KEY = "awskms:${aws_kms_alias.signing["gpu"].name}"
-    FORGE_PUBLISH_ROLE       = aws_iam_role.job["publish"].arn
-    FORGE_PROMOTE_ROLE       = aws_iam_role.job["promote"].arn
     FORGE_REFRESH_ROLE       = aws_iam_role.job["refresh"].arn
+  }
+}
+
+output "environment_variables" {
+  description = "Variables of the environments of the repository, by environment."
+  value = {
+    release   = { FORGE_PUBLISH_ROLE = aws_iam_role.job["publish"].arn }
+    promotion = { FORGE_PROMOTE_ROLE = aws_iam_role.job["promote"].arn }
+    images    = { FORGE_IMAGES_ROLE = aws_iam_role.job["images"].arn }
   }
 }
 

@@ -22,7 +22,7 @@ GUIDE = (ROOT / "docs" / "how-to" / "github-actions.md").read_text()
 def workflow_roles() -> dict[str, set[str]]:
     """Role variables by the environment of the jobs that assume them; "" for none."""
     found: dict[str, set[str]] = {}
-    for name in ("release", "promote", "refresh"):
+    for name in ("release", "images", "promote", "refresh"):
         text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
         for job in yaml.safe_load(text)["jobs"].values():
             roles = re.findall(r"vars\.FORGE_(\w+)_ROLE", str(job))
@@ -46,7 +46,9 @@ def test_the_guide_states_what_a_role_may_write(role: str) -> None:
     _, _, table = GUIDE.partition("| role | rights below the prefix |")
     (row,) = re.findall(rf"^\| {role} \| ([^|]*) \|", table.partition("\n\n")[0], re.MULTILINE)
     folders = ROLES[role]["write"]
-    if role == "device":
+    if role == "images":
+        assert folders == ROLES["build"]["write"]
+    elif role == "device":
         assert folders == [one.replace("hosted", "gpu") for one in ROLES["build"]["write"]]
     elif role == "refresh":
         assert folders == ROLES["promote"]["write"]
@@ -59,7 +61,7 @@ def test_the_guide_states_what_a_role_may_write(role: str) -> None:
 
 def test_who_builds_cannot_sign_a_release() -> None:
     keys = {"bundles", "model", "channels", "online"}
-    for role in ("plan", "build", "device"):
+    for role in ("plan", "build", "device", "images"):
         assert not keys & set(ROLES[role]["sign"])
         assert not any(one in {"", "tuf"} for one in ROLES[role]["write"])
 
