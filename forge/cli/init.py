@@ -16,7 +16,6 @@ import click
 
 from forge.cli.common import json_option, print_json
 from forge.cli.terminal import print_table, print_text
-from forge.errors import ForgeError
 from forge.files import write_durably
 from forge.scaffold import CI, write
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 _GIT_S: Final = 30.0
+_NO_REPOSITORY: Final = "not a git repository"
 _PROJECT_FILE: Final = """\
 # Profiles that 'forge plan', 'run', 'why' and 'matrix' take without --profile. These are what the
 # machine that wrote this file can build; the others need a runner of their own.
@@ -65,7 +65,7 @@ def init(directory: Path, *, ci: str, git: bool, as_json: bool) -> None:
         text = _PROJECT_FILE.format(profiles=", ".join(here))
         write_durably(directory / "forge.yaml", text.encode())
         files = sorted([*files, "forge.yaml"])
-    repository = git and _git_init(directory)
+    repository, problem = _git_init(directory) if git else (False, "")
     following = _next(here)
     if as_json:
         print_json(
@@ -73,6 +73,7 @@ def init(directory: Path, *, ci: str, git: bool, as_json: bool) -> None:
                 "directory": str(directory),
                 "files": files,
                 "git": repository,
+                "git_problem": problem,
                 "profiles": {one.profile: one.needs for one in found},
                 "next": following,
             }
@@ -85,6 +86,8 @@ def init(directory: Path, *, ci: str, git: bool, as_json: bool) -> None:
     for command in (f"cd {directory}", *following):
         print_text(command, indent="  ")
     print_text("README.md in that folder describes the files and the set-up of CI.")
+    if problem:
+        print_text(f"No git repository was made: {problem}", out=sys.stderr)
 
 
 def _needs(directory: Path) -> list[ProfileNeeds]:
@@ -116,24 +119,31 @@ def _next(profiles: Sequence[str]) -> list[str]:
     return ["forge check", "forge keys init", "forge plan", "forge run release --version 1.0.0"]
 
 
-def _git_init(directory: Path) -> bool:
-    """Make a folder a git repository; returns whether it is one now by this."""
+def _git_init(directory: Path) -> tuple[bool, str]:
+    """Make a folder a git repository, unless it is in one.
+
+    Returns:
+        Whether it is one now by this, and why it is not; empty where it is in another.
+    """
     program = shutil.which("git")
     if program is None:
-        return False
+        return False, "git is not installed"
+    # GIT_DIR and its like are set in hooks: they name another repository.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *words], cwd=directory, env=environment | {"LC_ALL": "C"},
+            capture_output=True, text=True, timeout=_GIT_S, check=False,
+        )  # fmt: skip
+
     try:
-        inside = subprocess.run(
-            [program, "rev-parse", "--is-inside-work-tree"],
-            cwd=directory, capture_output=True, timeout=_GIT_S, check=False,
-        )  # fmt: skip
+        inside = run("rev-parse", "--is-inside-work-tree")
         if inside.returncode == 0:
-            return False
-        subprocess.run(
-            [program, "init", "--quiet"],
-            cwd=directory, capture_output=True, timeout=_GIT_S, check=True,
-        )  # fmt: skip
+            return False, ""
+        if _NO_REPOSITORY not in inside.stderr:
+            return False, inside.stderr.strip()
+        made = run("init", "--quiet", "--initial-branch=main")
     except (OSError, subprocess.SubprocessError) as error:
-        why = f"git init failed: {error}"
-        hint = "the files are complete; make the repository yourself, or use --no-git"
-        raise ForgeError(f"{directory} is not a git repository", why=why, hint=hint) from None
-    return True
+        return False, str(error)
+    return made.returncode == 0, made.stderr.strip()

@@ -206,6 +206,11 @@ def status(
             for row in found
         ]  # fmt: skip
         print_table(("role", "version", "keys", "expires", "days left", "alarm"), rows)
+    if fail_on == "warning" and not any(row.role == "timestamp" for row in found):
+        raise TrustError(
+            "Nothing is published in this store, so no signature of it expires",
+            hint="check --store or FORGE_STORE: a mistyped prefix is an empty store",
+        )
     failing = {"expired", fail_on}
     return TrustError.exit_code if any(row.alarm in failing for row in found) else 0
 

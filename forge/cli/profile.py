@@ -183,7 +183,8 @@ def check_hardware(
         raise FitError(
             f"{found.profile} requires what this machine does not have",
             why="; ".join(found.refusals),
-            hint="change the machine, or requires and power of the profile",
+            hint="change the machine, or requires and power of the profile; a GPU that is lost "
+            "may need a reboot",
         )
     if readiness and readiness.refusals:
         raise FitError(
@@ -202,9 +203,10 @@ def _readiness(
 
     if found.profile is None:
         return None
-    section = profiles[found.profile].hardware
+    profile = profiles[found.profile]
+    section = profile.hardware
     target = target_of(section.match, section.compute_capability, found.hardware, gpu)
-    return check_readiness(target)
+    return check_readiness(target, profile.thermal.throttle_c)
 
 
 def _print_check(found: HardwareCheck) -> None:

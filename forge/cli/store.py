@@ -136,13 +136,17 @@ def test(store_url: str | None, project_dir: Path | None, *, as_json: bool) -> N
     url = place_of_store(project_dir, store_url)
     check_exists(url)
     objects = open_objects(url, environment=os.environ)
-    checks = check_service(objects)
-    missing = [one for one in checks if one.problem]
+    trial = check_service(objects)
+    missing = [one for one in trial.checks if one.problem]
     if as_json:
-        print_json([dataclasses.asdict(one) for one in checks])
+        print_json(dataclasses.asdict(trial))
     else:
-        rows = [(one.need, tinted("no" if one.problem else "yes"), one.problem) for one in checks]
+        rows = [
+            (one.need, tinted("no" if one.problem else "yes"), one.problem) for one in trial.checks
+        ]
         print_table(("Forge needs to", "it does", "problem"), rows, optional=("problem",))
+        if trial.left:
+            print_text(f"Left behind, delete them: {trial.left}*")
     if missing:
         raise StoreError(
             f"{objects.url} cannot hold a store",

@@ -57,6 +57,7 @@ class Readiness:
 
 def check_readiness(
     target: ComputeTarget,
+    throttle_c: float | None = None,
     root: Path = Path("/"),
     run: Run | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -64,10 +65,18 @@ def check_readiness(
     """Read the GPU that computes and judge it; a target without a GPU is always ready.
 
     Takes some seconds. Never raises: what cannot be read is not known.
+
+    Args:
+        target: what computes.
+        throttle_c: of the profile, °C: counts where the hardware states no limit.
+        root: where /sys is.
+        run: runs nvidia-smi with a timeout; default: as a child process.
+        sleep: waits between readings.
     """
     if target.on == "cpu":
         return Readiness((), ())
-    return judge_readiness(read_occupancy(target, run, sleep), read(target, root, run))
+    temperatures = read(target, root, run)
+    return judge_readiness(read_occupancy(target, run, sleep), temperatures, throttle_c)
 
 
 def read_occupancy(
@@ -85,11 +94,13 @@ def read_occupancy(
     return Occupancy(_processes(target, run), max(known, default=None))
 
 
-def judge_readiness(occupancy: Occupancy, temperatures: Temperatures) -> Readiness:
-    """Judge what was read. Pure."""
+def judge_readiness(
+    occupancy: Occupancy, temperatures: Temperatures, throttle_c: float | None = None
+) -> Readiness:
+    """Judge what was read, with the profile's temperature where the hardware has no limit. Pure."""
     return Readiness(
-        refusals=(*_busy(occupancy), *_hot(temperatures)),
-        unknown=tuple(_unknown(occupancy, temperatures)),
+        refusals=(*_busy(occupancy), *_hot(temperatures, throttle_c)),
+        unknown=tuple(_unknown(occupancy, temperatures, throttle_c)),
     )
 
 
@@ -100,9 +111,9 @@ def _busy(occupancy: Occupancy) -> Iterator[str]:
         yield f"the GPU is busy: {occupancy.utilisation} % of the time"
 
 
-def _hot(temperatures: Temperatures) -> Iterator[str]:
+def _hot(temperatures: Temperatures, throttle_c: float | None) -> Iterator[str]:
     for sensor in temperatures.decisive:
-        limit = sensor.throttle_c
+        limit = throttle_c if sensor.throttle_c is None else sensor.throttle_c
         if limit is not None and sensor.celsius > limit - _COOL_BELOW_LIMIT_C:
             yield (
                 f"{sensor.name} has {sensor.celsius:.0f} °C, and its clocks are lowered at "
@@ -113,14 +124,16 @@ def _hot(temperatures: Temperatures) -> Iterator[str]:
         yield f"heat lowers the clocks now: {', '.join(throttling.reasons) or 'cause not stated'}"
 
 
-def _unknown(occupancy: Occupancy, temperatures: Temperatures) -> Iterator[str]:
+def _unknown(
+    occupancy: Occupancy, temperatures: Temperatures, throttle_c: float | None
+) -> Iterator[str]:
     if occupancy.processes is None:
         yield "which processes compute on the GPU"
     if occupancy.utilisation is None:
         yield "how busy the GPU is"
     if not temperatures.decisive:
         yield f"how hot the GPU is{_because(temperatures.problem)}"
-    elif all(sensor.throttle_c is None for sensor in temperatures.decisive):
+    elif throttle_c is None and all(one.throttle_c is None for one in temperatures.decisive):
         yield "at which temperature the clocks are lowered"
     if temperatures.throttling.share is None:
         yield "whether heat lowers the clocks"
@@ -133,15 +146,15 @@ def _because(problem: str) -> str:
 def _processes(target: ComputeTarget, run: Run) -> tuple[str, ...] | None:
     """Return the processes on a GPU; None if nvidia-smi does not say.
 
-    No row means that there is none only in an answer that says nothing else.
+    Rows count next to a warning; that there is none is known from an answer that says nothing else.
     """
     answer = run((nvidia_smi.NAME, _PROCESSES, "--format=csv,noheader,nounits"), _SMI_S)
     if answer.code not in (0, *nvidia_smi.ROWS_ARE_GOOD) or (answer.problem and not answer.code):
         return None
     found = nvidia_smi.read_rows(answer.output, "", 0, "", _is_process)
-    if found.note:
-        return None
     rows = [row for row in found.rows if _may_be_on(target, nvidia_smi.known(row[0]))]
+    if not rows and found.note:
+        return None
     return tuple(f"{row[1]} {Path(row[2]).name}" for row in rows)
 
 

@@ -37,7 +37,9 @@ def objects(
 def test_it_has_what_forge_needs_of_a_service_and_the_trial_leaves_nothing(
     objects: Objects,
 ) -> None:
-    assert [(one.need, one.problem) for one in check_service(objects) if one.problem] == []
+    trial = check_service(objects)
+    assert [(one.need, one.problem) for one in trial.checks if one.problem] == []
+    assert trial.left == ""
     assert list(objects.entries("")) == []
 
 

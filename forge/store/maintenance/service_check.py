@@ -16,7 +16,7 @@ from typing import Final
 from forge.errors import ConflictError, NotInStoreError, StoreError
 from forge.store.backends.protocol import Objects
 
-__all__ = ["ServiceCheck", "check_service"]
+__all__ = ["ServiceCheck", "ServiceTrial", "check_service"]
 
 _PREFIX: Final = "leases/test-"  # every role of the workflows that writes may write leases
 _DATA: Final = b"0123456789abcdef"
@@ -42,13 +42,26 @@ class ServiceCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceTrial:
+    """What a trial has found.
+
+    Attributes:
+        checks: one for each need.
+        left: prefix of the objects that could not be deleted; empty if none was left.
+    """
+
+    checks: tuple[ServiceCheck, ...]
+    left: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Need:
     text: str
     consequence: str
     check: Callable[[Objects, str], str]
 
 
-def check_service(objects: Objects, clock: Callable[[], float] = time.time) -> list[ServiceCheck]:
+def check_service(objects: Objects, clock: Callable[[], float] = time.time) -> ServiceTrial:
     """Try each need with objects below `leases/test-…`, and delete them.
 
     Args:
@@ -56,19 +69,29 @@ def check_service(objects: Objects, clock: Callable[[], float] = time.time) -> l
         clock: this machine's time, s since the epoch.
 
     Raises:
-        StoreError: the store cannot be reached, or refuses to be written.
+        StoreError: the store cannot be reached, or refuses to be written or read.
     """
     prefix = f"{_PREFIX}{secrets.token_hex(8)}-"
     objects.write(f"{prefix}access", _DATA)
+    checks: list[ServiceCheck] = []
     try:
         objects.read(f"{prefix}access", max_bytes=len(_DATA))
-        return [
-            ServiceCheck(one.text, _tried(one, objects, f"{prefix}{number}"), one.consequence)
-            for number, one in enumerate(_needs(clock))
-        ]
+        for number, one in enumerate(_needs(clock)):
+            problem = _tried(one, objects, f"{prefix}{number}")
+            checks.append(ServiceCheck(one.text, problem, one.consequence))
     finally:
+        is_clean = _delete_all(objects, prefix)
+    return ServiceTrial(tuple(checks), "" if is_clean else f"{objects.url}/{prefix}")
+
+
+def _delete_all(objects: Objects, prefix: str) -> bool:
+    """Delete all objects with a prefix; returns whether none is left."""
+    try:
         for entry in list(objects.entries(prefix)):
             objects.delete(entry.name)
+        return not any(True for _ in objects.entries(prefix))
+    except StoreError:  # its check says so
+        return False
 
 
 def _needs(clock: Callable[[], float]) -> Iterator[_Need]:

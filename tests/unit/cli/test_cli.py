@@ -521,8 +521,33 @@ def test_a_new_project_is_a_git_repository_unless_it_is_in_one(tmp_path: Path) -
         ("own", (), True), ("own/inner", (), False), ("none", ("--no-git",), False),
     ):  # fmt: skip
         made = json.loads(forge(tmp_path, "init", str(tmp_path / name), *options, "--json").stdout)
-        assert made["git"] == expected
+        assert (made["git"], made["git_problem"]) == (expected, "")
         assert (tmp_path / name / ".git").exists() == expected
+    head = subprocess.check_output(["git", "-C", str(tmp_path / "own"), "symbolic-ref", "HEAD"])
+    assert head == b"refs/heads/main\n"
+
+
+def test_git_s_own_words_say_why_no_repository_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[broken")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))  # as in a hook
+    made = json.loads(forge(tmp_path, "init", str(tmp_path / "hook"), "--json").stdout)
+    assert made["git"]
+    assert (tmp_path / "hook" / ".git").is_dir()
+    assert not (tmp_path / "another").exists()
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    config.rename(tmp_path / ".gitconfig")
+    done = forge(tmp_path, "init", str(tmp_path / "bad"))
+    assert done.returncode == 0
+    assert "can be built on this machine" in done.stdout
+    assert "No git repository was made: fatal: bad config" in done.stderr
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    done = forge(tmp_path, "init", str(tmp_path / "without"))
+    assert "No git repository was made: git is not installed" in done.stderr
 
 
 def test_keys_of_a_new_project_are_not_tracked_by_git(tmp_path: Path) -> None:

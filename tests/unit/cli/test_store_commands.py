@@ -384,3 +384,14 @@ def test_a_job_may_fail_before_a_role_has_expired(
     command = ["keys", "status", "--keys", str(aged.keys), "--store", store]
     assert main(command) == expired
     assert main([*command, "--fail-on", "warning"]) == warning
+
+
+def test_an_empty_store_is_no_good_news_for_a_daily_job(
+    world: World, tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGE_PASSPHRASE", PASSPHRASE)
+    (tmp_path / "mistyped").mkdir()
+    command = ["keys", "status", "--keys", str(world.keys), "--store", str(tmp_path / "mistyped")]
+    assert main(command) == 0
+    assert main([*command, "--fail-on", "warning"]) == 7
+    assert "Nothing is published in this store" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def answers(
 
 
 def ready(machine: FakeMachine, target: ComputeTarget = TARGET) -> Readiness:
-    return check_readiness(target, machine.root, machine.run, sleep=lambda _seconds: None)
+    return check_readiness(target, None, machine.root, machine.run, lambda _seconds: None)
 
 
 def test_a_gpu_beside_a_busy_one_is_ready(machine: FakeMachine) -> None:
@@ -81,9 +81,13 @@ def test_what_the_driver_does_not_list_is_not_known(
     assert "which processes compute on the GPU" in found.unknown
 
 
-def test_a_warning_leaves_the_rows_good(machine: FakeMachine) -> None:
-    answers(machine, processes=TRAINING.format(uuid=OURS), code=14)
+@pytest.mark.parametrize("code", [0, 14, 15])
+def test_a_warning_leaves_the_rows_good(machine: FakeMachine, code: int) -> None:
+    warning = "WARNING: infoROM is corrupted at gpu 0000:01:00.0\n"
+    answers(machine, processes=TRAINING.format(uuid=OURS) + warning, code=code)
     assert len(ready(machine).refusals) == 1
+    answers(machine, processes=warning, code=code)
+    assert "which processes compute on the GPU" in ready(machine).unknown
 
 
 def test_the_busiest_of_several_readings_counts(machine: FakeMachine) -> None:
@@ -94,7 +98,7 @@ def test_the_busiest_of_several_readings_counts(machine: FakeMachine) -> None:
         left.pop(0)
         answers(machine, utilisation=f"0, {OURS}, {left[0]}\n1, {OTHER}, 0\n")
 
-    found = check_readiness(TARGET, machine.root, machine.run, sleep=next_reading)
+    found = check_readiness(TARGET, None, machine.root, machine.run, next_reading)
     assert found.refusals == ("the GPU is busy: 97 % of the time",)
 
 
@@ -124,6 +128,19 @@ def test_cool_is_20_degrees_below_the_slowdown(celsius: float, refused: int) -> 
         throttling=Throttling(share=0.0),
     )
     assert len(judge_readiness(IDLE, hot).refusals) == refused
+
+
+@pytest.mark.parametrize(("stated", "refused"), [(None, 1), (100.0, 0)])
+def test_the_profile_s_limit_counts_where_the_hardware_states_none(
+    stated: float | None, refused: int
+) -> None:
+    hot = Temperatures(
+        decisive=(Sensor(name="gpu0", celsius=75, throttle_c=stated),),
+        throttling=Throttling(share=0.0),
+    )
+    found = judge_readiness(IDLE, hot, throttle_c=83.0)
+    assert len(found.refusals) == refused
+    assert found.unknown == ()
 
 
 def test_heat_that_lowers_the_clocks_is_refused() -> None:

@@ -67,6 +67,16 @@ class KeepsDeleted(MemoryObjects):
         super().delete(name)
 
 
+class RefusesToDelete(MemoryObjects):
+    def delete(self, name: str) -> None:
+        raise StoreError("Access denied", why="403")
+
+
+class RefusesToList(MemoryObjects):
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        raise StoreError("Access denied", why="403")
+
+
 class IgnoresRanges(MemoryObjects):
     def read_range(self, name: str, start: int, length: int) -> bytes:
         return self.read(name, max_bytes=64).data[:length]
@@ -84,7 +94,9 @@ class AnswersFromACache(MemoryObjects):
 
 
 def needs(objects: MemoryObjects) -> dict[str, str]:
-    return {one.need.split(" (")[0]: one.problem for one in check_service(objects) if one.problem}
+    return {
+        one.need.split(" (")[0]: one.problem for one in check_service(objects).checks if one.problem
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,6 +109,8 @@ def needs(objects: MemoryObjects) -> dict[str, str]:
         (StoresWhatItRefuses(), "create an object only once", "stored its bytes"),
         (RefusesEveryCondition(), "replace an object only if unchanged", "not implemented: 501"),
         (ListsLate(), "list an object as soon as it is written", "it listed 1 of 2 objects"),
+        (RefusesToDelete(), "delete an object", "Access denied: 403"),
+        (RefusesToList(), "list an object as soon as it is written", "Access denied: 403"),
         (KeepsDeleted(), "delete an object", "still has an object that was deleted"),
         (IgnoresRanges(), "read a part of an object", "other bytes"),
         (AnswersFromACache(), "read what was written", "other bytes"),
@@ -122,3 +136,9 @@ def test_the_objects_of_a_trial_that_failed_are_deleted() -> None:
     objects = IgnoresIfMatch()
     assert needs(objects)
     assert list(objects.entries("")) == []
+
+
+@pytest.mark.parametrize("objects", [RefusesToDelete(), RefusesToList(), KeepsDeleted()])
+def test_objects_that_cannot_be_deleted_are_named(objects: MemoryObjects) -> None:
+    assert check_service(objects).left.startswith(f"{objects.url}/leases/test-")
+    assert check_service(MemoryObjects()).left == ""
