@@ -11,7 +11,7 @@ other. A step is assigned
 A hosted cell also runs the steps that it shares with others (the checkpoint): the first cell holds
 the lease, and the others wait for that step. Labelled runners are scarce, so shared steps run on
 hosted runners in the round before. A workflow runs round 0 with the role of hosted runners, so work
-for runners of one's own is in round 1 at the earliest. Steps that have effects outside the store or
+for self-hosted runners is in round 1 at the earliest. Steps that have effects outside the store or
 that sign, and the steps after them, are in no cell: they run in the one job that has the keys.
 """
 
