@@ -25,13 +25,16 @@ _OF_A_SLICE: Final = (
 )
 
 
-def gpu_power(cell: str | None, name: str, *, is_slice: bool = False) -> PowerReading:
+def gpu_power(
+    cell: str | None, name: str, *, is_slice: bool = False, note: str = ""
+) -> PowerReading:
     """Return what the cell of the GPU that serves says.
 
     Args:
         cell: of `power.draw` in W, without the unit; None: nvidia-smi lists no such GPU.
         name: of the GPU, for users.
         is_slice: whether what serves is a MIG slice of that GPU.
+        note: what else nvidia-smi said: why there is no cell.
     """
     watts = None if cell is None else parse_watts(cell)
     rails = () if cell is None else (RailPower(RAIL, watts),)
@@ -40,7 +43,7 @@ def gpu_power(cell: str | None, name: str, *, is_slice: bool = False) -> PowerRe
     if watts is not None:
         return PowerReading(watts, "nvidia-smi", name, rails=rails)
     if cell is None:
-        why = f"nvidia-smi says nothing about the power of {name}"
+        why = f"nvidia-smi says nothing about the power of {name}{f': {note}' if note else ''}"
     elif nvidia_smi.is_unsupported(cell):
         why = f"{name} does not report its power"
     else:

@@ -6,8 +6,10 @@ tegra234-p3767.dtsi (Orin NX, Orin Nano); tegrastats of a Jetson AGX Thor with L
 
 Which rail is the total, so that no watt counts twice:
 
-- VIN, the ina238 on the carrier board of Thor: all of the board. A tegrastats line has VIN 19780 mW
-  next to three rails of the module of 13484 mW together; jetson_stats#900 takes it as the total.
+- VIN, the ina238 on the carrier board of Thor, which has no label: all of the board. It is taken
+  for that only next to the rails of a Thor module, and if it is the only one. A tegrastats line has
+  VIN 19780 mW next to three rails of the module of 13484 mW together; jetson_stats#900 takes it as
+  the total.
 - VDD_IN of Orin NX, Orin Nano, Xavier NX (and POM_5V_IN, 5V_IN of older boards): all of the module.
   "VDD_IN is the total power of module": NVIDIA in forums.developer.nvidia.com/t/200883.
 - AGX Orin has neither. Its module is fed by VDD_GPU_SOC, VDD_CPU_CV and VIN_SYS_5V0, which are
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from forge.energy.power_reading import PowerReading, RailPower
@@ -35,7 +38,8 @@ _DRIVERS: Final = "sys/bus/i2c/drivers"  # where /sys/class is not complete, as 
 _CHIP: Final = re.compile(r"ina[0-9]{3,4}x?")
 _CHANNELS: Final = (1, 2, 3)
 _UNCONNECTED: Final = "NC"
-_UNLABELLED: Final = {"ina238": "VIN"}  # Thor's; its driver labels no channel
+_THOR_RAIL: Final = "VDD_CPU_SOC_MSS"  # of no other module
+_THOR_INPUT: Final = "ina238"  # its driver labels no channel
 _INPUTS: Final = ("VIN", "VDD_IN", "POM_5V_IN", "5V_IN")
 _SUMS: Final = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
@@ -44,35 +48,50 @@ _SUMS: Final = (
 )
 _MICRO: Final = 1e-6
 _MOST_W: Final = 2000.0  # no board here; a monitor that returns all ones
+_LEAST_W: Final = -1.0  # more than the offset of a monitor at rest
 _MAX_CHIPS: Final = 64
 _MAX_FILE_BYTES: Final = 256
 
 
 def board_power(files: SystemFiles) -> PowerReading:
     """Read the rails of the board once, and their total. Never raises for a file that fails."""
-    return total_of(read_rails(files))
+    found = total_of(read_rails(files))
+    if not found.rails and _all_chips(files):
+        return replace(
+            found, problem="the power monitor of the board has no label that can be read"
+        )
+    return found
 
 
 def read_rails(files: SystemFiles) -> tuple[RailPower, ...]:
     """Read every labelled rail, in the order of the devices; none on a machine without monitors."""
+    chips = _all_chips(files)
+    rails = [rail for folder, chip in chips for rail in _rails(files, folder, chip)]
+    names = [rail.name for rail in rails]
+    if _THOR_RAIL in names and names.count(_THOR_INPUT) == 1:
+        at = names.index(_THOR_INPUT)
+        rails[at] = RailPower(_INPUTS[0], rails[at].watts)
+    return tuple(rails)
+
+
+def _all_chips(files: SystemFiles) -> list[tuple[str, str]]:
     chips = [*_chips(files, _of_class(files))] or [*_chips(files, _of_drivers(files))]
-    return tuple(
-        rail for folder, chip in chips[:_MAX_CHIPS] for rail in _rails(files, folder, chip)
-    )
+    return chips[:_MAX_CHIPS]
 
 
 def total_of(rails: Sequence[RailPower]) -> PowerReading:
     """Return the power of the board, or why it is not known. Pure.
 
     A rail that is part of the total and could not be read makes the total unknown: without it the
-    sum would be too small.
+    sum would be too small. Of two rails with one name it is not known which is meant.
     """
-    by_name = {rail.name: rail.watts for rail in rails}
+    names = [rail.name for rail in rails]
+    by_name = {rail.name: rail.watts for rail in rails if names.count(rail.name) == 1}
     totals = (*((name,) for name in _INPUTS), *_SUMS)
     parts = next((names for names in totals if set(names) <= by_name.keys()), None)
     kept = tuple(rails)
     if parts is None:
-        found = ", ".join(by_name)
+        found = ", ".join(names)
         why = f"it is not known which of the rails {found} is the total" if found else _NO_MONITOR
         return PowerReading(rails=kept, problem=why)
     watts = [by_name[name] for name in parts]
@@ -114,7 +133,7 @@ def _rails(files: SystemFiles, folder: str, chip: str) -> Iterator[RailPower]:
     """
     labels = [(one, _text(files, f"{folder}/in{one}_label")) for one in _CHANNELS]
     if not any(label for _, label in labels) and not chip.startswith("ina3221"):
-        labels = [(1, _text(files, f"{folder}/label") or _UNLABELLED.get(chip, chip))]
+        labels = [(1, _text(files, f"{folder}/label") or chip)]
     for channel, label in labels:
         if label and label != _UNCONNECTED:
             yield RailPower(label, _watts(files, folder, channel))
@@ -130,7 +149,7 @@ def _watts(files: SystemFiles, folder: str, channel: int) -> float | None:
             return None
         watts = millivolt * milliampere
     found = watts * _MICRO
-    return found if abs(found) <= _MOST_W else None
+    return found if _LEAST_W <= found <= _MOST_W else None
 
 
 def _names(files: SystemFiles, folder: str, pattern: str) -> list[str]:

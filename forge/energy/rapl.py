@@ -18,8 +18,11 @@ __all__ = ["NO_COUNTER", "RaplPower", "package_j", "rapl_counters", "rapl_j", "r
 
 _FOLDER: Final = "sys/class/powercap"
 _ZONE: Final = re.compile(r"[a-z]+-rapl:[0-9]{1,3}")  # a zone below a package is part of it
-_PACKAGE: Final = re.compile(r"package-[0-9]+")
+_PACKAGE: Final = re.compile(r"package-[0-9]+(-die-[0-9]+)?")
 _MICRO: Final = 1e-6
+# More than any package draws. A counter that was reset, or that counted while the clock stood still
+# (a suspended machine), would give far more.
+_MOST_W: Final = 2000.0
 _MAX_FILE_BYTES: Final = 256
 NO_COUNTER: Final = "no energy counter of a processor can be read in /sys/class/powercap"
 
@@ -46,9 +49,10 @@ class RaplPower:
             return PowerReading(problem=NO_COUNTER)
         if before is None or at <= before[0]:
             return PowerReading(None, "rapl", scope, problem="it was read for the first time")
-        used = package_j(before[1], counters, rapl_ranges(self._files))
+        used = package_j(before[1], counters, rapl_ranges(self._files), at - before[0])
         if not used:
-            return PowerReading(None, "rapl", scope, problem="a package could not be read")
+            why = "a package could not be read, or its counter was reset"
+            return PowerReading(None, "rapl", scope, problem=why)
         rails = tuple(RailPower(name, one / (at - before[0])) for name, one in used.items())
         watts = sum(used.values()) / (at - before[0])
         return PowerReading(watts, "rapl", scope, is_mean=True, rails=rails)
@@ -65,19 +69,32 @@ def rapl_ranges(files: SystemFiles) -> dict[str, int]:
 
 
 def rapl_j(
-    before: Mapping[str, int], after: Mapping[str, int], ranges: Mapping[str, int]
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    ranges: Mapping[str, int],
+    seconds: float,
 ) -> float | None:
-    """Return the energy of all packages between two readings of the counters; None without one."""
-    used = package_j(before, after, ranges)
+    """Return the energy of all packages between two readings, as `package_j`; None if unknown."""
+    used = package_j(before, after, ranges, seconds)
     return sum(used.values()) if used else None
 
 
 def package_j(
-    before: Mapping[str, int], after: Mapping[str, int], ranges: Mapping[str, int]
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    ranges: Mapping[str, int],
+    seconds: float,
 ) -> dict[str, float]:
     """Return the energy of each package in J; nothing if one of them is not known.
 
-    A counter that begins again at its range has wrapped once: that takes minutes at full power.
+    A counter that begins again at its range has wrapped once: that takes minutes at full power. An
+    energy that no package uses in that time is not known.
+
+    Args:
+        before: counters in µJ, by package.
+        after: the same, later.
+        ranges: at which µJ a counter begins again.
+        seconds: between the two.
     """
     if before.keys() != after.keys():
         return {}
@@ -87,6 +104,8 @@ def package_j(
         if used < 0 and name not in ranges:
             return {}
         found[name] = (used if used >= 0 else used + ranges[name]) * _MICRO
+        if not 0 <= found[name] <= _MOST_W * seconds:
+            return {}
     return found
 
 

@@ -362,7 +362,7 @@ def _run(
     after = processor_time(server.pid)
     end = meter.reading()
     joules = meter.joules(energy, end)
-    return RunTimes(times, _used(before, after), joules, end.at - energy.at)
+    return RunTimes(times, _used(before, after), joules, end.began - energy.ended)
 
 
 def _used(before: ProcessorTime | None, after: ProcessorTime | None) -> ProcessorTime | None:

@@ -48,10 +48,19 @@ _NO_FIELD: Final = "not a valid field"
 
 @dataclass(frozen=True, slots=True)
 class EnergyReading:
-    """A time, and RAPL's counters at that time in µJ by package."""
+    """Power was read from one time to another, which may take long: a run ends at the first.
 
-    at: float
-    rapl_uj: Mapping[str, int]
+    Attributes:
+        began: s of the meter's clock.
+        began_uj: RAPL's counters at that time, by package.
+        ended: s; a run that follows begins here.
+        ended_uj: RAPL's counters at that time.
+    """
+
+    began: float
+    began_uj: Mapping[str, int]
+    ended: float
+    ended_uj: Mapping[str, int]
 
 
 @dataclass
@@ -75,6 +84,7 @@ class EnergyMeter:
     _before: Throttling = UNKNOWN
     _has_rails: bool = False
     _query: int = 0
+    _note: str = ""
 
     def __enter__(self) -> Self:
         """Begin to sample; where nothing but RAPL measures, no thread is started."""
@@ -99,20 +109,23 @@ class EnergyMeter:
 
     def reading(self) -> EnergyReading:
         """Return a reading, to take the difference of two."""
+        files = RootFiles(self.root)
+        began, counters = self.clock(), rapl_counters(files)
         self._sample()
-        return EnergyReading(self.clock(), rapl_counters(RootFiles(self.root)))
+        return EnergyReading(began, counters, self.clock(), rapl_counters(files))
 
     def joules(self, before: EnergyReading, after: EnergyReading) -> float | None:
         """Return the energy between two readings; None if it is not known."""
-        source = self._source()
+        source, begin, end = self._source(), before.ended, after.began
         if source == "rapl":
             ranges = rapl_ranges(RootFiles(self.root))
-            return rapl_j(before.rapl_uj, after.rapl_uj, ranges)
+            return rapl_j(before.ended_uj, after.began_uj, ranges, end - begin)
+        measured = (source, self._scope(source))
         known = [
-            PowerSample(at, power.watts if power.source == source else None)
+            PowerSample(at, power.watts if (power.source, power.scope) == measured else None)
             for at, power, _ in sorted(self._samples, key=lambda one: one[0])
         ]
-        return integrate_j(known, before.at, after.at)
+        return integrate_j(known, begin, end)
 
     def conditions(self) -> Conditions:
         """Return what held since the context was entered."""
@@ -137,7 +150,8 @@ class EnergyMeter:
     def _scope(self, source: PowerSource | None) -> str:
         if source == "rapl":
             return " + ".join(rapl_counters(RootFiles(self.root)))
-        scopes = (power.scope for _, power, _ in tuple(self._samples) if power.source == source)
+        seen = (power for _, power, _ in tuple(self._samples) if power.source == source)
+        scopes = (power.scope for power in seen if power.watts is not None)
         return next(scopes, "") if source else ""
 
     def _problem(self) -> str:
@@ -161,7 +175,8 @@ class EnergyMeter:
     def _power(self, row: nvidia_smi.Row | None) -> PowerReading:
         if self.chosen.on == "unknown" or self.chosen.problem:
             return PowerReading(problem=self.chosen.problem)
-        of_gpu = gpu_power(row[2] if row else None, self.chosen.name, is_slice=self.chosen.is_slice)
+        cell = row[2] if row else None
+        of_gpu = gpu_power(cell, self.chosen.name, is_slice=self.chosen.is_slice, note=self._note)
         if self.chosen.on == "card":
             return of_gpu
         board = board_power(RootFiles(self.root))
@@ -190,6 +205,7 @@ class EnergyMeter:
             if not refused or self._query == len(_QUERIES) - 1:
                 break
             self._query += 1
+        self._note = answer.note
         rows = (row for row in answer.rows if len(row) in _CELLS)
         return next((row for row in rows if self.chosen.is_of(row[0], row[1])), None)
 

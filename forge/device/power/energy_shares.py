@@ -76,8 +76,14 @@ class EnergyShares:
         self._change(_Change(at, ticket, begins=False))
 
     def sample(self, at: float, power: PowerReading) -> tuple[float, ...]:
-        """Settle the time since the last sample; return the energy in J of requests that ended."""
+        """Settle the time since the last sample; return the energy in J of requests that ended.
+
+        A reading that is not known settles nothing: the next one that is known does, unless that is
+        too late.
+        """
         last, changes = self._last, self._pending
+        if power.watts is None and last is not None and at - last[0] <= MAX_GAP_S:
+            return ()
         self._last, self._pending = (None if power.watts is None else (at, power)), []
         if last is None or self._last is None or not _continues(last, self._last):
             self._pass_over(changes)

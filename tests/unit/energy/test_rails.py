@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -14,7 +15,7 @@ from forge.energy.power_reading import PowerReading, RailPower
 from forge.energy.rails import board_power, read_rails, total_of
 from forge.system_files import MAX_FILE_BYTES, RootFiles
 from tests.support.machines import eagain
-from tests.support.rails import AGX_ORIN, ORIN_NX, THOR, monitor, put
+from tests.support.rails import AGX_ORIN, ORIN_NX, THOR, Channels, monitor, put
 
 # Of L4T R38.4 and of two Orins: what the boards' own tool printed, from public captures.
 TEGRASTATS = {
@@ -141,7 +142,7 @@ def test_other_devices_of_hwmon_are_no_rails(tmp_path: Path) -> None:
 def test_the_label_of_the_device_tree_names_a_chip_with_one_channel(tmp_path: Path) -> None:
     folder = tmp_path / "sys/class/hwmon/hwmon0"
     monitor(folder, "ina238", {"x": (20000, 1500)})
-    assert read(tmp_path).scope == "VIN"
+    assert [rail.name for rail in read_rails(RootFiles(tmp_path))] == ["ina238"]
     (folder / "label").write_text("VDD_FAN\n")
     [fan] = read_rails(RootFiles(tmp_path))
     assert fan.name == "VDD_FAN"
@@ -175,3 +176,47 @@ def test_no_file_that_fails_ends_the_reader(tmp_path: Path, fails: str) -> None:
     broken: Callable[..., list[str]] = fail
     setattr(files, fails, broken)
     assert board_power(files).watts is None
+
+
+STRAY: Final = {"ina238/9-0040": {"x": (5000, 80)}}  # on a header, of 0.4 W
+
+
+@pytest.mark.parametrize(
+    ("board", "watts", "scope"),
+    [
+        ({**THOR, **STRAY}, 13.484, "VDD_GPU + VDD_CPU_SOC_MSS + VIN_SYS_5V0"),
+        ({**STRAY, **AGX_ORIN}, 22.43, "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0"),
+        ({**ORIN_NX, **STRAY}, 5.08, "VDD_IN"),
+        (STRAY, None, ""),
+    ],
+)
+def test_a_monitor_that_is_not_the_board_s_is_not_the_board(
+    tmp_path: Path, board: Mapping[str, Channels], watts: float | None, scope: str
+) -> None:
+    put(tmp_path, board)
+    found = read(tmp_path)
+    assert found.watts == (watts and pytest.approx(watts, abs=0.1))
+    assert found.scope == scope
+    assert bool(found.source) == bool(watts)  # RAPL is asked instead
+
+
+def test_of_two_rails_with_the_name_of_the_total_it_is_not_known_which(tmp_path: Path) -> None:
+    put(tmp_path, {**ORIN_NX, "ina3221/7-0041": {"VDD_IN": (5000, 10)}})
+    found = read(tmp_path)
+    assert found.watts is None
+    assert "not known which of the rails" in found.problem
+
+
+def test_a_rail_far_below_nothing_is_not_known(tmp_path: Path) -> None:
+    board = {**AGX_ORIN["ina3221/1-0040"], "VDD_CPU_CV": (19605, -2900)}
+    put(tmp_path, {"ina3221/1-0040": board})
+    assert read(tmp_path).problem == "VDD_CPU_CV could not be read"
+
+
+def test_a_monitor_without_labels_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    [folder] = put(tmp_path, ORIN_NX)
+    for label in folder.glob("*_label"):
+        label.unlink()
+    assert read(tmp_path).problem == (
+        "the power monitor of the board has no label that can be read"
+    )

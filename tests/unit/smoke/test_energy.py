@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,7 @@ class Smi:
 
 def window(seconds: float) -> tuple[EnergyReading, EnergyReading]:
     """A time that begins with the samples."""
-    return EnergyReading(NOW, {}), EnergyReading(NOW + seconds, {})
+    return EnergyReading(NOW, {}, NOW, {}), EnergyReading(NOW + seconds, {}, NOW + seconds, {})
 
 
 def meter_of(
@@ -111,7 +113,7 @@ def test_a_lost_answer_is_a_sample_less(tmp_path: Path) -> None:
     smi = Smi([*good, SmiAnswer(note="exit code 255: GPU is lost"), *good])
     with meter_of(ChosenGpu("card", CARD), smi, tmp_path) as meter:
         before = meter.reading()
-        assert meter.joules(before, EnergyReading(before.at + 1, {})) == pytest.approx(100)
+        assert meter.joules(before, replace(before, began=before.ended + 1)) == pytest.approx(100)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_a_rail_that_fails_now_and_then_is_a_sample_less(tmp_path: Path) -> None
             meter.reading()
         (folder / "curr1_input").unlink()
         (folder / "curr1_input").write_text("1000\n")
-        assert meter.joules(before, EnergyReading(before.at + 2, {})) == pytest.approx(10.16)
+        assert meter.joules(before, replace(before, began=before.ended + 2)) == pytest.approx(10.16)
 
 
 def test_a_jetson_that_heats_says_so(tmp_path: Path) -> None:
@@ -199,10 +201,35 @@ def test_the_cpu_s_energy_is_that_of_its_packages_also_beside_a_gpu(tmp_path: Pa
         before = meter.reading()
         rapl(tmp_path, "intel-rapl:0", "package-0", 4_000_000)
         rapl(tmp_path, "intel-rapl:1", "package-1", 4_000_000)
-        assert meter.joules(before, meter.reading()) == pytest.approx(6)
+        after = replace(meter.reading(), began=before.ended + 2)
+        assert meter.joules(before, after) == pytest.approx(6)
     found = meter.conditions()
     assert (found.energy_source, found.energy_of) == ("rapl", "package-0 + package-1")
     assert smi.asked == []
+
+
+def test_a_slow_answer_after_a_run_is_no_part_of_it(tmp_path: Path) -> None:
+    """Reading nvidia-smi takes 0.3 s and more; the GPU idles or works on meanwhile."""
+    times = iter(range(100))
+    smi = Smi(says("1, GPU-bb, 100.00, 0x0000000000000000"))
+    meter = EnergyMeter(ChosenGpu("card", CARD), smi, tmp_path, clock=lambda: float(next(times)))
+    before, after = meter.reading(), meter.reading()  # each looks at the clock three times
+    assert after.began - before.ended == 1
+    assert meter.joules(before, after) == pytest.approx(100)
+
+
+def test_energy_of_other_rails_is_not_added_to_that_of_the_board(tmp_path: Path) -> None:
+    """The monitor of the whole board is lost, and the rails of the module are left."""
+    _, board = put(tmp_path, THOR)
+    now = [NOW]
+    meter = EnergyMeter(SOC, Smi(), tmp_path, clock=lambda: now[0])
+    before = meter.reading()
+    shutil.rmtree(board)
+    for _ in range(6):
+        now[0] += 1
+        after = meter.reading()
+    assert meter.conditions().energy_of == "VIN"
+    assert meter.joules(before, after) is None
 
 
 def test_meter_knows_nothing_on_a_machine_that_says_nothing(tmp_path: Path) -> None:

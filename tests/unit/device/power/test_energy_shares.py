@@ -167,3 +167,30 @@ def test_requests_without_samples_are_not_kept(monkeypatch: pytest.MonkeyPatch) 
     assert shares.unmeasured == 5
     assert shares.sample(8, watts(50)) == ()
     assert (shares.unmeasured, shares.running) == (7, 0)
+
+
+def test_a_reading_that_fails_once_loses_nothing() -> None:
+    """100 W all the time, looked at each 2 s; one request from 0.5 s to 9 s."""
+    shares = EnergyShares()
+    ended: list[float] = []
+    ticket = EnergyTicket()
+    for at in (0, 2, 4, 6, 8, 10):
+        if at == 2:
+            ticket = shares.begin(0.5)
+        if at == 10:
+            shares.end(ticket, 9)
+        ended += shares.sample(at, UNKNOWN if at == 4 else watts(100))
+    assert ended == [pytest.approx(850)]
+    assert shares.joules == pytest.approx({"hwmon": 1000})
+    assert shares.unmeasured == 0
+
+
+def test_readings_that_fail_for_long_are_a_gap() -> None:
+    shares = EnergyShares()
+    shares.sample(0, watts(100))
+    shares.end(shares.begin(1), 2)
+    for at in range(2, 14, 2):
+        assert shares.sample(at, UNKNOWN) == ()
+    assert shares.sample(14, watts(100)) == ()
+    assert shares.joules == {}
+    assert shares.unmeasured == 1
