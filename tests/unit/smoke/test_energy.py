@@ -225,11 +225,12 @@ def test_energy_of_other_rails_is_not_added_to_that_of_the_board(tmp_path: Path)
     meter = EnergyMeter(SOC, Smi(), tmp_path, clock=lambda: now[0])
     before = meter.reading()
     shutil.rmtree(board)
+    readings = [before]
     for _ in range(6):
         now[0] += 1
-        after = meter.reading()
+        readings.append(meter.reading())
     assert meter.conditions().energy_of == "VIN"
-    assert meter.joules(before, after) is None
+    assert meter.joules(before, readings[-1]) is None
 
 
 def test_meter_knows_nothing_on_a_machine_that_says_nothing(tmp_path: Path) -> None:
