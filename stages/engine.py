@@ -20,4 +20,4 @@ def memory(profile: Profile, weights: Weights) -> ServedMemory | None:
 
     None where the checkpoint's URL does not state its shape: docs/explanation/memory.md.
     """
-    return check_memory(profile, weights.facts.shape)
+    return check_memory(profile, weights.facts.shape, weights.facts.quantisation)

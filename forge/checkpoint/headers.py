@@ -18,7 +18,7 @@ from forge.checkpoint import gguf, huggingface
 from forge.checkpoint.model_shape import shape_of_gguf
 from forge.checkpoint.safetensors import WeightTensor
 from forge.errors import ConfigurationError
-from forge.memory.shape import ModelShape
+from forge.memory.shape import ModelShape, shape_problem
 
 __all__ = ["CheckpointHeaders", "read_headers"]
 
@@ -117,7 +117,7 @@ def _read(files: Mapping[str, Path]) -> CheckpointHeaders:
                 for tensor in header.tensors
             ),
             licence=header.text("general.license"),
-            shape=shape_of_gguf(header),
+            shape=_possible(shape_of_gguf(header)),
         )
     huggingface.refuse_other_kinds(files)
     if not safetensors:
@@ -131,8 +131,13 @@ def _read(files: Mapping[str, Path]) -> CheckpointHeaders:
         weights=model.weights,
         tensors=model.tensors,
         licence=_card_licence(files),
-        shape=model.shape,
+        shape=_possible(model.shape),
     )
+
+
+def _possible(shape: ModelShape | None) -> ModelShape | None:
+    """Return a shape that a URL can state; None for one that parse_shape would refuse."""
+    return None if shape is None or shape_problem(shape) else shape
 
 
 def _card_licence(files: Mapping[str, Path]) -> str:

@@ -7,6 +7,7 @@ a model with other layers than attention (Mamba, convolutions), or with numbers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol
@@ -30,6 +31,12 @@ _INPUT_TABLES: Final = (
 )
 _OUTPUT_TABLES: Final = ("lm_head.weight", "embed_out.weight")
 _GGUF_OUTPUT: Final = "output.weight"
+# Tensors that older versions of transformers wrote and that are computed when a model is loaded:
+# causal masks, positions, rotary tables.
+_BUFFER: Final = re.compile(
+    r"(?:.*\.)?(?:(?:attn|attention)\.(?:masked_)?bias|masked_bias|causal_mask|position_ids"
+    r"|inv_freq|(?:cos|sin)_cached)"
+)
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gpt_oss": 2, "cohere2": 4}
 """Families of which each nth layer looks back on all tokens, where config.json does not say so."""
@@ -50,9 +57,10 @@ def shape_of_config(
 
     Args:
         config: config.json.
-        tensors: of its weights.
+        tensors: of its weights; buffers among them do not count.
         packed: the weights are quantised, so that elements are not parameters: None is returned.
     """
+    tensors = [tensor for tensor in tensors if not _BUFFER.fullmatch(tensor.name)]
     hidden, heads, layers = (_number(config, names) for names in (_HIDDEN, _HEADS, _LAYERS))
     vocabulary = _number(config, ("vocab_size",))
     if packed or not (hidden and heads and layers and vocabulary):

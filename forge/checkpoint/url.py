@@ -30,7 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 from forge.builders.takes import UNKNOWN, CheckpointFacts
 from forge.builders.tools.gguf_header import model_type
 from forge.errors import ConfigurationError
-from forge.memory.shape import SHAPE_PATTERN, parse_shape
+from forge.memory.shape import parse_shape
 
 __all__ = ["Checkpoint", "Scheme", "parse", "write_facts"]
 
@@ -41,13 +41,13 @@ _FACTS: Final = {
     "tokenizer": re.compile(r"[A-Za-z0-9._/-]{1,64}"),
     "quantisation": re.compile(r"[a-z0-9._-]{1,32}(,[a-z0-9._-]{1,32}){0,31}"),
     "licence": re.compile(r"[A-Za-z0-9.+-]{1,64}"),
-    "shape": re.compile(SHAPE_PATTERN),
+    "shape": re.compile(r"[^&]*"),  # parse_shape says what is wrong with it
 }
 _LICENCE: Final = re.compile(r"&licence=([^&]*)")
 _PYPI: Final = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
 Scheme: TypeAlias = Literal["pypi", "file", "hf", "s3"]
 _SCHEMES: Final[dict[str, Scheme]] = {"pypi": "pypi", "file": "file", "hf": "hf", "s3": "s3"}
-_HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+_HF: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,10 @@ def _facts(text: str) -> tuple[CheckpointFacts, str]:
     found.pop("licence", None)  # no builder needs it
     shape = found.pop("shape", None)
     quantisation = tuple(kinds.split(",")) if kinds else None
-    known = parse_shape(shape) if shape else None
+    try:
+        known = None if shape is None else parse_shape(shape)
+    except ValueError as error:
+        return UNKNOWN, f"shape={error}; forge checkpoint pin prints the correct URL"
     return CheckpointFacts(**found, quantisation=quantisation, shape=known), ""
 
 

@@ -11,17 +11,22 @@ __all__ = ["memory_lines"]
 
 
 def memory_lines(steps: Iterable[Step]) -> Iterator[str]:
-    """Yield a sentence for each profile whose memory was computed, from what is published of it."""
+    """Yield a sentence for each profile, from what is published of its memory."""
     for step in steps:
         parts = step.settings.get("parts")
         for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, Mapping) and MEMORY_FIELD in part:
+            if isinstance(part, Mapping):
                 yield from _line(part)
 
 
 def _line(part: Mapping[str, object]) -> Iterator[str]:
     served, profile = parse_served_memory(part), part.get("profile")
-    if served is None or not isinstance(profile, Mapping):
+    if not isinstance(profile, Mapping):
+        return
+    if MEMORY_FIELD not in part:
+        name = profile.get("name")
+        yield f"Memory of {name} is not computed (no &shape: forge checkpoint pin)"
+    if served is None:
         return
     requires = profile.get("requires")
     required = requires.get("memory_mib") if isinstance(requires, Mapping) else None
@@ -30,8 +35,9 @@ def _line(part: Mapping[str, object]) -> Iterator[str]:
     formula, batch, length = served.formula, served.max_batch_size, served.max_seq_len
     compiling = f", compiling on the device {formula.compile_mib}" if formula.compile_mib else ""
     most = served.suggestion(required + formula.system_mib)
+    fitting = f", in which fits {most}" if most else ""
     yield (
         f"Memory of {profile.get('name')}: {served.total} MiB with max_batch_size {batch} and"
-        f" max_seq_len {length} ({served.need}{compiling}); {required} MiB are required, in which"
-        f" fits {most}"
+        f" max_seq_len {length} ({served.need}{compiling}); {required} MiB are required"
+        f"{fitting}"
     )

@@ -12,11 +12,16 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["CacheTerm", "MemoryFormula", "MemoryNeed", "ServedMemory"]
+__all__ = ["LEAST_CACHE_SHARE", "CacheTerm", "MemoryFormula", "MemoryNeed", "ServedMemory"]
 
 MIB: Final = 2**20
 _MOST_SEQUENCES: Final = 1024  # engine.max_batch_size
 _MOST_TOKENS: Final = 2**24
+# No machine has more. What is signed is bounded, so that a device can compute every accepted value.
+_MOST_MIB: Final = 2**40
+_MOST_BYTES: Final = 2**60
+_MOST_COUNT: Final = 2**40
+LEAST_CACHE_SHARE: Final = 1e-6
 
 
 class _Document(BaseModel):
@@ -29,7 +34,7 @@ class CacheTerm(_Document):
 
     bytes_per_token: int = Field(ge=0, le=2**40)
     window: int | None = Field(
-        default=None, ge=1, description="tokens, at most; null: the whole sequence"
+        default=None, ge=1, le=_MOST_COUNT, description="tokens, at most; null: the whole sequence"
     )
 
 
@@ -68,28 +73,41 @@ class MemoryFormula(_Document):
     weights + runtime + workspace + batch x (sequence_bytes + cache x (1 + …)), see `need`.
     """
 
-    weights_mib: int = Field(ge=0)
-    runtime_mib: int = Field(ge=0)
-    workspace_mib: int = Field(ge=0, description="that neither batch nor length changes")
+    weights_mib: int = Field(ge=0, le=_MOST_MIB)
+    runtime_mib: int = Field(ge=0, le=_MOST_MIB)
+    workspace_mib: int = Field(
+        ge=0, le=_MOST_MIB, description="that neither batch nor length changes"
+    )
     caches: tuple[CacheTerm, ...] = Field(default=(), max_length=64)
     block_tokens: int = Field(
-        default=1, ge=1, description="a sequence takes whole blocks of so many"
+        default=1, ge=1, le=_MOST_TOKENS, description="a sequence takes whole blocks of so many"
     )
-    copies: int = Field(default=1, ge=1, description="caches that each sequence has")
-    spare: int = Field(default=0, ge=0, description="caches besides those of the sequences")
+    copies: int = Field(
+        default=1, ge=1, le=_MOST_SEQUENCES, description="caches that each sequence has"
+    )
+    spare: int = Field(
+        default=0, ge=0, le=_MOST_SEQUENCES, description="caches besides those of the sequences"
+    )
     cache_share: float = Field(
         default=1.0,
-        gt=0,
+        ge=LEAST_CACHE_SHARE,
         le=1,
         description="of the memory that is free, what the runtime gives the cache",
     )
-    sequence_bytes: int = Field(default=0, ge=0, description="workspace and states of one sequence")
-    token_bytes: int = Field(default=0, ge=0, description="workspace for each token of max_seq_len")
+    sequence_bytes: int = Field(
+        default=0, ge=0, le=_MOST_BYTES, description="workspace and states of one sequence"
+    )
+    token_bytes: int = Field(
+        default=0, ge=0, le=_MOST_BYTES, description="workspace for each token of max_seq_len"
+    )
     system_mib: int = Field(
-        default=0, ge=0, description="left to the system: unified and host memory"
+        default=0, ge=0, le=_MOST_MIB, description="left to the system: unified and host memory"
     )
     compile_mib: int = Field(
-        default=0, ge=0, description="that compiling on the device takes; 0: it is not"
+        default=0,
+        ge=0,
+        le=_MOST_MIB,
+        description="that compiling on the device takes; 0: it is not",
     )
 
     def cache_bytes(self, length: int) -> int:
@@ -140,14 +158,16 @@ class MemoryFormula(_Document):
     def suggestion(self, batch: int, length: int, have_mib: int) -> str:
         """Return which batch and which length would fit instead, as a hint says it.
 
-        Empty if none does, not even one sequence of two tokens.
+        Those that are set already are left out. Empty if none fits, not even one sequence of two
+        tokens.
         """
         found = []
-        if sequences := self.largest_batch(length, have_mib):
+        if (sequences := self.largest_batch(length, have_mib)) not in {0, batch}:
             found.append(f"max_batch_size {sequences} with max_seq_len {length}")
-        if tokens := self.largest_length(batch, have_mib):
+        tokens = self.largest_length(batch, have_mib)
+        if tokens not in {0, length}:
             found.append(f"max_seq_len {tokens} with max_batch_size {batch}")
-        elif not found and (alone := self.largest_length(1, have_mib)):
+        elif not found and not tokens and (alone := self.largest_length(1, have_mib)):
             found.append(f"max_seq_len {alone} with max_batch_size 1")
         return " or ".join(found)
 
@@ -156,8 +176,8 @@ class ServedMemory(_Document):
     """What serving one release takes, as its publisher computed it."""
 
     formula: MemoryFormula
-    max_batch_size: int = Field(ge=1)
-    max_seq_len: int = Field(ge=2)
+    max_batch_size: int = Field(ge=1, le=_MOST_COUNT)
+    max_seq_len: int = Field(ge=2, le=_MOST_COUNT)
 
     @property
     def need(self) -> MemoryNeed:

@@ -15,10 +15,10 @@ Runtime GenAI compute the same KV cache; neither is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
-from forge.memory.formula import CacheTerm, MemoryFormula
+from forge.memory.formula import LEAST_CACHE_SHARE, CacheTerm, MemoryFormula
 from forge.memory.shape import CacheLayers, ModelShape
 from forge.profiles import Profile
 
@@ -47,14 +47,22 @@ assumption; not yet measured on a Jetson, whose MemTotal already lacks what the 
 _COMPILE_TIMES_WEIGHTS: Final = 4  # edge_llm_engine.MEMORY_TIMES_WEIGHTS
 
 
-def formula_of(shape: ModelShape, profile: Profile) -> MemoryFormula | None:
-    """Return what serving a model takes by a profile's builder; None for a builder of a project."""
+def formula_of(
+    shape: ModelShape, profile: Profile, quantisation: Sequence[str] | None = None
+) -> MemoryFormula | None:
+    """Return what serving a model takes by a profile's builder; None for a builder of a project.
+
+    Args:
+        shape: the model's sizes.
+        profile: with its builder and limits.
+        quantisation: types of a GGUF file's tensors, in lower case; None: not known.
+    """
     found = _RUNTIMES.get(profile.engine.builder)
     if found is None:
         return None
     shared = profile.hardware.memory_kind != "discrete"
     system = _SYSTEM_MIB if profile.hardware.memory_kind == "unified" else 0
-    formula = found(shape, profile)
+    formula = found(shape, profile, quantisation)
     return formula.model_copy(update={"system_mib": system}) if shared else formula
 
 
@@ -102,10 +110,37 @@ _OV_BLOCK_TOKENS: Final = 32  # cache_manager.hpp; templates/openvino/model.py
 _OV_SCALE_BYTES: Final = 8  # a scale and a zero point in fp32
 # Bits of the tables in the IR: NNCF keeps them in 8 bits where layers have 4.
 _OV_TABLE_BITS: Final[Mapping[str, float]] = {"fp16": 16, "bf16": 16, "int8": 8, "int4": 8}
-_OV_GGUF_BITS: Final = 8.75  # Q8_0: 8 bits, a scale in fp16 and a zero point for 32 weights
+# Bits of a matrix of a GGUF file in the IR: those types that the reader keeps (openvino_gguf.KEPT),
+# and bf16 and f32, which the builder writes as F16. It writes every other type as Q8_0.
+#   q4_0, q8_0  4 or 8 bits, a scale in fp16 for 32 weights. SmolLM2's IR: 144.0 MB, computed 142.9
+#   q6_k        the reader unpacks it to 8 bits, a scale in fp16 for 16 weights; not measured
+_OV_GGUF_BITS: Final[Mapping[str, float]] = {
+    "f16": 16,
+    "bf16": 16,
+    "f32": 16,
+    "q4_0": 4.5,
+    "q6_k": 9,
+    "q8_0": 8.5,
+}
+_OV_REWRITTEN_BITS: Final = 8.5  # Q8_0
 
 
-def _openvino(shape: ModelShape, profile: Profile) -> MemoryFormula:
+def _openvino_gguf_bits(quantisation: Sequence[str] | None) -> tuple[float, float]:
+    """Return the bits of a weight of a GGUF file's layers and of its tables.
+
+    A URL names the types but not which tensors have them, so the largest counts. A file in Q4_0 as
+    llama.cpp writes it is known: it has Q6_K for the output's table alone.
+    """
+    # F32 with other types is that of vectors, which do not count.
+    kinds = set(quantisation or ()) - {"f32"} or set(quantisation or ())
+    bits = [_OV_GGUF_BITS.get(kind, _OV_REWRITTEN_BITS) for kind in kinds]
+    most = max(bits, default=_OV_REWRITTEN_BITS)
+    return (_OV_GGUF_BITS["q4_0"] if kinds == {"q4_0", "q6_k"} else most), most
+
+
+def _openvino(
+    shape: ModelShape, profile: Profile, quantisation: Sequence[str] | None
+) -> MemoryFormula:
     """Return the formula of OpenVINO GenAI's continuous batching on a CPU.
 
     Weights: the mapped file, and what the CPU's kernels read of all but an embedding's table.
@@ -116,8 +151,10 @@ def _openvino(shape: ModelShape, profile: Profile) -> MemoryFormula:
     scheduler is given blocks for every sequence at its longest.
     """
     precision, engine = profile.engine.precision, profile.engine
-    table_bits = _OV_TABLE_BITS.get(precision, _OV_GGUF_BITS)
-    bits = _BITS.get(precision, _OV_GGUF_BITS)  # other values: a GGUF file as it is
+    # Other values than those of _BITS: a GGUF file as it is.
+    layer_bits, gguf_table_bits = _openvino_gguf_bits(quantisation)
+    table_bits = _OV_TABLE_BITS.get(precision, gguf_table_bits)
+    bits = _BITS.get(precision, layer_bits)
     table = shape.table * table_bits / 8
     inner = shape.inner_parameters * bits / 8
     file, kernels = inner + _tables(shape) * table, inner + table
@@ -169,7 +206,7 @@ _TRTLLM_TOKENS: Final = 8192  # of a step: max_num_tokens of the LLM API
 _TRTLLM_BLOCK_TOKENS: Final = 32  # KvCacheConfig.tokens_per_block
 
 
-def _tensorrt_llm(shape: ModelShape, profile: Profile) -> MemoryFormula:
+def _tensorrt_llm(shape: ModelShape, profile: Profile, _: Sequence[str] | None) -> MemoryFormula:
     """Return the formula of TensorRT-LLM. Not yet measured on hardware.
 
     "Memory Usage of TensorRT-LLM": weights + activations of max_num_tokens + KV cache, which gets
@@ -183,7 +220,7 @@ def _tensorrt_llm(shape: ModelShape, profile: Profile) -> MemoryFormula:
         workspace_mib=_mib(_TRTLLM_TOKENS * _activations(shape) * _FP16),
         caches=_caches(shape, _fp16_cache),
         block_tokens=_TRTLLM_BLOCK_TOKENS,
-        cache_share=profile.serving.kv_cache_fraction,
+        cache_share=max(LEAST_CACHE_SHARE, profile.serving.kv_cache_fraction),
         sequence_bytes=shape.vocabulary * _FP32,
     )
 
@@ -192,7 +229,7 @@ _RTX_PIECE: Final = 512  # tensorrt_rtx_compile.PROMPT_PIECE
 _RTX_ENGINE: Final = 1.16  # SmolLM2's engine: 310.8 MB for 269.0 MB of weights
 
 
-def _tensorrt_rtx(shape: ModelShape, profile: Profile) -> MemoryFormula:
+def _tensorrt_rtx(shape: ModelShape, profile: Profile, _: Sequence[str] | None) -> MemoryFormula:
     """Return the formula of TensorRT for RTX. Not yet measured on hardware.
 
     From templates/tensorrt-rtx/gpu.py: two caches for each sequence, logits of a piece of a prompt.
@@ -214,7 +251,7 @@ def _tensorrt_rtx(shape: ModelShape, profile: Profile) -> MemoryFormula:
 _EDGE_PAGE_TOKENS: Final = 128  # past_key_values_N [2, pages, 128, heads, size] of the export
 
 
-def _edge_llm(shape: ModelShape, profile: Profile) -> MemoryFormula:
+def _edge_llm(shape: ModelShape, profile: Profile, _: Sequence[str] | None) -> MemoryFormula:
     """Return the formula of TensorRT Edge-LLM. Not yet measured on hardware.
 
     The export holds the embedding in a file of its own, so a tied table is there twice, in fp16:
@@ -240,7 +277,7 @@ _ORT_PIECE: Final = 128  # templates/onnx-runtime/session.py
 _ORT_ARENA: Final = 2  # arena_extend_strategy kNextPowerOfTwo: up to twice of what is used
 
 
-def _onnx_runtime(shape: ModelShape, profile: Profile) -> MemoryFormula:
+def _onnx_runtime(shape: ModelShape, profile: Profile, _: Sequence[str] | None) -> MemoryFormula:
     """Return the formula of ONNX Runtime. Not yet measured.
 
     From templates/onnx-runtime/session.py: one cache for each sequence and a spare one, in the
@@ -266,7 +303,8 @@ def _onnx_runtime(shape: ModelShape, profile: Profile) -> MemoryFormula:
 _ORT_SERVER_MIB: Final = 320
 _ORT_CPU_COPIES: Final = 2.0
 
-_RUNTIMES: Final[Mapping[str, Callable[[ModelShape, Profile], MemoryFormula]]] = {
+_Formula: TypeAlias = Callable[[ModelShape, Profile, Sequence[str] | None], MemoryFormula]
+_RUNTIMES: Final[Mapping[str, _Formula]] = {
     "openvino": _openvino,
     "onnx-runtime": _onnx_runtime,
     "tensorrt-llm": _tensorrt_llm,

@@ -14,11 +14,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CacheLayers", "ModelShape", "parse_shape"]
+__all__ = ["CacheLayers", "ModelShape", "parse_shape", "shape_problem"]
 
 SHAPE_PATTERN: Final = (
-    r"p\d{1,15}\.e\d{1,15}\.v\d{1,9}\.h\d{1,7}\.i\d{1,9}\.a\d{1,5}\.t[01](\.s\d{1,12})?"
-    r"(\.c\d{1,5}x\d{1,5}x\d{1,6}x\d{1,6}(w\d{1,9})?){0,16}"
+    r"p[0-9]{1,15}\.e[0-9]{1,15}\.v[0-9]{1,9}\.h[0-9]{1,7}\.i[0-9]{1,9}\.a[0-9]{1,5}\.t[01]"
+    r"(\.s[0-9]{1,12})?(\.c[0-9]{1,5}x[0-9]{1,5}x[0-9]{1,6}x[0-9]{1,6}(w[0-9]{1,9})?){0,16}"
 )
 _SCALARS: Final = {
     "p": "parameters",
@@ -30,7 +30,24 @@ _SCALARS: Final = {
     "t": "tied",
     "s": "state_bytes",
 }
-_CACHE: Final = re.compile(r"c(\d+)x(\d+)x(\d+)x(\d+)(?:w(\d+))?")
+_CACHE: Final = re.compile(r"c([0-9]+)x([0-9]+)x([0-9]+)x([0-9]+)(?:w([0-9]+))?")
+# Least and most of each number: more than ten times those of any published model.
+_RANGES: Final = {
+    "p": (1, 10**14),
+    "v": (1, 10**8),
+    "h": (1, 10**6),
+    "i": (0, 10**8),
+    "a": (1, 10**4),
+    "s": (0, 10**12),
+}
+_CACHE_RANGES: Final = {
+    "layers": (1, 10**4),
+    "heads": (1, 10**4),
+    "key_size": (1, 10**5),
+    "value_size": (0, 10**5),
+    "window": (1, 10**9),
+}
+_MOST_ELEMENTS: Final = 10**8  # of one token in one group of layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +141,44 @@ class ModelShape:
 
 
 def parse_shape(text: str) -> ModelShape:
-    """Return the shape that a URL states. Raises ValueError for other text."""
+    """Return the shape that a URL states.
+
+    Raises ValueError: another text, or numbers that no model has.
+    """
     if not re.fullmatch(SHAPE_PATTERN, text):
         raise ValueError(f"{text!r} is not the shape of a model")
+    shape = _parsed(text)
+    if problem := shape_problem(shape):
+        raise ValueError(f"{text!r} is not the shape of a model: {problem}")
+    return shape
+
+
+def shape_problem(shape: ModelShape) -> str:
+    """Return why no model has these sizes; empty if one may have them."""
+    for letter, (least, most) in _RANGES.items():
+        value = int(getattr(shape, _SCALARS[letter]))
+        if not least <= value <= most:
+            return f"{letter}{value} must be from {least} to {most}"
+    if not 0 <= shape.table_parameters < shape.parameters:
+        return f"e{shape.table_parameters} must be less than p{shape.parameters}"
+    if shape.table > shape.parameters:
+        return f"a table of v{shape.vocabulary} x h{shape.hidden} is more than p{shape.parameters}"
+    if not shape.caches:
+        return "it has no layers with a KV cache (c)"
+    return next(filter(None, map(_cache_problem, shape.caches)), "")
+
+
+def _cache_problem(one: CacheLayers) -> str:
+    for name, (least, most) in _CACHE_RANGES.items():
+        value = getattr(one, name)
+        if value is not None and not least <= value <= most:
+            return f"{name} of {_cache_text(one)} must be from {least} to {most}"
+    if one.elements > _MOST_ELEMENTS:
+        return f"a token takes {one.elements} elements of {_cache_text(one)}"
+    return ""
+
+
+def _parsed(text: str) -> ModelShape:
     parts = text.split(".")
     numbers = {part[0]: int(part[1:]) for part in parts if part[0] != "c"}
     caches = tuple(_cache(part) for part in parts if part[0] == "c")
@@ -148,7 +200,7 @@ def _cache(part: str) -> CacheLayers:
     assert match is not None  # noqa: S101  SHAPE_PATTERN holds
     layers, heads, key, value, window = match.groups()
     return CacheLayers(
-        int(layers), int(heads), int(key), int(value), int(window) if window else None
+        int(layers), int(heads), int(key), int(value), None if window is None else int(window)
     )
 
 

@@ -199,27 +199,37 @@ def _memory(
         needs = f"{needs} and {system} MiB for the system"
     if have < fit.memory_mib + system:
         what = f"it needs {needs}, {whose} has {have} MiB"
-        yield Refusal(*_with_smaller(what, "choose a profile with a smaller model", served, have))
+        hint = "choose a profile with a smaller model"
+        yield Refusal(*_with_smaller(what, hint, served, have - system))
     else:
         needs = f"{needs} in addition to the {serving_mib} MiB in use"
         what = f"it is activated blue-green and needs {needs}, {whose} has {have} MiB"
         hint = "publish it with serving.activation: swap, which stops the active release first"
-        yield Refusal(*_with_smaller(what, hint, served, have - serving_mib))
+        yield Refusal(*_with_smaller(what, hint, served, have - system - serving_mib))
 
 
 def _with_smaller(
-    what: str, hint: str, served: ServedMemory | None, have_mib: int
+    what: str, hint: str, served: ServedMemory | None, room_mib: int
 ) -> tuple[str, str]:
-    """Return the reason and the hint with the largest batch and length that would fit."""
+    """Return the reason and the hint with the largest batch and length that would fit.
+
+    Args:
+        what: the reason.
+        hint: what to do besides.
+        served: how its memory was computed; None: that is not known.
+        room_mib: the most that a bundle may require on this machine.
+    """
     if served is None:
         return what, hint
-    if served.total + served.formula.system_mib <= have_mib:
+    required = f"requires.memory_mib {room_mib}"
+    if served.total <= room_mib:
         said = f"its model is computed to take {served.total} MiB"
-        return f"{what}; {said}", f"{hint}, or with a lower requires.memory_mib"
-    smaller = served.suggestion(have_mib)
+        return f"{what}; {said}", f"{hint}, or publish it with {required} or less"
+    smaller = served.suggestion(room_mib + served.formula.system_mib)
     if not smaller:
         return f"{what}; no batch and length of its model fits", hint
-    return f"{what}; would fit: {smaller}", f"{hint}, or publish it with a smaller batch or length"
+    less = f"publish it with a smaller batch or length and {required}"
+    return f"{what}; would fit: {smaller}", f"{hint}, or {less}"
 
 
 def _whose(target: ComputeTarget) -> str:

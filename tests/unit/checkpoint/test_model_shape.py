@@ -164,3 +164,42 @@ def test_gguf_with_a_state_has_no_shape() -> None:
     made = header()
     state = GgufTensor("blk.0.ssm_in.weight", (64, 64), "F32", 0, 0, "tiny.gguf")
     assert shape_of_gguf(type(made)(made.files, 3, made.values, (*made.tensors, state))) is None
+
+
+def test_buffers_of_gpt2s_file_are_not_parameters() -> None:
+    """124,439,808 of the model; the hub's file has 12 causal masks besides."""
+    tensors = [Tensor("wte.weight", 50257 * 768), Tensor("wpe.weight", 1024 * 768)]
+    for layer in range(12):
+        tensors += [
+            Tensor(f"h.{layer}.attn.bias", 1024 * 1024),
+            Tensor(f"h.{layer}.attn.c_attn.weight", 768 * 2304),
+            Tensor(f"h.{layer}.attn.c_attn.bias", 2304),
+            Tensor(f"h.{layer}.attn.c_proj.weight", 768 * 768),
+            Tensor(f"h.{layer}.attn.c_proj.bias", 768),
+            Tensor(f"h.{layer}.mlp.c_fc.weight", 768 * 3072),
+            Tensor(f"h.{layer}.mlp.c_fc.bias", 3072),
+            Tensor(f"h.{layer}.mlp.c_proj.weight", 3072 * 768),
+            Tensor(f"h.{layer}.mlp.c_proj.bias", 768),
+            Tensor(f"h.{layer}.norms", 4 * 768),
+        ]
+    tensors.append(Tensor("ln_f", 2 * 768))
+    assert shape(GPT2, *tensors).parameters == 124_439_808
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("transformer.h.0.attn.masked_bias", False),
+        ("transformer.h.0.attn.attention.bias", False),
+        ("gpt_neox.layers.0.attention.masked_bias", False),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", False),
+        ("transformer.h.0.attn.causal_mask", False),
+        ("model.layers.0.self_attn.q_proj.bias", True),
+        ("transformer.h.0.attn.c_attn.bias", True),
+        ("transformer.h.0.self_attention.dense.bias", True),
+        ("lm_head.bias", True),
+    ],
+)
+def test_tensor_counts_unless_it_is_a_buffer(name: str, *, counts: bool) -> None:
+    found = shape(LLAMA_3_1_8B, Tensor("model.embed_tokens.weight", 8), Tensor(name, 5))
+    assert found.parameters == (13 if counts else 8)

@@ -114,3 +114,19 @@ def test_licence_is_read_and_written_and_no_fact_for_builders() -> None:
     assert parse(f"file:/x#sha256={PIN}").licence is None
     assert write_facts(UNKNOWN, "Apache-2.0") == "&licence=Apache-2.0"
     assert write_facts(UNKNOWN, "MIT OR Apache-2.0") == "", "a URL states one word"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "",
+        "p1",
+        "p0.e999999999.v1.h1.i1.a1.t1",
+        "p1000.e28311552.v49152.h576.i1536.a9.t1.c30x3x64x64",
+    ],
+)
+def test_impossible_shape_is_a_configuration_error(shape: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(f"file:/x#sha256={PIN}&shape={shape}")
+    assert caught.value.exit_code == 3
+    assert "is not the shape of a model" in caught.value.why

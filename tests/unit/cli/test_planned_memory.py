@@ -36,6 +36,20 @@ def test_plan_says_what_is_taken_required_and_would_fit() -> None:
     )
 
 
-def test_profile_without_computed_memory_has_no_sentence() -> None:
-    part = {"profile": {"name": "thor", "requires": {"memory_mib": 511}}}
-    assert list(memory_lines([step(parts=[part])])) == []
+def test_plan_says_whose_memory_is_not_computed_in_one_line_each() -> None:
+    names = ["thor", "rtx-pro-4000-llmapi"]
+    parts = [{"profile": {"name": name, "requires": {"memory_mib": 511}}} for name in names]
+    lines = list(memory_lines([step(parts=parts), step(parts=["other"]), step()]))
+    assert lines == [
+        f"Memory of {name} is not computed (no &shape: forge checkpoint pin)" for name in names
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_is_set_already_is_not_named_as_what_would_fit() -> None:
+    part = {
+        "profile": {"name": "thor", "requires": {"memory_mib": 311}},
+        "memory": encode_served_memory(SERVED),
+    }
+    (line,) = memory_lines([step(parts=[part])])
+    assert line.endswith("311 MiB are required")

@@ -47,7 +47,8 @@ def test_requirement_of_one_mib_less_than_computed_is_refused(name: str) -> None
 def test_refusal_names_batch_and_length_that_fit_what_is_required() -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_memory(load("development", "engine.max_batch_size=64"), SMOLLM2)
-    found = re.search(r"engine\.max_batch_size (\d+) with max_seq_len 2048", caught.value.hint)
+    assert "max_batch_size to 64" not in caught.value.hint
+    found = re.search(r"engine\.max_batch_size to (\d+)", caught.value.hint)
     assert found
     batch = int(found[1])
     check_memory(load("development", f"engine.max_batch_size={batch}"), SMOLLM2)
@@ -70,15 +71,63 @@ def test_hardware_must_have_what_is_required() -> None:
 def test_unified_memory_leaves_the_system_its_part() -> None:
     at_most = 62817 - 2048
     check_memory(load("jetson-agx-orin", f"requires.memory_mib={at_most}"), SMOLLM2)
-    with pytest.raises(ConfigurationError, match="2048 that the system needs"):
+    with pytest.raises(ConfigurationError, match="hardware has") as caught:
         check_memory(load("jetson-agx-orin", f"requires.memory_mib={at_most + 1}"), SMOLLM2)
+    assert "of which the system needs 2048" in caught.value.why
+    assert f"set requires.memory_mib to {at_most} or less" in caught.value.hint
 
 
 def test_blue_green_needs_twice() -> None:
     overrides = ("serving.activation=blue-green", "requires.memory_mib=12234")
-    with pytest.raises(ConfigurationError, match=r"twice requires\.memory_mib 12234"):
+    with pytest.raises(ConfigurationError, match="hardware has") as caught:
         check_memory(load("rtx-pro-4000", *overrides), SMOLLM2)
+    assert "for two servers (serving.activation: blue-green): at most 12233" in caught.value.why
+    check_memory(load("rtx-pro-4000", overrides[0], "requires.memory_mib=12233"), SMOLLM2)
 
 
 def test_model_of_unknown_sizes_is_not_judged() -> None:
     assert check_memory(load("development", "requires.memory_mib=1"), None) is None
+
+
+def refused(profile: Profile) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        check_memory(profile, LLAMA_8B)
+    return caught.value
+
+
+@pytest.mark.parametrize("required", [20_000, 60_769, 61_268])
+def test_what_the_hardware_does_not_have_is_not_advised(required: int) -> None:
+    """Orin has 62817 MiB, 2048 of it for the system; Llama 3.1 8B in fp16 takes more to compile."""
+    error = refused(load("jetson-agx-orin", f"requires.memory_mib={required}"))
+    assert "or more" not in error.hint
+    assert "60769" in error.hint
+
+
+SETTING = re.compile(r"(engine\.\w+|requires\.memory_mib) to (\d+)")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("rtx-pro-4000", ("engine.max_batch_size=512", "requires.memory_mib=20000")),
+        ("rtx-pro-4000", ("engine.max_batch_size=512", "requires.memory_mib=200000")),
+        ("rtx-pro-4000", ("engine.max_batch_size=64", "requires.memory_mib=20000",
+                          "serving.activation=blue-green")),
+        ("jetson-agx-thor", ("engine.max_batch_size=900", "requires.memory_mib=16384")),
+        ("development", ("engine.max_batch_size=64", "requires.memory_mib=20000")),
+    ],
+)  # fmt: skip
+def test_hint_fits_when_it_is_followed(name: str, overrides: tuple[str, ...]) -> None:
+    error = refused(load(name, *overrides))
+    alternatives, _, rest = error.hint.partition("; and ")
+    always = SETTING.findall(rest)
+    for alternative in alternatives.split(", or "):
+        settings = [f"{field}={value}" for field, value in SETTING.findall(alternative) + always]
+        assert settings
+        check_memory(load(name, *overrides, *settings), LLAMA_8B)
+
+
+def test_message_names_the_unit_and_what_it_is_of() -> None:
+    error = refused(load("development", "engine.max_batch_size=64"))
+    assert re.search(r"its model takes \d+ MiB$", error.what)
+    assert error.why.startswith("with max_batch_size 64 and max_seq_len 2048 it takes weights ")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from forge import profiles
 from forge.builders import names
-from forge.builders.tools import edge_llm_engine, tensorrt_rtx_compile
-from forge.memory import CacheLayers, ModelShape, parse_shape
+from forge.builders.tools import edge_llm_engine, openvino_gguf, tensorrt_rtx_compile
+from forge.memory import CacheLayers, ModelShape, parse_shape, runtimes
 from forge.memory.runtimes import formula_of
 from forge.profiles import Profile
 
@@ -150,3 +150,36 @@ def _model(**times: int) -> ModelShape:
         tied=True,
         caches=(CacheLayers(of["layers"], of["kv"], 64, 64),),
     )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "bits"),
+    [
+        (("f32", "q4_1"), 8.5),  # written as Q8_0; the engine's file has 143,952,092 bytes
+        (("f32", "q8_0"), 8.5),
+        (("f32", "q4_k", "q5_0"), 8.5),
+        (("f32", "q4_0"), 4.5),
+        (("f32", "q6_k"), 9),
+        (("f16", "f32"), 16),
+        (("bf16", "f32"), 16),
+        (("f32",), 16),
+        (None, 8.5),
+    ],
+)
+def test_openvino_holds_a_gguf_file_in_the_types_that_its_reader_gets(
+    kinds: tuple[str, ...] | None, bits: float
+) -> None:
+    formula = formula_of(SMOLLM2, load("development", "engine.precision=as-is"), kinds)
+    assert formula is not None
+    assert formula.weights_mib == pytest.approx(2 * 134_515_008 * bits / 8 / MIB, abs=1)
+
+
+def test_openvino_holds_the_table_of_a_q4_0_file_in_its_own_type() -> None:
+    formula = formula_of(SMOLLM2, load("development"), ("f32", "q4_0", "q6_k"))
+    assert formula is not None
+    inner, table = 106_203_456 * 4.5, 28_311_552 * 9
+    assert formula.weights_mib == pytest.approx(2 * (inner + table) / 8 / MIB, abs=1)
+
+
+def test_every_type_that_openvinos_reader_keeps_has_bits() -> None:
+    assert {kind.lower() for kind in openvino_gguf.KEPT} <= runtimes._OV_GGUF_BITS.keys()

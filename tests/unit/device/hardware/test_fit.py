@@ -356,3 +356,33 @@ def test_system_keeps_its_part_of_unified_memory_only(machine: Machine) -> None:
     assert check(more, thor, 10_000, 0) == ()  # its publisher did not compute it
     on_card = Fit(**(RTX | {"memory_mib": 24_467}))
     assert check(on_card, machine("rtx-pro-4000"), 10_000, 0, served=system) == ()
+
+
+def test_suggestion_fits_when_it_is_followed(machine: Machine) -> None:
+    have = machine("rtx-pro-4000")
+    said = with_memory(33_878, SERVED, have)
+    assert "with a smaller batch or length and requires.memory_mib 24467" in said
+    smaller = SERVED.model_copy(update={"max_batch_size": 5})
+    assert with_memory(24_467, smaller, have) == ""
+    beside = with_memory(20_000, SERVED, have, serving=10_000)
+    assert "and requires.memory_mib 14467" in beside
+    assert with_memory(14_467, smaller, have, serving=10_000) == ""
+    lower = with_memory(30_000, SERVED.model_copy(update={"max_batch_size": 1}), have)
+    assert "or publish it with requires.memory_mib 24467 or less" in lower
+
+
+def test_suggestion_leaves_the_system_its_part(machine: Machine) -> None:
+    thor = machine("thor-jetpack-7.2")
+    assert thor.memory_mib is not None
+    system = SERVED.model_copy(
+        update={
+            "formula": SERVED.formula.model_copy(update={"system_mib": 2048}),
+            "max_batch_size": 64,
+        }
+    )
+    more = Fit(**(THOR | {"memory_mib": 250_000}))
+    [refusal] = check(more, thor, 10_000, 0, served=system)
+    room = thor.memory_mib - 2048
+    assert f"requires.memory_mib {room}" in refusal.hint
+    assert f"max_batch_size {(room - 1110) // 4096} with" in refusal.what
+    assert check(Fit(**(THOR | {"memory_mib": room})), thor, 10_000, 0, served=system) == ()
