@@ -98,9 +98,9 @@ def _needs(clock: Callable[[], float]) -> Iterator[_Need]:
     two_owners = "two machines publish over each other, and a version is lost"
     yield _Need("read what was written", "steps and devices read old bytes", _reads_back)
     yield _Need("read a part of an object", "an update fetches whole packs", _reads_parts)
-    yield _Need("create an object only once (If-None-Match: *)", two_owners, _creates_once)
+    yield _Need("create an object only once", two_owners, _creates_once)
     yield _Need("of several that create it at once, let one", two_owners, _lets_one_create)
-    yield _Need("replace an object only if unchanged (If-Match)", two_owners, _replaces_if_same)
+    yield _Need("replace an object only if unchanged", two_owners, _replaces_if_same)
     yield _Need("list an object as soon as it is written", "gc deletes too much", _lists)
     yield _Need("delete an object", "the store only grows", _deletes)
     yield _Need("state the time of an object", "gc deletes too early", _states_time(clock))
