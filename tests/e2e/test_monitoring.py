@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.network, pytest.mark.real_triton]
 
 CASES = Path(__file__).parents[1] / "support" / "forge-alerts.test.yaml"
 # A device without a GPU and without sensors, and an answer that nobody was refused.
-ABSENT = re.compile(r"gpu_|throttle_celsius|temperature_celsius|429|5\.\.")
+ABSENT = re.compile(
+    r"gpu_|throttle_celsius|temperature_celsius|power_watts|energy_joules|429|5\.\."
+)
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -139,5 +141,5 @@ def test_no_family_of_a_device_is_in_no_panel_and_no_alert(prometheus: Prometheu
         "state", "uptime_seconds", "limit_changes_total", "queued_total", "queue_seconds_total",
         "stream_errors_total", "slow_clients_total", "unended_requests_total",
         "channel_checks_failed_in_a_row", "offline_seconds", "last_contact_timestamp_seconds",
-        "embedding_requests_total", "embedding_tokens_total",
+        "embedding_requests_total", "embedding_tokens_total", "unmeasured_requests_total",
     }  # fmt: skip

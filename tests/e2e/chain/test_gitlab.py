@@ -124,7 +124,7 @@ def test_jobs_of_a_release_publish_and_promote_it(world: World, project: Path) -
     assert published["profile"] == "development"
     assert (project / "report" / "index.html").is_file()
 
-    by_hand = {**given, "PROMOTE_TO": "stable"}
+    by_hand = {**given, "PROMOTE_TO": "stable", "CREATE_CHANNEL": "--yes"}
     Pipeline(project, ".gitlab-ci.yml", by_hand).run("promote")
     channels = World(project).json("channels", "--name", "chat")
     assert {row["channel"]: row["version"] for row in channels} == {
