@@ -18,7 +18,6 @@ triton-openvino.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import platform
@@ -34,6 +33,7 @@ from typing import IO, Final
 
 from forge import canonical, sealed
 from forge.errors import BundleError, ConfigurationError, StepFailedError
+from forge.files import try_lock
 from forge.interpreter import command, facts_of, libpython_folder, variables
 from forge.progress import duration_text
 
@@ -237,21 +237,13 @@ def _only_one(target: Path, watch: Watch) -> Iterator[None]:
         ) from None
     with lock:
         reported = False
-        while not _try_lock(lock):
+        while not try_lock(lock):
             if not reported:
                 watch.report(f"waiting for another process that makes {target.name}")
                 reported = True
             watch.check()
             time.sleep(_POLL_S)
         yield
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _make(

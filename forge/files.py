@@ -13,6 +13,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from forge.errors import TrustError
 
@@ -23,6 +24,7 @@ __all__ = [
     "fsync_directory",
     "link_or_copy",
     "sha256_file",
+    "try_lock",
     "write_durably",
 ]
 
@@ -136,3 +138,12 @@ def check_paths(paths: Iterable[str]) -> None:
             hint = "do not use this bundle; contact its publisher"
             raise TrustError(message, why=f"it conflicts with {clash!r}", hint=hint)
         files[path.casefold()] = path
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Take the exclusive lock of an open file, unless a thread or process has it; never waits."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -10,7 +10,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Protocol
 
-__all__ = ["MAX_FILE_BYTES", "RootFiles", "SystemFiles", "numbered", "read_bytes", "read_text"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "RootFiles",
+    "SystemFiles",
+    "numbered",
+    "read_bytes",
+    "read_text",
+    "text_of",
+]
 
 MAX_FILE_BYTES: Final = 256 * 1024
 
@@ -65,6 +73,14 @@ def read_text(path: Path, most: int = MAX_FILE_BYTES) -> str | None:
     """Read a small file of /proc or /sys as text without blanks around it; None if that fails."""
     try:
         return read_bytes(path, most).decode(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def text_of(files: SystemFiles, path: str, most: int = MAX_FILE_BYTES) -> str | None:
+    """Read a small file of a machine as text without blanks around it; None if that fails."""
+    try:
+        return files.read(path, most).decode(errors="replace").strip()
     except OSError:
         return None
 

@@ -29,7 +29,7 @@ from dataclasses import replace
 from typing import Final
 
 from forge.energy.power_reading import PowerReading, RailPower
-from forge.system_files import SystemFiles
+from forge.system_files import SystemFiles, text_of
 
 __all__ = ["board_power", "read_rails", "total_of"]
 
@@ -121,7 +121,7 @@ def _of_drivers(files: SystemFiles) -> Iterator[str]:
 
 def _chips(files: SystemFiles, folders: Iterator[str]) -> Iterator[tuple[str, str]]:
     for folder in folders:
-        chip = _text(files, f"{folder}/name")
+        chip = text_of(files, f"{folder}/name", _MAX_FILE_BYTES)
         if chip is not None and _CHIP.fullmatch(chip):
             yield folder, chip
 
@@ -131,9 +131,11 @@ def _rails(files: SystemFiles, folder: str, chip: str) -> Iterator[RailPower]:
 
     ina3221's in7, the sum of shunt voltages, has a label and is not a rail.
     """
-    labels = [(one, _text(files, f"{folder}/in{one}_label")) for one in _CHANNELS]
+    labels = [
+        (one, text_of(files, f"{folder}/in{one}_label", _MAX_FILE_BYTES)) for one in _CHANNELS
+    ]
     if not any(label for _, label in labels) and not chip.startswith("ina3221"):
-        labels = [(1, _text(files, f"{folder}/label") or chip)]
+        labels = [(1, text_of(files, f"{folder}/label", _MAX_FILE_BYTES) or chip)]
     for channel, label in labels:
         if label and label != _UNCONNECTED:
             yield RailPower(label, _watts(files, folder, channel))
@@ -160,13 +162,6 @@ def _names(files: SystemFiles, folder: str, pattern: str) -> list[str]:
     return sorted(found, key=lambda name: (len(name), name))
 
 
-def _text(files: SystemFiles, path: str) -> str | None:
-    try:
-        return files.read(path, _MAX_FILE_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return None
-
-
 def _integer(files: SystemFiles, path: str) -> int | None:
-    text = _text(files, path) or ""
+    text = text_of(files, path, _MAX_FILE_BYTES) or ""
     return int(text) if re.fullmatch(r"-?[0-9]{1,12}", text) else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from forge.energy.power_reading import PowerReading, RailPower
-from forge.system_files import SystemFiles
+from forge.system_files import SystemFiles, text_of
 
 __all__ = ["NO_COUNTER", "RaplPower", "package_j", "rapl_counters", "rapl_j", "rapl_ranges"]
 
@@ -116,16 +116,9 @@ def _numbers(files: SystemFiles, name: str) -> dict[str, int]:
         return {}
     found = {}
     for zone in zones:
-        package = _text(files, f"{_FOLDER}/{zone}/name") or zone
-        value = _text(files, f"{_FOLDER}/{zone}/{name}") or ""
+        package = text_of(files, f"{_FOLDER}/{zone}/name", _MAX_FILE_BYTES) or zone
+        value = text_of(files, f"{_FOLDER}/{zone}/{name}", _MAX_FILE_BYTES) or ""
         named = _PACKAGE.fullmatch(package) or package == zone
         if named and re.fullmatch(r"[0-9]{1,20}", value):
             found[package] = int(value)
     return found
-
-
-def _text(files: SystemFiles, path: str) -> str | None:
-    try:
-        return files.read(path, _MAX_FILE_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return None

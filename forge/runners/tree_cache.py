@@ -11,7 +11,6 @@ input, or an overwritten weights file, could get into a bundle that is signed un
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,10 +18,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from forge import canonical
-from forge.files import sha256_file
+from forge.files import sha256_file, try_lock
 from forge.store import Store, TreeEntry
 from forge.store.progress import Progress
 
@@ -76,7 +75,7 @@ class TreeCache:
         """Hold the lock of a tree, against other threads and processes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f".{digest}.lock").open("a") as lock:
-            while not _try_lock(lock):
+            while not try_lock(lock):
                 if progress is not None:
                     progress(0, self.store.tree(digest).size)
                 time.sleep(_POLL_S)
@@ -137,14 +136,6 @@ class TreeCache:
         temporary = self.folder / f".{digest}.seen.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_bytes(canonical.dumps(dict(states)))
         temporary.replace(self._seen_file(digest))
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _state(path: Path) -> list[int]:
