@@ -1,7 +1,7 @@
 """How much memory can be used now, on a machine or in a container. Linux only.
 
 The tools of builders have the same rule in forge/builders/tools/room.py, as they import none of
-Forge; tests/unit/test_memory.py compares both.
+Forge; tests/unit/test_available_memory.py compares both.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ class ProfileNeeds:
     """A profile, and what this machine lacks to build all of it; empty: nothing."""
 
     profile: str
-    description: str
     needs: str
 
 
@@ -45,9 +44,8 @@ def profile_needs(project: Project, store: Store, runner: Runner) -> list[Profil
     for name in profiles.names(project.profiles):
         resolved = profiles.load(name, project.profiles)
         dead_settings.check(resolved)
-        profile = resolved.profile
-        needs = _needs(project, pipeline, profile, store, runner)
-        found.append(ProfileNeeds(name, profile.description, needs))
+        needs = _needs(project, pipeline, resolved.profile, store, runner)
+        found.append(ProfileNeeds(name, needs))
     return found
 
 

@@ -9,27 +9,14 @@ from typing import Final
 from forge.canonical import sha256
 from forge.errors import ConfigurationError
 from forge.files import write_durably
-from forge.report.report import ProfileReport, ReleaseReport
-from forge.store import Store, Tree, TreeEntry
-from forge.store.download.downloader import Downloader
-from forge.trust import predicates
-from forge.trust.proofs import MODEL_SIGNATURE, PROVENANCE, SBOM
+from forge.report.proofs import KNOWN_PROOFS
+from forge.report.report import ReleaseReport
+from forge.store import Store
 
 __all__ = ["CHECKSUMS_FILE", "write_proofs"]
 
 CHECKSUMS_FILE: Final = "SHA256SUMS"
 """Sorted lines of digest and name, as `sha256sum --check` reads them."""
-
-_COPIED: Final = frozenset(
-    {
-        SBOM,
-        PROVENANCE,
-        MODEL_SIGNATURE,
-        predicates.ACCURACY,
-        predicates.PERFORMANCE,
-        predicates.CHECKPOINT,
-    }
-)
 
 
 def write_proofs(
@@ -57,9 +44,11 @@ def write_proofs(
     found: dict[str, bytes] = {}
     for profile in report.profiles:
         prefix = f"{report.name}-{report.version}-{profile.manifest.profile}"
-        for entry in _entries(store, profile):
-            data = Downloader(store.objects, Tree(entries=(entry,)), None).read(entry)
-            found[f"{prefix}.{entry.path}"] = data
+        proofs = profile.manifest.proofs.digest
+        for file in profile.proofs.files if profile.proofs else ():
+            if file.name in KNOWN_PROOFS:
+                data = store.read_file(proofs, file.name, max_bytes=file.size)
+                found[f"{prefix}.{file.name}"] = data
     try:
         digests = {path.name: sha256(path.read_bytes()) for path in others}
         digests |= {name: sha256(data) for name, data in found.items()}
@@ -74,11 +63,3 @@ def write_proofs(
             hint="use another folder: -o DIR",
         ) from None
     return tuple(folder / name for name in found)
-
-
-def _entries(store: Store, profile: ProfileReport) -> list[TreeEntry]:
-    """Return the known files of a bundle's proofs; none if they are not stored any more."""
-    if profile.proofs is None:
-        return []
-    entries = store.tree(profile.manifest.proofs.digest).entries
-    return [entry for entry in entries if entry.path in _COPIED]

@@ -28,7 +28,7 @@ from forge.trust.proofs import MODEL_SIGNATURE, PROVENANCE, SBOM
 from forge.trust.provenance import Provenance, verify_provenance
 from forge.validation import validation_text
 
-__all__ = ["Measured", "ProofReader", "Proven"]
+__all__ = ["KNOWN_PROOFS", "Measured", "ProofReader", "Proven"]
 
 _VERIFIED: Final = {
     SBOM: "part of the signed tree of proofs",
@@ -38,6 +38,7 @@ _VERIFIED: Final = {
     predicates.PERFORMANCE: "signed by a trusted build key, for this tree",
     predicates.CHECKPOINT: "signed by a trusted build key, for this tree",
 }
+KNOWN_PROOFS: Final = frozenset(_VERIFIED)
 _LIMITS: Final = {
     SBOM: MAX_SBOM_BYTES,
     PROVENANCE: provenance.MAX_PROVENANCE_BYTES,

@@ -22,17 +22,23 @@ MAKE_RELEASES = {("package.yml", "wheel"), ("release.yml", "github-release")}
 ids = [str(path.relative_to(ROOT)) for path in WORKFLOWS]
 
 
+def installed_by_go(name: str, package: str, folder: Path) -> str:
+    """Return the path of a program, built by Go; the test is skipped where Go is not installed."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip(f"Go is not installed, so {name} cannot be: see https://go.dev/dl")
+    programs = ROOT / ".forge" / "bin"
+    environment = os.environ | {"GOBIN": str(programs), "GOFLAGS": "-mod=mod"}
+    subprocess.run([go, "install", package], check=True, env=environment, cwd=folder)
+    return str(programs / name)
+
+
 @pytest.mark.slow
 @pytest.mark.network
 def test_actionlint_finds_nothing(tmp_path: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("Go is not installed, so actionlint cannot be: see https://go.dev/dl")
-    folder = ROOT / ".forge" / "bin"
-    environment = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
-    subprocess.run([go, "install", ACTIONLINT], check=True, env=environment, cwd=tmp_path)
+    program = installed_by_go("actionlint", ACTIONLINT, tmp_path)
     done = subprocess.run(
-        [str(folder / "actionlint"), "-no-color", *map(str, WORKFLOWS)],
+        [program, "-no-color", *map(str, WORKFLOWS)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
@@ -41,15 +47,10 @@ def test_actionlint_finds_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.network
 def test_tflint_finds_nothing_in_the_terraform_module(tmp_path: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("Go is not installed, so tflint cannot be: see https://go.dev/dl")
-    folder = ROOT / ".forge" / "bin"
-    environment = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
-    subprocess.run([go, "install", TFLINT], check=True, env=environment, cwd=tmp_path)
+    program = installed_by_go("tflint", TFLINT, tmp_path)
     module = ROOT / "deploy" / "terraform" / "aws"
     done = subprocess.run(
-        [str(folder / "tflint"), "--no-color", f"--chdir={module}"],
+        [program, "--no-color", f"--chdir={module}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
